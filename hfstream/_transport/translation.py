@@ -1,0 +1,64 @@
+"""httpx's and httpcore's exceptions, as ours. The only place that knows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.calls import Call
+from ..core.routes import origin
+from ..errors import (
+    BadRequestError,
+    InferenceConnectionError,
+    InferenceError,
+    InferenceTimeoutError,
+    UnexpectedResponseError,
+)
+
+__all__ = ["translated"]
+
+# By name: httpcore raises under the same names as httpx, and so does httpx2, whose client a user may hand us.
+_MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
+
+_UNREACHABLE = (
+    "cannot connect to {origin}: {why}. Check the URL, and that a server runs there (`hfstream serve` starts one)"
+)
+
+_ERRORS: dict[str, tuple[type[InferenceError], str, dict[str, object]]] = {
+    "ConnectTimeout": (
+        InferenceTimeoutError,
+        "no connection to {origin} in time (Timeouts.connect)",
+        {"phase": "connect"},
+    ),
+    "PoolTimeout": (
+        InferenceTimeoutError,
+        "all connections of the http_client are in use (Timeouts.connect)",
+        {"phase": "connect"},
+    ),
+    # Which limit a read ran into, only the exchange can tell.
+    "TimeoutException": (InferenceTimeoutError, "nothing from {origin} in time", {"phase": "first_token"}),
+    "ConnectError": (InferenceConnectionError, _UNREACHABLE, {}),
+    "ProxyError": (InferenceConnectionError, "the proxy on the way to {origin} refused: {why}", {}),
+    "UnsupportedProtocol": (BadRequestError, "{origin} is no address that can be called: {why}", {}),
+    "InvalidURL": (BadRequestError, "{origin} is no address that can be called: {why}", {}),
+    "LocalProtocolError": (BadRequestError, "the request to {origin} cannot be sent: {why}", {}),
+    "TooManyRedirects": (UnexpectedResponseError, "{origin} redirects in a circle", {}),
+    "DecodingError": (UnexpectedResponseError, "the answer of {origin} is not compressed as it says: {why}", {}),
+    # Reset, closed, cut off, or not HTTP at all.
+    "TransportError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
+    "NetworkError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
+    "ProtocolError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
+    "ConnectionNotAvailable": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
+    "StreamError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
+}
+
+
+def translated(error: Exception, call: Call[Any, Any, Any]) -> Exception:
+    """`error` as an `InferenceError` whose cause it is; anything that is not of httpx's making stays as it is."""
+    for kind in type(error).__mro__:
+        if kind.__name__ in _ERRORS and kind.__module__.partition(".")[0] in _MODULES:
+            found, message, told = _ERRORS[kind.__name__]
+            why = str(error) or type(error).__name__
+            ours = found(message.format(origin=origin(call.url), why=why.rstrip(".")), **told)  # type: ignore[arg-type]
+            ours.__cause__ = error
+            return ours
+    return error

@@ -1,0 +1,144 @@
+"""What has been said so far. It refuses to know who is listening, and how the words came."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
+
+__all__ = ["DetailsTranscript", "DocumentTranscript", "TextTranscript", "Transcript"]
+
+S = TypeVar("S")
+I = TypeVar("I")  # noqa: E741  an item of the stream
+W_co = TypeVar("W_co", covariant=True)
+T = TypeVar("T")
+
+
+class Transcript(Protocol[S, I, W_co]):
+    """Takes what a reply says (`S`), hands on what the caller iterates over (`I`), ends as the whole answer (`W`)."""
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        ...
+
+    @property
+    def finish_reason(self) -> FinishReason | str | None:
+        """Why the answer ended, once it has."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of prompt and answer, once the server has counted them."""
+        ...
+
+    def hear(self, said: list[S]) -> list[I]:
+        """Notes what was said; returns what the caller sees of it."""
+        ...
+
+    def final(self) -> W_co:
+        """The whole answer. Only to be asked for when the answer is complete."""
+        ...
+
+
+class TextTranscript:
+    """Of a stream of text: one piece for each token that is text."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._last: StreamResponse | None = None
+
+    @property
+    def text(self) -> str:
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
+
+    @property
+    def details(self) -> StreamDetails | None:
+        return self._last.details if self._last else None
+
+    @property
+    def finish_reason(self) -> FinishReason | str | None:
+        return self.details.finish_reason if self.details else None
+
+    @property
+    def usage(self) -> Usage | None:
+        if not self.details:
+            return None
+        prompt, answer = self.details.input_length or 0, self.details.generated_tokens
+        return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+
+    def hear(self, said: list[StreamResponse]) -> list[str]:
+        pieces: list[str] = []
+        for response in said:
+            token = response.token
+            if not token.special:
+                pieces.append(token.text)
+            self._last = response
+        self._pieces += pieces
+        return pieces
+
+    def final(self) -> str:
+        # The server's own text is what counts: it may differ from the joined tokens, by a leading space or the prompt.
+        whole = self._last.generated_text if self._last else None
+        return self.text if whole is None else whole
+
+
+class DetailsTranscript:
+    """Of a stream of `StreamResponse`: keeps the tokens too, for the whole answer's details."""
+
+    def __init__(self) -> None:
+        self._words = TextTranscript()
+        self._tokens: list[Token] = []
+        self._top_tokens: list[list[Token]] = []
+
+    @property
+    def text(self) -> str:
+        return self._words.text
+
+    @property
+    def finish_reason(self) -> FinishReason | str | None:
+        return self._words.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._words.usage
+
+    def hear(self, said: list[StreamResponse]) -> list[StreamResponse]:
+        self._words.hear(said)
+        for response in said:
+            self._tokens.append(response.token)
+            if response.top_tokens is not None:
+                self._top_tokens.append(response.top_tokens)
+        return said
+
+    def final(self) -> TextGenerationResponse:
+        last = self._words.details
+        details = last and Details(
+            finish_reason=last.finish_reason,
+            generated_tokens=last.generated_tokens,
+            seed=last.seed,
+            prefill=[],
+            tokens=self._tokens,
+            top_tokens=self._top_tokens or None,
+        )
+        return TextGenerationResponse(generated_text=self._words.final(), details=details)
+
+
+class DocumentTranscript:
+    """Of an answer in one piece."""
+
+    text = ""
+    finish_reason = None
+    usage = None
+
+    def __init__(self) -> None:
+        self._whole: Any = None
+
+    def hear(self, said: list[T]) -> list[T]:
+        if said:
+            self._whole = said[-1]
+        return said
+
+    def final(self) -> Any:
+        return self._whole

@@ -1,0 +1,70 @@
+"""Judgement is a table: what a failure means, before the answer began and after.
+
+    ============  ===================================================  ==============  ================
+    kind          such as                                              nothing said    already speaking
+    ============  ===================================================  ==============  ================
+    REFUSED       validation, 401, 404, other 4xx, HTML in a 200       RAISE           RAISE
+    OVERLOADED    429, 503, 529, an `overloaded` event                 RETRY           RESUME
+    INTERRUPTED   no connection, reset, timeout, 408, 502, 504, empty  RETRY           RESUME
+    BROKEN        424, 500                                             RAISE           RAISE
+    ============  ===================================================  ==============  ================
+
+It refuses to know how patient we are, and whether an answer can be resumed: where it cannot, RESUME is RAISE.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ..errors import (
+    IncompleteStreamError,
+    InferenceConnectionError,
+    InferenceError,
+    InferenceTimeoutError,
+    OverloadedError,
+)
+
+__all__ = ["TABLE", "Failure", "Verdict", "judge", "kind_of"]
+
+
+class Failure(Enum):
+    """Kinds of failure: what went wrong, seen by what can be done about it."""
+
+    REFUSED = "refused"
+    OVERLOADED = "overloaded"
+    INTERRUPTED = "interrupted"
+    BROKEN = "broken"
+
+
+class Verdict(Enum):
+    """What to do about it."""
+
+    RAISE = "raise"
+    RETRY = "retry"
+    RESUME = "resume"
+
+
+TABLE: dict[Failure, tuple[Verdict, Verdict]] = {
+    Failure.REFUSED: (Verdict.RAISE, Verdict.RAISE),
+    Failure.OVERLOADED: (Verdict.RETRY, Verdict.RESUME),
+    Failure.INTERRUPTED: (Verdict.RETRY, Verdict.RESUME),
+    Failure.BROKEN: (Verdict.RAISE, Verdict.RAISE),
+}
+"""For each kind: the verdict while nothing has been said, and the verdict once the answer has begun."""
+
+
+def judge(error: InferenceError, *, speaking: bool) -> Verdict:
+    """The verdict on `error`; `speaking` says whether content has reached the caller."""
+    return TABLE[kind_of(error)][speaking]
+
+
+def kind_of(error: InferenceError) -> Failure:
+    """The row of the table that `error` belongs to."""
+    if isinstance(error, OverloadedError):
+        return Failure.OVERLOADED
+    if isinstance(error, InferenceTimeoutError):
+        # When the total is spent there is no time for another attempt.
+        return Failure.REFUSED if error.phase == "total" else Failure.INTERRUPTED
+    if isinstance(error, InferenceConnectionError | IncompleteStreamError) or error.status_code in (408, 502, 504):
+        return Failure.INTERRUPTED if error.retryable else Failure.REFUSED
+    return Failure.BROKEN if (error.status_code or 0) >= 500 or error.status_code == 424 else Failure.REFUSED

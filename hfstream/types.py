@@ -1,0 +1,165 @@
+"""What is said: the nouns that both ends of the wire share.
+
+Shapes are those of text-generation-inference (TGI); where a server leaves a field out or adds one of its own, the types
+bend and nothing is lost: unknown fields are kept and readable by attribute or ``[]``. Objects are immutable.
+This module refuses to know how anything travels.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "BestOfSequence",
+    "Details",
+    "FinishReason",
+    "InputToken",
+    "StreamDetails",
+    "StreamResponse",
+    "TextGenerationOutput",
+    "TextGenerationResponse",
+    "TextGenerationStreamOutput",
+    "TextGenerationStreamResponse",
+    "Token",
+    "Usage",
+]
+
+
+class Noun(BaseModel):
+    """Base of every type: immutable, keeps fields it does not know, ``noun["field"]`` reads like ``noun.field``."""
+
+    # protected_namespaces: servers name fields `model_id`, `model_sha`, a prefix that pydantic would reserve.
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    def __str__(self) -> str:
+        return repr(self)  # pydantic's own leaves out the name of the type
+
+    def __getitem__(self, field: str) -> Any:
+        if field in type(self).model_fields or field in (self.__pydantic_extra__ or ()):
+            return getattr(self, field)
+        raise KeyError(field)
+
+    def __contains__(self, field: object) -> bool:
+        return field in type(self).model_fields or field in (self.__pydantic_extra__ or ())
+
+    def get(self, field: str, default: Any = None) -> Any:
+        """``noun[field]``, or `default` where there is no such field."""
+        return self[field] if field in self else default  # noqa: SIM401  this is what dict.get() would be
+
+
+class FinishReason(str, Enum):  # noqa: UP042  as in the clients before: str() gives the name
+    """Why an answer ended. Values as TGI sends them; a value it does not list stays a plain ``str`` as it came."""
+
+    Length = "length"
+    """`max_new_tokens` was reached, or the model's context was full."""
+    EndOfSequenceToken = "eos_token"
+    """The model said that it was done."""
+    StopSequence = "stop_sequence"
+    """The text ended with one of the `stop` strings."""
+
+
+# Left to right: pydantic's smart mode would find that "length" fits `str` best and never make a FinishReason of it.
+Reason = Annotated[FinishReason | str, Field(union_mode="left_to_right")]
+
+
+class Token(Noun):
+    """One generated token."""
+
+    id: int
+    """Its place in the model's vocabulary."""
+    text: str
+    """The text that this token added; ``""`` while a character is still incomplete."""
+    logprob: float | None = None
+    """Natural logarithm of its probability after temperature, penalties, top-k and top-p; None where there is none."""
+    special: bool = False
+    """True for tokens that are no text, such as ``</s>``."""
+
+
+class InputToken(Noun):
+    """One token of the prompt (`decoder_input_details`)."""
+
+    id: int
+    text: str
+    logprob: float | None = None
+    """None for the first token: nothing came before it."""
+
+
+class StreamDetails(Noun):
+    """What the last event of a stream says about the whole answer."""
+
+    finish_reason: Reason
+    generated_tokens: int
+    """Number of tokens, special ones included."""
+    seed: int | None = None
+    """The seed of a sampled answer (0 .. 2**64 - 1), None for a greedy one."""
+    input_length: int | None = Field(default=None, repr=False)
+    """Number of tokens in the prompt. Servers before TGI 2.3 do not say."""
+
+
+class StreamResponse(Noun):
+    """One event of a stream: a token, and with the last one the whole text."""
+
+    index: int | None = Field(default=None, repr=False)
+    """Counts the events from 1. Servers before TGI 1.4 do not say."""
+    token: Token
+    top_tokens: list[Token] | None = Field(default=None, repr=False)
+    """The likeliest tokens at this place, if `top_n_tokens` was asked for."""
+    generated_text: str | None = None
+    """The whole answer, in the last event only (``""`` is a legal answer)."""
+    details: StreamDetails | None = None
+    """In the last event only, if `details` was asked for."""
+
+
+class BestOfSequence(Noun):
+    """One of the answers that `best_of` did not choose."""
+
+    generated_text: str
+    finish_reason: Reason
+    generated_tokens: int
+    seed: int | None = None
+    prefill: list[InputToken] = []
+    tokens: list[Token] = []
+    top_tokens: list[list[Token]] | None = None
+
+
+class Details(Noun):
+    """What is known about a whole answer."""
+
+    finish_reason: Reason
+    generated_tokens: int
+    """Number of tokens, special ones included; equals ``len(tokens)``."""
+    seed: int | None = None
+    """The seed of a sampled answer (0 .. 2**64 - 1), None for a greedy one."""
+    input_length: int | None = Field(default=None, repr=False)
+    """Number of tokens in the prompt, where the server says."""
+    prefill: list[InputToken] = []
+    tokens: list[Token] = []
+    best_of_sequences: list[BestOfSequence] | None = None
+    top_tokens: list[list[Token]] | None = None
+    """One list for each of `tokens`, if `top_n_tokens` was asked for."""
+
+
+class TextGenerationResponse(Noun):
+    """A whole answer."""
+
+    generated_text: str
+    details: Details | None = None
+    """None unless `details` was asked for."""
+
+
+class Usage(Noun):
+    """How many tokens an answer took."""
+
+    prompt_tokens: int
+    """0 where the server does not say how long the prompt was."""
+    completion_tokens: int
+    total_tokens: int
+
+
+# The names that huggingface_hub and the legacy `text-generation` client use, so that an import line is the migration.
+TextGenerationStreamResponse = StreamResponse
+TextGenerationStreamOutput = StreamResponse
+TextGenerationOutput = TextGenerationResponse
