@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import httpcore
@@ -117,7 +117,7 @@ class SyncTransport(httpx.BaseTransport):
             response.status,
             headers=response.headers,
             stream=_SyncBody(response.stream),
-            extensions=dict(response.extensions),
+            extensions=_extensions(response),
         )
 
     def abort(self) -> None:
@@ -196,7 +196,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             response.status,
             headers=response.headers,
             stream=_AsyncBody(response.stream),
-            extensions=dict(response.extensions),
+            extensions=_extensions(response),
         )
 
     def abort(self) -> None:
@@ -206,6 +206,10 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+
+
+def _extensions(response: httpcore.Response) -> dict[str, Any]:
+    return cast("dict[str, Any]", response.extensions)
 
 
 def _core_request(request: httpx.Request) -> httpcore.Request:

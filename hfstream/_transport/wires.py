@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -196,6 +196,19 @@ class _Loop:
         self.transport = AsyncTransport() if given is None else None
         self.client = given or httpx.AsyncClient(mounts=_mounts(self.transport), **_options(cookies))
         self.orphans: deque[AsyncLine] = deque()
+        self.guard = _closed_with_its_loop(self.client) if given is None else None
+
+
+async def _closed_with_its_loop(client: httpx.AsyncClient) -> AsyncGenerator[None]:
+    """Closes `client` when this is closed or collected, or its loop ends.
+
+    A loop that ends, asyncio's or trio's, closes the async generators that are left; nothing else is told in time, and
+    an idle connection would be left behind with a warning.
+    """
+    try:
+        yield
+    finally:
+        await client.aclose()
 
 
 class AsyncWire:
@@ -217,7 +230,7 @@ class AsyncWire:
 
     async def send(self, exchange: Exchange[Any, Any]) -> AsyncLine:
         """Sends what the exchange asks; returns when the response's head has come."""
-        loop = self._loop()
+        loop = await self._loop()
         while loop.orphans:
             await loop.orphans.popleft().release()
         response = await loop.client.send(_request(loop.client, exchange), stream=True)
@@ -229,14 +242,16 @@ class AsyncWire:
         for live in list(self._live):
             live.abandon()
         loop = _loops_here().pop(self, None)
-        if loop is not None and loop.transport is not None:
+        if loop is not None and loop.transport is not None and loop.guard is not None:
             loop.transport.abort()
-            await loop.client.aclose()
+            await loop.guard.aclose()
 
-    def _loop(self) -> _Loop:
+    async def _loop(self) -> _Loop:
         loops = _loops_here()
         if self not in loops:
-            loops[self] = _Loop(self._given, self._cookies)
+            loop = loops[self] = _Loop(self._given, self._cookies)
+            if loop.guard is not None:
+                await anext(loop.guard)
         return loops[self]
 
 

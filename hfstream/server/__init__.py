@@ -1,0 +1,22 @@
+"""The reference backend: a real model behind TGI's wire.
+
+    serve(Settings(port=8080))               # until a signal ends it
+    with BackgroundServer() as server: ...   # on a thread and a free port; `server.url`
+    app = create_app()                       # as an ASGI application, for a server of your own
+
+Needs ``pip install "hfstream[server]"``. torch is imported by the engine's thread, not here.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+_missing = [name for name in ("starlette", "uvicorn", "tokenizers", "transformers", "torch") if find_spec(name) is None]
+if _missing:
+    raise ImportError(f'hfstream.server needs {", ".join(_missing)}: pip install "hfstream[server]"')
+
+from .app import create_app  # noqa: E402 - the check above speaks plainer than the imports would
+from .serving import BackgroundServer, StartError, serve  # noqa: E402
+from .settings import Settings  # noqa: E402
+
+__all__ = ["BackgroundServer", "Settings", "StartError", "create_app", "serve"]

@@ -1,0 +1,131 @@
+"""The routes, TGI's, as a Starlette application. Refuses to know ports, signals and threads: `serving` does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import cast
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, request_response
+from starlette.types import ASGIApp
+
+from hfstream.errors import InferenceError
+from hfstream.version import __version__
+
+from .auth import Guarded
+from .backend import Backend, Speaks
+from .generate import CompatGenerate, Generate
+from .replies import refusal
+from .requests import GenerateRequest, read
+from .settings import Settings
+from .validation import MAX_STOP_SEQUENCES
+
+
+def create_app(settings: Settings | None = None, *, engine: Speaks | None = None) -> Starlette:
+    """The backend as an ASGI application; its lifespan loads the model, and ends the engine.
+
+    `engine`: something else that speaks, in place of the model's.
+    """
+    return application(Backend(settings or Settings(), engine))
+
+
+def application(backend: Backend) -> Starlette:
+    """The routes of a backend."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
+        backend.start()
+        yield
+        await backend.close()
+
+    cors = Middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["content-type"]
+    )
+    app = Starlette(
+        routes=_routes(backend),
+        lifespan=lifespan,
+        middleware=[cors],
+        exception_handlers={
+            InferenceError: _refuse,
+            ClientDisconnect: _shrug,
+            404: _say_nothing,
+            405: _say_nothing,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.backend = backend
+    return app
+
+
+def _routes(backend: Backend) -> list[Route]:
+    async def health(request: Request) -> Response:
+        backend.check()
+        return Response()
+
+    async def info(request: Request) -> Response:
+        return JSONResponse(_info(backend))
+
+    async def metrics(request: Request) -> Response:
+        batch, queue = backend.load
+        text = backend.metrics.render(batch=batch, queue=queue, permits=backend.gate.running)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    async def tokenize(request: Request) -> Response:
+        backend.check()
+        asked = await read(request, GenerateRequest, backend.settings.payload_limit)
+        return JSONResponse([span._asdict() for span in await backend.spans(asked.inputs)])
+
+    def post(path: str, app: ASGIApp) -> Route:
+        return Route(path, Guarded(app, backend.settings.api_key), methods=["POST"])
+
+    return [
+        Route("/", health),
+        Route("/health", health),
+        Route("/ping", health),
+        Route("/info", info),
+        Route("/metrics", metrics),
+        post("/", CompatGenerate(backend)),
+        post("/generate", Generate(backend)),
+        post("/generate_stream", Generate(backend, stream=True)),
+        post("/tokenize", request_response(tokenize)),
+    ]
+
+
+def _info(backend: Backend) -> dict[str, str | int | None]:
+    facts, _ = backend.model
+    return {
+        "model_id": backend.settings.model,
+        "model_sha": None,
+        "model_pipeline_tag": "text-generation",
+        "max_concurrent_requests": backend.settings.max_concurrent_requests,
+        "max_best_of": 1,
+        "max_stop_sequences": MAX_STOP_SEQUENCES,
+        "max_input_tokens": facts.max_total_tokens - 1,
+        "max_total_tokens": facts.max_total_tokens,
+        "validation_workers": 1,
+        "max_client_batch_size": 1,
+        "router": "hfstream",
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+    }
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    return refusal(cast("InferenceError", error))
+
+
+async def _say_nothing(request: Request, error: Exception) -> Response:
+    refused = cast("HTTPException", error)
+    return Response(status_code=refused.status_code, headers=refused.headers)
+
+
+async def _shrug(request: Request, error: Exception) -> Response:
+    """The client has gone in the middle of its own request: nobody will see this."""
+    return Response(status_code=400)

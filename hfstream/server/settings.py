@@ -1,0 +1,52 @@
+"""How a server is set up: one frozen list of numbers. Refuses to know what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_BUNDLED = Path(__file__).with_name("bundled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `hfstream serve` can be told. Names and defaults are TGI's wherever TGI has them."""
+
+    model: str = "bundled"
+    """"bundled", or a directory with a checkpoint in Hugging Face format."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes any free one."""
+    api_key: str | None = None
+    """If set, who wants an answer must send it as ``Authorization: Bearer <key>``."""
+    max_concurrent_requests: int = 128
+    """Answers, running and waiting together; one more is refused at once."""
+    tokens_per_second: float | None = None
+    """Pace of each answer, for demonstrations and tests. None: as fast as they come."""
+    max_batch_size: int = 32
+    """Answers that grow together in one step of the model; more wait for a place."""
+    max_total_tokens: int | None = None
+    """Tokens of prompt and answer together, if less than the model's own context."""
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    """torch's threads within one operation; one is fastest for small models."""
+    payload_limit: int = 2_000_000
+    """Bytes that a request's body may have."""
+    keep_alive: float = 15.0
+    """Seconds of silence after which a stream says that it is still there."""
+    grace: float = 10.0
+    """Seconds that running answers may take to finish once the server is told to stop."""
+
+    def __post_init__(self) -> None:
+        if self.max_concurrent_requests < 1 or self.max_batch_size < 1:
+            raise ValueError("max_concurrent_requests and max_batch_size must be at least 1")
+        if self.tokens_per_second is not None and not self.tokens_per_second > 0:
+            raise ValueError("tokens_per_second must be more than 0")
+        if self.api_key == "":  # an unset variable in somebody's script, not a wish to be open to all
+            raise ValueError("api_key must be None or at least one character")
+
+    @property
+    def model_path(self) -> Path:
+        """Where the checkpoint lies."""
+        return _BUNDLED if self.model == "bundled" else Path(self.model).expanduser()

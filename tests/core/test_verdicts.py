@@ -1,0 +1,114 @@
+"""The table of judgement, cell by cell."""
+
+from __future__ import annotations
+
+import pytest
+
+from hfstream.core import verdicts
+from hfstream.core.verdicts import TABLE, Failure, Verdict, judge, kind_of
+from hfstream.errors import (
+    AuthenticationError,
+    BadRequestError,
+    GenerationError,
+    IncompleteGenerationError,
+    IncompleteStreamError,
+    InferenceConnectionError,
+    InferenceError,
+    InferenceTimeoutError,
+    NotFoundError,
+    OverloadedError,
+    Phase,
+    ServerError,
+    TextGenerationError,
+    UnexpectedResponseError,
+    UnknownError,
+    ValidationError,
+    from_event,
+    from_wire,
+)
+
+RAISE, RETRY, RESUME = Verdict.RAISE, Verdict.RETRY, Verdict.RESUME
+
+
+def refused(status: int) -> InferenceError:
+    return from_wire(status, {}, b"")
+
+
+def told(error_type: str) -> InferenceError:
+    error = from_event({"error": "words", "error_type": error_type})
+    assert error is not None
+    return error
+
+
+REFUSED = [
+    ValidationError("x"), AuthenticationError("x"), NotFoundError("x"), BadRequestError("x"),
+    UnexpectedResponseError("x"), told("validation"), told("template_error"), told("tool_error"),
+    *map(refused, (400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 418, 422, 425, 451)),
+]  # fmt: skip
+OVERLOADED = [OverloadedError("x"), told("overloaded"), *map(refused, (429, 503, 529))]
+INTERRUPTED = [
+    InferenceConnectionError("x"), IncompleteStreamError("x"), *map(refused, (408, 502, 504)),
+    *(InferenceTimeoutError("x", phase=phase) for phase in ("connect", "first_token", "between_tokens")),
+]  # fmt: skip
+BROKEN = [
+    GenerationError("x"), IncompleteGenerationError("x"), ServerError("x"), told("generation"),
+    told("incomplete_generation"), told("incomplete_generation_stream"), told("stream_serialization_error"),
+    *map(refused, (424, 500, 501, 505, 507, 520)),
+]  # fmt: skip
+ROWS = [
+    (REFUSED, Failure.REFUSED, RAISE, RAISE),
+    (OVERLOADED, Failure.OVERLOADED, RETRY, RESUME),
+    (INTERRUPTED, Failure.INTERRUPTED, RETRY, RESUME),
+    (BROKEN, Failure.BROKEN, RAISE, RAISE),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "silent", "speaking"),
+    [
+        pytest.param(error, kind, silent, speaking, id=f"{kind.value} {type(error).__name__} {error.status_code}")
+        for row, kind, silent, speaking in ROWS
+        for error in row
+    ],
+)
+def test_every_cell_of_the_table(error: InferenceError, kind: Failure, silent: Verdict, speaking: Verdict) -> None:
+    assert kind_of(error) is kind
+    assert judge(error, speaking=False) is silent
+    assert judge(error, speaking=True) is speaking
+
+
+def test_the_table_has_a_row_for_every_kind_and_never_resumes_what_has_not_begun() -> None:
+    assert set(TABLE) == set(Failure)
+    for silent, speaking in TABLE.values():
+        assert silent is not RESUME
+        assert speaking is not RETRY
+
+
+@pytest.mark.parametrize("phase", ["connect", "first_token", "between_tokens", "total"])
+def test_a_spent_total_is_the_end(phase: Phase) -> None:
+    expected = RAISE if phase == "total" else RETRY
+    assert judge(InferenceTimeoutError("x", phase=phase), speaking=False) is expected
+
+
+@pytest.mark.parametrize("kind", [InferenceConnectionError, IncompleteStreamError])
+@pytest.mark.parametrize("speaking", [True, False])
+def test_what_was_closed_on_purpose_is_not_tried_again(kind: type[InferenceError], speaking: bool) -> None:
+    assert judge(kind("x", retryable=False), speaking=speaking) is RAISE
+
+
+@pytest.mark.parametrize("kind", [InferenceError, TextGenerationError, UnknownError])
+@pytest.mark.parametrize("speaking", [True, False])
+def test_what_nobody_knows_is_raised(kind: type[InferenceError], speaking: bool) -> None:
+    assert judge(kind("x"), speaking=speaking) is RAISE
+
+
+@pytest.mark.xfail(strict=True, reason="the status counts before the class: a validation error in a 502 is retried")
+def test_what_the_server_says_counts_before_its_status() -> None:
+    body = b'{"error": "Input validation error: x", "error_type": "validation"}'
+    assert judge(from_wire(502, {}, body), speaking=False) is RAISE
+
+
+def test_the_table_is_drawn_in_its_own_documentation() -> None:
+    for kind, (silent, speaking) in TABLE.items():
+        [row] = [line for line in (verdicts.__doc__ or "").splitlines() if line.strip().startswith(kind.name)]
+        assert row.split()[-2:] == [silent.name, speaking.name]

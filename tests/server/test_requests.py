@@ -1,0 +1,138 @@
+"""Bodies: read as serde reads them, refused as axum refuses them."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.exceptions import HTTPException
+
+from hfstream.server.requests import CompatGenerateRequest, GenerateParameters, GenerateRequest, parse
+
+
+def refused(body: str, form: type[GenerateRequest] = GenerateRequest) -> tuple[int, str]:
+    with pytest.raises(HTTPException) as caught:
+        parse(body.encode(), form)
+    return caught.value.status_code, caught.value.detail
+
+
+def parameters(text: str) -> str:
+    return f'{{"inputs":"x","parameters":{{{text}}}}}'
+
+
+WRONG = [
+    ("{}", "missing field `inputs` at line 1 column 2"),
+    ('{"inputs":5}', "inputs: invalid type: integer `5`, expected a string at line 1 column 11"),
+    ('{"inputs":null}', "inputs: invalid type: null, expected a string at line 1 column 14"),
+    ('{"inputs":["a"]}', "inputs: invalid type: sequence, expected a string at line 1 column 10"),
+    (
+        '{"inputs":"x","parameters":null}',
+        "parameters: invalid type: null, expected struct GenerateParameters at line 1 column 31",
+    ),
+    ('"x"', 'invalid type: string "x", expected struct GenerateRequest at line 1 column 3'),
+    (
+        parameters('"max_new_tokens":"5"'),
+        'parameters.max_new_tokens: invalid type: string "5", expected u32 at line 1 column 48',
+    ),
+    (
+        parameters('"max_new_tokens":-1'),
+        "parameters.max_new_tokens: invalid value: integer `-1`, expected u32 at line 1 column 47",
+    ),
+    (
+        parameters('"max_new_tokens":1.5'),
+        "parameters.max_new_tokens: invalid type: floating point `1.5`, expected u32 at line 1 column 48",
+    ),
+    (
+        parameters('"max_new_tokens":4294967296'),
+        "parameters.max_new_tokens: invalid value: integer `4294967296`, expected u32 at line 1 column 55",
+    ),
+    (parameters('"seed":true'), "parameters.seed: invalid type: boolean `true`, expected u64 at line 1 column 39"),
+    (
+        parameters('"seed":18446744073709551616'),
+        "parameters.seed: invalid value: integer `18446744073709551616`, expected u64 at line 1 column 55",
+    ),
+    (
+        parameters('"temperature":"1"'),
+        'parameters.temperature: invalid type: string "1", expected f32 at line 1 column 45',
+    ),
+    (
+        parameters('"temperature":false'),
+        "parameters.temperature: invalid type: boolean `false`, expected f32 at line 1 column 47",
+    ),
+    (
+        parameters('"details":1'),
+        "parameters.details: invalid type: integer `1`, expected a boolean at line 1 column 39",
+    ),
+    (parameters('"details":null'), "parameters.details: invalid type: null, expected a boolean at line 1 column 42"),
+    (
+        parameters('"do_sample":null'),
+        "parameters.do_sample: invalid type: null, expected a boolean at line 1 column 44",
+    ),
+    (
+        parameters('"watermark":null'),
+        "parameters.watermark: invalid type: null, expected a boolean at line 1 column 44",
+    ),
+    (parameters('"stop":null'), "parameters.stop: invalid type: null, expected a sequence at line 1 column 39"),
+    (parameters('"stop":"a"'), 'parameters.stop: invalid type: string "a", expected a sequence at line 1 column 38'),
+    (
+        parameters('"stop":["ä",\n 3]'),
+        "parameters.stop[1]: invalid type: integer `3`, expected a string at line 2 column 2",
+    ),
+    (
+        parameters('"stop":["ä",3]'),
+        "parameters.stop[1]: invalid type: integer `3`, expected a string at line 1 column 42",
+    ),
+    (
+        parameters('"other":[{"top_k":1},"}"], "top_k":{}'),
+        "parameters.top_k: invalid type: map, expected i32 at line 1 column 63",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "complaint"), WRONG)
+def test_a_wrong_type_is_told_with_its_place(body: str, complaint: str) -> None:
+    assert refused(body) == (422, f"Failed to deserialize the JSON body into the target type: {complaint}")
+
+
+def test_the_first_thing_wrong_in_the_text_is_told() -> None:
+    assert "parameters.top_k: invalid type" in refused('{"parameters":{"top_k":"1"},"inputs":2}')[1]
+    assert "inputs: invalid type" in refused('{"inputs":2,"parameters":{"top_k":"1"}}')[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("", "EOF while parsing a value at line 1 column 0"),
+        ('{"inp', "EOF while parsing a string at line 1 column 5"),
+        ("hello", "expected value at line 1 column 1"),
+        ('{"inputs":"x"} y', "trailing characters at line 1 column 16"),
+    ],
+)
+def test_what_is_no_json(body: str, complaint: str) -> None:
+    assert refused(body) == (400, f"Failed to parse the request body as JSON: {complaint}")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e39", "1e999", "1" + 400 * "0"])
+def test_numbers_that_are_none(number: str) -> None:
+    assert refused(parameters(f'"temperature":{number}'))[0] == 422
+
+
+def test_what_may_be_null_and_what_is_unknown() -> None:
+    optional = [name for name, field in GenerateParameters.model_fields.items() if field.default is None]
+    assert len(optional) == 14
+    body = parameters(",".join(f'"{name}":null' for name in optional) + ',"unknown":[1]')
+    assert parse(body.encode(), GenerateRequest).parameters == GenerateParameters()
+
+
+def test_integers_are_numbers_and_large_seeds_are_seeds() -> None:
+    asked = parse(parameters('"temperature":2,"seed":18446744073709551615').encode(), GenerateRequest).parameters
+    assert (asked.temperature, asked.seed) == (2.0, 2**64 - 1)
+
+
+def test_no_parameters_are_not_empty_ones() -> None:
+    assert parse(b'{"inputs":"x"}', GenerateRequest).parameters.do_sample
+    assert not parse(b'{"inputs":"x","parameters":{}}', GenerateRequest).parameters.do_sample
+
+
+def test_stream_is_read_by_one_route_only() -> None:
+    assert parse(b'{"inputs":"x","stream":true}', CompatGenerateRequest).stream
+    assert refused('{"inputs":"x","stream":null}', CompatGenerateRequest)[0] == 422
+    parse(b'{"inputs":"x","stream":null}', GenerateRequest)

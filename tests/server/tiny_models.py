@@ -1,0 +1,169 @@
+"""Tiny models with random weights, one per architecture, saved as checkpoints; and an engine on one, listened to."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from hfstream.server.engine import Engine, Failure, Job, ModelFacts, Step
+
+torch.set_num_threads(1)  # more only get in each other's way at this size
+
+VOCAB = 64
+CONTEXT = 640
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+    "initializer_range": 0.6,  # large, so that tokens differ and ties are improbable
+}
+_GATED: dict[str, Any] = {**_COMMON, "intermediate_size": 64, "num_key_value_heads": 2}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": _GATED,
+    "gpt2": _COMMON,
+    "gpt_neox": {**_COMMON, "intermediate_size": 64},
+    "opt": {**_COMMON, "ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.6},
+    "qwen2": _GATED,
+    "qwen3": {**_GATED, "head_dim": 16},
+    "mistral": {**_GATED, "sliding_window": None},
+    "mixtral": {**_GATED, "sliding_window": None, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "phi3": _GATED,
+    "smollm3": _GATED,
+    "olmo2": _GATED,
+    "falcon": {**_COMMON, "alibi": False, "multi_query": True},
+}
+"""Architectures that are served: model_type to its configuration."""
+
+
+def make_model(architecture: str = "llama", **changes: Any) -> Any:
+    """A model with random weights, the same each time, in eval mode."""
+    wishes = {**CONFIGS.get(architecture, _COMMON), **changes}
+    torch.manual_seed(1)
+    auto: Any = AutoModelForCausalLM  # transformers is half typed
+    model = auto.from_config(AutoConfig.for_model(architecture, **wishes))
+    return model.float().eval()
+
+
+def save_model(
+    folder: Path, architecture: str = "llama", *, dtype: torch.dtype = torch.float32, **changes: Any
+) -> Path:
+    """Save such a model as a checkpoint in `folder`, stored in `dtype`; returns the folder."""
+    make_model(architecture, **changes).to(dtype).save_pretrained(folder)
+    return folder
+
+
+def reference(model: Any, prompt: list[int], steps: int, **wishes: Any) -> list[int]:
+    """The tokens that transformers' own `generate()` says, greedily unless `wishes` say otherwise."""
+    ids = torch.tensor([prompt])
+    wishes = {"do_sample": False, "max_new_tokens": steps, "pad_token_id": 0, **wishes}
+    said: list[list[int]] = model.generate(ids, attention_mask=torch.ones_like(ids), **wishes).tolist()
+    return said[0][len(prompt) :]
+
+
+def prompt_of(length: int, seed: int = 0) -> list[int]:
+    """`length` ids, the same for the same seed."""
+    return torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+class Running:
+    """An engine between `with` and its end, and everything it has delivered."""
+
+    def __init__(
+        self, path: Path, *, on_delivery: Callable[[list[Step | Failure]], None] | None = None, **options: Any
+    ) -> None:
+        self.engine = Engine(path, **options)
+        self.deliveries: list[list[Step | Failure]] = []
+        self.facts: ModelFacts | None = None
+        self.fault: BaseException | None = None
+        self.on_delivery = on_delivery
+        self._outputs: dict[Job, list[Step | Failure]] = defaultdict(list)
+        self._news = threading.Condition()
+
+    def start(self) -> None:
+        """Start without waiting for the model."""
+        self.engine.start(deliver=self._deliver, ready=self._ready, failed=self._failed)
+
+    def __enter__(self) -> Running:
+        self.start()
+        self.until(lambda: self.facts is not None or self.fault is not None)
+        if self.fault is not None:
+            raise self.fault
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.close()
+        assert not engine_threads()
+
+    def until(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
+        """Wait for something that a callback makes true."""
+        with self._news:
+            assert self._news.wait_for(condition, timeout), "the engine did not get there"
+
+    def submit(self, *jobs: Job) -> None:
+        for job in jobs:
+            self.engine.submit(job)
+
+    def outcome(self, job: Job) -> list[Step | Failure]:
+        """All that was delivered for a job, once it has ended."""
+        self.until(lambda: any(isinstance(output, Failure) or output.last for output in self._outputs[job]))
+        return self._outputs[job]
+
+    def tokens(self, job: Job) -> list[int]:
+        """The answer to a job that must not fail."""
+        return [step.token for step in self.steps(job)]
+
+    def steps(self, job: Job) -> list[Step]:
+        """The same, with all that is known of each token."""
+        return [output if isinstance(output, Step) else _raise(output) for output in self.outcome(job)]
+
+    def error(self, job: Job) -> Exception:
+        """What a job failed with."""
+        (*_, failure) = self.outcome(job)
+        assert isinstance(failure, Failure)
+        return failure.error
+
+    def answer(self, job: Job) -> list[int]:
+        """Submit and wait."""
+        self.submit(job)
+        return self.tokens(job)
+
+    def _deliver(self, outputs: list[Step | Failure]) -> None:
+        if self.on_delivery is not None:
+            self.on_delivery(outputs)
+        with self._news:
+            self.deliveries.append(outputs)
+            for output in outputs:
+                self._outputs[output.job].append(output)
+            self._news.notify_all()
+
+    def _ready(self, facts: ModelFacts) -> None:
+        with self._news:
+            self.facts = facts
+            self._news.notify_all()
+
+    def _failed(self, error: BaseException) -> None:
+        with self._news:
+            self.fault = error
+            self._news.notify_all()
+
+
+def _raise(failure: Failure) -> NoReturn:
+    raise failure.error
+
+
+def engine_threads() -> list[threading.Thread]:
+    """Engine threads alive in this process."""
+    return [thread for thread in threading.enumerate() if thread.name == "hfstream-engine"]

@@ -1,0 +1,311 @@
+"""How a stream ends: read out, broken off, closed, cancelled, forgotten, out of time. On both faces, over a real port."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+import trio
+from conftest import Clients
+from faces import Face
+
+from hfstream import (
+    AsyncInferenceClient,
+    IncompleteStreamError,
+    InferenceClient,
+    InferenceConnectionError,
+    InferenceTimeoutError,
+    OverloadedError,
+    RetryPolicy,
+    Timeouts,
+)
+from hfstream.testing import Answer, Fault, ScriptedServer, token_event, token_events
+
+STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
+ENDLESS = Answer([STREAM[0], Fault.STALL])
+"""One token, and then nothing: only a client that leaves ends it."""
+
+
+# Connections ---------------------------------------------------------------------------------------------------------
+
+
+async def test_ten_streams_in_a_row_use_one_connection(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer(STREAM)) as server:
+        client = clients(server.url)
+        for _ in range(10):
+            await face.rest(await face.open(client))
+        assert server.connections == 1
+
+
+async def test_a_late_end_of_the_body_is_waited_for_a_little(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer([*STREAM, 0.02])) as server:
+        client = clients(server.url)
+        for _ in range(3):
+            await face.rest(await face.open(client))
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["our sockets", "a user's client"])
+async def test_a_body_that_never_ends_costs_a_moment_and_the_connection(
+    face: Face, clients: Clients, own: bool
+) -> None:
+    with ScriptedServer(Answer([*STREAM, Fault.STALL])) as server:
+        http_client: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)() if own else None
+        client = clients(server.url, http_client=http_client)
+        started = time.monotonic()
+        assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
+        assert time.monotonic() - started < 5  # the read limit would be 60 s
+        assert server.wait_until_running(0)
+        if own:
+            await asyncio.to_thread(http_client.close) if face.name == "sync" else await http_client.aclose()
+
+
+async def test_a_hundred_forgotten_streams_leave_the_client_whole(face: Face, clients: Clients) -> None:
+    with ScriptedServer(*[ENDLESS] * 100, Answer(STREAM)) as server:
+        client = clients(server.url)
+        for _ in range(100):
+            await face.open(client)
+        gc.collect()
+        assert server.wait_until_running(0)
+        assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
+
+
+# Ends before the end -------------------------------------------------------------------------------------------------
+
+
+async def test_close_ends_the_answer_and_the_loop(face: Face, clients: Clients) -> None:
+    with ScriptedServer(ENDLESS) as server:
+        stream = await face.open(clients(server.url))
+        assert await face.next(stream) == "Hello"
+        await face.close(stream)
+        await face.close(stream)
+        assert server.wait_until_running(0)
+        assert await face.rest(stream) == []
+        assert stream.text == "Hello"
+        with pytest.raises(IncompleteStreamError, match="closed before its end") as caught:
+            await face.final(stream)
+        assert caught.value.partial_text == "Hello"
+
+
+async def test_close_wakes_a_reader_who_waits(face: Face, clients: Clients) -> None:
+    with ScriptedServer(ENDLESS) as server:
+        stream = await face.open(clients(server.url))
+        reader = asyncio.create_task(face.rest(stream))
+        await asyncio.sleep(0.1)
+        assert not reader.done()
+        await face.close(stream)
+        assert await asyncio.wait_for(reader, 5) == ["Hello"]
+        assert server.wait_until_running(0)
+
+
+async def test_closing_the_client_ends_its_streams(face: Face, clients: Clients) -> None:
+    with ScriptedServer(ENDLESS) as server:
+        client = clients(server.url)
+        stream = await face.open(client)
+        reader = asyncio.create_task(face.rest(stream))
+        await asyncio.sleep(0.1)
+        await face.close(client)
+        assert await asyncio.wait_for(reader, 5) == ["Hello"]
+        assert server.wait_until_running(0)
+        with pytest.raises(RuntimeError, match="closed"):
+            await face.open(client)
+
+
+@pytest.mark.parametrize("script", [[Fault.STALL], [Answer.error(429, "Model is overloaded", Retry_After="30")]])
+async def test_closing_the_client_ends_calls_that_are_still_opening(
+    face: Face, clients: Clients, script: list[Any]
+) -> None:
+    answer = script[0] if isinstance(script[0], Answer) else Answer(script)
+    with ScriptedServer(answer) as server:
+        client = clients(server.url, retry=RetryPolicy(max_wait=30))
+        call = asyncio.create_task(face.open(client))
+        await asyncio.sleep(0.2)
+        await face.close(client)
+        with pytest.raises(InferenceConnectionError, match="client was closed"):
+            await asyncio.wait_for(call, 5)
+        assert server.wait_until_running(0)
+
+
+async def test_a_stream_lives_on_when_its_client_is_gone(face: Face) -> None:
+    with ScriptedServer(Answer(STREAM)) as server:
+        stream = await face.open(face.client(server.url))
+        gc.collect()
+        assert await face.rest(stream) == ["Hello", ",", " you"]
+
+
+async def test_two_readers_of_one_stream_are_told(face: Face, clients: Clients) -> None:
+    with ScriptedServer(ENDLESS) as server:
+        stream = await face.open(clients(server.url))
+        await face.next(stream)
+        reader = asyncio.create_task(face.next(stream))
+        await asyncio.sleep(0.1)
+        with pytest.raises(RuntimeError, match="being read already"):
+            await face.next(stream)
+        await face.close(stream)
+        assert await reader is None
+
+
+def test_breaking_off_a_plain_loop_ends_the_answer() -> None:
+    with ScriptedServer(ENDLESS) as server, InferenceClient(server.url) as client:
+        for _ in client.text_generation("Hi", stream=True):
+            break
+        assert server.wait_until_running(0)
+        with client.text_generation("Hi", stream=True) as stream:
+            for _ in stream:
+                break
+        assert server.wait_until_running(0)
+
+
+def test_close_from_another_thread_wakes_a_blocked_read() -> None:
+    with ScriptedServer(ENDLESS) as server, InferenceClient(server.url) as client:
+        stream = client.text_generation("Hi", stream=True)
+        closer = threading.Timer(0.1, stream.close)
+        closer.start()
+        assert list(stream) == ["Hello"]
+        assert server.wait_until_running(0)
+        closer.join()
+
+
+async def _leave_by_break(client: AsyncInferenceClient) -> None:
+    async with client.text_generation("Hi", stream=True) as stream:
+        async for _ in stream:
+            break
+
+
+async def _leave_by_cancel(client: AsyncInferenceClient) -> None:
+    with anyio.move_on_after(0.2):
+        async for _ in client.text_generation("Hi", stream=True):
+            pass
+
+
+async def _leave_by_cancelling_the_call(client: AsyncInferenceClient) -> None:
+    with anyio.move_on_after(0.2):
+        await client.text_generation("Hi")
+
+
+async def _leave_from_another_task(client: AsyncInferenceClient) -> None:
+    stream = await client.text_generation("Hi", stream=True)
+    async with anyio.create_task_group() as tasks:
+
+        async def close_soon() -> None:
+            await anyio.sleep(0.1)
+            await stream.aclose()
+
+        tasks.start_soon(close_soon)
+        assert [token async for token in stream] == ["Hello"]
+
+
+async def _leave_by_forgetting(client: AsyncInferenceClient) -> None:
+    async for _ in client.text_generation("Hi", stream=True):
+        break
+    gc.collect()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
+@pytest.mark.parametrize(
+    "leave",
+    [
+        _leave_by_break,
+        _leave_by_cancel,
+        _leave_by_cancelling_the_call,
+        _leave_from_another_task,
+        _leave_by_forgetting,
+    ],
+)
+def test_leaving_is_seen_by_the_server_under_asyncio_and_trio(run: Any, leave: Any) -> None:
+    with ScriptedServer(ENDLESS) as server:
+
+        async def main() -> None:
+            async with AsyncInferenceClient(server.url) as client:
+                await leave(client)
+                assert await anyio.to_thread.run_sync(server.wait_until_running, 0)
+                assert server.requests
+
+        run(main)
+        gc.collect()
+
+
+async def test_a_cancelled_task_ends_its_stream() -> None:
+    with ScriptedServer(ENDLESS) as server:
+        async with AsyncInferenceClient(server.url) as client:
+
+            async def read() -> None:
+                async for _ in client.text_generation("Hi", stream=True):
+                    pass
+
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(server.wait_until_running, 0)
+
+
+# Time ----------------------------------------------------------------------------------------------------------------
+
+SILENT = Answer([Fault.STALL])
+KEEP_ALIVE_ONLY = Answer([b":\n\n", 0.05] * 100)
+THEN_SILENT = ENDLESS
+THEN_KEEP_ALIVE_ONLY = Answer([STREAM[0], *[b":\n\n", 0.05] * 100])
+TRICKLE = Answer([piece for index in range(1, 100) for piece in (token_event(index, "a"), 0.05)])
+
+
+@pytest.mark.parametrize(
+    ("answer", "timeouts", "phase"),
+    [
+        (SILENT, Timeouts(first_token=0.2, between_tokens=30), "first_token"),
+        (KEEP_ALIVE_ONLY, Timeouts(first_token=0.2, between_tokens=30), "first_token"),
+        (THEN_SILENT, Timeouts(first_token=30, between_tokens=0.2), "between_tokens"),
+        (THEN_KEEP_ALIVE_ONLY, Timeouts(first_token=30, between_tokens=0.2), "between_tokens"),
+        (TRICKLE, Timeouts(total=0.3), "total"),
+        (SILENT, Timeouts(total=0.2), "total"),
+    ],
+    ids=["silent", "keep-alives only", "then silent", "then keep-alives only", "trickle", "silent, total"],
+)
+async def test_every_wait_has_a_limit_with_a_name(
+    face: Face, clients: Clients, answer: Answer, timeouts: Timeouts, phase: str
+) -> None:
+    with ScriptedServer(answer) as server:
+        started = time.monotonic()
+        with pytest.raises(InferenceTimeoutError, match=rf"Timeouts\.{phase}") as caught:
+            await face.rest(await face.open(clients(server.url, timeout=timeouts, retry=None)))
+        assert caught.value.phase == phase
+        assert isinstance(caught.value, TimeoutError)
+        assert time.monotonic() - started < 3
+        assert server.wait_until_running(0)
+
+
+async def test_a_limit_of_the_call_wins(face: Face, clients: Clients) -> None:
+    with ScriptedServer(SILENT) as server:
+        with pytest.raises(InferenceTimeoutError, match=r"within 0\.1 s"):
+            await face.whole(clients(server.url, retry=None), timeout=0.1)
+
+
+async def test_no_limit_is_no_limit(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer([0.2, *STREAM])) as server:
+        assert await face.final(await face.open(clients(server.url, timeout=None))) == "Hello, you"
+
+
+async def test_a_users_client_reads_by_the_larger_limit(face: Face, clients: Clients) -> None:
+    own: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)()
+    with ScriptedServer(THEN_SILENT) as server:
+        client = clients(server.url, http_client=own, timeout=Timeouts(first_token=0.3, between_tokens=0.1))
+        with pytest.raises(InferenceTimeoutError) as caught:
+            await face.rest(await face.open(client))
+        assert caught.value.phase == "between_tokens"
+    await asyncio.to_thread(own.close) if face.name == "sync" else await own.aclose()
+
+
+async def test_the_total_ends_the_waits_between_attempts_too(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer.error(429, "Model is overloaded", Retry_After="5")) as server:
+        started = time.monotonic()
+        with pytest.raises(OverloadedError):
+            await face.open(clients(server.url, timeout=Timeouts(total=1)))
+        assert time.monotonic() - started < 1  # there is no time for another attempt: no use in waiting
+        assert len(server.requests) == 1
