@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from .version import __version__
 
 __all__ = ["Settings"]
 
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
+
 USER_AGENT = f"hfstream/{__version__} python/{platform.python_version()}"
 
 
@@ -27,7 +30,7 @@ USER_AGENT = f"hfstream/{__version__} python/{platform.python_version()}"
 class Settings:
     """One client's settings, checked."""
 
-    model: str | None
+    model: str | None = field(repr=False)
     token: str | bool | None = field(repr=False)
     timeouts: Timeouts
     retry: RetryPolicy
@@ -58,10 +61,10 @@ class Settings:
         own = {"X-HF-Bill-To": bill_to} if bill_to else {}
         return cls(
             model=_checked(model if model is not None else base_url),
-            token=token if token is not None else api_key,
+            token=_clean(token if token is not None else api_key),
             timeouts=Timeouts.of(timeout),
             retry=RetryPolicy.of(retry),
-            headers={"User-Agent": USER_AGENT, **own, **(headers or {})},
+            headers=_merged({"User-Agent": USER_AGENT}, own, headers or {}),
         )
 
     def text_generation(
@@ -99,20 +102,38 @@ class Settings:
     def _headers(self, url: str, *, stream: bool, extra: Mapping[str, str] | None) -> dict[str, str]:
         token = self.token
         if token in (None, True) and is_huggingface(url):
-            token = os.environ.get("HF_TOKEN") or None
+            token = _clean(os.environ.get("HF_TOKEN"))
         headers = {
             "Accept": "text/event-stream" if stream else "application/json",
             "Accept-Encoding": "identity",  # a compressed stream is a buffered one
             "Content-Type": "application/json",
         }
         if isinstance(token, str):
-            headers["Authorization"] = f"Bearer {token.strip()}"
-        given = {**self.headers, **(extra or {})}
-        replaced = {name.lower() for name in given}
-        return {name: value for name, value in headers.items() if name.lower() not in replaced} | given
+            headers["Authorization"] = f"Bearer {token}"
+        return _merged(headers, self.headers, extra or {})
+
+
+def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Headers of all `layers`; a later one wins, whatever the case of its name."""
+    found = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
+    return dict(found.values())
+
+
+def _clean(token: str | bool | None) -> str | bool | None:
+    if not isinstance(token, str):
+        return token
+    token = token.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("the token has characters that no header can carry: a line end, or one that is not ASCII")
+    return token or False
 
 
 def _checked(model: str | None) -> str | None:
     if model is not None and "://" in model and not is_url(model):
-        raise ValueError(f"a model's URL starts with http:// or https://, not as {model!r} does")
+        raise ValueError(f"a model's URL starts with http:// or https://, not as {origin(model)!r} does")
+    if model is not None and is_url(model):
+        origin(model)  # raises ValueError if it is none
+    elif model is not None and _HOST_AND_PORT.match(model):
+        # As a model id it would go to the hub, with the prompt and the token.
+        raise ValueError(f"{model!r} is neither a URL nor a model id: did you mean 'http://{model}'?")
     return model

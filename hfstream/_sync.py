@@ -112,6 +112,7 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
         if not self._reading.acquire(False):
             raise RuntimeError("this stream is being read already: one loop for one stream")
         exchange = self._exchange
+        exchange.listen()
         items: list[I] = []
         try:
             while not (items or exchange.over or self._closed or (until_speaking and exchange.speaking)):
@@ -136,7 +137,10 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
             if not exchange.hungry:
                 return exchange.finish()
             piece = next(self._line.pieces, None)
-            return exchange.finish() if piece is None else exchange.feed(piece)
+            if piece is not None:
+                return exchange.feed(piece)
+            self._line.ended = True
+            return exchange.finish()
         except Exception as error:  # noqa: BLE001  raised again, unless it is one that the exchange forgives
             self._release()
             if not self._closed:

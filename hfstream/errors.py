@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast
 
@@ -190,7 +191,8 @@ class UnexpectedResponseError(InferenceError):
 
 def to_wire(error: InferenceError) -> tuple[int, dict[str, str]]:
     """The HTTP status and the JSON body that TGI answers with; in a stream the body alone is the event's data."""
-    return error.status_code or 500, {"error": error.message, "error_type": error.error_type or "unknown"}
+    named = {"error_type": error.error_type} if error.error_type else {}  # without one the status tells
+    return error.status_code or 500, {"error": error.message} | named
 
 
 # --- from the wire ---------------------------------------------------------------------------------------------------
@@ -250,16 +252,18 @@ def from_event(payload: Any) -> InferenceError | None:
     if not is_error(payload):
         return None
     error = _from_payload(payload, None)
-    error.response_body = json.dumps(payload, ensure_ascii=False)[:_QUOTED]
+    error.response_body = _json(payload)[:_QUOTED]
     return error
 
 
 def is_error(payload: Any) -> bool:
     """Whether a JSON value is one of the shapes in which servers send an error, rather than an answer."""
+    if isinstance(payload, list) and len(cast("list[Any]", payload)) == 1:
+        payload = payload[0]
     if not isinstance(payload, dict):
         return False
     payload = cast("dict[str, Any]", payload)
-    if payload.get("error") or payload.get("object") == "error":
+    if payload.get("error") or payload.get("error_type") or payload.get("object") == "error":
         return True
     # The shapes of FastAPI and of gateways. "choices" and "token" are what answers have.
     return ("detail" in payload or "message" in payload) and not payload.keys() & {"choices", "token", "generated_text"}
@@ -277,20 +281,22 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if value.replace(".", "", 1).isdecimal() and value.isascii():
             return float(value) * unit
     try:
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+        date = parsedate_to_datetime(headers.get("retry-after", ""))
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)  # HTTP has no other
+        return max(0.0, date.timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
 
 
 def _from_payload(payload: Any, status: int | None) -> InferenceError:
+    if isinstance(payload, list) and payload and isinstance(payload[0], dict):
+        payload = cast("Any", payload[0])
     words, kind, code = _complaint(payload)
     error_type = cast("dict[str, Any]", payload).get("error_type") if isinstance(payload, dict) else None
     found = _class_of(words, error_type if isinstance(error_type, str) else None, kind, code, status)
     status = status or _number(code) or found.status_code or 500
-    if status < 400:
-        status = found.status_code or 500
     return found(
-        words or _silence(status),
+        _silence(status) if words.strip() in ("", "{}", "[]") else words,
         status_code=status,
         error_type=error_type if isinstance(error_type, str) else kind or found.error_type,
         retryable=True if status in _PASSING else None,
@@ -344,22 +350,32 @@ def _complaint(payload: Any) -> tuple[str, str | None, Any]:
     return _joined(words), kind if isinstance(kind, str) else None, told.get("code")
 
 
-def _joined(words: Any) -> str:
+def _joined(words: Any, depth: int = 9) -> str:
     """One line from what a server put where its message belongs: text, a list of texts, FastAPI's list of places."""
     if isinstance(words, str):
         return words
-    if isinstance(words, list):
-        return "; ".join(_joined(word) for word in cast("list[Any]", words))
+    if isinstance(words, list) and depth:
+        return "; ".join(_joined(word, depth - 1) for word in cast("list[Any]", words))
     if isinstance(words, dict) and "msg" in words:
         told = cast("dict[str, Any]", words)
-        return f"{'.'.join(map(str, told.get('loc', ())))}: {told['msg']}"
-    return json.dumps(words, ensure_ascii=False)
+        places = told.get("loc")
+        where = ".".join(map(str, cast("list[Any]", places))) if isinstance(places, list) else str(places or "request")
+        return f"{where}: {told['msg']}"
+    return _json(words)
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "[…]"
 
 
 def _parsed(text: str) -> Any:
+    text = text.removeprefix("\ufeff")
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         page = text.lstrip()[:15].lower()
         return "" if page.startswith(("<!doctype", "<html")) else text[:_QUOTED].strip()
 

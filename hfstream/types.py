@@ -38,9 +38,9 @@ class Noun(BaseModel):
         return repr(self)  # pydantic's own leaves out the name of the type
 
     def __getitem__(self, field: str) -> Any:
-        if field in type(self).model_fields or field in (self.__pydantic_extra__ or ()):
+        if field in type(self).model_fields:
             return getattr(self, field)
-        raise KeyError(field)
+        return (self.__pydantic_extra__ or {})[field]  # not getattr(): a field may be named as a method is
 
     def __contains__(self, field: object) -> bool:
         return field in type(self).model_fields or field in (self.__pydantic_extra__ or ())

@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-import trio
 from conftest import Clients
 from faces import Face
 
@@ -71,6 +70,7 @@ async def test_a_hundred_forgotten_streams_leave_the_client_whole(face: Face, cl
         client = clients(server.url)
         for _ in range(100):
             await face.open(client)
+        await asyncio.sleep(0)  # the event loop still holds the result of what it ran last
         gc.collect()
         assert server.wait_until_running(0)
         assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
@@ -207,7 +207,7 @@ async def _leave_by_forgetting(client: AsyncInferenceClient) -> None:
     gc.collect()
 
 
-@pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     "leave",
     [
@@ -218,7 +218,7 @@ async def _leave_by_forgetting(client: AsyncInferenceClient) -> None:
         _leave_by_forgetting,
     ],
 )
-def test_leaving_is_seen_by_the_server_under_asyncio_and_trio(run: Any, leave: Any) -> None:
+def test_leaving_is_seen_by_the_server_under_asyncio_and_trio(backend: str, leave: Any) -> None:
     with ScriptedServer(ENDLESS) as server:
 
         async def main() -> None:
@@ -227,7 +227,7 @@ def test_leaving_is_seen_by_the_server_under_asyncio_and_trio(run: Any, leave: A
                 assert await anyio.to_thread.run_sync(server.wait_until_running, 0)
                 assert server.requests
 
-        run(main)
+        anyio.run(main, backend=backend)
         gc.collect()
 
 
@@ -282,9 +282,8 @@ async def test_every_wait_has_a_limit_with_a_name(
 
 
 async def test_a_limit_of_the_call_wins(face: Face, clients: Clients) -> None:
-    with ScriptedServer(SILENT) as server:
-        with pytest.raises(InferenceTimeoutError, match=r"within 0\.1 s"):
-            await face.whole(clients(server.url, retry=None), timeout=0.1)
+    with ScriptedServer(SILENT) as server, pytest.raises(InferenceTimeoutError, match=r"within 0\.1 s"):
+        await face.whole(clients(server.url, retry=None), timeout=0.1)
 
 
 async def test_no_limit_is_no_limit(face: Face, clients: Clients) -> None:

@@ -167,9 +167,8 @@ async def test_a_refusal_has_the_servers_words(face: Face, clients: Clients) -> 
 async def test_an_empty_refusal_says_what_to_check(
     face: Face, clients: Clients, status: int, expected: type[Exception]
 ) -> None:
-    with ScriptedServer(Answer(status=status)) as server:
-        with pytest.raises(expected, match="check the"):
-            await face.open(clients(server.url))
+    with ScriptedServer(Answer(status=status)) as server, pytest.raises(expected, match="check the"):
+        await face.open(clients(server.url))
 
 
 async def test_an_error_in_the_first_event_is_raised_by_the_call(face: Face, clients: Clients) -> None:
@@ -226,9 +225,8 @@ async def test_a_lost_connection_is_typed(face: Face, clients: Clients, fault: F
 async def test_a_200_that_is_no_stream(
     face: Face, clients: Clients, kind: str | None, body: bytes, expected: type[Exception], words: str
 ) -> None:
-    with ScriptedServer(Answer([body], content_type=kind)) as server:
-        with pytest.raises(expected, match=words):
-            await face.open(clients(server.url, retry=None))
+    with ScriptedServer(Answer([body], content_type=kind)) as server, pytest.raises(expected, match=words):
+        await face.open(clients(server.url, retry=None))
 
 
 async def test_a_server_that_is_not_there(face: Face, clients: Clients) -> None:

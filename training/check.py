@@ -5,6 +5,7 @@ wordings that the notation of the corpus allows, and as close if it differs from
 percent of its characters. Sampled answers are judged sentence by sentence.
 """
 
+# ruff: noqa: S311, T201  (random numbers choose words here, no secrets; the table is printed)
 from __future__ import annotations
 
 import argparse
@@ -78,9 +79,8 @@ class Model:
             room = min(MAX_NEW_TOKENS, CONTEXT - batch["input_ids"].shape[1])
             output = self.model.generate(**batch, max_new_tokens=room, do_sample=bool(sampling), **sampling)
             for index, row in zip(chosen, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-                ended = self.tokenizer.eos_token_id in row
-                row = row[: row.index(self.tokenizer.eos_token_id)] if ended else row
-                answers[index] = self.decode(row) if ended else None
+                end = self.tokenizer.eos_token_id
+                answers[index] = self.decode(row[: row.index(end)]) if end in row else None
         return [answers[index] for index in range(len(prompts))]
 
 

@@ -5,6 +5,7 @@ alternatives are drawn anew every time an answer is used. A model that only ever
 word for word, however high the temperature, and there would be nothing to see in a sampling demonstration.
 """
 
+# ruff: noqa: S311  (random numbers choose words here, no secrets)
 from __future__ import annotations
 
 import itertools
@@ -244,8 +245,7 @@ class Dialogues:
         """A system message; one in three is made up, since nobody knows what users will write there."""
         if rng.random() < 0.67:
             return rng.choice(self.system_messages)
-        fill = _PLACEHOLDER.sub(lambda match: self._fill(match.group(1), rng), rng.choice(SYSTEM_TEMPLATES))
-        return fill
+        return _PLACEHOLDER.sub(lambda match: self._fill(match.group(1), rng), rng.choice(SYSTEM_TEMPLATES))
 
 
 SYSTEM_TEMPLATES = [

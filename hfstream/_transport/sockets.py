@@ -38,16 +38,20 @@ def ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def shutdown(network_stream: Any) -> None:
-    """Wakes whoever reads the socket, in any thread; closing it would not (a blocked recv() stays blocked)."""
+def shutdown(network_stream: Any) -> bool:
+    """Wakes whoever reads the socket, in any thread; closing it would not (a blocked recv() stays blocked).
+
+    Returns whether there is a socket: a test's transport has none.
+    """
     sock = network_stream.get_extra_info("socket") if network_stream is not None else None
     if sock is None:
-        return
+        return False
     with contextlib.suppress(OSError):
         if isinstance(sock, socket.socket):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which takes the session from the reader
         else:
             sock.shutdown(socket.SHUT_RDWR)
+    return True
 
 
 def _limit(deadline: Deadline | None, timeout: float | None) -> float | None:

@@ -12,6 +12,7 @@ from ..errors import (
     InferenceError,
     InferenceTimeoutError,
     UnexpectedResponseError,
+    from_wire,
 )
 
 __all__ = ["translated"]
@@ -48,16 +49,24 @@ _ERRORS: dict[str, tuple[type[InferenceError], str, dict[str, object]]] = {
     "NetworkError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
     "ProtocolError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
     "ConnectionNotAvailable": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
+    "HTTPError": (InferenceConnectionError, "the request to {origin} failed: {why}", {}),
     "StreamError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
 }
 
 
 def translated(error: Exception, call: Call[Any, Any, Any]) -> Exception:
     """`error` as an `InferenceError` whose cause it is; anything that is not of httpx's making stays as it is."""
+    response = getattr(error, "response", None) if type(error).__name__ == "HTTPStatusError" else None
+    if response is not None:  # a hook of the user's client called raise_for_status()
+        body = response.content if response.is_stream_consumed else b""
+        refused = from_wire(response.status_code, response.headers, body)
+        refused.__cause__ = error
+        return refused
     for kind in type(error).__mro__:
         if kind.__name__ in _ERRORS and kind.__module__.partition(".")[0] in _MODULES:
             found, message, told = _ERRORS[kind.__name__]
             why = str(error) or type(error).__name__
+            why = why.partition(" b'")[0].partition(' b"')[0]  # h11 quotes a header that it refuses: the token is one
             ours = found(message.format(origin=origin(call.url), why=why.rstrip(".")), **told)  # type: ignore[arg-type]
             ours.__cause__ = error
             return ours

@@ -45,11 +45,17 @@ class _Line:
         self._response = response
         self._orphans = orphans
         self._precise = precise  # the sockets are ours and ask the deadline
+        self.ended = False
+        """The body has been read to its end: the connection can be used again."""
 
-    def abort(self) -> None:
-        """Wakes the reader, from any thread or task. A HTTP/2 connection belongs to others too, and is left alone."""
-        if self._response.http_version.startswith("HTTP/1"):
-            shutdown(self._response.extensions.get("network_stream"))
+    def abort(self) -> bool:
+        """Wakes the reader, from any thread or task; whether that was possible.
+
+        An HTTP/2 connection belongs to others too, and is left alone.
+        """
+        if self.ended or not self._response.http_version.startswith("HTTP/1"):
+            return False
+        return shutdown(self._response.extensions.get("network_stream"))
 
     def orphan(self) -> None:
         """For a finalizer: takes no lock and waits for nothing. The wire's next `send` lets go of the response."""
@@ -99,7 +105,15 @@ class AsyncLine(_Line):
 
     async def release(self) -> None:
         """Lets go; the connection is closed unless the body is at its end."""
-        await self._response.aclose()
+        # httpcore's generators would be left half-way, and trio warns when such a one is collected. An aborted read has
+        # an end, and takes them with it.
+        try:
+            if self.abort():
+                with contextlib.suppress(Exception):
+                    while await anext(self.pieces, None) is not None:
+                        pass
+        finally:
+            await self._response.aclose()
 
     async def drain(self, deadline: Deadline) -> None:
         """Reads on a little after the last event, then lets go."""
@@ -107,8 +121,10 @@ class AsyncLine(_Line):
         try:
             with contextlib.suppress(Exception), anyio.move_on_after(DRAIN_SECONDS):
                 left = DRAIN_BYTES
-                while left > 0 and (piece := await anext(self.pieces, None)) is not None:
-                    left -= len(piece)
+                while left > 0 and not self.ended:
+                    piece = await anext(self.pieces, None)
+                    self.ended = piece is None
+                    left -= len(piece or b"")
         finally:
             await self.release()
 
@@ -242,7 +258,11 @@ class AsyncWire:
         for live in list(self._live):
             live.abandon()
         loop = _loops_here().pop(self, None)
-        if loop is not None and loop.transport is not None and loop.guard is not None:
+        if loop is None:
+            return
+        while loop.orphans:
+            await loop.orphans.popleft().release()
+        if loop.transport is not None and loop.guard is not None:
             loop.transport.abort()
             await loop.guard.aclose()
 

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .. import errors
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
@@ -78,6 +78,7 @@ class Exchange(Generic[I, W]):
         """Begins an attempt: what to send, now that the wait is over."""
         self.attempts.append(Attempt(len(self.attempts) + 1, self.delay))
         self._reply = None
+        self.headers = {}
         self._expect(self._clock(), self.timeouts.first_token)
         return self.call
 
@@ -105,6 +106,11 @@ class Exchange(Generic[I, W]):
         """Whether content has come."""
         return self.metrics.tokens > 0
 
+    def listen(self) -> None:
+        """The caller has come back for more: the time that it took is not the server's."""
+        if self.speaking:
+            self._expect(self._clock(), self.timeouts.between_tokens)
+
     def feed(self, chunk: bytes) -> list[I]:
         """Takes a piece of the body; returns what the caller shall see."""
         assert self._reply is not None  # noqa: S101  a driver that feeds before it begins is a bug
@@ -114,6 +120,8 @@ class Exchange(Generic[I, W]):
         if said:
             self.metrics.tick(now, len(said))
             self._expect(now, self.timeouts.between_tokens)
+            if now > self._ends:
+                self.hungry = False  # what has come is handed over first; `finish` raises
             return self.transcript.hear(said)
         if now > self.deadline.at and self.hungry:
             raise self._timeout(now)
@@ -122,24 +130,34 @@ class Exchange(Generic[I, W]):
     def finish(self) -> list[I]:
         """Takes the body's end, or the reply's: the exchange is over, or this raises."""
         assert self._reply is not None  # noqa: S101  a driver that feeds before it begins is a bug
+        if not (self.hungry or self._reply.done):
+            raise self._timeout(self._clock())
         said = self._reply.finish()
         self.over = self._finished = True
         return self.transcript.hear(said)
 
     def forgive(self, failure: Exception) -> None:
         """Judges what ended an attempt: returns if another one is due after `delay`, else raises `failure`."""
-        if not isinstance(failure, InferenceError):
-            self._give_up(failure)
-        error = self._explained(failure)
-        self.attempts[-1].error = copy.copy(error)  # the copy has no traceback, which would lead back to the stream
-        verdict = judge(error, speaking=self.speaking)
-        delay = self._patience.after(copy.copy(error)) if verdict is Verdict.RETRY else None
-        if delay is None or self._clock() + delay >= self._ends:
-            self._give_up(error)
-        self.delay = delay
-        logger.info(
-            "attempt %d of %s failed, next in %.2f s: %s", len(self.attempts), self.call, delay, type(error).__name__
-        )
+        try:
+            error = self._explained(failure) if isinstance(failure, InferenceError) else failure
+            delay = self._patience_with(error) if isinstance(error, InferenceError) else None
+            if delay is None or self._clock() + delay >= self._ends:
+                self.over = True
+                raise error
+            self.delay = delay
+        finally:
+            del failure, error  # or this frame, which the traceback of what it raises holds, would hold that too
+
+    def _patience_with(self, error: InferenceError) -> float | None:
+        if self.attempts:
+            self.attempts[-1].error = copy.copy(error)  # the copy has no traceback, which leads back to the stream
+        if judge(error, speaking=self.speaking) is not Verdict.RETRY:
+            return None
+        delay = self._patience.after(copy.copy(error))
+        if delay is not None:
+            kind, number = type(error).__name__, len(self.attempts)
+            logger.info("attempt %d of %s failed, next in %.2f s: %s", number, self.call, delay, kind)
+        return delay
 
     # Time --------------------------------------------------------------------------------------
 
@@ -149,9 +167,11 @@ class Exchange(Generic[I, W]):
 
     def _timeout(self, now: float) -> InferenceTimeoutError:
         phase: Phase = "between_tokens" if self.speaking else "first_token"
-        if now >= self._ends:
-            phase = "total"
+        if self._ends != math.inf and (now >= self._ends or self.deadline.at >= self._ends):
+            phase = "total"  # a timer may ring a moment early: what counts is which limit was the nearest
         seconds = getattr(self.timeouts, phase)
+        if seconds is None:  # somebody else's: a proxy's, a transport's
+            return InferenceTimeoutError("nothing came in time", phase=phase)
         said = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
         return InferenceTimeoutError(f"{said[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
 
@@ -159,17 +179,14 @@ class Exchange(Generic[I, W]):
 
     def _explained(self, error: InferenceError) -> InferenceError:
         """`error`, told what only the exchange knows."""
-        if isinstance(error, InferenceTimeoutError) and error.phase != "connect":
-            timeout = self._timeout(self._clock())
+        now = self._clock()
+        if isinstance(error, InferenceTimeoutError) and (error.phase != "connect" or now >= self._ends):
+            timeout = self._timeout(now)
             timeout.__cause__ = error.__cause__
             error = timeout
         error.partial_text = self.transcript.text
         error.request_id = error.request_id or errors.request_id(self.headers)
         return error
-
-    def _give_up(self, error: Exception) -> NoReturn:
-        self.over = True
-        raise error
 
     def unfinished(self) -> IncompleteStreamError:
         """The error for an answer that was given up before its end."""

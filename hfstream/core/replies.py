@@ -65,13 +65,14 @@ class TokenEvents:
     def __init__(self) -> None:
         self.done = False
         self._error: InferenceError | None = None
+        self._failed = False
         self._parser = SSEParser()
         self._heard = 0
         self._start = b""  # the body's first bytes, until an event shows that it is an event stream
 
     @property
     def whole(self) -> bool:
-        return self.done and self._error is None
+        return self.done and not self._failed
 
     def feed(self, chunk: bytes) -> list[StreamResponse]:
         data = self._parser.only_data(chunk)
@@ -93,7 +94,7 @@ class TokenEvents:
             if self.done:
                 break
         if not events and not self._heard:
-            self._start = (self._start + chunk)[:_QUOTED]
+            self._start = (self._start + chunk)[:MAX_REFUSAL_SIZE]
         return said
 
     def _take(self, data: bytes, name: str, said: list[StreamResponse]) -> None:
@@ -108,8 +109,12 @@ class TokenEvents:
             self.done = True
 
     def finish(self) -> list[StreamResponse]:
-        if self._error:
-            raise self._error
+        error, self._error = self._error, None  # once it is raised its traceback holds us
+        if error:
+            try:
+                raise error
+            finally:
+                del error
         if self.done:
             return []
         if not self._heard and self._start.lstrip()[:1] in (b"{", b"[", b"<"):
@@ -135,7 +140,7 @@ class TokenEvents:
 
     def _fail(self, error: InferenceError) -> None:
         self._error = error
-        self.done = True
+        self.done = self._failed = True
 
 
 class Document(Generic[T]):
@@ -212,7 +217,7 @@ def _ended_early(tokens: int) -> str:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -43,6 +43,8 @@ class wait_retry_after(wait_base):  # noqa: N801  tenacity's strategies are clas
         seconds = getattr(outcome.exception(), "retry_after", None) if outcome else None
         if seconds is None:
             return float(self.fallback(retry_state))
+        if seconds >= self.max_wait:  # spread all the same, or everyone who is told "an hour" comes back together
+            return float(random.uniform(0.8, 1.0) * self.max_wait)  # noqa: S311
         return float(min(seconds + random.uniform(0, max(0.1, seconds / 4)), self.max_wait))  # noqa: S311
 
 
@@ -61,7 +63,7 @@ class RetryPolicy:
     max_wait: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
             raise ValueError(f"RetryPolicy.attempts counts all tries and must be at least 1, not {self.attempts!r}")
         if not self.max_wait >= 0:
             raise ValueError(f"RetryPolicy.max_wait must be a number of seconds, not {self.max_wait!r}")
@@ -94,7 +96,7 @@ class Patience:
         self._waits.clear()
         with self._try:
             raise error  # the manager notes the error for `stop` and `wait`, and swallows it
-        error.__traceback__ = None  # it leads back here
+        error.__traceback__ = error.__context__ = None  # they lead back here, and to the stream
         another = next(self._tries, None)
         if another is None:
             return None
@@ -122,5 +124,15 @@ def retry_on_overload(
         retry=retry_if_overloaded,
         wait=wait or wait_retry_after(backoff, max_wait),
         stop=stop or tenacity.stop_after_attempt(attempts),
-        reraise=True,
+        retry_error_callback=_raise_last,
     )
+
+
+def _raise_last(state: tenacity.RetryCallState) -> None:
+    """Does what tenacity's ``reraise=True`` does, but leaves no frame that holds the error whose traceback holds it."""
+    outcome, state.outcome = state.outcome, None
+    try:
+        if outcome is not None:
+            outcome.result()
+    finally:
+        del outcome

@@ -23,7 +23,7 @@ class Target(NamedTuple):
 
 def is_url(model: str) -> bool:
     """Whether `model` is a URL, and not an id such as ``org/name``."""
-    return model.startswith(("http://", "https://"))
+    return model[:8].lower().startswith(("http://", "https://"))
 
 
 def is_huggingface(url: str) -> bool:

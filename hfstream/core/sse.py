@@ -120,7 +120,7 @@ class SSEParser:
                 self._end_line(events)
             self._extend_line(rest)
         except EventTooLargeError as error:
-            self._overflow = error
+            self._overflow, self._fresh = error, False
             if not events:
                 raise
         self._fresh = not (self._line or self._data or self._name or self._skip_lf or self._overflow) and (
@@ -178,7 +178,7 @@ class SSEParser:
             if b"\0" not in value:
                 self._id = _text(value)
         elif field == b"retry" and value.isdigit():  # bytes.isdigit: ASCII digits only, at least one
-            self._block_retry = self.retry = int(value[:19])  # 19 digits of milliseconds outlast the sun
+            self._block_retry = self.retry = int(value.lstrip(b"0")[:19] or b"0")  # 19 digits outlast the sun
 
     def _dispatch(self, events: list[Event]) -> None:
         self.last_event_id = self._id  # a blank line commits the id, data or not
@@ -196,6 +196,8 @@ def encode(data: str, *, event: str = "", id: str = "", retry: int | None = None
     if any(character in event for character in "\r\n") or any(character in id for character in "\r\n\0"):
         raise ValueError("neither a line end in `event` or `id` nor a NUL in `id` can be sent as SSE")
     fields = [f"event: {event}\n"] * bool(event) + [f"id: {id}\n"] * bool(id)
+    if retry is not None and retry < 0:
+        raise ValueError(f"a reconnection time is milliseconds, not {retry}")
     if retry is not None:
         fields.append(f"retry: {retry}\n")
     lines = _LINE_END.split(data) if "\n" in data or "\r" in data else [data]

@@ -35,6 +35,8 @@ class Timeouts:
     def __post_init__(self) -> None:
         for field in fields(self):
             seconds = getattr(self, field.name)
+            if seconds == math.inf:
+                object.__setattr__(self, field.name, None)
             if seconds is not None and (isinstance(seconds, bool) or not seconds > 0):
                 raise ValueError(f"Timeouts.{field.name} must be a positive number of seconds or None, not {seconds!r}")
 

@@ -108,8 +108,7 @@ class DetailsTranscript:
         self._words.hear(said)
         for response in said:
             self._tokens.append(response.token)
-            if response.top_tokens is not None:
-                self._top_tokens.append(response.top_tokens)
+            self._top_tokens.append(response.top_tokens or [])  # TGI leaves empty ones out
         return said
 
     def final(self) -> TextGenerationResponse:
@@ -120,7 +119,7 @@ class DetailsTranscript:
             seed=last.seed,
             prefill=[],
             tokens=self._tokens,
-            top_tokens=self._top_tokens or None,
+            top_tokens=self._top_tokens if any(self._top_tokens) else None,
         )
         return TextGenerationResponse(generated_text=self._words.final(), details=details)
 

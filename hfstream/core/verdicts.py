@@ -17,11 +17,13 @@ from __future__ import annotations
 from enum import Enum
 
 from ..errors import (
+    GenerationError,
     IncompleteStreamError,
     InferenceConnectionError,
     InferenceError,
     InferenceTimeoutError,
     OverloadedError,
+    ValidationError,
 )
 
 __all__ = ["TABLE", "Failure", "Verdict", "judge", "kind_of"]
@@ -65,6 +67,8 @@ def kind_of(error: InferenceError) -> Failure:
     if isinstance(error, InferenceTimeoutError):
         # When the total is spent there is no time for another attempt.
         return Failure.REFUSED if error.phase == "total" else Failure.INTERRUPTED
-    if isinstance(error, InferenceConnectionError | IncompleteStreamError) or error.status_code in (408, 502, 504):
+    if isinstance(error, InferenceConnectionError | IncompleteStreamError) or (
+        error.status_code in (408, 502, 504) and not isinstance(error, ValidationError | GenerationError)
+    ):
         return Failure.INTERRUPTED if error.retryable else Failure.REFUSED
     return Failure.BROKEN if (error.status_code or 0) >= 500 or error.status_code == 424 else Failure.REFUSED

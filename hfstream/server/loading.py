@@ -5,12 +5,14 @@ Refuses to know requests, threads and text. Answers in `ModelFacts`; complains i
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
 
 from .engine import ModelFacts, UnsupportedModelError
 from .rows import Rows
@@ -50,10 +52,23 @@ def load(
 def _load_model(path: str | PathLike[str], dtype: torch.dtype, device: str) -> Any:
     try:
         # torch's attention is asked for by name: the others read a mask differently
-        model = cast(Any, AutoModelForCausalLM).from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+        with _no_progress_bar():
+            model = cast(Any, AutoModelForCausalLM).from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
     except ValueError as error:  # no causal language model, or one without this attention: the message tells
         raise UnsupportedModelError(str(error)) from error
     return model.eval().to(device)
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Loading is our own business, and stderr the program's. The switch is the process's: it is put back."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @torch.inference_mode()

@@ -224,7 +224,6 @@ def test_top_tokens_come_to_one_list_for_each_token(tops: list[Any]) -> None:
     assert_top_tokens(tops)
 
 
-@pytest.mark.xfail(strict=True, reason="an event without top_tokens leaves no gap, and TGI leaves empty ones out")
 @pytest.mark.parametrize("tops", [[TOP, None, TOP], [None, TOP, TOP], [TOP, TOP, None]])
 def test_a_token_without_top_tokens_keeps_its_place(tops: list[Any]) -> None:
     assert_top_tokens(tops)
@@ -429,7 +428,6 @@ def test_the_request_id_of_a_failure_is_kept() -> None:
     assert Talk(Answer([INVALID], headers=named)).error().request_id == "r-1"
 
 
-@pytest.mark.xfail(strict=True, reason="the headers of the attempt before stay until there are new ones")
 def test_a_failure_is_not_given_the_request_id_of_the_attempt_before() -> None:
     talk = Talk(whole({"error": "x"}, 429, x_request_id="r-1"), InferenceConnectionError("refused"), retry=AT_ONCE)
     talk.answers.append(InferenceConnectionError("refused"))
@@ -450,7 +448,6 @@ def test_a_foreign_exception_is_not_forgiven(error: Exception) -> None:
     assert not talk.exchange.answered
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="the failure is noted on the last attempt, and there is none")
 def test_a_failure_before_the_first_attempt_is_raised_as_it_is() -> None:
     with pytest.raises(ValidationError):
         Talk().exchange.forgive(ValidationError("x"))
@@ -551,7 +548,6 @@ def test_the_total_counts_keep_alives() -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="feed looks at no limit while tokens come, so a stream that talks has no total")
 def test_a_stream_that_never_pauses_has_a_total_too() -> None:
     talk = Talk(stream(*slowly(token_event(1, "a"), times=30, every=1.0)), timeouts=Timeouts(total=10))
     assert phase_of(talk) == "total"
@@ -583,7 +579,6 @@ def test_a_connection_that_is_not_made_keeps_its_phase() -> None:
     assert (error.phase, error.message) == ("connect", "no connection in time")
 
 
-@pytest.mark.xfail(strict=True, reason="the connect limit is shortened to what is left of the total, and blamed for it")
 def test_the_total_may_end_the_wait_for_a_connection() -> None:
     talk = Talk(timeouts=Timeouts(connect=10, total=5))
     talk.exchange.ask()
@@ -594,7 +589,6 @@ def test_the_total_may_end_the_wait_for_a_connection() -> None:
     assert caught.value.phase == "total"
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="a limit that is None cannot be printed as a number")
 @pytest.mark.parametrize("before", [[], [token_event(1, "a")]])
 def test_a_timeout_that_we_did_not_set_is_a_timeout_all_the_same(before: list[bytes]) -> None:
     theirs = InferenceTimeoutError("nothing in time", phase="first_token")  # such as a proxy's, or a transport's own
@@ -602,7 +596,6 @@ def test_a_timeout_that_we_did_not_set_is_a_timeout_all_the_same(before: list[by
     assert isinstance(talk.error(), InferenceTimeoutError)
 
 
-@pytest.mark.xfail(strict=True, reason="a timer that rings a moment early is laid to a limit that is far away")
 def test_a_timer_that_rings_a_moment_early_rang_for_the_nearest_limit() -> None:
     talk = Talk(timeouts=Timeouts(first_token=120, total=5))
     talk.exchange.ask()
@@ -644,7 +637,6 @@ def test_limits_shrink_with_what_is_left_of_the_total_but_not_to_nothing() -> No
     assert all(limit is not None and 0 < limit < 0.1 for limit in talk.exchange.limits())
 
 
-@pytest.mark.xfail(strict=True, reason="no socket takes inf seconds: OverflowError")
 def test_no_limit_has_two_names() -> None:
     talk = Talk(timeouts=Timeouts(math.inf, math.inf, math.inf, math.inf))
     assert talk.exchange.limits() == (None, None, None, None)
@@ -764,10 +756,6 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def held(reason: str, *answers: Answer) -> Any:
-    return pytest.param(answers, id=reason, marks=pytest.mark.xfail(strict=True, reason=reason))
-
-
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize(
     "answers",
@@ -775,10 +763,9 @@ def held(reason: str, *answers: Answer) -> Any:
         pytest.param([stream(*token_events("a", "b"))], id="answered"),
         pytest.param([whole({"error": "x"}, 429), stream(*token_events("a"))], id="retried after a 429"),
         pytest.param([stream(), stream(*token_events("a"))], id="retried after an empty stream"),
-        held("a reply keeps the error that it raised, whose traceback keeps the reply", stream(OVERLOADED), stream(
-            *token_events("a"))),
-        held("frames of forgive() keep the error whose traceback keeps them", stream(token_event(1, "a"))),
-        held("patience at its end keeps the error, whose context leads back here", *[stream()] * 3),
+        pytest.param([stream(OVERLOADED), stream(*token_events("a"))], id="retried after an overload in a 200"),
+        pytest.param([stream(token_event(1, "a"))], id="ended early"),
+        pytest.param([stream()] * 3, id="retried in vain"),
     ],
 )  # fmt: skip
 def test_an_exchange_goes_when_nobody_holds_it(answers: Sequence[Answer]) -> None:

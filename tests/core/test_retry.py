@@ -81,7 +81,6 @@ def test_an_impossible_wait_is_refused(max_wait: float) -> None:
         RetryPolicy(max_wait=max_wait)
 
 
-@pytest.mark.xfail(strict=True, reason="anything that compares with 1 is taken for a number of attempts")
 @pytest.mark.parametrize("value", [True, 2.5])
 def test_what_is_no_number_of_attempts_is_refused(value: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
@@ -208,7 +207,6 @@ def test_the_server_cannot_make_us_wait_longer_than_max_wait(seconds: float) -> 
     assert min(sample(seconds, size=50)) > 5.0
 
 
-@pytest.mark.xfail(strict=True, reason="at max_wait everyone waits equally long, and comes back at the same moment")
 def test_a_bounded_wait_is_spread_too() -> None:
     assert len(set(sample(3600.0, size=20))) > 1
 
@@ -363,15 +361,7 @@ def test_patience_gives_the_error_back_without_its_traceback(attempts: int) -> N
     assert error.__traceback__ is None
 
 
-@pytest.mark.parametrize(
-    "attempts",
-    [
-        pytest.param(
-            1, marks=pytest.mark.xfail(strict=True, reason="the context of the noted error leads to the reader")
-        ),
-        2,
-    ],
-)
+@pytest.mark.parametrize("attempts", [1, 2])
 def test_patience_holds_nothing_of_the_failure_that_it_was_told_of(attempts: int) -> None:
     patience = Patience(RetryPolicy(attempts=attempts))
 
@@ -390,7 +380,6 @@ def test_patience_holds_nothing_of_the_failure_that_it_was_told_of(attempts: int
         assert gone() is None
 
 
-@pytest.mark.xfail(strict=True, reason="tenacity's frame holds the error, whose traceback holds the frame")
 @FACES
 def test_a_decorated_function_leaves_no_cycle_behind_its_error(face: str) -> None:
     def attempt(server: Server) -> None:

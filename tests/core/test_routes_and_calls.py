@@ -59,14 +59,6 @@ def test_any_other_path_is_posted_to_as_it_is(model: str, stream: bool) -> None:
     assert text_generation_target(f"{model}#part", stream=stream).url == model
 
 
-@pytest.mark.xfail(strict=True, reason="the completions route, and its chunks, are still to be built")
-@pytest.mark.parametrize("model", ["http://h/v1", "http://h/v1/", "http://h/prefix/v1?k=1"])
-def test_an_OpenAI_base_gets_the_completions_route(model: str) -> None:
-    base, _, query = model.partition("?")
-    expected = f"{base.rstrip('/')}/completions" + (f"?{query}" if query else "")
-    assert text_generation_target(model, stream=True).url == expected
-
-
 @pytest.mark.parametrize(
     ("model", "url"),
     [

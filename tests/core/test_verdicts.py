@@ -102,7 +102,6 @@ def test_what_nobody_knows_is_raised(kind: type[InferenceError], speaking: bool)
     assert judge(kind("x"), speaking=speaking) is RAISE
 
 
-@pytest.mark.xfail(strict=True, reason="the status counts before the class: a validation error in a 502 is retried")
 def test_what_the_server_says_counts_before_its_status() -> None:
     body = b'{"error": "Input validation error: x", "error_type": "validation"}'
     assert judge(from_wire(502, {}, body), speaking=False) is RAISE

@@ -1,0 +1,361 @@
+"""What the type checkers know of the public names. Nobody runs this: mypy and pyright, both strict, read it.
+
+An ignored error is an assertion too: the checkers complain about an ignore that is not needed.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_type
+
+import httpx
+import tenacity
+
+from hfstream import (
+    AsyncInferenceClient,
+    AsyncTokenStream,
+    Attempt,
+    AuthenticationError,
+    BadRequestError,
+    BestOfSequence,
+    Details,
+    FinishReason,
+    GenerationError,
+    IncompleteGenerationError,
+    IncompleteStreamError,
+    InferenceClient,
+    InferenceConnectionError,
+    InferenceError,
+    InferenceTimeoutError,
+    InputToken,
+    InterToken,
+    Metrics,
+    NotFoundError,
+    OverloadedError,
+    RetryPolicy,
+    ServerError,
+    StreamDetails,
+    StreamResponse,
+    TextGenerationError,
+    TextGenerationOutput,
+    TextGenerationParameters,
+    TextGenerationResponse,
+    TextGenerationStreamOutput,
+    TextGenerationStreamResponse,
+    Timeouts,
+    Token,
+    TokenStream,
+    UnexpectedResponseError,
+    UnknownError,
+    Usage,
+    ValidationError,
+)
+from hfstream.errors import Phase
+from hfstream.retry import retry_if_overloaded, retry_on_overload, wait_retry_after
+
+# text_generation in its four forms ------------------------------------------------------------------------------------
+
+
+def forms(client: InferenceClient) -> None:
+    assert_type(client.text_generation("Hi"), str)
+    assert_type(client.text_generation("Hi", stream=False), str)
+    assert_type(client.text_generation("Hi", stream=None, details=None), str)
+    assert_type(client.text_generation("Hi", details=False, max_new_tokens=12), str)
+    assert_type(client.text_generation("Hi", details=True), TextGenerationResponse)
+    assert_type(client.text_generation("Hi", details=True, stream=False), TextGenerationResponse)
+    assert_type(client.text_generation("Hi", stream=True), TokenStream[str])
+    assert_type(client.text_generation("Hi", stream=True, details=False), TokenStream[str])
+    assert_type(client.text_generation("Hi", stream=True, details=True), TokenStream[StreamResponse])
+
+
+def forms_known_at_run_time(client: InferenceClient, stream: bool, details: bool) -> None:
+    assert_type(
+        client.text_generation("Hi", stream=stream, details=details),
+        str | TextGenerationResponse | TokenStream[str] | TokenStream[StreamResponse],
+    )
+
+
+async def async_forms(client: AsyncInferenceClient) -> None:
+    assert_type(await client.text_generation("Hi"), str)
+    assert_type(await client.text_generation("Hi", stream=False), str)
+    assert_type(await client.text_generation("Hi", stream=None, details=None), str)
+    assert_type(await client.text_generation("Hi", details=False, max_new_tokens=12), str)
+    assert_type(await client.text_generation("Hi", details=True), TextGenerationResponse)
+    assert_type(await client.text_generation("Hi", details=True, stream=False), TextGenerationResponse)
+    assert_type(await client.text_generation("Hi", stream=True), AsyncTokenStream[str])
+    assert_type(await client.text_generation("Hi", stream=True, details=False), AsyncTokenStream[str])
+    assert_type(await client.text_generation("Hi", stream=True, details=True), AsyncTokenStream[StreamResponse])
+
+
+async def async_forms_known_at_run_time(client: AsyncInferenceClient, stream: bool, details: bool) -> None:
+    assert_type(
+        await client.text_generation("Hi", stream=stream, details=details),
+        str | TextGenerationResponse | AsyncTokenStream[str] | AsyncTokenStream[StreamResponse],
+    )
+
+
+# Streams: iterated, entered, read to their end ------------------------------------------------------------------------
+
+
+def loops(client: InferenceClient) -> None:
+    for token in client.text_generation("Hi", stream=True):
+        assert_type(token, str)
+    for response in client.text_generation("Hi", stream=True, details=True):
+        assert_type(response, StreamResponse)
+    with client.text_generation("Hi", stream=True) as stream:
+        assert_type(stream, TokenStream[str])
+        assert_type(next(stream), str)
+        assert_type(stream.final(), str)
+        assert_type(stream.close(), None)
+    with client.text_generation("Hi", stream=True, details=True) as detailed:
+        assert_type(detailed, TokenStream[StreamResponse])
+        assert_type(next(detailed), StreamResponse)
+        assert_type(detailed.final(), TextGenerationResponse)
+
+
+async def async_loops(client: AsyncInferenceClient) -> None:
+    async for token in await client.text_generation("Hi", stream=True):
+        assert_type(token, str)
+    async for response in await client.text_generation("Hi", stream=True, details=True):
+        assert_type(response, StreamResponse)
+    async for token in client.text_generation("Hi", stream=True):
+        assert_type(token, str)
+    async for response in client.text_generation("Hi", stream=True, details=True):
+        assert_type(response, StreamResponse)
+    async with client.text_generation("Hi", stream=True) as stream:
+        assert_type(stream, AsyncTokenStream[str])
+        assert_type(await anext(stream), str)
+        assert_type(await stream.final(), str)
+        assert_type(await stream.aclose(), None)
+    async with await client.text_generation("Hi", stream=True, details=True) as detailed:
+        assert_type(detailed, AsyncTokenStream[StreamResponse])
+        assert_type(await anext(detailed), StreamResponse)
+        assert_type(await detailed.final(), TextGenerationResponse)
+
+
+def what_a_stream_shows(stream: TokenStream[str], other: AsyncTokenStream[StreamResponse]) -> None:
+    assert_type(stream.text, str)
+    assert_type(stream.finish_reason, FinishReason | str | None)
+    assert_type(stream.usage, Usage | None)
+    assert_type(stream.headers, Mapping[str, str])
+    assert_type(stream.request_id, str | None)
+    assert_type(stream.metrics, Metrics)
+    assert_type(stream.attempts, Sequence[Attempt])
+    assert_type(other.text, str)
+    assert_type(other.finish_reason, FinishReason | str | None)
+    assert_type(other.usage, Usage | None)
+    assert_type(other.headers, Mapping[str, str])
+    assert_type(other.request_id, str | None)
+    assert_type(other.metrics, Metrics)
+    assert_type(other.attempts, Sequence[Attempt])
+
+
+def numbers(metrics: Metrics, attempt: Attempt, usage: Usage) -> None:
+    assert_type(metrics.tokens, int)
+    assert_type(metrics.time_to_first_token, float | None)
+    assert_type(metrics.duration, float)
+    assert_type(metrics.tokens_per_second, float)
+    assert_type(metrics.inter_token, InterToken)
+    assert_type(metrics.inter_token.p50, float)
+    assert_type(metrics.inter_token.p95, float)
+    assert_type(metrics.inter_token.max, float)
+    assert_type(attempt.number, int)
+    assert_type(attempt.delay, float)
+    assert_type(attempt.status_code, int | None)
+    assert_type(attempt.error, InferenceError | None)
+    assert_type(usage.prompt_tokens, int)
+    assert_type(usage.completion_tokens, int)
+    assert_type(usage.total_tokens, int)
+
+
+# The nouns ------------------------------------------------------------------------------------------------------------
+
+
+def nouns(event: StreamResponse, answer: TextGenerationResponse) -> None:
+    assert_type(event.index, int | None)
+    assert_type(event.token, Token)
+    assert_type(event.top_tokens, list[Token] | None)
+    assert_type(event.generated_text, str | None)
+    assert_type(event.details, StreamDetails | None)
+    assert_type(event["token"], Any)
+    assert_type(answer.generated_text, str)
+    assert_type(answer.details, Details | None)
+
+
+def token(token: Token, read: InputToken) -> None:
+    assert_type(token.id, int)
+    assert_type(token.text, str)
+    assert_type(token.logprob, float | None)
+    assert_type(token.special, bool)
+    assert_type(read.id, int)
+    assert_type(read.text, str)
+    assert_type(read.logprob, float | None)
+
+
+def details(last: StreamDetails, whole: Details, other: BestOfSequence) -> None:
+    assert_type(last.finish_reason, FinishReason | str)
+    assert_type(last.generated_tokens, int)
+    assert_type(last.seed, int | None)
+    assert_type(last.input_length, int | None)
+    assert_type(whole.finish_reason, FinishReason | str)
+    assert_type(whole.generated_tokens, int)
+    assert_type(whole.seed, int | None)
+    assert_type(whole.input_length, int | None)
+    assert_type(whole.prefill, list[InputToken])
+    assert_type(whole.tokens, list[Token])
+    assert_type(whole.top_tokens, list[list[Token]] | None)
+    assert_type(whole.best_of_sequences, list[BestOfSequence] | None)
+    assert_type(other.generated_text, str)
+    assert_type(other.tokens, list[Token])
+
+
+def names_of_the_clients_before(
+    output: TextGenerationOutput, event: TextGenerationStreamOutput, response: TextGenerationStreamResponse
+) -> None:
+    assert_type(output, TextGenerationResponse)
+    assert_type(event, StreamResponse)
+    assert_type(response, StreamResponse)
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+def errors(error: InferenceError, late: InferenceTimeoutError, cut: InferenceConnectionError) -> None:
+    assert_type(error.message, str)
+    assert_type(error.status_code, int | None)
+    assert_type(error.error_type, str | None)
+    assert_type(error.retryable, bool)
+    assert_type(error.request_id, str | None)
+    assert_type(error.retry_after, float | None)
+    assert_type(error.partial_text, str)
+    assert_type(error.response_body, str | None)
+    assert_type(late.phase, Phase)
+    builtin: tuple[TimeoutError, ConnectionError] = (late, cut)
+    assert_type(builtin[0].errno, int | None)
+
+
+def tree() -> None:
+    named: list[type[TextGenerationError]] = [
+        ValidationError,
+        GenerationError,
+        OverloadedError,
+        IncompleteGenerationError,
+        UnknownError,
+    ]
+    others: list[type[InferenceError]] = [
+        *named,
+        BadRequestError,
+        AuthenticationError,
+        NotFoundError,
+        ServerError,
+        InferenceTimeoutError,
+        InferenceConnectionError,
+        IncompleteStreamError,
+        UnexpectedResponseError,
+    ]
+    assert_type(others[0](), InferenceError)
+
+
+# What clients and calls are told --------------------------------------------------------------------------------------
+
+
+def limits() -> None:
+    assert_type(Timeouts(connect=1, first_token=2.5, between_tokens=None, total=60), Timeouts)
+    assert_type(Timeouts().total, float | None)
+    assert_type(RetryPolicy(attempts=5, max_wait=2), RetryPolicy)
+    assert_type(
+        RetryPolicy(wait=tenacity.wait_fixed(1) + tenacity.wait_random(0, 1), stop=tenacity.stop_after_delay(30)),
+        RetryPolicy,
+    )
+    assert_type(RetryPolicy().attempts, int)
+    assert_type(RetryPolicy().max_wait, float)
+    Timeouts(read=1)  # type: ignore[call-arg]  # httpx's name for it, not ours
+    Timeouts(total="60")  # type: ignore[arg-type]  # seconds are numbers
+    RetryPolicy(retries=5)  # type: ignore[call-arg]  # there is no such field
+    RetryPolicy(wait=1.0)  # type: ignore[arg-type]  # a wait is one of tenacity's strategies
+
+
+def clients(http: httpx.Client, async_http: httpx.AsyncClient) -> None:
+    InferenceClient()
+    InferenceClient("http://127.0.0.1:8080", token="t", timeout=Timeouts(), retry=RetryPolicy(), http_client=http)
+    InferenceClient(base_url="http://127.0.0.1:8080", api_key="t", timeout=5, retry=3, headers={}, cookies={})
+    InferenceClient("org/name", token=False, timeout=None, retry=None, bill_to="org")
+    AsyncInferenceClient("http://127.0.0.1:8080", timeout=2.5, retry=None, http_client=async_http)
+    assert_type(InferenceClient().model, str | None)
+    assert_type(AsyncInferenceClient().model, str | None)
+    InferenceClient(http_client=async_http)  # type: ignore[arg-type]  # the other face's client
+    AsyncInferenceClient(http_client=http)  # type: ignore[arg-type]
+    InferenceClient(retries=3)  # type: ignore[call-arg]  # there is no such argument
+    InferenceClient("http://127.0.0.1:8080", "token")  # type: ignore[call-arg]  # all but the model go by their names
+
+
+def with_blocks(client: InferenceClient) -> None:
+    with client as same:
+        assert_type(same, InferenceClient)
+
+
+async def async_with_blocks(client: AsyncInferenceClient) -> None:
+    async with client as same:
+        assert_type(same, AsyncInferenceClient)
+
+
+def parameters(client: InferenceClient) -> None:
+    chosen: TextGenerationParameters = {"max_new_tokens": 5, "stop": ["."], "temperature": None}
+    assert_type(client.text_generation("Hi", **chosen), str)
+    assert_type(client.text_generation("Hi", stream=True, **chosen), TokenStream[str])
+    client.text_generation(
+        "Hi", do_sample=True, frequency_penalty=0.1, grammar={"type": "json", "value": {}}, repetition_penalty=1.1,
+        return_full_text=True, seed=1, stop_sequences=["x"], top_k=3, top_n_tokens=2, top_p=0.9, truncate=10,
+        typical_p=0.8, watermark=True, adapter_id="a", best_of=2, decoder_input_details=True, model="org/name",
+        timeout=Timeouts(total=1), extra_body={"a": 1}, extra_headers={"a": "b"},
+    )  # fmt: skip
+    wrong: TextGenerationParameters = {"max_tokens": 5}  # type: ignore[typeddict-unknown-key]  # it is max_new_tokens
+    client.text_generation("Hi", **wrong)
+
+
+def wrong_parameters(client: InferenceClient) -> None:
+    client.text_generation("Hi", max_tokens=5)  # type: ignore[call-overload]  # the name is max_new_tokens
+    client.text_generation("Hi", max_new_tokens="5")  # type: ignore[call-overload]  # a number
+    client.text_generation("Hi", stop=".")  # type: ignore[call-overload]  # a list
+    client.text_generation("Hi", stream="yes")  # type: ignore[call-overload]  # True or False
+    client.text_generation()  # type: ignore[call-overload]  # a prompt there must be
+    client.text_generation("Hi", True)  # type: ignore[call-overload]  # all but the prompt go by their names
+
+
+def wrong_async_parameters(client: AsyncInferenceClient) -> None:
+    client.text_generation("Hi", max_tokens=5)  # type: ignore[call-overload]
+    client.text_generation("Hi", stream=True, max_tokens=5)  # type: ignore[call-overload]
+
+
+async def wrong_ways_to_read(client: AsyncInferenceClient) -> None:
+    async for _ in client.text_generation("Hi"):  # type: ignore[attr-defined]  # a whole answer, not a stream
+        pass
+    for _ in client.text_generation("Hi", stream=True):  # type: ignore[attr-defined]  # an `async for` is meant
+        pass
+
+
+# Wrappers -------------------------------------------------------------------------------------------------------------
+
+
+@retry_on_overload()
+def ask(client: InferenceClient, prompt: str) -> TokenStream[str]:
+    return client.text_generation(prompt, stream=True)
+
+
+@retry_on_overload(attempts=3, wait=tenacity.wait_fixed(1), stop=tenacity.stop_after_delay(9), max_wait=5)
+async def ask_async(client: AsyncInferenceClient, prompt: str) -> AsyncTokenStream[str]:
+    return await client.text_generation(prompt, stream=True)
+
+
+@tenacity.retry(retry=retry_if_overloaded, wait=wait_retry_after(tenacity.wait_fixed(1), max_wait=5))
+def ask_with_tenacity(client: InferenceClient, prompt: str) -> str:
+    return client.text_generation(prompt)
+
+
+async def wrappers_keep_signatures(client: InferenceClient, async_client: AsyncInferenceClient) -> None:
+    assert_type(ask(client, "Hi"), TokenStream[str])
+    assert_type(await ask_async(async_client, "Hi"), AsyncTokenStream[str])
+    assert_type(ask_with_tenacity(client, "Hi"), str)
+    ask(client, 1)  # type: ignore[arg-type]  # the prompt is a text
