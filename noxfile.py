@@ -44,7 +44,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy and pyright, both strict.
+    """Mypy and pyright, both strict.
 
     With torch and the rest of the server's libraries: without them all that they return is Any, and strictness about
     Any would have to be switched off for the server.

@@ -89,7 +89,5 @@ __all__ = [
 ]
 
 # What users see in a traceback, a repr and the documentation is where they import it from, not where we keep it.
-for _name in __all__:
-    if hasattr(globals()[_name], "__module__"):
-        globals()[_name].__module__ = "hfstream"
-del _name
+for _public in [value for name, value in globals().items() if name in __all__ and hasattr(value, "__module__")]:
+    _public.__module__ = "hfstream"

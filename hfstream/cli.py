@@ -1,7 +1,7 @@
 """The command line: `hfstream serve` and `hfstream generate`.
 
-Answers go to stdout, as plain text and as they come; everything else goes to stderr. Exit codes: 0, 1 for what went wrong
-on the way, 2 for what was typed wrong, 130 after Ctrl-C.
+Answers go to stdout, as plain text and as they come; everything else goes to stderr. Exit codes: 0, 1 for what went
+wrong on the way, 2 for what was typed wrong, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tenacity import stop_after_delay
 
-from . import InferenceClient, InferenceError, StreamResponse, TokenStream
+from . import InferenceClient, InferenceError, TokenStream
 from .retry import retry_on_overload
 from .version import __version__
 
@@ -77,20 +77,23 @@ def _complain(notes: Console, error: Exception) -> int:
 def _generate(arguments: argparse.Namespace, notes: Console) -> int:
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
     parameters: dict[str, Any] = {name: getattr(arguments, name) for name in names}
-    # A person who has just started the server, or sees that it is busy, would wait a little: so do we.
-    patiently = retry_on_overload(stop=stop_after_delay(PATIENCE))
     with _backend(arguments, notes) as url, InferenceClient(url, token=arguments.api_key) as client:
-        ask = patiently(client.text_generation)
-        if arguments.details:
-            detailed = ask(arguments.prompt, stream=True, details=True, **parameters)
-            _print_all(detailed, end="\n")
-            _sum_up(detailed, notes)
-        else:
-            plain = ask(arguments.prompt, stream=True, **parameters)
-            _print_all(plain, end="")
+        generate: Any = client.text_generation  # which form it takes is known when it runs
+
+        # A person who has just started the server, or sees that it is busy, would wait a little: so do we.
+        @retry_on_overload(stop=stop_after_delay(PATIENCE))
+        def ask() -> TokenStream[Any]:
+            stream: TokenStream[Any] = generate(arguments.prompt, stream=True, details=arguments.details, **parameters)
+            return stream
+
+        with ask() as stream:
+            for item in stream:
+                sys.stdout.write(f"{item}\n" if arguments.details else item)
+                sys.stdout.flush()
+        if not arguments.details:
             sys.stdout.write("\n")
             sys.stdout.flush()
-            _sum_up(plain, notes)
+        _sum_up(stream, notes)
     if arguments.url is None:
         notes.print(
             "This was the bundled model, a demonstration. To keep it running: hfstream serve\n"
@@ -101,13 +104,6 @@ def _generate(arguments: argparse.Namespace, notes: Console) -> int:
             soft_wrap=True,
         )
     return 0
-
-
-def _print_all(stream: TokenStream[str] | TokenStream[StreamResponse], *, end: str) -> None:
-    with stream:
-        for item in stream:
-            sys.stdout.write(f"{item}{end}")
-            sys.stdout.flush()
 
 
 def _sum_up(stream: TokenStream[Any], notes: Console) -> None:
@@ -124,7 +120,7 @@ def _sum_up(stream: TokenStream[Any], notes: Console) -> None:
 
 
 @contextlib.contextmanager
-def _backend(arguments: argparse.Namespace, notes: Console) -> Iterator[str]:
+def _backend(arguments: argparse.Namespace, notes: Console) -> Generator[str]:
     """The URL to ask: the one that was given, or a backend of our own for as long as it takes."""
     if arguments.url is not None:
         yield arguments.url

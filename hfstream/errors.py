@@ -259,14 +259,14 @@ def from_event(payload: Any) -> InferenceError | None:
 def is_error(payload: Any) -> bool:
     """Whether a JSON value is one of the shapes in which servers send an error, rather than an answer."""
     if isinstance(payload, list) and len(cast("list[Any]", payload)) == 1:
-        payload = payload[0]
+        return is_error(cast("list[Any]", payload)[0])
     if not isinstance(payload, dict):
         return False
-    payload = cast("dict[str, Any]", payload)
-    if payload.get("error") or payload.get("error_type") or payload.get("object") == "error":
+    told = cast("dict[str, Any]", payload)
+    if told.get("error") or told.get("error_type") or told.get("object") == "error":
         return True
     # The shapes of FastAPI and of gateways. "choices" and "token" are what answers have.
-    return ("detail" in payload or "message" in payload) and not payload.keys() & {"choices", "token", "generated_text"}
+    return ("detail" in told or "message" in told) and not told.keys() & {"choices", "token", "generated_text"}
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -339,10 +339,10 @@ def _number(code: Any) -> int | None:
 def _complaint(payload: Any) -> tuple[str, str | None, Any]:
     """Message, type and code of an error body, whichever server wrote it."""
     if isinstance(payload, list) and payload:
-        payload = cast("list[Any]", payload)
-        return _complaint(payload[0]) if isinstance(payload[0], dict) else (_joined(payload), None, None)
+        entries = cast("list[Any]", payload)
+        return _complaint(entries[0]) if isinstance(entries[0], dict) else (_joined(entries), None, None)
     if not isinstance(payload, dict):
-        return ("" if payload is None else str(payload)), None, None
+        return "" if payload is None else str(cast("object", payload)), None, None
     outer = cast("dict[str, Any]", payload)
     told: dict[str, Any] = outer["error"] if isinstance(outer.get("error"), dict) else outer
     words = next((told[key] for key in ("error", "message", "detail") if told.get(key)), told)

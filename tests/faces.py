@@ -36,10 +36,13 @@ class SyncFace:
         return InferenceClient(model, **settings)
 
     async def open(self, client: InferenceClient, prompt: str = "Hi", **options: Any) -> TokenStream[Any]:
-        return await asyncio.to_thread(client.text_generation, prompt, stream=True, **options)  # type: ignore[return-value]
+        ask: Any = client.text_generation
+        stream: TokenStream[Any] = await asyncio.to_thread(ask, prompt, stream=True, **options)
+        return stream
 
     async def whole(self, client: InferenceClient, prompt: str = "Hi", **options: Any) -> Any:
-        return await asyncio.to_thread(client.text_generation, prompt, **options)
+        ask: Any = client.text_generation
+        return await asyncio.to_thread(ask, prompt, **options)
 
     async def next(self, stream: TokenStream[Any]) -> Any:
         return await asyncio.to_thread(next, stream, None)
@@ -61,7 +64,8 @@ class AsyncFace:
         return AsyncInferenceClient(model, **settings)
 
     async def open(self, client: AsyncInferenceClient, prompt: str = "Hi", **options: Any) -> AsyncTokenStream[Any]:
-        return await client.text_generation(prompt, stream=True, **options)
+        stream: AsyncTokenStream[Any] = await client.text_generation(prompt, stream=True, **options)
+        return stream
 
     async def whole(self, client: AsyncInferenceClient, prompt: str = "Hi", **options: Any) -> Any:
         return await client.text_generation(prompt, **options)

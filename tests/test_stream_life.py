@@ -1,4 +1,4 @@
-"""How a stream ends: read out, broken off, closed, cancelled, forgotten, out of time. On both faces, over a real port."""
+"""How a stream ends: read out, broken off, closed, cancelled, forgotten, out of time. On both faces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hfstream import (
     RetryPolicy,
     Timeouts,
 )
-from hfstream.testing import Answer, Fault, ScriptedServer, token_event, token_events
+from hfstream.testing import Answer, Fault, ScriptedServer, Step, token_event, token_events
 
 STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
 ENDLESS = Answer([STREAM[0], Fault.STALL])
@@ -117,11 +117,10 @@ async def test_closing_the_client_ends_its_streams(face: Face, clients: Clients)
             await face.open(client)
 
 
-@pytest.mark.parametrize("script", [[Fault.STALL], [Answer.error(429, "Model is overloaded", Retry_After="30")]])
+@pytest.mark.parametrize("answer", [Answer([Fault.STALL]), Answer.error(429, "Model is overloaded", Retry_After="30")])
 async def test_closing_the_client_ends_calls_that_are_still_opening(
-    face: Face, clients: Clients, script: list[Any]
+    face: Face, clients: Clients, answer: Answer
 ) -> None:
-    answer = script[0] if isinstance(script[0], Answer) else Answer(script)
     with ScriptedServer(answer) as server:
         client = clients(server.url, retry=RetryPolicy(max_wait=30))
         call = asyncio.create_task(face.open(client))
@@ -250,9 +249,10 @@ async def test_a_cancelled_task_ends_its_stream() -> None:
 # Time ----------------------------------------------------------------------------------------------------------------
 
 SILENT = Answer([Fault.STALL])
-KEEP_ALIVE_ONLY = Answer([b":\n\n", 0.05] * 100)
+KEEP_ALIVES: list[Step] = [b":\n\n", 0.05] * 100
+KEEP_ALIVE_ONLY = Answer(KEEP_ALIVES)
 THEN_SILENT = ENDLESS
-THEN_KEEP_ALIVE_ONLY = Answer([STREAM[0], *[b":\n\n", 0.05] * 100])
+THEN_KEEP_ALIVE_ONLY = Answer([STREAM[0], *KEEP_ALIVES])
 TRICKLE = Answer([piece for index in range(1, 100) for piece in (token_event(index, "a"), 0.05)])
 
 

@@ -15,14 +15,15 @@ SUBSTITUTIONS = [
     (r"^`_sync.py` is this file without its ``await``", "`_async.py` is this file with ``await``"),
     (r"^    close = aclose .*\n\n", ""),
     (r"^from \._opening import Opening\n", ""),
-    (r"AsyncIterator, Coroutine, Iterator", "Iterator"),
-    (r"(?<=\()AsyncIterator(?=\[)|AsyncIterator\[", lambda found: found[0].replace("Async", "")),
     (r"return Opening\(answer\) if", "return answer.open() if"),
-    (r"Coroutine\[Any, Any, (.+?)\](?=:| \|)", r"\1"),
     (r"Opening\[", "TokenStream["),
-    (r"Async(?=TokenStream|InferenceClient|Wire|Line|Client)", ""),
+    (r"Coroutine, ", ""),
+    (r"Coroutine\[Any, Any, (.+?)\](?=:| \|)", r"\1"),
+    (r"Async(?=Wire|Line)", "Sync"),
+    (r"Async(?=TokenStream|InferenceClient|Client|Iterator\[)|AsyncIterator, ", ""),
     (r"(?<![\w`])(async|await) ", ""),
-    (r"__a(?=iter__|next__|enter__|exit__)|\ba(?=close\b|next\()", lambda found: found[0][:-1]),
+    (r"__a(?=iter__|next__|enter__|exit__)", "__"),
+    (r"\ba(?=close\b|next\()", ""),
     (r"StopAsyncIteration", "StopIteration"),
 ]
 
@@ -30,11 +31,7 @@ SUBSTITUTIONS = [
 def sync_of(text: str) -> str:
     for pattern, replacement in SUBSTITUTIONS:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
-    # The transport's plain classes say so in their names; the public ones do not.
-    text = re.sub(r"\b(?=Wire\b|Line\b)", "Sync", text)
-    return re.sub(
-        r"^from \._transport(.*)$", lambda found: found[0].replace("SyncSync", "Sync"), text, flags=re.MULTILINE
-    )
+    return text
 
 
 def test_the_drivers_are_twins() -> None:

@@ -139,14 +139,16 @@ class Exchange(Generic[I, W]):
     def forgive(self, failure: Exception) -> None:
         """Judges what ended an attempt: returns if another one is due after `delay`, else raises `failure`."""
         try:
-            error = self._explained(failure) if isinstance(failure, InferenceError) else failure
-            delay = self._patience_with(error) if isinstance(error, InferenceError) else None
+            delay = None
+            if isinstance(failure, InferenceError):
+                failure = self._explained(failure)
+                delay = self._patience_with(failure)
             if delay is None or self._clock() + delay >= self._ends:
                 self.over = True
-                raise error
+                raise failure
             self.delay = delay
         finally:
-            del failure, error  # or this frame, which the traceback of what it raises holds, would hold that too
+            del failure  # or this frame, which the traceback of what it raises holds, would hold that too
 
     def _patience_with(self, error: InferenceError) -> float | None:
         if self.attempts:

@@ -63,7 +63,8 @@ class RetryPolicy:
     max_wait: float = 10.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+        # What comes from outside may be anything: True would count as one attempt, 2.5 as three.
+        if type(self.attempts) is not int or self.attempts < 1:
             raise ValueError(f"RetryPolicy.attempts counts all tries and must be at least 1, not {self.attempts!r}")
         if not self.max_wait >= 0:
             raise ValueError(f"RetryPolicy.max_wait must be a number of seconds, not {self.max_wait!r}")

@@ -160,7 +160,7 @@ class Engine:
         stopped, fault = EngineStoppedError("the engine was closed"), None
         try:
             self._serve(deliver, ready)
-        except BaseException as error:  # also a SystemExit in some import: who waits for this thread must hear of it
+        except BaseException as error:  # noqa: BLE001  also a SystemExit in some import: who waits for this thread must hear of it
             stopped, fault = EngineStoppedError(f"the engine stopped: {error}"), error
             stopped.__cause__ = error
         orphans = [Failure(job, stopped) for job in self._stop(stopped) if not job.cancelled]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -60,15 +60,15 @@ def _load_model(path: str | PathLike[str], dtype: torch.dtype, device: str) -> A
 
 
 @contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def _no_progress_bar() -> Generator[None]:
     """Loading is our own business, and stderr the program's. The switch is the process's: it is put back."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    cast(Any, logging).disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            cast(Any, logging).enable_progress_bar()
 
 
 @torch.inference_mode()

@@ -72,7 +72,8 @@ class Chooser:
         if sampling.penalises:
             self.counts = torch.tensor(prompt, device=device).bincount(minlength=vocab_size).float()
         if sampling.do_sample:
-            assert sampling.seed is not None, "do_sample without a seed"
+            if sampling.seed is None:
+                raise ValueError("do_sample without a seed")
             self.noise = torch.Generator(device).manual_seed(fold_seed(sampling.seed))
 
     def hear(self, token: int) -> None:

@@ -7,7 +7,7 @@ with ScriptedServer(Answer(token_events("Hello", ",", " you"))) as server:
     print(list(InferenceClient(server.url).text_generation("Hi", stream=True)))
 """
 
-from .scripted import Answer, Fault, Request, ScriptedServer
+from .scripted import Answer, Fault, Request, ScriptedServer, Step
 from .wire import final_event, token_event, token_events
 
-__all__ = ["Answer", "Fault", "Request", "ScriptedServer", "final_event", "token_event", "token_events"]
+__all__ = ["Answer", "Fault", "Request", "ScriptedServer", "Step", "final_event", "token_event", "token_events"]

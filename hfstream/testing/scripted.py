@@ -17,7 +17,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Answer", "Fault", "Request", "ScriptedServer"]
+__all__ = ["Answer", "Fault", "Request", "ScriptedServer", "Step"]
 
 
 class Fault(Enum):

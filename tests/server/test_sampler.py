@@ -162,7 +162,7 @@ def test_a_seed_repeats_itself_and_another_does_not() -> None:
 
 
 def test_sampling_needs_a_seed() -> None:
-    with pytest.raises(AssertionError, match="without a seed"):
+    with pytest.raises(ValueError, match="without a seed"):
         chooser(do_sample=True)
 
 

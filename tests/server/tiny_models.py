@@ -6,7 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -96,7 +96,7 @@ class Running:
         """Start without waiting for the model."""
         self.engine.start(deliver=self._deliver, ready=self._ready, failed=self._failed)
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         self.start()
         self.until(lambda: self.facts is not None or self.fault is not None)
         if self.fault is not None:

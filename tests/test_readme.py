@@ -1,0 +1,81 @@
+"""What README.md and docs/ show is true: their Python runs as it is written, and CI runs the README's commands.
+
+Every fenced block of Python is run; one that cannot be has ``<!-- not run: why -->`` on the line before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hfstream.server import BackgroundServer
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+URL = "http://127.0.0.1:8080"
+
+
+def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
+    """The line on which each block to be run begins, and its text."""
+    text = page.read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        if found[2] == language and not found[1]:
+            yield text.count("\n", 0, found.start(3)) + 1, found[3]
+
+
+PROGRAMS = [
+    pytest.param(page, line, code, id=f"{page.relative_to(ROOT).as_posix()}:{line}")
+    for page in PAGES
+    for line, code in blocks(page, "python")
+]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with BackgroundServer() as server:
+        yield server.url
+
+
+@pytest.mark.parametrize(("page", "line", "code"), PROGRAMS)
+def test_python_runs_as_it_is_written(page: Path, line: int, code: str, url: str) -> None:
+    program = "\n" * (line - 1) + code.replace(URL, url)  # so that a traceback has the page's own lines
+    exec(compile(program, page, "exec"), {"__name__": "__main__"})
+
+
+def test_the_loops_that_users_come_for_are_in_the_readme() -> None:
+    shown = "".join(code for _, code in blocks(ROOT / "README.md", "python"))
+    assert 'for token in client.text_generation("How do you make cheese?", max_new_tokens=12, stream=True):' in shown
+    assert "max_new_tokens=12, details=True, stream=True):" in shown
+    assert 'async for token in await client.text_generation("How do you make cheese?", stream=True):' in shown
+
+
+def commands() -> list[list[str]]:
+    """The steps of the README's set-up commands."""
+    shell = "".join(code for _, code in blocks(ROOT / "README.md", "sh"))
+    return [line.split(" && ") for line in shell.splitlines() if line.startswith("python3 -m venv ")]
+
+
+def test_two_commands_set_everything_up() -> None:
+    run, test = commands()
+    assert run[:2] == test[:2] == ["python3 -m venv .venv", ". .venv/bin/activate"]
+    assert run[-1].startswith("hfstream generate ")
+    assert all("-c constraints.txt" in step for step in (run[2], test[2]))
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    _, _, *steps = commands()[1]  # CI has its environments elsewhere
+    assert len(steps) == 2
+    at = lines.index(steps[0])
+    assert lines[at : at + len(steps)] == steps
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    targets = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
+    assert not [target for target in targets if not (page.parent / target).exists()]
