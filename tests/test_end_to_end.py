@@ -137,22 +137,36 @@ async def test_the_asynchronous_loop_of_the_documentation(url: str, capsys: pyte
 # One text, however it is asked for ------------------------------------------------------------------------------------
 
 
+def alike(tokens: list[Token], others: list[Token]) -> bool:
+    """Whether these are the same tokens. The last digits of a logprob depend on how many share the engine's step."""
+    return [token.model_copy(update={"logprob": None}) for token in tokens] == [
+        token.model_copy(update={"logprob": None}) for token in others
+    ] and [token.logprob for token in tokens] == pytest.approx([token.logprob for token in others], abs=1e-3)
+
+
 async def one_text(face: Face, client: Any, prompt: str, **options: Any) -> TextGenerationResponse:
-    """Asks in all four forms. The answer, if they agree."""
-    stream = await face.open(client, prompt, **options)
-    tokens = await face.rest(stream)
-    events = await face.rest(await face.open(client, prompt, details=True, **options))
-    whole: TextGenerationResponse = await face.whole(client, prompt, details=True, **options)
+    """Asks in all four forms, at once. The answer, if they agree."""
+
+    async def read(details: bool) -> tuple[Any, list[Any], Any]:
+        stream = await face.open(client, prompt, details=details, **options)
+        return stream, await face.rest(stream), await face.final(stream)
+
+    (stream, tokens, final), (_, events, final_details), plain, whole = await asyncio.gather(
+        read(details=False),
+        read(details=True),
+        face.whole(client, prompt, **options),
+        face.whole(client, prompt, details=True, **options),
+    )
     text = whole.generated_text
-    assert whole.details is not None
-    assert "".join(tokens) == stream.text == await face.final(stream) == text
-    assert await face.whole(client, prompt, **options) == text
-    assert [event.token for event in events] == whole.details.tokens
+    assert "".join(tokens) == stream.text == final == plain == final_details.generated_text == text
+    assert alike([event.token for event in events], whole.details.tokens)
+    assert alike(final_details.details.tokens, whole.details.tokens)
     assert [event.token.text for event in events if not event.token.special] == tokens
     assert [event.generated_text for event in events] == [None] * (len(events) - 1) + [text]
     assert stream.finish_reason == events[-1].details.finish_reason == whole.details.finish_reason
     assert "\ufffd" not in text
-    return whole
+    answer: TextGenerationResponse = whole
+    return answer
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -180,7 +194,7 @@ async def test_a_limit_within_a_character_never_shows_half_of_it(
         assert everything.startswith(text)
         return text
 
-    texts = await asyncio.gather(*map(cut, range(1, 51)))
+    texts = await asyncio.gather(*map(cut, range(1, 41)))
     assert sorted(texts, key=len) == texts
     assert len(set(texts)) < len(texts), "no character was cut: the test has lost its point"
 
@@ -202,8 +216,8 @@ async def test_a_stop_string_is_the_end_wherever_it_stands(face: Face, clients: 
     if not text.isascii():
         at = next(at for at, character in enumerate(text) if ord(character) > 127)
         stops["around a character of many bytes"] = text[max(0, at - 1) : at + 2]
-    for where, stop in stops.items():
-        whole = await one_text(face, client, prompt, stop=[stop])
+    answers = await asyncio.gather(*(one_text(face, client, prompt, stop=[stop]) for stop in stops.values()))
+    for (where, stop), whole in zip(stops.items(), answers, strict=True):
         assert whole.generated_text == text[: text.index(stop) + len(stop)], where
         assert whole.details is not None
         assert whole.details.finish_reason is FinishReason.StopSequence, where
@@ -240,16 +254,16 @@ async def test_a_seed_gives_one_text_alone_and_while_eight_others_run(
 async def test_sampling_varies_and_greedy_does_not(face: Face, clients: Clients, url: str) -> None:
     client = clients(url)
 
-    async def ask(**options: Any) -> str:
-        text: str = await face.whole(client, CHEESE, max_new_tokens=60, **options)
-        return text
+    async def ask(*many: dict[str, Any]) -> list[str]:
+        return list(await asyncio.gather(*(face.whole(client, CHEESE, max_new_tokens=40, **each) for each in many)))
 
-    assert len({await ask() for _ in range(4)}) == 1
-    assert len({await ask(do_sample=True) for _ in range(8)}) > 1
-    seeded = [await ask(seed=seed, temperature=1.0, do_sample=True) for seed in range(8)]
+    (greedy,) = set(await ask({}, {}, {}, {}))
+    assert len(set(await ask(*[{"do_sample": True}] * 8))) > 1
+    seeds = [{"do_sample": True, "seed": seed} for seed in range(8)]
+    seeded = await ask(*seeds)
     assert len(set(seeded)) > 2
-    assert [await ask(seed=seed, temperature=1.0, do_sample=True) for seed in range(8)] == seeded
-    assert len({await ask(do_sample=True, top_k=1, seed=seed) for seed in range(3)} | {await ask()}) == 1
+    assert await ask(*seeds) == seeded
+    assert set(await ask(*({"top_k": 1, "seed": seed} for seed in range(3)))) == {greedy}
 
 
 async def test_the_seed_of_a_sampled_answer_is_told(face: Face, clients: Clients, url: str) -> None:
@@ -257,7 +271,8 @@ async def test_the_seed_of_a_sampled_answer_is_told(face: Face, clients: Clients
     sampled = await face.whole(client, CHEESE, max_new_tokens=30, do_sample=True, details=True)
     assert isinstance(sampled.details.seed, int)
     again = await face.whole(client, CHEESE, max_new_tokens=30, do_sample=True, details=True, seed=sampled.details.seed)
-    assert again == sampled
+    assert again.generated_text == sampled.generated_text
+    assert alike(again.details.tokens, sampled.details.tokens)
 
 
 # Details --------------------------------------------------------------------------------------------------------------
@@ -295,7 +310,7 @@ async def test_details_are_typed(
     assert whole.details.generated_tokens == len(whole.details.tokens) == len(events)
     final = await face.final(await face.open(client, CHEESE, details=True, **options))
     assert final.generated_text == whole.generated_text
-    assert final.details.tokens == whole.details.tokens
+    assert alike(final.details.tokens, whole.details.tokens)
 
 
 async def test_the_likeliest_tokens_are_told(face: Face, clients: Clients, url: str) -> None:
@@ -308,10 +323,11 @@ async def test_the_likeliest_tokens_are_told(face: Face, clients: Clients, url: 
         logprobs = [token.logprob for token in event.top_tokens]
         assert logprobs == sorted(logprobs, reverse=True)
     whole = await face.whole(client, CHEESE, **options)
-    assert whole.details.top_tokens == [event.top_tokens for event in events]
+    for event, top_tokens in zip(events, whole.details.top_tokens, strict=True):
+        assert alike(event.top_tokens, top_tokens)
     without = await face.rest(await face.open(client, CHEESE, max_new_tokens=6, details=True))
     assert [event.top_tokens for event in without] == [None] * 6
-    assert [event.token for event in without] == [event.token for event in events]
+    assert alike([event.token for event in without], [event.token for event in events])
 
 
 async def test_the_full_text_opens_with_the_prompt(face: Face, clients: Clients, url: str) -> None:
@@ -644,7 +660,7 @@ IMPATIENT_WAIT = 0.05
 
 @pytest.fixture(scope="module")
 def narrow() -> Iterator[str]:
-    with BackgroundServer(Settings(max_concurrent_requests=2, tokens_per_second=PACE)) as server:
+    with BackgroundServer(Settings(max_concurrent_requests=2, tokens_per_second=2 * PACE)) as server:
         yield server.url
 
 
@@ -759,7 +775,7 @@ WRAPPERS = [
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 async def test_a_wrapped_function_gets_its_answer_when_a_permit_comes_free(
-    face: Face, clients: Clients, holders: Holders, wrapper: Any, stream: bool
+    face: Face, clients: Clients, url: str, holders: Holders, wrapper: Any, stream: bool
 ) -> None:
     client = clients(holders.url, retry=None)
     call: asyncio.Task[Any]
@@ -780,7 +796,7 @@ async def test_a_wrapped_function_gets_its_answer_when_a_permit_comes_free(
     holders.let_one_go()
     answer = await asyncio.wait_for(call, 20)
     text = await face.final(answer) if stream else answer
-    assert text == await face.whole(client, CHEESE, **SHORT)
+    assert text == await face.whole(clients(url), CHEESE, **SHORT)
 
 
 async def test_a_wrapped_function_raises_what_it_got_when_its_patience_ends(

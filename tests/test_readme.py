@@ -5,6 +5,7 @@ Every fenced block of Python is run; one that cannot be has ``<!-- not run: why 
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,7 @@ def url() -> Iterator[str]:
 def test_python_runs_as_it_is_written(page: Path, line: int, code: str, url: str) -> None:
     program = "\n" * (line - 1) + code.replace(URL, url)  # so that a traceback has the page's own lines
     exec(compile(program, page, "exec"), {"__name__": "__main__"})
+    gc.collect()  # what it leaves unclosed is warned of here
 
 
 def test_the_loops_that_users_come_for_are_in_the_readme() -> None:

@@ -208,6 +208,11 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         for stream in list(self._backend.streams):
             shutdown(stream)
 
+    async def close_sockets(self) -> None:
+        """Closes every socket, those too that the pool has let go of."""
+        for stream in list(self._backend.streams):
+            await stream.aclose()
+
     async def aclose(self) -> None:
         await self._pool.aclose()
 

@@ -212,10 +212,10 @@ class _Loop:
         self.transport = AsyncTransport() if given is None else None
         self.client = given or httpx.AsyncClient(mounts=_mounts(self.transport), **_options(cookies))
         self.orphans: deque[AsyncLine] = deque()
-        self.guard = _closed_with_its_loop(self.client) if given is None else None
+        self.guard = _closed_with_its_loop(self.client, self.transport) if self.transport is not None else None
 
 
-async def _closed_with_its_loop(client: httpx.AsyncClient) -> AsyncGenerator[None]:
+async def _closed_with_its_loop(client: httpx.AsyncClient, transport: AsyncTransport) -> AsyncGenerator[None]:
     """Closes `client` when this is closed or collected, or its loop ends.
 
     A loop that ends, asyncio's or trio's, closes the async generators that are left; nothing else is told in time, and
@@ -224,7 +224,10 @@ async def _closed_with_its_loop(client: httpx.AsyncClient) -> AsyncGenerator[Non
     try:
         yield
     finally:
-        await client.aclose()
+        try:
+            await client.aclose()
+        finally:
+            await transport.close_sockets()  # asyncio.run() cancels a closing that it finds under way
 
 
 class AsyncWire:
