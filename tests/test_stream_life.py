@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -308,3 +310,27 @@ async def test_the_total_ends_the_waits_between_attempts_too(face: Face, clients
             await face.open(clients(server.url, timeout=Timeouts(total=1)))
         assert time.monotonic() - started < 1  # there is no time for another attempt: no use in waiting
         assert len(server.requests) == 1
+
+
+# The end of the program ----------------------------------------------------------------------------------------------
+
+FORGETFUL = """
+import asyncio, sys
+from hfstream import AsyncInferenceClient, InferenceClient
+
+plain = InferenceClient(sys.argv[1]).text_generation("Hi", stream=True)
+client = AsyncInferenceClient(sys.argv[1])
+async def main():
+    global stream
+    stream = await client.text_generation("Hi", stream=True)
+    print(next(plain), await anext(stream))
+asyncio.run(main())
+"""
+
+
+def test_streams_that_are_open_when_the_program_ends_are_silent() -> None:
+    with ScriptedServer(ENDLESS) as server:
+        done = subprocess.run(
+            [sys.executable, "-W", "always", "-c", FORGETFUL, server.url], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello Hello\n", "")

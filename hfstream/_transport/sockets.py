@@ -38,20 +38,13 @@ def ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def shutdown(network_stream: Any) -> bool:
-    """Wakes whoever reads the socket, in any thread; closing it would not (a blocked recv() stays blocked).
-
-    Returns whether there is a socket: a test's transport has none.
-    """
-    sock = network_stream.get_extra_info("socket") if network_stream is not None else None
-    if sock is None:
-        return False
+def shutdown(sock: Any) -> None:
+    """Wakes whoever reads the socket, in any thread; closing it would not (a blocked recv() stays blocked)."""
     with contextlib.suppress(OSError):
         if isinstance(sock, socket.socket):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which takes the session from the reader
         else:
             sock.shutdown(socket.SHUT_RDWR)
-    return True
 
 
 def _limit(deadline: Deadline | None, timeout: float | None) -> float | None:
@@ -127,7 +120,7 @@ class SyncTransport(httpx.BaseTransport):
     def abort(self) -> None:
         """Wakes every reader of every connection."""
         for stream in list(self._backend.streams):
-            shutdown(stream)
+            shutdown(stream.get_extra_info("socket"))
 
     def close(self) -> None:
         self._pool.close()
@@ -206,7 +199,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
     def abort(self) -> None:
         """Wakes every reader of every connection."""
         for stream in list(self._backend.streams):
-            shutdown(stream)
+            shutdown(stream.get_extra_info("socket"))
 
     async def close_sockets(self) -> None:
         """Closes every socket, those too that the pool has let go of."""

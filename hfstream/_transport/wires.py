@@ -45,22 +45,29 @@ class _Line:
         self._response = response
         self._orphans = orphans
         self._precise = precise  # the sockets are ours and ask the deadline
+        self._socket = _socket_of(response)
         self.ended = False
         """The body has been read to its end: the connection can be used again."""
 
     def abort(self) -> bool:
-        """Wakes the reader, from any thread or task; whether that was possible.
-
-        An HTTP/2 connection belongs to others too, and is left alone.
-        """
-        if self.ended or not self._response.http_version.startswith("HTTP/1"):
+        """Wakes the reader, from any thread or task; whether that was possible."""
+        if self.ended or self._socket is None:
             return False
-        return shutdown(self._response.extensions.get("network_stream"))
+        shutdown(self._socket)
+        return True
 
     def orphan(self) -> None:
         """For a finalizer: takes no lock and waits for nothing. The wire's next `send` lets go of the response."""
         self.abort()
         self._orphans.append(self)
+
+
+def _socket_of(response: httpx.Response) -> Any:
+    """The response's own socket. A test's transport has none, and an HTTP/2 connection's belongs to others too."""
+    network_stream = response.extensions.get("network_stream")
+    if network_stream is None or not response.http_version.startswith("HTTP/1"):
+        return None
+    return network_stream.get_extra_info("socket")
 
 
 class SyncLine(_Line):
