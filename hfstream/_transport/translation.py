@@ -20,11 +20,17 @@ __all__ = ["translated"]
 # By name: httpcore raises under the same names as httpx, and so does httpx2, whose client a user may hand us.
 _MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
 
+_Ours = tuple[type[InferenceError], str, dict[str, Any]]
+"""Class, message, and what else its constructor is told."""
+
 _UNREACHABLE = (
     "cannot connect to {origin}: {why}. Check the URL, and that a server runs there (`hfstream serve` starts one)"
 )
 
-_ERRORS: dict[str, tuple[type[InferenceError], str, dict[str, object]]] = {
+_BROKEN: _Ours = (InferenceConnectionError, "the connection to {origin} broke: {why}", {})
+"""Reset, closed, cut off, or not HTTP at all."""
+
+_ERRORS: dict[str, _Ours] = {
     "ConnectTimeout": (
         InferenceTimeoutError,
         "no connection to {origin} in time (Timeouts.connect)",
@@ -44,13 +50,12 @@ _ERRORS: dict[str, tuple[type[InferenceError], str, dict[str, object]]] = {
     "LocalProtocolError": (BadRequestError, "the request to {origin} cannot be sent: {why}", {}),
     "TooManyRedirects": (UnexpectedResponseError, "{origin} redirects in a circle", {}),
     "DecodingError": (UnexpectedResponseError, "the answer of {origin} is not compressed as it says: {why}", {}),
-    # Reset, closed, cut off, or not HTTP at all.
-    "TransportError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
-    "NetworkError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
-    "ProtocolError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
-    "ConnectionNotAvailable": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
+    "TransportError": _BROKEN,
+    "NetworkError": _BROKEN,
+    "ProtocolError": _BROKEN,
+    "ConnectionNotAvailable": _BROKEN,
     "HTTPError": (InferenceConnectionError, "the request to {origin} failed: {why}", {}),
-    "StreamError": (InferenceConnectionError, "the connection to {origin} broke: {why}", {}),
+    "StreamError": _BROKEN,
 }
 
 
@@ -67,7 +72,7 @@ def translated(error: Exception, call: Call[Any, Any, Any]) -> Exception:
             found, message, told = _ERRORS[kind.__name__]
             why = str(error) or type(error).__name__
             why = why.partition(" b'")[0].partition(' b"')[0]  # h11 quotes a header that it refuses: the token is one
-            ours = found(message.format(origin=origin(call.url), why=why.rstrip(".")), **told)  # type: ignore[arg-type]
+            ours = found(message.format(origin=origin(call.url), why=why.rstrip(".")), **told)
             ours.__cause__ = error
             return ours
     return error

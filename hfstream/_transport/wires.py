@@ -136,26 +136,38 @@ class AsyncLine(_Line):
             await self.release()
 
 
-class SyncWire:
+class _Wire:
+    """What is alive on a wire, and ends with it."""
+
+    def __init__(self) -> None:
+        self._live: WeakSet[_Live] = WeakSet()
+        self._closed = False
+
+    def adopt(self, live: _Live) -> None:
+        """Notes a call or stream that ends when the wire is closed."""
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        self._live.add(live)
+
+    def _abandon_all(self) -> None:
+        self._closed = True
+        for live in list(self._live):
+            live.abandon()
+
+
+class SyncWire(_Wire):
     """httpx for plain code: one for each client, shared by its threads, and alive as long as a stream needs it."""
 
     alarm = threading.Event
 
     def __init__(self, http_client: httpx.Client | None, cookies: Mapping[str, str] | None) -> None:
+        super().__init__()
         self._given = http_client
         self._cookies = cookies
         self._lock = threading.Lock()
         self._transport: SyncTransport | None = None
         self._own: httpx.Client | None = None
         self._orphans: deque[SyncLine] = deque()
-        self._live: WeakSet[_Live] = WeakSet()
-        self._closed = False
-
-    def adopt(self, live: _Live) -> None:
-        """Notes a call or stream that `close` has to end."""
-        if self._closed:
-            raise RuntimeError("this client is closed")
-        self._live.add(live)
 
     def send(self, exchange: Exchange[Any, Any]) -> SyncLine:
         """Sends what the exchange asks; returns when the response's head has come."""
@@ -167,9 +179,7 @@ class SyncWire:
 
     def close(self) -> None:
         """Ends all calls and streams, from any thread, and the httpx client if it is ours."""
-        self._closed = True
-        for live in list(self._live):
-            live.abandon()
+        self._abandon_all()
         with self._lock:
             own, self._own = self._own, None
             transport, self._transport = self._transport, None
@@ -237,22 +247,15 @@ async def _closed_with_its_loop(client: httpx.AsyncClient, transport: AsyncTrans
             await transport.close_sockets()  # asyncio.run() cancels a closing that it finds under way
 
 
-class AsyncWire:
+class AsyncWire(_Wire):
     """httpx for async code, under asyncio and trio: one for each client, which may live through several event loops."""
 
     alarm = AsyncAlarm
 
     def __init__(self, http_client: httpx.AsyncClient | None, cookies: Mapping[str, str] | None) -> None:
+        super().__init__()
         self._given = http_client
         self._cookies = cookies
-        self._live: WeakSet[_Live] = WeakSet()
-        self._closed = False
-
-    def adopt(self, live: _Live) -> None:
-        """Notes a call or stream that `close` has to end."""
-        if self._closed:
-            raise RuntimeError("this client is closed")
-        self._live.add(live)
 
     async def send(self, exchange: Exchange[Any, Any]) -> AsyncLine:
         """Sends what the exchange asks; returns when the response's head has come."""
@@ -264,9 +267,7 @@ class AsyncWire:
 
     async def close(self) -> None:
         """Ends all calls and streams of the running loop, and its httpx client if it is ours."""
-        self._closed = True
-        for live in list(self._live):
-            live.abandon()
+        self._abandon_all()
         loop = _loops_here().pop(self, None)
         if loop is None:
             return
