@@ -41,8 +41,8 @@ class Transcript(Protocol[S, I, W_co]):
         ...
 
 
-class TextTranscript:
-    """Of a stream of text: one piece for each token that is text."""
+class _Words:
+    """The text of a stream: one piece for each token that is text, and what the last event says of it all."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -68,7 +68,7 @@ class TextTranscript:
         prompt, answer = self.details.input_length or 0, self.details.generated_tokens
         return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
 
-    def hear(self, said: list[StreamResponse]) -> list[str]:
+    def _note(self, said: list[StreamResponse]) -> list[str]:
         pieces: list[str] = []
         for response in said:
             token = response.token
@@ -78,50 +78,60 @@ class TextTranscript:
         self._pieces += pieces
         return pieces
 
-    def final(self) -> str:
+    def _whole(self) -> str:
         # The server's own text is what counts: it may differ from the joined tokens, by a leading space or the prompt.
         whole = self._last.generated_text if self._last else None
         return self.text if whole is None else whole
 
 
-class DetailsTranscript:
+class TextTranscript(_Words):
+    """Of a stream of text."""
+
+    def hear(self, said: list[StreamResponse]) -> list[str]:
+        return self._note(said)
+
+    def final(self) -> str:
+        return self._whole()
+
+
+_Plain = tuple[int, str, float | None, bool]
+"""A `Token` while it waits for `final`: the garbage collector leaves a tuple of plain values alone, while thousands of
+kept objects make it work, for as long again as all else that is done for a token."""
+
+
+class DetailsTranscript(_Words):
     """Of a stream of `StreamResponse`: keeps the tokens too, for the whole answer's details."""
 
     def __init__(self) -> None:
-        self._words = TextTranscript()
-        self._tokens: list[Token] = []
-        self._top_tokens: list[list[Token]] = []
-
-    @property
-    def text(self) -> str:
-        return self._words.text
-
-    @property
-    def finish_reason(self) -> FinishReason | str | None:
-        return self._words.finish_reason
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._words.usage
+        super().__init__()
+        self._tokens: list[_Plain | Token] = []
+        self._top_tokens: list[list[Token] | None] = []
 
     def hear(self, said: list[StreamResponse]) -> list[StreamResponse]:
-        self._words.hear(said)
+        self._note(said)
         for response in said:
-            self._tokens.append(response.token)
-            self._top_tokens.append(response.top_tokens or [])  # TGI leaves empty ones out
+            token = response.token
+            strange = token.__pydantic_extra__  # a server's own fields are kept, with their object
+            self._tokens.append(token if strange else (token.id, token.text, token.logprob, token.special))
+            self._top_tokens.append(response.top_tokens)
         return said
 
     def final(self) -> TextGenerationResponse:
-        last = self._words.details
+        last = self.details
         details = last and Details(
             finish_reason=last.finish_reason,
             generated_tokens=last.generated_tokens,
             seed=last.seed,
             prefill=[],
-            tokens=self._tokens,
-            top_tokens=self._top_tokens if any(self._top_tokens) else None,
+            tokens=[_token(*kept) if isinstance(kept, tuple) else kept for kept in self._tokens],
+            # TGI leaves empty ones out of a stream, but not out of a whole answer.
+            top_tokens=[top or [] for top in self._top_tokens] if any(self._top_tokens) else None,
         )
-        return TextGenerationResponse(generated_text=self._words.final(), details=details)
+        return TextGenerationResponse(generated_text=self._whole(), details=details)
+
+
+def _token(id: int, text: str, logprob: float | None, special: bool) -> Token:  # noqa: A002  Token's own fields
+    return Token(id=id, text=text, logprob=logprob, special=special)
 
 
 class DocumentTranscript:
