@@ -8,6 +8,7 @@ import inspect
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 import respx
 import trio
@@ -22,6 +23,7 @@ from hfstream import (
     IncompleteStreamError,
     InferenceClient,
     InferenceConnectionError,
+    InferenceTimeoutError,
     NotFoundError,
     OverloadedError,
     RetryPolicy,
@@ -317,6 +319,19 @@ async def test_a_users_client_is_used_as_it_is_and_not_closed(face: Face, client
     assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
     await face.close(client)
     assert not own.is_closed
+
+
+async def test_a_client_of_httpx2_is_as_good(face: Face, clients: Clients) -> None:
+    own: Any = (httpx2.Client if face.name == "sync" else httpx2.AsyncClient)()
+    with ScriptedServer(Answer(STREAM), Answer([STREAM[0], Fault.STALL])) as server:
+        client = clients(server.url, http_client=own)
+        assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
+        with pytest.raises(InferenceTimeoutError) as caught:
+            await face.rest(await face.open(client, timeout=0.2))
+        assert caught.value.phase == "between_tokens"
+        assert type(caught.value.__cause__).__module__.startswith("httpx2")
+        assert server.wait_until_running(0)
+    await asyncio.to_thread(own.close) if face.name == "sync" else await own.aclose()
 
 
 async def test_a_foreign_exception_stays_what_it_is(face: Face, clients: Clients) -> None:
