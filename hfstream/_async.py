@@ -84,7 +84,7 @@ class AsyncTokenStream(StreamView[I, Any], AsyncIterator[I], Generic[I]):
         return self._exchange.transcript.final()
 
     async def aclose(self) -> None:
-        """Ends the stream, from any thread or task. A reader that waits sees its loop end."""
+        """Ends the stream, also while it is being read elsewhere: that reader sees its loop end."""
         self.abandon()
         await self._let_go()
 

@@ -83,7 +83,7 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
         return self._exchange.transcript.final()
 
     def close(self) -> None:
-        """Ends the stream, from any thread or task. A reader that waits sees its loop end."""
+        """Ends the stream, also while it is being read elsewhere: that reader sees its loop end."""
         self.abandon()
         self._let_go()
 
