@@ -93,8 +93,9 @@ class AsyncTokenStream(StreamView[I, Any], AsyncIterator[I], Generic[I]):
         self._closed = True
         self._ready = iter(())
         self._alarm.set()
-        if self._line is not None and not self._exchange.answered:
-            self._line.abort()
+        line = self._line  # its reader may let go of it at any moment
+        if line is not None and not self._exchange.answered:
+            line.abort()
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,6 +136,8 @@ class AsyncTokenStream(StreamView[I, Any], AsyncIterator[I], Generic[I]):
                         return []
                 self._line = await self._wire.send(exchange)
                 exchange.begin(self._line.status_code, self._line.headers)
+                if self._closed:
+                    return []
             if not exchange.hungry:
                 return exchange.finish()
             piece = await anext(self._line.pieces, None)
@@ -143,7 +146,11 @@ class AsyncTokenStream(StreamView[I, Any], AsyncIterator[I], Generic[I]):
             self._line.ended = True
             return exchange.finish()
         except Exception as error:  # noqa: BLE001  raised again, unless it is one that the exchange forgives
-            await self._release()
+            try:
+                await self._release()
+            except BaseException:  # cancelled or interrupted meanwhile: the same end as below
+                self._closed = True
+                raise
             if not self._closed:
                 exchange.forgive(translated(error, exchange.call))
             return []
@@ -216,8 +223,9 @@ class AsyncInferenceClient:
             base_url=base_url,
             api_key=api_key,
             retry=retry,
+            cookies=cookies,
         )
-        self._wire = AsyncWire(http_client, cookies)
+        self._wire = AsyncWire(http_client)
 
     @property
     def model(self) -> str | None:

@@ -48,6 +48,7 @@ class Settings:
         base_url: str | None,
         api_key: str | None,
         retry: RetryPolicy | int | None,
+        cookies: Mapping[str, str] | None = None,
     ) -> Settings:
         """The settings that a client's arguments stand for.
 
@@ -59,6 +60,9 @@ class Settings:
         if token is not None and api_key is not None:
             raise ValueError("`api_key` is another name for `token`: pass only one of them")
         own = {"X-HF-Bill-To": bill_to} if bill_to else {}
+        if cookies:
+            # As a header: httpx takes it off when a redirect leads elsewhere. Its jar would send them along, to anyone.
+            own["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         return cls(
             model=_checked(model if model is not None else base_url),
             token=_clean(token if token is not None else api_key),

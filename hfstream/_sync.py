@@ -92,8 +92,9 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
         self._closed = True
         self._ready = iter(())
         self._alarm.set()
-        if self._line is not None and not self._exchange.answered:
-            self._line.abort()
+        line = self._line  # its reader may let go of it at any moment
+        if line is not None and not self._exchange.answered:
+            line.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +135,8 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
                         return []
                 self._line = self._wire.send(exchange)
                 exchange.begin(self._line.status_code, self._line.headers)
+                if self._closed:
+                    return []
             if not exchange.hungry:
                 return exchange.finish()
             piece = next(self._line.pieces, None)
@@ -142,7 +145,11 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
             self._line.ended = True
             return exchange.finish()
         except Exception as error:  # noqa: BLE001  raised again, unless it is one that the exchange forgives
-            self._release()
+            try:
+                self._release()
+            except BaseException:  # cancelled or interrupted meanwhile: the same end as below
+                self._closed = True
+                raise
             if not self._closed:
                 exchange.forgive(translated(error, exchange.call))
             return []
@@ -215,8 +222,9 @@ class InferenceClient:
             base_url=base_url,
             api_key=api_key,
             retry=retry,
+            cookies=cookies,
         )
-        self._wire = SyncWire(http_client, cookies)
+        self._wire = SyncWire(http_client)
 
     @property
     def model(self) -> str | None:

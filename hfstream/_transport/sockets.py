@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any, cast
@@ -21,7 +23,7 @@ import httpx
 
 from ..core.timeouts import Deadline
 
-__all__ = ["DEADLINE", "AsyncTransport", "SyncTransport", "shutdown", "ssl_context"]
+__all__ = ["DEADLINE", "AsyncStream", "AsyncTransport", "SyncStream", "SyncTransport", "shutdown", "ssl_context"]
 
 DEADLINE = "hfstream.deadline"
 """Key of the request extension that carries the call's `Deadline` to the sockets."""
@@ -51,7 +53,9 @@ def _limit(deadline: Deadline | None, timeout: float | None) -> float | None:
     return timeout if deadline is None else deadline.remaining()
 
 
-class _SyncStream(httpcore.NetworkStream):
+class SyncStream(httpcore.NetworkStream):
+    """A socket that asks the deadline of the call that uses it."""
+
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
         self._deadline: Deadline | None = None
@@ -76,13 +80,41 @@ class _SyncStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
+class _Sockets:
+    """All sockets of one transport, to be woken together. Whoever connects after that is turned away."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._streams: WeakSet[Any] = WeakSet()
+        self._pid = os.getpid()
+        self._aborted = False
+
+    def add(self, stream: Any) -> None:
+        with self._lock:
+            self._streams.add(stream)
+            if self._aborted:
+                shutdown(stream.get_extra_info("socket"))
+
+    def all(self) -> list[Any]:
+        with self._lock:
+            return list(self._streams)
+
+    def abort(self) -> None:
+        """Wakes every reader of every connection, those too that are just being made."""
+        with self._lock:
+            self._aborted = True
+        if self._pid == os.getpid():  # in a forked child they are the parent's connections
+            for stream in self.all():
+                shutdown(stream.get_extra_info("socket"))
+
+
 class _SyncBackend(httpcore.SyncBackend):
     def __init__(self) -> None:
-        self.streams: WeakSet[_SyncStream] = WeakSet()
+        self.sockets = _Sockets()
 
     def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        stream = _SyncStream(super().connect_tcp(*args, **kwargs))
-        self.streams.add(stream)
+        stream = SyncStream(super().connect_tcp(*args, **kwargs))
+        self.sockets.add(stream)
         return stream
 
 
@@ -118,15 +150,16 @@ class SyncTransport(httpx.BaseTransport):
         )
 
     def abort(self) -> None:
-        """Wakes every reader of every connection."""
-        for stream in list(self._backend.streams):
-            shutdown(stream.get_extra_info("socket"))
+        """Wakes every reader of every connection, for good."""
+        self._backend.sockets.abort()
 
     def close(self) -> None:
         self._pool.close()
 
 
-class _AsyncStream(httpcore.AsyncNetworkStream):
+class AsyncStream(httpcore.AsyncNetworkStream):
+    """A socket that asks the deadline of the call that uses it."""
+
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
         self._deadline: Deadline | None = None
@@ -157,11 +190,11 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 class _AsyncBackend(httpcore.AsyncNetworkBackend):
     def __init__(self) -> None:
         self._backend: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # type: ignore[assignment,unused-ignore]
-        self.streams: WeakSet[_AsyncStream] = WeakSet()
+        self.sockets = _Sockets()
 
     async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
-        stream = _AsyncStream(await self._backend.connect_tcp(*args, **kwargs))
-        self.streams.add(stream)
+        stream = AsyncStream(await self._backend.connect_tcp(*args, **kwargs))
+        self.sockets.add(stream)
         return stream
 
 
@@ -197,13 +230,12 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         )
 
     def abort(self) -> None:
-        """Wakes every reader of every connection."""
-        for stream in list(self._backend.streams):
-            shutdown(stream.get_extra_info("socket"))
+        """Wakes every reader of every connection, for good."""
+        self._backend.sockets.abort()
 
     async def close_sockets(self) -> None:
         """Closes every socket, those too that the pool has let go of."""
-        for stream in list(self._backend.streams):
+        for stream in self._backend.sockets.all():
             await stream.aclose()
 
     async def aclose(self) -> None:

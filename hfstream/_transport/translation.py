@@ -27,6 +27,11 @@ _UNREACHABLE = (
     "cannot connect to {origin}: {why}. Check the URL, and that a server runs there (`hfstream serve` starts one)"
 )
 
+_UNTRUSTED = (
+    "the certificate of {origin} is not trusted: {why}. Name its issuer with SSL_CERT_FILE, or pass an http_client= of "
+    "your own with verify="
+)
+
 _BROKEN: _Ours = (InferenceConnectionError, "the connection to {origin} broke: {why}", {})
 """Reset, closed, cut off, or not HTTP at all."""
 
@@ -71,6 +76,8 @@ def translated(error: Exception, call: Call[Any, Any, Any]) -> Exception:
         if kind.__name__ in _ERRORS and kind.__module__.partition(".")[0] in _MODULES:
             found, message, told = _ERRORS[kind.__name__]
             why = str(error) or type(error).__name__
+            if "CERTIFICATE_VERIFY_FAILED" in why:
+                message = _UNTRUSTED
             why = why.partition(" b'")[0].partition(' b"')[0]  # h11 quotes a header that it refuses: the token is one
             ours = found(message.format(origin=origin(call.url), why=why.rstrip(".")), **told)
             ours.__cause__ = error

@@ -7,11 +7,14 @@ refuse to know what is sent, and what a failure means.
 from __future__ import annotations
 
 import contextlib
+import functools
+import ipaddress
+import os
 import threading
 import time
 import urllib.request
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -21,7 +24,7 @@ import httpx
 
 from ..core.exchange import Exchange
 from ..core.timeouts import Deadline
-from .sockets import DEADLINE, AsyncTransport, SyncTransport, shutdown, ssl_context
+from .sockets import DEADLINE, AsyncStream, AsyncTransport, SyncStream, SyncTransport, shutdown, ssl_context
 
 __all__ = ["AsyncLine", "AsyncWire", "SyncLine", "SyncWire"]
 
@@ -39,19 +42,21 @@ class _Live(Protocol):
 class _Line:
     """One response. `orphans` is where it goes if whoever reads it is collected."""
 
-    def __init__(self, response: httpx.Response, orphans: deque[Any], *, precise: bool) -> None:
+    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
         self.status_code = response.status_code
         self.headers = response.headers
         self._response = response
         self._orphans = orphans
-        self._precise = precise  # the sockets are ours and ask the deadline
+        # Our own sockets ask the deadline. A user's client has others, and so has a proxy from the environment.
+        self._precise = isinstance(response.extensions.get("network_stream"), SyncStream | AsyncStream)
+        self._pid = os.getpid()
         self._socket = _socket_of(response)
         self.ended = False
         """The body has been read to its end: the connection can be used again."""
 
     def abort(self) -> bool:
         """Wakes the reader, from any thread or task; whether that was possible."""
-        if self.ended or self._socket is None:
+        if self.ended or self._socket is None or self._pid != os.getpid():  # a forked child's is the parent's too
             return False
         shutdown(self._socket)
         return True
@@ -73,8 +78,8 @@ def _socket_of(response: httpx.Response) -> Any:
 class SyncLine(_Line):
     """One response in plain code."""
 
-    def __init__(self, response: httpx.Response, orphans: deque[Any], *, precise: bool) -> None:
-        super().__init__(response, orphans, precise=precise)
+    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
+        super().__init__(response, orphans)
         # Straight from the stream: iter_raw() would add a generator and a counter for each token.
         encoded = "content-encoding" in response.headers
         self.pieces: Iterator[bytes] = response.iter_bytes() if encoded else iter(response.stream)  # type: ignore[arg-type]
@@ -86,7 +91,7 @@ class SyncLine(_Line):
     def drain(self, deadline: Deadline) -> None:
         """Reads on a little after the last event, then lets go."""
         deadline.at = time.monotonic() + DRAIN_SECONDS
-        # The sockets of a user's own client do not ask our deadline: a timer wakes the reader.
+        # Sockets that are not ours do not ask the deadline: a timer wakes the reader.
         timer = None if self._precise else threading.Timer(DRAIN_SECONDS, self.abort)
         if timer:
             timer.daemon = True
@@ -94,8 +99,10 @@ class SyncLine(_Line):
         try:
             with contextlib.suppress(Exception):  # the answer is whole: nothing after it can fail it
                 left = DRAIN_BYTES
-                while left > 0 and (piece := next(self.pieces, None)) is not None:
-                    left -= len(piece)
+                while left > 0 and not self.ended:
+                    piece = next(self.pieces, None)
+                    self.ended = piece is None
+                    left -= len(piece or b"")
         finally:
             if timer:
                 timer.cancel()
@@ -105,8 +112,8 @@ class SyncLine(_Line):
 class AsyncLine(_Line):
     """One response in async code."""
 
-    def __init__(self, response: httpx.Response, orphans: deque[Any], *, precise: bool) -> None:
-        super().__init__(response, orphans, precise=precise)
+    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
+        super().__init__(response, orphans)
         encoded = "content-encoding" in response.headers
         self.pieces: AsyncIterator[bytes] = response.aiter_bytes() if encoded else aiter(response.stream)  # type: ignore[arg-type]
 
@@ -140,18 +147,25 @@ class _Wire:
     """What is alive on a wire, and ends with it."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._live: WeakSet[_Live] = WeakSet()
         self._closed = False
 
     def adopt(self, live: _Live) -> None:
         """Notes a call or stream that ends when the wire is closed."""
+        with self._lock:
+            self._check()
+            self._live.add(live)
+
+    def _check(self) -> None:
         if self._closed:
             raise RuntimeError("this client is closed")
-        self._live.add(live)
 
     def _abandon_all(self) -> None:
-        self._closed = True
-        for live in list(self._live):
+        with self._lock:
+            self._closed = True
+            alive = list(self._live)
+        for live in alive:
             live.abandon()
 
 
@@ -160,26 +174,24 @@ class SyncWire(_Wire):
 
     alarm = threading.Event
 
-    def __init__(self, http_client: httpx.Client | None, cookies: Mapping[str, str] | None) -> None:
+    def __init__(self, http_client: httpx.Client | None) -> None:
         super().__init__()
         self._given = http_client
-        self._cookies = cookies
-        self._lock = threading.Lock()
         self._transport: SyncTransport | None = None
         self._own: httpx.Client | None = None
         self._orphans: deque[SyncLine] = deque()
 
     def send(self, exchange: Exchange[Any, Any]) -> SyncLine:
         """Sends what the exchange asks; returns when the response's head has come."""
-        while self._orphans:
-            self._orphans.popleft().release()
+        self._sweep()
         client = self._client()
         response = client.send(_request(client, exchange), stream=True)
-        return SyncLine(response, self._orphans, precise=self._given is None)
+        return SyncLine(response, self._orphans)
 
     def close(self) -> None:
         """Ends all calls and streams, from any thread, and the httpx client if it is ours."""
         self._abandon_all()
+        self._sweep()
         with self._lock:
             own, self._own = self._own, None
             transport, self._transport = self._transport, None
@@ -187,6 +199,11 @@ class SyncWire(_Wire):
             transport.abort()
         if own is not None:
             own.close()
+
+    def _sweep(self) -> None:
+        with contextlib.suppress(IndexError):  # another thread may be at it too
+            while True:
+                self._orphans.popleft().release()
 
     def __del__(self) -> None:
         # No stream is left, or it would hold us: nobody else has the pool's lock.
@@ -197,9 +214,10 @@ class SyncWire(_Wire):
         if self._given is not None:
             return self._given
         with self._lock:
+            self._check()
             if self._own is None:
                 self._transport = SyncTransport()
-                self._own = httpx.Client(mounts=_mounts(self._transport), **_options(self._cookies))
+                self._own = httpx.Client(mounts=_mounts(self._transport), **_OPTIONS, verify=ssl_context())
             return self._own
 
 
@@ -207,16 +225,23 @@ class AsyncAlarm:
     """A wait that another task can end."""
 
     def __init__(self) -> None:
-        self._event: anyio.Event | None = None
+        self._ring: Callable[[], object] | None = None
         self._rung = False
 
     def set(self) -> None:
+        """Ends the wait, from any task, thread or event loop."""
         self._rung = True
-        if self._event is not None:
-            self._event.set()
+        if self._ring is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is over, and so is the wait
+                self._ring()
 
     async def wait(self, seconds: float) -> None:
+        """Waits, unless `set` has been or will be called."""
         self._event = anyio.Event()
+        token = anyio.lowlevel.current_token()
+        loop: Any = getattr(token, "native_token", token)  # asyncio's loop, or trio's token: each has its own way in
+        enter = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+        self._ring = functools.partial(enter, self._event.set)
         if not self._rung:
             with anyio.move_on_after(seconds):
                 await self._event.wait()
@@ -225,9 +250,9 @@ class AsyncAlarm:
 class _Loop:
     """What an async wire has in one event loop."""
 
-    def __init__(self, given: httpx.AsyncClient | None, cookies: Mapping[str, str] | None) -> None:
+    def __init__(self, given: httpx.AsyncClient | None) -> None:
         self.transport = AsyncTransport() if given is None else None
-        self.client = given or httpx.AsyncClient(mounts=_mounts(self.transport), **_options(cookies))
+        self.client = given or httpx.AsyncClient(mounts=_mounts(self.transport), **_OPTIONS, verify=ssl_context())
         self.orphans: deque[AsyncLine] = deque()
         self.guard = _closed_with_its_loop(self.client, self.transport) if self.transport is not None else None
 
@@ -252,10 +277,9 @@ class AsyncWire(_Wire):
 
     alarm = AsyncAlarm
 
-    def __init__(self, http_client: httpx.AsyncClient | None, cookies: Mapping[str, str] | None) -> None:
+    def __init__(self, http_client: httpx.AsyncClient | None) -> None:
         super().__init__()
         self._given = http_client
-        self._cookies = cookies
 
     async def send(self, exchange: Exchange[Any, Any]) -> AsyncLine:
         """Sends what the exchange asks; returns when the response's head has come."""
@@ -263,7 +287,7 @@ class AsyncWire(_Wire):
         while loop.orphans:
             await loop.orphans.popleft().release()
         response = await loop.client.send(_request(loop.client, exchange), stream=True)
-        return AsyncLine(response, loop.orphans, precise=self._given is None)
+        return AsyncLine(response, loop.orphans)
 
     async def close(self) -> None:
         """Ends all calls and streams of the running loop, and its httpx client if it is ours."""
@@ -278,9 +302,10 @@ class AsyncWire(_Wire):
             await loop.guard.aclose()
 
     async def _loop(self) -> _Loop:
+        self._check()
         loops = _loops_here()
         if self not in loops:
-            loop = loops[self] = _Loop(self._given, self._cookies)
+            loop = loops[self] = _Loop(self._given)
             if loop.guard is not None:
                 await anext(loop.guard)
         return loops[self]
@@ -311,10 +336,30 @@ def _request(client: Any, exchange: Exchange[Any, Any]) -> Any:
     )
 
 
+_OPTIONS: dict[str, Any] = {"follow_redirects": True}
+
+
 def _mounts(transport: Any) -> dict[str, Any]:
-    # Below httpx's own proxies from the environment, which win because they are more specific; ALL_PROXY alone is not.
-    return {} if "all" in urllib.request.getproxies() else {"all://": transport}
+    """Our transport, wherever httpx would put its own: for all URLs, and for the hosts that NO_PROXY names.
+
+    Proxies from the environment stay httpx's: they win because they are more specific. ALL_PROXY alone is not.
+    """
+    proxies = urllib.request.getproxies()
+    mounts = {} if "all" in proxies else {"all://": transport}
+    for host in map(str.strip, proxies.get("no", "").split(",")):
+        if host == "*":
+            return {"all://": transport}
+        if host:
+            mounts[_pattern(host)] = transport
+    return mounts
 
 
-def _options(cookies: Mapping[str, str] | None) -> dict[str, Any]:
-    return {"verify": ssl_context(), "cookies": dict(cookies or {}), "follow_redirects": True}
+def _pattern(host: str) -> str:
+    """What httpx makes of an entry of NO_PROXY: a name stands for its subdomains too, an address for itself."""
+    if "://" in host:
+        return host
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"
+    return f"all://{host}" if version == 4 else f"all://[{host}]"

@@ -1,0 +1,187 @@
+"""The wire below the streams: proxies, redirects, forks, and clients that are closed at a bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any
+
+import httpcore
+import pytest
+from conftest import Clients
+from faces import Face
+
+from hfstream import (
+    AsyncInferenceClient,
+    InferenceClient,
+    InferenceConnectionError,
+    InferenceTimeoutError,
+    RetryPolicy,
+    Timeouts,
+)
+from hfstream.testing import Answer, Fault, Request, ScriptedServer, token_events
+
+STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
+ENDLESS = Answer([STREAM[0], Fault.STALL])
+
+
+@pytest.mark.parametrize("named", ["localhost,127.0.0.1", "*", ".example.com, 127.0.0.1", "::1,http://127.0.0.1"])
+async def test_a_host_that_needs_no_proxy_gets_our_sockets(
+    face: Face, clients: Clients, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("NO_PROXY", named)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with ScriptedServer(ENDLESS) as server:
+        started = time.monotonic()
+        with pytest.raises(InferenceTimeoutError, match="between_tokens"):
+            stream = await face.open(clients(server.url, timeout=Timeouts(first_token=30, between_tokens=0.2)))
+            await face.rest(stream)
+        assert time.monotonic() - started < 5
+
+
+async def test_a_proxy_from_the_environment_is_used(
+    face: Face, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with ScriptedServer(Answer([*STREAM, Fault.STALL])) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        started = time.monotonic()
+        stream = await face.open(clients("http://model.invalid"))
+        assert await face.rest(stream) == ["Hello", ",", " you"]
+        assert time.monotonic() - started < 5  # its sockets know no deadline, and the end is still bounded
+        assert proxy.requests[0].path == "http://model.invalid/generate_stream"
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_no_secret_follows_a_redirect_to_another_origin(face: Face, clients: Clients, status: int) -> None:
+    with ScriptedServer(Answer(STREAM)) as elsewhere:
+        location = elsewhere.url.replace("127.0.0.1", "localhost") + "/generate_stream"
+        with ScriptedServer(Answer(status=status, headers={"Location": location})) as server:
+            client = clients(server.url, token="secret", cookies={"sess": "secret"})
+            assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
+            assert server.requests[0].headers["cookie"] == "sess=secret"
+            assert server.requests[0].headers["authorization"] == "Bearer secret"
+        assert "secret" not in str(elsewhere.requests[0].headers)
+
+
+async def test_a_redirect_within_the_origin_keeps_the_token(face: Face, clients: Clients) -> None:
+    def answer(request: Request) -> Answer:
+        if request.path == "/generate_stream":
+            return Answer(status=307, headers={"Location": "/other/generate_stream"})
+        return Answer(STREAM)
+
+    with ScriptedServer(answer) as server:
+        stream = await face.open(clients(server.url, token="secret"))
+        assert await face.rest(stream) == ["Hello", ",", " you"]
+        assert server.requests[1].headers["authorization"] == "Bearer secret"
+
+
+async def test_nothing_is_asked_again_when_the_end_is_interrupted(
+    face: Face, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(Answer([STREAM[0], 0.05, Fault.DROP]), Answer(STREAM)) as server:
+        stream = await face.open(clients(server.url))
+        line = stream._line
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        async def interrupt_async() -> None:
+            raise KeyboardInterrupt
+
+        assert await face.next(stream) == "Hello"
+        release = line.release
+        monkeypatch.setattr(line, "release", interrupt if face.name == "sync" else interrupt_async)
+        read: Any = stream._read() if face.name == "async" else None
+        with pytest.raises(KeyboardInterrupt):
+            if read is None:
+                stream._read()
+            else:
+                read.send(None)
+                while True:
+                    await asyncio.sleep(0.01)
+                    read.send(None)
+        await asyncio.to_thread(release) if face.name == "sync" else await release()
+        assert await face.rest(stream) == []
+        assert len(server.requests) == 1
+
+
+async def test_an_alarm_rings_in_another_thread_too() -> None:
+    client: Any = None
+
+    async def wait_for_a_retry() -> None:
+        nonlocal client
+        client = AsyncInferenceClient(server.url, retry=RetryPolicy(max_wait=30))
+        with pytest.raises(InferenceConnectionError, match="client was closed"):
+            await client.text_generation("Hi", stream=True)
+
+    with ScriptedServer(Answer.error(429, "Model is overloaded", Retry_After="30")) as server:
+        thread = threading.Thread(target=lambda: asyncio.run(wait_for_a_retry()))
+        thread.start()
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        await client.aclose()
+        await asyncio.to_thread(thread.join, 5)
+        assert not thread.is_alive()
+
+
+def test_a_client_that_is_closed_while_it_connects_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = httpcore.SyncBackend.connect_tcp
+
+    def slowly(self: Any, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.3)
+        return connect(self, *args, **kwargs)
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", slowly)
+    with ScriptedServer(ENDLESS) as server:
+        client = InferenceClient(server.url)
+        closer = threading.Timer(0.1, client.close)
+        closer.start()
+        started = time.monotonic()
+        with pytest.raises(InferenceConnectionError, match="client was closed"):
+            client.text_generation("Hi", stream=True)
+        assert time.monotonic() - started < 5
+        closer.join()
+
+
+def test_many_readers_end_when_their_client_is_closed() -> None:
+    with ScriptedServer(ENDLESS) as server:
+        for _ in range(5):
+            client = InferenceClient(server.url)
+            ended: list[Any] = []
+
+            def read(client: InferenceClient = client, ended: list[Any] = ended) -> None:
+                try:
+                    ended.append(list(client.text_generation("Hi", stream=True)))
+                except (InferenceConnectionError, RuntimeError) as error:
+                    ended.append(error)
+
+            threads = [threading.Thread(target=read) for _ in range(20)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.02)
+            client.close()
+            for thread in threads:
+                thread.join(5)
+            assert not any(thread.is_alive() for thread in threads)
+            assert len(ended) == 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_leaves_the_parents_stream_alone() -> None:
+    with ScriptedServer(Answer([STREAM[0], 0.3, *STREAM[1:]])) as server, InferenceClient(server.url) as client:
+        stream = client.text_generation("Hi", stream=True)
+        child = os.fork()
+        if child == 0:
+            try:
+                stream.__del__()
+                client._wire.__del__()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert list(stream) == ["Hello", ",", " you"]
