@@ -67,8 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(notes: Console, error: Exception) -> int:
-    notes.print(f"hfstream: {error}", style="red", markup=False, soft_wrap=True)
+    _say(notes, f"hfstream: {error}", style="red")
     return 1
+
+
+def _say(notes: Console, text: str, *, style: str = "dim") -> None:
+    # As it is: a prompt or a URL may look like rich's markup, and a line that is copied must not be broken.
+    notes.print(text, style=style, markup=False, soft_wrap=True)
 
 
 # generate ------------------------------------------------------------------------------------------------------------
@@ -95,13 +100,10 @@ def _generate(arguments: argparse.Namespace, notes: Console) -> int:
             sys.stdout.flush()
         _sum_up(stream, notes)
     if arguments.url is None:
-        notes.print(
+        _say(
+            notes,
             "This was the bundled model, a demonstration. To keep it running: hfstream serve\n"
-            "then, from another terminal: "
-            f'hfstream generate "{arguments.prompt}" --url http://127.0.0.1:8080',
-            style="dim",
-            markup=False,
-            soft_wrap=True,
+            f'then, from another terminal: hfstream generate "{arguments.prompt}" --url http://127.0.0.1:8080',
         )
     return 0
 
@@ -110,12 +112,10 @@ def _sum_up(stream: TokenStream[Any], notes: Console) -> None:
     metrics = stream.metrics
     first = 1000 * (metrics.time_to_first_token or 0)
     reason = getattr(stream.finish_reason, "value", stream.finish_reason)
-    notes.print(
+    _say(
+        notes,
         f"{metrics.tokens} tokens in {metrics.duration:.2f} s, the first after {first:.0f} ms, "
         f"then {metrics.tokens_per_second:.0f} a second; ended by {reason}.",
-        style="dim",
-        markup=False,
-        soft_wrap=True,
     )
 
 
@@ -128,16 +128,14 @@ def _backend(arguments: argparse.Namespace, notes: Console) -> Generator[str]:
     from .server import BackgroundServer, Settings, StartError  # noqa: PLC0415  an extra, and slow to import
 
     pace = arguments.tokens_per_second or (PACE if sys.stdout.isatty() else None)
-    server = BackgroundServer(Settings(tokens_per_second=pace, api_key=arguments.api_key))
-    try:
-        with notes.status("loading the bundled model …"):
-            server.__enter__()
-    except StartError as error:
-        raise ValueError(str(error)) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            with notes.status("loading the bundled model …"):
+                settings = Settings(tokens_per_second=pace, api_key=arguments.api_key)
+                server = stack.enter_context(BackgroundServer(settings))
+        except StartError as error:
+            raise ValueError(str(error)) from error
         yield server.url
-    finally:
-        server.__exit__(None, None, None)
 
 
 # serve ---------------------------------------------------------------------------------------------------------------
@@ -158,19 +156,14 @@ def _serve(arguments: argparse.Namespace, notes: Console) -> int:
     )
 
     def started(url: str) -> None:
-        notes.print(f"hfstream {__version__} serves {settings.model} at {url}", markup=False, soft_wrap=True)
-        notes.print(
-            f'Try: hfstream generate "How do you make cheese?" --url {url}\nCtrl-C ends it.',
-            style="dim",
-            markup=False,
-            soft_wrap=True,
-        )
+        _say(notes, f"hfstream {__version__} serves {settings.model} at {url}", style="")
+        _say(notes, f'Try: hfstream generate "How do you make cheese?" --url {url}\nCtrl-C ends it.')
 
     try:
         serve(settings, started=started)
     except StartError as error:
         return _complain(notes, error)
-    notes.print("Stopped.", style="dim")
+    _say(notes, "Stopped.")
     return 0
 
 

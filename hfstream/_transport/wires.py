@@ -217,7 +217,7 @@ class SyncWire(_Wire):
             self._check()
             if self._own is None:
                 self._transport = SyncTransport()
-                self._own = httpx.Client(mounts=_mounts(self._transport), **_OPTIONS, verify=ssl_context())
+                self._own = httpx.Client(**_options(self._transport))
             return self._own
 
 
@@ -237,14 +237,14 @@ class AsyncAlarm:
 
     async def wait(self, seconds: float) -> None:
         """Waits, unless `set` has been or will be called."""
-        self._event = anyio.Event()
+        event = anyio.Event()
         token = anyio.lowlevel.current_token()
         loop: Any = getattr(token, "native_token", token)  # asyncio's loop, or trio's token: each has its own way in
         enter = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-        self._ring = functools.partial(enter, self._event.set)
+        self._ring = functools.partial(enter, event.set)
         if not self._rung:
             with anyio.move_on_after(seconds):
-                await self._event.wait()
+                await event.wait()
 
 
 class _Loop:
@@ -252,9 +252,14 @@ class _Loop:
 
     def __init__(self, given: httpx.AsyncClient | None) -> None:
         self.transport = AsyncTransport() if given is None else None
-        self.client = given or httpx.AsyncClient(mounts=_mounts(self.transport), **_OPTIONS, verify=ssl_context())
+        self.client = given or httpx.AsyncClient(**_options(self.transport))
         self.orphans: deque[AsyncLine] = deque()
         self.guard = _closed_with_its_loop(self.client, self.transport) if self.transport is not None else None
+
+    async def sweep(self) -> None:
+        """Lets go of what collected streams have left."""
+        while self.orphans:
+            await self.orphans.popleft().release()
 
 
 async def _closed_with_its_loop(client: httpx.AsyncClient, transport: AsyncTransport) -> AsyncGenerator[None]:
@@ -284,8 +289,7 @@ class AsyncWire(_Wire):
     async def send(self, exchange: Exchange[Any, Any]) -> AsyncLine:
         """Sends what the exchange asks; returns when the response's head has come."""
         loop = await self._loop()
-        while loop.orphans:
-            await loop.orphans.popleft().release()
+        await loop.sweep()
         response = await loop.client.send(_request(loop.client, exchange), stream=True)
         return AsyncLine(response, loop.orphans)
 
@@ -295,8 +299,7 @@ class AsyncWire(_Wire):
         loop = _loops_here().pop(self, None)
         if loop is None:
             return
-        while loop.orphans:
-            await loop.orphans.popleft().release()
+        await loop.sweep()
         if loop.transport is not None and loop.guard is not None:
             loop.transport.abort()
             await loop.guard.aclose()
@@ -336,7 +339,9 @@ def _request(client: Any, exchange: Exchange[Any, Any]) -> Any:
     )
 
 
-_OPTIONS: dict[str, Any] = {"follow_redirects": True}
+def _options(transport: Any) -> dict[str, Any]:
+    """How a httpx client of our own is made, of either kind."""
+    return {"mounts": _mounts(transport), "verify": ssl_context(), "follow_redirects": True}
 
 
 def _mounts(transport: Any) -> dict[str, Any]:

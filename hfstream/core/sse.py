@@ -196,9 +196,9 @@ def encode(data: str, *, event: str = "", id: str = "", retry: int | None = None
     if any(character in event for character in "\r\n") or any(character in id for character in "\r\n\0"):
         raise ValueError("neither a line end in `event` or `id` nor a NUL in `id` can be sent as SSE")
     fields = [f"event: {event}\n"] * bool(event) + [f"id: {id}\n"] * bool(id)
-    if retry is not None and retry < 0:
-        raise ValueError(f"a reconnection time is milliseconds, not {retry}")
     if retry is not None:
+        if retry < 0:
+            raise ValueError(f"a reconnection time is milliseconds, not {retry}")
         fields.append(f"retry: {retry}\n")
     lines = _LINE_END.split(data) if "\n" in data or "\r" in data else [data]
     return "".join([*fields, *(f"data: {line}\n" for line in lines), "\n"]).encode()

@@ -45,7 +45,9 @@ Class = type[InferenceError]
 def all_classes(base: Class = InferenceError) -> Iterator[Class]:
     yield base
     for kind in base.__subclasses__():
-        if kind.__module__.startswith("hfstream"):
+        if kind.__module__.startswith("hfstream") and not kind.__module__.startswith(
+            "hfstream.server"
+        ):  # it has its own
             yield from all_classes(kind)
 
 
