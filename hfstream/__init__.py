@@ -9,9 +9,9 @@ for token in client.text_generation("How do you make cheese?", max_new_tokens=12
 
 from ._async import AsyncInferenceClient, AsyncTokenStream
 from ._sync import InferenceClient, TokenStream
-from .core.calls import TextGenerationParameters
 from .core.exchange import Attempt
 from .core.metrics import InterToken, Metrics
+from .core.parameters import ChatCompletionParameters, TextGenerationParameters
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts
 from .errors import (
@@ -33,18 +33,34 @@ from .errors import (
 )
 from .types import (
     BestOfSequence,
+    ChatCompletion,
+    ChatCompletionChoice,
+    ChatCompletionChunk,
+    ChatCompletionChunkChoice,
+    ChatCompletionDelta,
+    ChatCompletionDeltaFunction,
+    ChatCompletionDeltaToolCall,
+    ChatCompletionFunction,
+    ChatCompletionLogprob,
+    ChatCompletionLogprobs,
+    ChatCompletionMessage,
+    ChatCompletionToolCall,
+    ChatCompletionTopLogprob,
     Details,
     FinishReason,
     InputToken,
+    Model,
+    SimpleToken,
     StreamDetails,
     StreamResponse,
-    TextGenerationOutput,
     TextGenerationResponse,
-    TextGenerationStreamOutput,
-    TextGenerationStreamResponse,
     Token,
     Usage,
+    aliases,
+    inputs,
 )
+from .types.aliases import *  # noqa: F403
+from .types.inputs import *  # noqa: F403
 from .version import __version__
 
 __all__ = [
@@ -54,6 +70,20 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BestOfSequence",
+    "ChatCompletion",
+    "ChatCompletionChoice",
+    "ChatCompletionChunk",
+    "ChatCompletionChunkChoice",
+    "ChatCompletionDelta",
+    "ChatCompletionDeltaFunction",
+    "ChatCompletionDeltaToolCall",
+    "ChatCompletionFunction",
+    "ChatCompletionLogprob",
+    "ChatCompletionLogprobs",
+    "ChatCompletionMessage",
+    "ChatCompletionParameters",
+    "ChatCompletionToolCall",
+    "ChatCompletionTopLogprob",
     "Details",
     "FinishReason",
     "GenerationError",
@@ -66,18 +96,17 @@ __all__ = [
     "InputToken",
     "InterToken",
     "Metrics",
+    "Model",
     "NotFoundError",
     "OverloadedError",
     "RetryPolicy",
     "ServerError",
+    "SimpleToken",
     "StreamDetails",
     "StreamResponse",
     "TextGenerationError",
-    "TextGenerationOutput",
     "TextGenerationParameters",
     "TextGenerationResponse",
-    "TextGenerationStreamOutput",
-    "TextGenerationStreamResponse",
     "Timeouts",
     "Token",
     "TokenStream",
@@ -87,7 +116,10 @@ __all__ = [
     "ValidationError",
     "__version__",
 ]
+# huggingface_hub's names for the same nouns, and for the parts of a request.
+__all__ += aliases.__all__
+__all__ += inputs.__all__
 
 # What users see in a traceback, a repr and the documentation is where they import it from, not where we keep it.
-for _public in [value for name, value in globals().items() if name in __all__ and hasattr(value, "__module__")]:
+for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
     _public.__module__ = "hfstream"

@@ -8,14 +8,28 @@ from __future__ import annotations
 import os
 import platform
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
-from .core.calls import TextGenerationOptions, text_generation
+from .core import service
+from .core.calls import Call
+from .core.chat import chat_completion
 from .core.exchange import Exchange
-from .core.retry import RetryPolicy
-from .core.routes import is_huggingface, is_url, origin, text_generation_target
+from .core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
+from .core.retry import Budget, RetryPolicy
+from .core.routes import (
+    ROUTER,
+    chat_completion_url,
+    is_huggingface,
+    is_url,
+    origin,
+    service_url,
+    text_generation_target,
+)
+from .core.text import text_generation
 from .core.timeouts import Timeouts
 from .version import __version__
 
@@ -24,6 +38,22 @@ __all__ = ["Settings"]
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 
 USER_AGENT = f"hfstream/{__version__} python/{platform.python_version()}"
+
+
+class SharedBudget(Budget):
+    """A budget for the calls of many threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def book(self, delay: float, now: float, *, overloaded: bool) -> float:
+        with self._lock:
+            return super().book(delay, now, overloaded=overloaded)
+
+    def answered(self) -> None:
+        with self._lock:
+            super().answered()
 
 
 @dataclass(frozen=True)
@@ -35,6 +65,9 @@ class Settings:
     timeouts: Timeouts
     retry: RetryPolicy
     headers: Mapping[str, str] = field(repr=False)
+    provider: str | None = None
+    resume: bool = False
+    budget: Budget = field(default_factory=SharedBudget, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -49,6 +82,8 @@ class Settings:
         api_key: str | None,
         retry: RetryPolicy | int | None,
         cookies: Mapping[str, str] | None = None,
+        provider: str | None = None,
+        resume: bool = False,
     ) -> Settings:
         """The settings that a client's arguments stand for.
 
@@ -69,6 +104,8 @@ class Settings:
             timeouts=Timeouts.of(timeout),
             retry=RetryPolicy.of(retry),
             headers=_merged({"User-Agent": USER_AGENT}, own, headers or {}),
+            provider=None if provider == "auto" else provider,
+            resume=resume,
         )
 
     def text_generation(
@@ -80,17 +117,80 @@ class Settings:
             TypeError: an option that does not exist, or a value that JSON cannot say.
             ValueError: there is no model to ask.
         """
-        given: dict[str, Any] = dict(options)
-        model, timeout, extra_body, extra_headers = (
-            given.pop(name, None) for name in ("model", "timeout", "extra_body", "extra_headers")
-        )
-        target = text_generation_target(self._model(model), stream=stream)
+        given, model, timeout, extra_body, extra_headers = _split(options)
+        chosen = self._model(model)
+        target = text_generation_target(chosen, stream=stream)
+        if not is_url(chosen) and self.model and is_url(self.model):
+            ours = text_generation_target(self.model, stream=stream, served=chosen)
+            target = ours if ours.openai else target  # there an id is the name of one of our server's models
+        if target.url.startswith(ROUTER):
+            self._check_provider("hf-inference")
         headers = self._headers(target.url, stream=stream, extra=extra_headers)
         call = text_generation(
-            target, prompt, given, stream=stream, details=details, headers=headers, extra_body=extra_body
+            target,
+            prompt,
+            given,
+            stream=stream,
+            details=details,
+            headers=headers,
+            extra_body=extra_body,
+            resume=self.resume,
         )
+        return self._exchange(call, timeout)
+
+    def chat_completion(
+        self, messages: Messages, *, stream: bool, options: ChatCompletionOptions
+    ) -> Exchange[Any, Any]:
+        """The exchange about one turn of a conversation. A URL says where, and an id which of the models there.
+
+        Raises:
+            TypeError: an option that does not exist, or a value that JSON cannot say.
+            ValueError: there is no model to ask.
+        """
+        given, model, timeout, extra_body, extra_headers = _split(options)
+        self._model(model)
+        names = [name for name in (model, self.model) if name]
+        where = next((name for name in names if is_url(name)), None)
+        served = next((name for name in names if not is_url(name)), "tgi")
+        if where is None and self.provider:
+            self._check_provider()
+            if ":" in served:
+                raise ValueError(f"{served!r} names a provider already: pass it there, or as provider=")
+            served = f"{served}:{self.provider}"
+        url = chat_completion_url(where or served)
+        headers = self._headers(url, stream=stream, extra=extra_headers)
+        call = chat_completion(
+            url, served, messages, given, stream=stream, headers=headers, extra_body=extra_body, resume=self.resume
+        )
+        return self._exchange(call, timeout)
+
+    def info(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+        """The exchange about what a server is."""
+        url = self._service(model, "/info")
+        return self._exchange(service.info(url, self._headers(url, stream=False)), timeout)
+
+    def health(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+        """The exchange about how a server is. Asked once: who wants to know wants to know how it is now."""
+        url = self._service(model, "/health")
+        return self._exchange(
+            service.health(url, self._headers(url, stream=False)), timeout, retry=RetryPolicy.of(None)
+        )
+
+    def tokenize(self, text: str, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+        """The exchange about the tokens of a text."""
+        url = self._service(model, "/tokenize")
+        return self._exchange(service.tokenize(url, text, self._headers(url, stream=False)), timeout)
+
+    def models(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+        """The exchange about which models there are."""
+        url = service_url(_checked(model) or self.model or "", "/v1/models")
+        return self._exchange(service.models(url, self._headers(url, stream=False)), timeout)
+
+    def _exchange(
+        self, call: Call[Any, Any, Any], timeout: Timeouts | float | None, *, retry: RetryPolicy | None = None
+    ) -> Exchange[Any, Any]:
         timeouts = self.timeouts if timeout is None else Timeouts.of(timeout)
-        return Exchange(call, retry=self.retry, timeouts=timeouts)
+        return Exchange(call, retry=retry or self.retry, timeouts=timeouts, budget=self.budget)
 
     @property
     def shown_model(self) -> str | None:
@@ -103,7 +203,25 @@ class Settings:
             raise ValueError("no model: pass model=, a URL (http://127.0.0.1:8080) or a model id (org/name)")
         return chosen
 
-    def _headers(self, url: str, *, stream: bool, extra: Mapping[str, str] | None) -> dict[str, str]:
+    def _service(self, model: str | None, route: str) -> str:
+        chosen = self._model(model)
+        if not is_url(chosen):
+            raise ValueError(f"a model id has no {route}: pass the URL of the server that runs the model")
+        return service_url(chosen, route)
+
+    def _check_provider(self, *served_by: str) -> None:
+        if served_by and self.provider not in (None, *served_by):
+            raise ValueError(
+                f"provider {self.provider!r} does not serve text generation through the Hugging Face router: use "
+                "chat_completion, or pass the URL of the provider's own server as base_url="
+            )
+        if self.provider not in (None, "hf-inference") and isinstance(self.token, str) and self.token[:3] != "hf_":
+            raise ValueError(
+                f"with provider={self.provider!r} the request goes to huggingface.co, and so would this token, which "
+                "is none of theirs (hf_...): to use the provider's own key, pass its URL as base_url="
+            )
+
+    def _headers(self, url: str, *, stream: bool, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         token = self.token
         if token in (None, True) and is_huggingface(url):
             token = _clean(os.environ.get("HF_TOKEN"))
@@ -112,9 +230,23 @@ class Settings:
             "Accept-Encoding": "identity",  # a compressed stream is a buffered one
             "Content-Type": "application/json",
         }
+        if stream and self.resume:
+            headers["Prefer"] = "resumable"  # RFC 7240; a server that does not know it passes over it
+        if isinstance(token, str) and urlsplit(url).username is not None:
+            raise ValueError("the URL has a user and a password, and there is a token: a request can carry only one")
         if isinstance(token, str):
             headers["Authorization"] = f"Bearer {token}"
         return _merged(headers, self.headers, extra or {})
+
+
+def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any, Any]:
+    """The server's parameters, and what concerns the request: model, timeout, extra_body, extra_headers."""
+    given = dict(options)
+    model, timeout, body, headers = (given.pop(name, None) for name in _REQUEST)
+    return given, model, timeout, body, headers
+
+
+_REQUEST = ("model", "timeout", "extra_body", "extra_headers")
 
 
 def _merged(*layers: Mapping[str, str]) -> dict[str, str]:

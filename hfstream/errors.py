@@ -23,6 +23,7 @@ instance carries what it was told instead. This module refuses to know who sends
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC
@@ -105,30 +106,30 @@ class TextGenerationError(InferenceError):
 class ValidationError(TextGenerationError):
     """The server judged the request wrong; it says which value and why."""
 
-    status_code = 422
-    error_type = "validation"
+    status_code: int | None = 422
+    error_type: str | None = "validation"
 
 
 class GenerationError(TextGenerationError):
     """The model failed while it generated."""
 
-    status_code = 424
-    error_type = "generation"
+    status_code: int | None = 424
+    error_type: str | None = "generation"
 
 
 class OverloadedError(TextGenerationError):
     """The server has too much to do just now. The same request can succeed later."""
 
-    status_code = 429
-    error_type = "overloaded"
-    retryable = True
+    status_code: int | None = 429
+    error_type: str | None = "overloaded"
+    retryable: bool = True
 
 
 class IncompleteGenerationError(TextGenerationError):
     """The server says itself that its answer has no end."""
 
-    status_code = 500
-    error_type = "incomplete_generation"
+    status_code: int | None = 500
+    error_type: str | None = "incomplete_generation"
 
 
 class UnknownError(TextGenerationError):
@@ -138,31 +139,31 @@ class UnknownError(TextGenerationError):
 class BadRequestError(InferenceError):
     """The server does not take such a request."""
 
-    status_code = 400
+    status_code: int | None = 400
 
 
 class AuthenticationError(InferenceError):
     """The token is missing, wrong, or not allowed to do this."""
 
-    status_code = 401
+    status_code: int | None = 401
 
 
 class NotFoundError(InferenceError):
     """There is no such route or model at this address."""
 
-    status_code = 404
+    status_code: int | None = 404
 
 
 class ServerError(InferenceError):
     """The server, or a proxy before it, failed."""
 
-    status_code = 500
+    status_code: int | None = 500
 
 
 class InferenceTimeoutError(InferenceError, TimeoutError):
     """Nothing came in time; `phase` says which of the `Timeouts` ended the wait."""
 
-    retryable = True
+    retryable: bool = True
     phase: Phase = "total"
 
     def __init__(self, message: str = "", *, phase: Phase = "total", **told: Any) -> None:
@@ -173,13 +174,13 @@ class InferenceTimeoutError(InferenceError, TimeoutError):
 class InferenceConnectionError(InferenceError, ConnectionError):
     """The connection could not be made, or broke."""
 
-    retryable = True
+    retryable: bool = True
 
 
 class IncompleteStreamError(InferenceError):
     """The body ended with neither a final event nor an error; `partial_text` is what it had said."""
 
-    retryable = True
+    retryable: bool = True
 
 
 class UnexpectedResponseError(InferenceError):
@@ -275,7 +276,11 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the server wants to be asked again: `retry-after-ms`, or `Retry-After` in seconds or as a date."""
+    """Seconds until the server wants to be asked again.
+
+    `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110), else the reset of the rate limit that is
+    used up: `x-ratelimit-reset`, and OpenAI's with `-requests` and `-tokens`.
+    """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if value.replace(".", "", 1).isdecimal() and value.isascii():
@@ -285,7 +290,29 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         date = date if date.tzinfo else date.replace(tzinfo=UTC)  # HTTP has no other
         return max(0.0, date.timestamp() - time.time())
     except (ValueError, OverflowError):
-        return None
+        return _limit_reset(headers)
+
+
+def _limit_reset(headers: Mapping[str, str]) -> float | None:
+    used_up = [kind for kind in ("", "-requests", "-tokens") if headers.get(f"x-ratelimit-remaining{kind}", "0") == "0"]
+    resets = [_seconds(headers.get(f"x-ratelimit-reset{kind}", "").strip()) for kind in used_up]
+    return max(filter(None, resets), default=None)
+
+
+_DURATION = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+\.?\d*)s)?(?:(\d+\.?\d*)ms)?", re.ASCII)
+_UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
+_EPOCH = 1e9
+"""What is larger than this is no number of seconds to wait, but a time: seconds since 1970, or milliseconds."""
+
+
+def _seconds(value: str) -> float | None:
+    """``20``, ``6m0s``, ``120ms``, or a Unix time, as seconds from now."""
+    if value.isascii() and value.replace(".", "", 1).isdecimal():
+        number = float(value)
+        moment = number / 1000 if number > 1000 * _EPOCH else number
+        return max(0.0, moment - time.time()) if moment > _EPOCH else moment
+    parts = found.groups() if (found := _DURATION.fullmatch(value)) else ()
+    return sum(float(part) * unit for part, unit in zip(parts, _UNITS, strict=False) if part) if parts else None
 
 
 def _from_payload(payload: Any, status: int | None) -> InferenceError:

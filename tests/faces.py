@@ -12,7 +12,9 @@ import pytest
 
 from hfstream import AsyncInferenceClient, AsyncTokenStream, InferenceClient, TokenStream
 
-__all__ = ["FACES", "AsyncFace", "Face", "SyncFace"]
+__all__ = ["FACES", "HI", "AsyncFace", "Face", "SyncFace"]
+
+HI = ({"role": "user", "content": "Hi"},)
 
 
 class Face(Protocol):
@@ -23,6 +25,9 @@ class Face(Protocol):
     def client(self, model: str | None, **settings: Any) -> Any: ...
     async def open(self, client: Any, prompt: str = "Hi", **options: Any) -> Any: ...
     async def whole(self, client: Any, prompt: str = "Hi", **options: Any) -> Any: ...
+    async def open_chat(self, client: Any, messages: Any = HI, **options: Any) -> Any: ...
+    async def chat(self, client: Any, messages: Any = HI, **options: Any) -> Any: ...
+    async def ask(self, client: Any, task: str, *args: Any, **options: Any) -> Any: ...
     async def next(self, stream: Any) -> Any: ...
     async def rest(self, stream: Any) -> list[Any]: ...
     async def final(self, stream: Any) -> Any: ...
@@ -43,6 +48,16 @@ class SyncFace:
     async def whole(self, client: InferenceClient, prompt: str = "Hi", **options: Any) -> Any:
         ask: Any = client.text_generation
         return await asyncio.to_thread(ask, prompt, **options)
+
+    async def open_chat(self, client: InferenceClient, messages: Any = HI, **options: Any) -> TokenStream[Any]:
+        stream: TokenStream[Any] = await self.ask(client, "chat_completion", messages, stream=True, **options)
+        return stream
+
+    async def chat(self, client: InferenceClient, messages: Any = HI, **options: Any) -> Any:
+        return await self.ask(client, "chat_completion", messages, **options)
+
+    async def ask(self, client: InferenceClient, task: str, *args: Any, **options: Any) -> Any:
+        return await asyncio.to_thread(getattr(client, task), *args, **options)
 
     async def next(self, stream: TokenStream[Any]) -> Any:
         return await asyncio.to_thread(next, stream, None)
@@ -69,6 +84,18 @@ class AsyncFace:
 
     async def whole(self, client: AsyncInferenceClient, prompt: str = "Hi", **options: Any) -> Any:
         return await client.text_generation(prompt, **options)
+
+    async def open_chat(
+        self, client: AsyncInferenceClient, messages: Any = HI, **options: Any
+    ) -> AsyncTokenStream[Any]:
+        stream: AsyncTokenStream[Any] = await self.ask(client, "chat_completion", messages, stream=True, **options)
+        return stream
+
+    async def chat(self, client: AsyncInferenceClient, messages: Any = HI, **options: Any) -> Any:
+        return await self.ask(client, "chat_completion", messages, **options)
+
+    async def ask(self, client: AsyncInferenceClient, task: str, *args: Any, **options: Any) -> Any:
+        return await getattr(client, task)(*args, **options)
 
     async def next(self, stream: AsyncTokenStream[Any]) -> Any:
         return await anext(stream, None)

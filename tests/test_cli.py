@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from hfstream.server import BackgroundServer
-from hfstream.testing import Answer, ScriptedServer, token_events
+from hfstream.testing import Answer, Request, ScriptedServer, chat_event, chat_events, token_events
 
 HFSTREAM = [sys.executable, "-m", "hfstream.cli"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def hfstream(*arguments: str) -> subprocess.CompletedProcess[str]:
+def hfstream(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*HFSTREAM, *arguments], capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False
+        [*HFSTREAM, *arguments], capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False, input=stdin
     )
 
 
@@ -50,8 +55,107 @@ def test_generate_with_details_shows_tokens(backend: str) -> None:
     done = hfstream("generate", "How do you make cheese?", "--url", backend, "--max-new-tokens", "3", "--details")
     lines = done.stdout.splitlines()
     assert len(lines) == 3
-    assert all(re.match(r"StreamResponse\(token=Token\(id=\d+, text='.*', logprob=-?\d", line) for line in lines)
-    assert "finish_reason=<FinishReason.Length: 'length'>" in lines[-1]
+    assert all(re.fullmatch(r"'.*' +\d+\.\d%  id \d+", line) for line in lines)
+
+
+def test_generate_as_json_is_for_pipes(backend: str) -> None:
+    done = hfstream("generate", "--json", "--url", backend, "--max-new-tokens", "3", stdin="How do you make cheese?")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["index"] for event in events] == [1, 2, 3]
+    assert events[-1]["details"]["finish_reason"] == "length"
+
+
+def test_generate_reads_its_prompt_from_stdin(backend: str) -> None:
+    arguments = ["--url", backend, "--max-new-tokens", "20"]
+    said = hfstream("generate", "How do you make cheese?", *arguments).stdout
+    assert hfstream("generate", *arguments, stdin="How do you make cheese?").stdout == said
+    assert hfstream("generate", "-", *arguments, stdin="How do you make cheese?").stdout == said
+
+
+def test_a_chat_remembers_what_was_said() -> None:
+    def answer(request: Request) -> Answer:
+        said = [message["content"] for message in request.json()["messages"]]
+        return Answer(chat_events(f"{len(said)}: ", said[-1]))
+
+    with ScriptedServer(answer) as server:
+        done = hfstream("chat", "--url", server.url, "--system", "Be brief.", stdin="one\n\ntwo\n")
+        assert (done.returncode, done.stdout) == (0, "2: one\n4: two\n")
+        roles = [message["role"] for message in server.requests[-1].json()["messages"]]
+        assert roles == ["system", "user", "assistant", "user"]
+
+
+def test_a_chat_survives_a_refusal() -> None:
+    with ScriptedServer(Answer.error(422, "no such thing", "validation"), Answer(chat_events("Yes"))) as server:
+        done = hfstream("chat", "--url", server.url, stdin="one\ntwo\n")
+        assert (done.returncode, done.stdout) == (0, "Yes\n")
+        assert "hfstream: no such thing" in done.stderr
+        assert [message["content"] for message in server.requests[-1].json()["messages"]] == ["two"]
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_chat() -> None:
+    """In a terminal of its own: there the chat asks, and Ctrl-C is the terminal's."""
+    first, *rest = [chat_event("Hel"), chat_event("lo")]
+    master, slave = os.openpty()
+    with ScriptedServer(Answer([first, 30.0, *rest]), Answer(chat_events("Again"))) as server:
+        process = subprocess.Popen(
+            [*HFSTREAM, "chat", "--url", server.url], stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT,
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(slave)
+        seen = Screen(master)
+        seen.wait_for("you> ")
+        os.write(master, b"one\n")
+        seen.wait_for("Hel")
+        os.write(master, b"\x03")
+        seen.wait_for("[stopped]")
+        assert server.wait_until_running(0)
+        seen.wait_for("you> ")
+        os.write(master, b"two\n")
+        seen.wait_for("Again")
+        seen.wait_for("you> ")
+        os.write(master, b"\x04")
+        assert process.wait(20) == 0
+        assert [message["content"] for message in server.requests[-1].json()["messages"]] == ["one", "Hel", "two"]
+    os.close(master)
+
+
+class Screen:
+    """What a program writes to its terminal."""
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        self._seen = ""
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 30
+        while text not in self._seen:
+            ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{text!r} does not come: {self._seen!r}"
+            self._seen += os.read(self._master, 4096).decode(errors="replace")
+        self._seen = self._seen.partition(text)[2]
+
+
+def test_the_demonstration_tells_the_four_times(backend: str) -> None:
+    done = hfstream("demo", "--url", backend)
+    assert done.returncode == 0, done.stderr
+    waiting, streaming = done.stdout.splitlines()
+    assert re.fullmatch(r"waiting: +the first word after [\d.]+ s, the whole answer after [\d.]+ s", waiting)
+    assert re.fullmatch(r"streaming: the first word after [\d.]+ s, the whole answer after [\d.]+ s", streaming)
+
+
+def test_bench_measures_streams(backend: str) -> None:
+    done = hfstream("bench", backend, "--requests", "6", "--concurrency", "3", "--max-new-tokens", "8")
+    assert done.returncode == 0, done.stderr
+    assert "6 streams, 3 at a time" in done.stdout
+    assert "tokens            48," in done.stdout
+    assert "6 for 6 answers" in done.stdout
+
+
+def test_bench_tells_what_failed() -> None:
+    with ScriptedServer(Answer.error(422, "no", "validation")) as server:
+        done = hfstream("bench", server.url, "--requests", "3")
+        assert done.returncode == 1
+        assert "3 x ValidationError: no" in done.stdout
 
 
 def test_generate_comes_token_by_token() -> None:
@@ -83,7 +187,7 @@ def test_errors_are_one_line_and_exit_code_1(backend: str) -> None:
 
 
 def test_help_has_examples() -> None:
-    for command in ("generate", "serve"):
+    for command in ("generate", "chat", "serve", "demo", "bench"):
         done = hfstream(command, "--help")
         assert done.returncode == 0
         assert "examples:" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -101,9 +102,57 @@ def test_a_stream_that_is_stopped_ends_on_the_server_too(url: str) -> None:
     eventually_idle(url)
 
 
+def test_a_chat_is_put_together_again(url: str) -> None:
+    first, told, second = shown("stream_chat", url).splitlines()
+    assert "milk" in first or "cheese" in first.lower()
+    assert told == f"assistant {len(first)} characters; length"
+    assert second
+
+
+def test_a_tool_is_called_and_its_answer_heard(url: str) -> None:
+    assert shown("chat_with_tools", url) == "weather(Nuremberg)\nTake an umbrella.\n"
+
+
+def test_several_streams_at_once(url: str) -> None:
+    lines = shown("gather_async", url).splitlines()
+    assert [line.partition("?")[0] for line in lines] == [
+        "How do you make cheese",
+        "What is Deep Learning",
+        "Why is the sky blue",
+    ]
+    assert all("the first token after" in line for line in lines)
+
+
+def test_a_proxy_streams_on(url: str, answer: str) -> None:
+    lines = shown("proxy", url).split("\n\n")
+    data = ["\n".join(line.removeprefix("data: ") for line in event.split("\n")) for event in lines]
+    assert "".join(data).strip() == answer.strip()
+    assert len(data) > 6
+    eventually_idle(url)
+
+
+def test_the_fixtures_are_there_for_others() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_my_app.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_the_notebook_runs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    variables: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]).replace("http://127.0.0.1:8080", url), variables)
+    said = capsys.readouterr().out
+    assert "cheese" in said.lower()
+    assert "Usage(prompt_tokens=" in said
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_says_first_what_will_be_seen_and_is_run_here(path: Path) -> None:
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert said is not None
     assert said.startswith("You will see ")
-    assert f'"{path.stem}"' in Path(__file__).read_text(encoding="utf-8")
+    assert f'"{path.stem}' in Path(__file__).read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hfstream.core.verdicts import TABLE
 from hfstream.server import BackgroundServer
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +48,15 @@ def test_python_runs_as_it_is_written(page: Path, line: int, code: str, url: str
     program = "\n" * (line - 1) + code.replace(URL, url)  # so that a traceback has the page's own lines
     exec(compile(program, page, "exec"), {"__name__": "__main__"})
     gc.collect()  # what it leaves unclosed is warned of here
+
+
+def test_the_table_of_verdicts_is_the_codes() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    drawn = page.partition("<!-- verdicts: begin -->")[2].partition("<!-- verdicts: end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in drawn.strip().splitlines()[2:]]
+    assert [(kind, before, after) for kind, _, before, after in rows] == [
+        (kind.value, before.value, after.value) for kind, (before, after) in TABLE.items()
+    ]
 
 
 def test_the_loops_that_users_come_for_are_in_the_readme() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import threading
 import time
+import zlib
 from typing import Any
 
 import httpcore
@@ -20,6 +22,7 @@ from hfstream import (
     InferenceTimeoutError,
     RetryPolicy,
     Timeouts,
+    UnexpectedResponseError,
 )
 from hfstream.testing import Answer, Fault, Request, ScriptedServer, token_events
 
@@ -60,11 +63,21 @@ async def test_no_secret_follows_a_redirect_to_another_origin(face: Face, client
     with ScriptedServer(Answer(STREAM)) as elsewhere:
         location = elsewhere.url.replace("127.0.0.1", "localhost") + "/generate_stream"
         with ScriptedServer(Answer(status=status, headers={"Location": location})) as server:
-            client = clients(server.url, token="secret", cookies={"sess": "secret"})
+            client = clients(
+                server.url, token="secret", cookies={"sess": "secret"}, headers={"api-key": "secret"}, bill_to="secret"
+            )
             assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
             assert server.requests[0].headers["cookie"] == "sess=secret"
             assert server.requests[0].headers["authorization"] == "Bearer secret"
         assert "secret" not in str(elsewhere.requests[0].headers)
+        assert elsewhere.requests[0].json() == server.requests[0].json()
+
+
+async def test_a_redirect_that_leads_nowhere_ends(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer(status=307, headers={"Location": "/generate_stream"})) as server:
+        with pytest.raises(UnexpectedResponseError, match="redirect"):
+            await face.open(clients(server.url))
+        assert len(server.requests) == 21
 
 
 async def test_a_redirect_within_the_origin_keeps_the_token(face: Face, clients: Clients) -> None:
@@ -185,3 +198,32 @@ def test_a_forked_child_leaves_the_parents_stream_alone() -> None:
                 os._exit(0)
         os.waitpid(child, 0)
         assert list(stream) == ["Hello", ",", " you"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_a_stream_that_is_compressed_unasked_is_read(
+    face: Face, clients: Clients, coding: str, size: int
+) -> None:
+    texts = [*(f"word{number} " * 40 for number in range(400)), "end"]
+    body = b"".join(token_events(*texts))
+    packed = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
+    pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
+    with ScriptedServer(Answer(pieces, headers={"Content-Encoding": coding})) as server:
+        stream = await face.open(clients(server.url))
+        assert "".join(await face.rest(stream)) == "".join(texts)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
+async def test_a_coding_that_nobody_asked_for_is_told(face: Face, clients: Clients, coding: str) -> None:
+    with ScriptedServer(Answer([b"whatever"], headers={"Content-Encoding": coding})) as server:
+        with pytest.raises(UnexpectedResponseError, match=coding):
+            await face.open(clients(server.url))
+        assert server.wait_until_running(0)
+
+
+async def test_a_body_that_is_not_coded_as_it_says_is_told(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer([b"no gzip"], headers={"Content-Encoding": "gzip"})) as server:
+        client = clients(server.url)
+        with pytest.raises(UnexpectedResponseError, match="not encoded as it says"):
+            await face.open(client)

@@ -1,6 +1,6 @@
-"""The sync and the async driver are twins: a dozen substitutions turn one into the other, text for text.
+"""The sync and the async face are twins: a dozen substitutions turn one into the other, text for text.
 
-python tests/test_twins.py      writes hfstream/_sync.py anew from hfstream/_async.py
+python tests/test_twins.py      writes hfstream/_sync anew from hfstream/_async
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "hfstream"
 
 SUBSTITUTIONS = [
-    (r'^"""The asynchronous driver', '"""The plain driver'),
-    (r"^`_sync.py` is this file without its ``await``", "`_async.py` is this file with ``await``"),
+    (r'^"""The asynchronous ', '"""The plain '),
+    (r"^`_sync` is this package without its ``await``", "`_async` is this package with ``await``"),
     (r"^    close = aclose .*\n\n", ""),
-    (r"^from \._opening import Opening\n", ""),
+    (r"^from \.\._opening import Opening\n", ""),
     (r"return Opening\(answer\) if", "return answer.open() if"),
     (r"Opening\[", "TokenStream["),
     (r"Coroutine, ", ""),
     (r"Coroutine\[Any, Any, (.+?)\](?=:| \|)", r"\1"),
     (r"Async(?=Wire|Line)", "Sync"),
-    (r"Async(?=TokenStream|InferenceClient|Client|Iterator\[)|AsyncIterator, ", ""),
+    (r"Async(?=TokenStream|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),
     (r"(?<![\w`])(async|await) ", ""),
     (r"__a(?=iter__|next__|enter__|exit__)", "__"),
     (r"\ba(?=close\b|next\()", ""),
@@ -34,9 +34,15 @@ def sync_of(text: str) -> str:
     return text
 
 
-def test_the_drivers_are_twins() -> None:
-    assert sync_of((PACKAGE / "_async.py").read_text()) == (PACKAGE / "_sync.py").read_text()
+def rooms(face: str) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted((PACKAGE / face).glob("*.py"))}
+
+
+def test_the_faces_are_twins() -> None:
+    assert {name: sync_of(text) for name, text in rooms("_async").items()} == rooms("_sync")
 
 
 if __name__ == "__main__":
-    (PACKAGE / "_sync.py").write_text(sync_of((PACKAGE / "_async.py").read_text()))
+    (PACKAGE / "_sync").mkdir(exist_ok=True)
+    for name, text in rooms("_async").items():
+        (PACKAGE / "_sync" / name).write_text(sync_of(text))

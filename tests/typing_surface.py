@@ -12,6 +12,7 @@ from typing import Any, assert_type
 
 import httpx
 import tenacity
+from pydantic import BaseModel
 
 from hfstream import (
     AsyncInferenceClient,
@@ -20,6 +21,26 @@ from hfstream import (
     AuthenticationError,
     BadRequestError,
     BestOfSequence,
+    ChatCompletion,
+    ChatCompletionChoice,
+    ChatCompletionChunk,
+    ChatCompletionChunkChoice,
+    ChatCompletionDelta,
+    ChatCompletionDeltaFunction,
+    ChatCompletionDeltaToolCall,
+    ChatCompletionFunction,
+    ChatCompletionInputMessage,
+    ChatCompletionInputTool,
+    ChatCompletionLogprob,
+    ChatCompletionLogprobs,
+    ChatCompletionMessage,
+    ChatCompletionOutput,
+    ChatCompletionOutputMessage,
+    ChatCompletionParameters,
+    ChatCompletionStreamOutput,
+    ChatCompletionStreamOutputDelta,
+    ChatCompletionToolCall,
+    ChatCompletionTopLogprob,
     Details,
     FinishReason,
     GenerationError,
@@ -32,10 +53,12 @@ from hfstream import (
     InputToken,
     InterToken,
     Metrics,
+    Model,
     NotFoundError,
     OverloadedError,
     RetryPolicy,
     ServerError,
+    SimpleToken,
     StreamDetails,
     StreamResponse,
     TextGenerationError,
@@ -217,6 +240,186 @@ def names_of_the_clients_before(
     assert_type(output, TextGenerationResponse)
     assert_type(event, StreamResponse)
     assert_type(response, StreamResponse)
+
+
+# chat_completion ------------------------------------------------------------------------------------------------------
+
+HI: list[dict[str, str]] = [{"role": "user", "content": "Hi"}]
+
+
+class City(BaseModel):
+    name: str
+
+
+def chats(client: InferenceClient) -> None:
+    assert_type(client.chat_completion(HI), ChatCompletion)
+    assert_type(client.chat_completion(HI, stream=False), ChatCompletion)
+    assert_type(client.chat_completion(HI, stream=None, max_tokens=5), ChatCompletion)
+    assert_type(client.chat_completion(HI, stream=True), TokenStream[ChatCompletionChunk])
+    assert_type(client.chat_completion(HI, stream=True, model="m").final(), ChatCompletion)
+    assert_type(client.chat.completions.create(HI), ChatCompletion)
+    assert_type(client.chat.completions.create(messages=HI, model="m"), ChatCompletion)
+    assert_type(client.chat.completions.create(messages=HI, stream=True), TokenStream[ChatCompletionChunk])
+    assert_type(client.chat.completions.create(HI, stream=True).final(), ChatCompletion)
+    for chunk in client.chat_completion(HI, stream=True):
+        assert_type(chunk, ChatCompletionChunk)
+        assert_type(chunk.choices[0].delta.content, str | None)
+    with client.chat_completion(HI, stream=True) as stream:
+        assert_type(stream, TokenStream[ChatCompletionChunk])
+        assert_type(next(stream), ChatCompletionChunk)
+        assert_type(stream.text, str)
+        assert_type(stream.usage, Usage | None)
+
+
+def chats_known_at_run_time(client: InferenceClient, stream: bool) -> None:
+    assert_type(client.chat_completion(HI, stream=stream), ChatCompletion | TokenStream[ChatCompletionChunk])
+    assert_type(client.chat.completions.create(HI, stream=stream), ChatCompletion | TokenStream[ChatCompletionChunk])
+
+
+async def async_chats(client: AsyncInferenceClient) -> None:
+    assert_type(await client.chat_completion(HI), ChatCompletion)
+    assert_type(await client.chat_completion(HI, stream=False), ChatCompletion)
+    assert_type(await client.chat_completion(HI, stream=True), AsyncTokenStream[ChatCompletionChunk])
+    assert_type(await (await client.chat_completion(HI, stream=True)).final(), ChatCompletion)
+    assert_type(await client.chat.completions.create(messages=HI, model="m"), ChatCompletion)
+    assert_type(await client.chat.completions.create(HI, stream=True), AsyncTokenStream[ChatCompletionChunk])
+    async for chunk in client.chat_completion(HI, stream=True):
+        assert_type(chunk, ChatCompletionChunk)
+    async for chunk in await client.chat.completions.create(HI, stream=True):
+        assert_type(chunk, ChatCompletionChunk)
+    async for chunk in client.chat.completions.create(HI, stream=True):
+        assert_type(chunk.choices[0].delta, ChatCompletionDelta)
+    async with client.chat_completion(HI, stream=True) as stream:
+        assert_type(stream, AsyncTokenStream[ChatCompletionChunk])
+        assert_type(await stream.final(), ChatCompletion)
+
+
+def messages(client: InferenceClient, answer: ChatCompletion, anything: list[dict[str, Any]]) -> None:
+    plain: list[dict[str, str]] = [{"role": "user", "content": "Hi"}]
+    typed: list[ChatCompletionInputMessage] = [{"role": "user", "content": "Hi"}]
+    named = ChatCompletionInputMessage(role="user", content=[{"type": "text", "text": "Hi"}])
+    said = answer.choices[0].message
+    result = {"role": "tool", "tool_call_id": "a", "content": "5"}
+    client.chat_completion(plain)
+    client.chat_completion(typed)
+    client.chat_completion(anything)
+    client.chat_completion([named, said, result])
+    client.chat_completion([*plain, said])
+    client.chat_completion(tuple(plain))
+    client.chat_completion(message for message in plain)
+    client.chat_completion([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}])
+    client.chat_completion("Hi")  # type: ignore[arg-type]  # a list of messages
+    client.chat_completion(["Hi"])  # type: ignore[list-item]  # each with its role
+    client.chat_completion()  # type: ignore[call-overload]
+
+
+def parts_of_a_request(client: InferenceClient) -> None:
+    tool: ChatCompletionInputTool = {
+        "type": "function",
+        "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}},
+    }
+    loose: dict[str, Any] = {"type": "function", "function": {"name": "g", "parameters": City}}
+    client.chat_completion(
+        HI, tools=[tool, loose], tool_choice="auto", frequency_penalty=0.1, logit_bias={"5": 1.5}, logprobs=True,
+        max_completion_tokens=5, max_tokens=5, n=2, parallel_tool_calls=False, presence_penalty=0.1,
+        reasoning_effort="low", seed=1, stop="x", stream_options={"include_usage": True}, temperature=0,
+        tool_prompt="x", top_logprobs=2, top_p=0.5, user="u", model="m", timeout=Timeouts(total=1),
+        extra_body={"a": None}, extra_headers={"a": "b"},
+    )  # fmt: skip
+    client.chat_completion(HI, tools=[{"type": "function", "function": {"name": "f"}}], stop=["x"])
+    client.chat_completion(HI, tool_choice={"type": "function", "function": {"name": "f"}})
+    client.chat_completion(HI, tool_choice={"function": {"name": "f"}})
+    client.chat_completion(HI, response_format=City)
+    client.chat_completion(HI, response_format={"type": "text"})
+    client.chat_completion(HI, response_format={"type": "json_object"})
+    client.chat_completion(HI, response_format={"type": "json_object", "value": {"properties": {}}})
+    client.chat_completion(HI, response_format={"type": "regex", "value": "a+"})
+    client.chat_completion(
+        HI, response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": City, "strict": True}}
+    )
+    client.text_generation("Hi", grammar=City)
+    client.text_generation("Hi", grammar={"type": "json", "value": City})
+    given: ChatCompletionParameters = {"max_tokens": 5, "stop": None}
+    whole: ChatCompletion = client.chat_completion(HI, **given)
+    assert_type(whole, ChatCompletion)
+    client.chat_completion(HI, max_token=5)  # type: ignore[call-overload]  # it is max_tokens
+    client.chat_completion(HI, max_tokens="5")  # type: ignore[call-overload]  # a number
+    client.chat_completion(HI, stream="yes")  # type: ignore[call-overload]  # True or False
+    client.chat.completions.create(HI, max_token=5)  # type: ignore[call-overload]
+    wrong: ChatCompletionParameters = {"max_new_tokens": 5}  # type: ignore[typeddict-unknown-key]  # text generation's
+    client.chat_completion(HI, **wrong)
+
+
+def a_chats_nouns(whole: ChatCompletion, chunk: ChatCompletionChunk) -> None:
+    assert_type(whole.id, str)
+    assert_type(whole.created, int)
+    assert_type(whole.choices, list[ChatCompletionChoice])
+    assert_type(whole.usage, Usage | None)
+    assert_type(whole.parsed, Any)
+    assert_type(whole["anything"], Any)
+    assert_type(whole.choices[0].finish_reason, str | None)
+    assert_type(whole.choices[0].logprobs, ChatCompletionLogprobs | None)
+    assert_type(whole.choices[0].message, ChatCompletionMessage)
+    assert_type(whole.choices[0].message.content, str | None)
+    assert_type(whole.choices[0].message.parsed, Any)
+    assert_type(whole.choices[0].message.tool_calls, list[ChatCompletionToolCall] | None)
+    assert_type(chunk.choices, list[ChatCompletionChunkChoice])
+    assert_type(chunk.usage, Usage | None)
+    assert_type(chunk.choices[0].delta, ChatCompletionDelta)
+    assert_type(chunk.choices[0].delta.reasoning_content, str | None)
+    assert_type(chunk.choices[0].delta.tool_calls, list[ChatCompletionDeltaToolCall] | None)
+
+
+def a_calls_nouns(call: ChatCompletionToolCall, delta: ChatCompletionDeltaToolCall) -> None:
+    assert_type(call.id, str)
+    assert_type(call.function, ChatCompletionFunction)
+    assert_type(call.function.arguments, str)
+    assert_type(delta.index, int | None)
+    assert_type(delta.function, ChatCompletionDeltaFunction | None)
+
+
+def a_chats_logprobs(logprobs: ChatCompletionLogprobs, one: ChatCompletionLogprob) -> None:
+    assert_type(logprobs.content, list[ChatCompletionLogprob] | None)
+    assert_type(one.logprob, float | None)
+    assert_type(one.top_logprobs, list[ChatCompletionTopLogprob])
+
+
+def a_chats_names_of_the_clients_before(
+    output: ChatCompletionOutput,
+    message: ChatCompletionOutputMessage,
+    chunk: ChatCompletionStreamOutput,
+    delta: ChatCompletionStreamOutputDelta,
+) -> None:
+    assert_type(output, ChatCompletion)
+    assert_type(message, ChatCompletionMessage)
+    assert_type(chunk, ChatCompletionChunk)
+    assert_type(delta, ChatCompletionDelta)
+
+
+# What a server says of itself -----------------------------------------------------------------------------------------
+
+
+def services(client: InferenceClient) -> None:
+    assert_type(client.get_endpoint_info(), dict[str, Any])
+    assert_type(client.get_endpoint_info(model="http://127.0.0.1:8080", timeout=1), dict[str, Any])
+    assert_type(client.health_check(), bool)
+    assert_type(client.health_check("http://127.0.0.1:8080"), bool)
+    assert_type(client.tokenize("Hi"), list[SimpleToken])
+    assert_type(client.list_models(), list[Model])
+
+
+async def async_services(client: AsyncInferenceClient) -> None:
+    assert_type(await client.get_endpoint_info(), dict[str, Any])
+    assert_type(await client.health_check(timeout=Timeouts(total=1)), bool)
+    assert_type(await client.tokenize("Hi", model="http://127.0.0.1:8080"), list[SimpleToken])
+    assert_type(await client.list_models(), list[Model])
+
+
+def what_a_service_says(token: SimpleToken, model: Model) -> None:
+    assert_type(token.start, int)
+    assert_type(token.text, str)
+    assert_type(model.id, str)
+    assert_type(model.created, int | None)
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------

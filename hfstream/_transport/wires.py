@@ -1,20 +1,17 @@
-"""What the drivers hold: an httpx client that sends, and the reading, waiting and closing that go with it.
+"""What the drivers hold: an httpx client that sends, and the waiting and closing that go with it.
 
-A wire belongs to a client, a line to one response. The two of each have the same verbs and differ by `await`. They
-refuse to know what is sent, and what a failure means.
+A wire belongs to a client. The two have the same verbs and differ by `await`. They refuse to know what is sent, and
+what a failure means.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import ipaddress
-import os
 import threading
 import time
-import urllib.request
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -22,125 +19,24 @@ import anyio
 import anyio.lowlevel
 import httpx
 
+from ..core.calls import Call
 from ..core.exchange import Exchange
 from ..core.timeouts import Deadline
-from .sockets import DEADLINE, AsyncStream, AsyncTransport, SyncStream, SyncTransport, shutdown, ssl_context
+from .lines import AsyncLine, SyncLine
+from .mounts import mounts
+from .redirects import redirected
+from .sockets import DEADLINE, AsyncTransport, SyncTransport, ssl_context
 
-__all__ = ["AsyncLine", "AsyncWire", "SyncLine", "SyncWire"]
+__all__ = ["AsyncWire", "SyncWire"]
 
-DRAIN_SECONDS = 0.05
-DRAIN_BYTES = 64 * 1024
-"""How long and how far a body is read on after its last event, so that its connection can be used again."""
+FAREWELL_SECONDS = 1.0
+"""How long a server is told that nobody will come back to a stream."""
 
 
 class _Live(Protocol):
     """A call or stream that ends when its client is closed."""
 
     def abandon(self) -> None: ...
-
-
-class _Line:
-    """One response. `orphans` is where it goes if whoever reads it is collected."""
-
-    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
-        self.status_code = response.status_code
-        self.headers = response.headers
-        self._response = response
-        self._orphans = orphans
-        # Our own sockets ask the deadline. A user's client has others, and so has a proxy from the environment.
-        self._precise = isinstance(response.extensions.get("network_stream"), SyncStream | AsyncStream)
-        self._pid = os.getpid()
-        self._socket = _socket_of(response)
-        self.ended = False
-        """The body has been read to its end: the connection can be used again."""
-
-    def abort(self) -> bool:
-        """Wakes the reader, from any thread or task; whether that was possible."""
-        if self.ended or self._socket is None or self._pid != os.getpid():  # a forked child's is the parent's too
-            return False
-        shutdown(self._socket)
-        return True
-
-    def orphan(self) -> None:
-        """For a finalizer: takes no lock and waits for nothing. The wire's next `send` lets go of the response."""
-        self.abort()
-        self._orphans.append(self)
-
-
-def _socket_of(response: httpx.Response) -> Any:
-    """The response's own socket. A test's transport has none, and an HTTP/2 connection's belongs to others too."""
-    network_stream = response.extensions.get("network_stream")
-    if network_stream is None or not response.http_version.startswith("HTTP/1"):
-        return None
-    return network_stream.get_extra_info("socket")
-
-
-class SyncLine(_Line):
-    """One response in plain code."""
-
-    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
-        super().__init__(response, orphans)
-        # Straight from the stream: iter_raw() would add a generator and a counter for each token.
-        encoded = "content-encoding" in response.headers
-        self.pieces: Iterator[bytes] = response.iter_bytes() if encoded else iter(response.stream)  # type: ignore[arg-type]
-
-    def release(self) -> None:
-        """Lets go; the connection is closed unless the body is at its end."""
-        self._response.close()
-
-    def drain(self, deadline: Deadline) -> None:
-        """Reads on a little after the last event, then lets go."""
-        deadline.at = time.monotonic() + DRAIN_SECONDS
-        # Sockets that are not ours do not ask the deadline: a timer wakes the reader.
-        timer = None if self._precise else threading.Timer(DRAIN_SECONDS, self.abort)
-        if timer:
-            timer.daemon = True
-            timer.start()
-        try:
-            with contextlib.suppress(Exception):  # the answer is whole: nothing after it can fail it
-                left = DRAIN_BYTES
-                while left > 0 and not self.ended:
-                    piece = next(self.pieces, None)
-                    self.ended = piece is None
-                    left -= len(piece or b"")
-        finally:
-            if timer:
-                timer.cancel()
-            self.release()
-
-
-class AsyncLine(_Line):
-    """One response in async code."""
-
-    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
-        super().__init__(response, orphans)
-        encoded = "content-encoding" in response.headers
-        self.pieces: AsyncIterator[bytes] = response.aiter_bytes() if encoded else aiter(response.stream)  # type: ignore[arg-type]
-
-    async def release(self) -> None:
-        """Lets go; the connection is closed unless the body is at its end."""
-        # httpcore's generators would be left half-way, and trio warns when such a one is collected. An aborted read has
-        # an end, and takes them with it.
-        try:
-            if self.abort():
-                with contextlib.suppress(Exception):
-                    while await anext(self.pieces, None) is not None:
-                        pass
-        finally:
-            await self._response.aclose()
-
-    async def drain(self, deadline: Deadline) -> None:
-        """Reads on a little after the last event, then lets go."""
-        deadline.at = time.monotonic() + DRAIN_SECONDS
-        try:
-            with contextlib.suppress(Exception), anyio.move_on_after(DRAIN_SECONDS):
-                left = DRAIN_BYTES
-                while left > 0 and not self.ended:
-                    piece = await anext(self.pieces, None)
-                    self.ended = piece is None
-                    left -= len(piece or b"")
-        finally:
-            await self.release()
 
 
 class _Wire:
@@ -186,7 +82,18 @@ class SyncWire(_Wire):
         self._sweep()
         client = self._client()
         response = client.send(_request(client, exchange), stream=True)
+        hops = 0  # a user's client follows redirects as it has been told
+        while self._given is None and (request := redirected(response, hops)) is not None:
+            response.close()
+            response = client.send(request, stream=True)
+            hops += 1
         return SyncLine(response, self._orphans)
+
+    def part(self, farewell: Call[Any, Any, Any]) -> None:
+        """Tells a server that nobody will come back. If that fails, it will find out by itself."""
+        with contextlib.suppress(Exception):
+            client = self._client()
+            client.send(_farewell(client, farewell))
 
     def close(self) -> None:
         """Ends all calls and streams, from any thread, and the httpx client if it is ours."""
@@ -291,7 +198,18 @@ class AsyncWire(_Wire):
         loop = await self._loop()
         await loop.sweep()
         response = await loop.client.send(_request(loop.client, exchange), stream=True)
+        hops = 0
+        while self._given is None and (request := redirected(response, hops)) is not None:
+            await response.aclose()
+            response = await loop.client.send(request, stream=True)
+            hops += 1
         return AsyncLine(response, loop.orphans)
+
+    async def part(self, farewell: Call[Any, Any, Any]) -> None:
+        """Tells a server that nobody will come back. If that fails, it will find out by itself."""
+        with contextlib.suppress(Exception), anyio.move_on_after(FAREWELL_SECONDS):
+            client = (await self._loop()).client
+            await client.send(_farewell(client, farewell))
 
     async def close(self) -> None:
         """Ends all calls and streams of the running loop, and its httpx client if it is ours."""
@@ -339,32 +257,13 @@ def _request(client: Any, exchange: Exchange[Any, Any]) -> Any:
     )
 
 
+def _farewell(client: Any, call: Call[Any, Any, Any]) -> Any:
+    deadline = Deadline()
+    deadline.at = time.monotonic() + FAREWELL_SECONDS
+    limits: dict[str, Any] = {"timeout": FAREWELL_SECONDS, "extensions": {DEADLINE: deadline}}
+    return client.build_request(call.method, call.url, headers=dict(call.headers), **limits)
+
+
 def _options(transport: Any) -> dict[str, Any]:
     """How a httpx client of our own is made, of either kind."""
-    return {"mounts": _mounts(transport), "verify": ssl_context(), "follow_redirects": True}
-
-
-def _mounts(transport: Any) -> dict[str, Any]:
-    """Our transport, wherever httpx would put its own: for all URLs, and for the hosts that NO_PROXY names.
-
-    Proxies from the environment stay httpx's: they win because they are more specific. ALL_PROXY alone is not.
-    """
-    proxies = urllib.request.getproxies()
-    mounts = {} if "all" in proxies else {"all://": transport}
-    for host in map(str.strip, proxies.get("no", "").split(",")):
-        if host == "*":
-            return {"all://": transport}
-        if host:
-            mounts[_pattern(host)] = transport
-    return mounts
-
-
-def _pattern(host: str) -> str:
-    """What httpx makes of an entry of NO_PROXY: a name stands for its subdomains too, an address for itself."""
-    if "://" in host:
-        return host
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        return f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"
-    return f"all://{host}" if version == 4 else f"all://[{host}]"
+    return {"mounts": mounts(transport), "verify": ssl_context()}

@@ -12,21 +12,23 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from .. import errors
-from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
+from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, OverloadedError, Phase
 from .calls import Call
 from .metrics import Metrics
 from .replies import Reply, reply_to
-from .retry import Patience, RetryPolicy
+from .resume import Return, UnsoundError
+from .retry import Budget, Patience, RetryPolicy
 from .timeouts import Clock, Deadline, Timeouts
+from .transcript import Transcript
 from .verdicts import Verdict, judge
 
 __all__ = ["Attempt", "Exchange"]
 
-logger = logging.getLogger("hfstream")
+logger: logging.Logger = logging.getLogger("hfstream")
 
 I = TypeVar("I")  # noqa: E741  an item of the stream
 W = TypeVar("W")
@@ -50,37 +52,55 @@ class Exchange(Generic[I, W]):
     """All the tries for one call, and what came of them."""
 
     def __init__(
-        self, call: Call[Any, I, W], *, retry: RetryPolicy, timeouts: Timeouts, clock: Clock = time.monotonic
+        self,
+        call: Call[Any, I, W],
+        *,
+        retry: RetryPolicy,
+        timeouts: Timeouts,
+        budget: Budget | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         now = clock()
         self.call = call
         self.timeouts = timeouts
-        self.transcript = call.transcript()
-        self.metrics = Metrics(now)
+        self.transcript: Transcript[Any, I, W] = call.transcript()
+        self.metrics: Metrics = Metrics(now)
         self.attempts: list[Attempt] = []
         self.headers: Mapping[str, str] = {}
-        self.deadline = Deadline(clock)
-        self.delay = 0.0
+        self.deadline: Deadline = Deadline(clock)
+        self.delay: float = 0.0
         """Seconds to wait before the next attempt."""
-        self.hungry = False
+        self.hungry: bool = False
         """Whether the reply wants to be fed; if not, it wants to `finish`."""
-        self.over = False
+        self.over: bool = False
         """The last word has been said, by the server or by us."""
         self._clock = clock
         self._finished = False
+        self._whole = False  # whatever may still follow
+        self._parted = False
+        self._heard = 0  # of the present reply
+        self._handed: float | None = None  # when the caller got what came last
+        self._retry = retry
         self._patience = Patience(retry)
+        self._budget = budget
         self._reply: Reply[Any] | None = None
+        self._asked: Call[Any, Any, Any] = call
+        self._return = Return(call)
+        self._disappointed = False  # since content came last
+        self._hopeless = False  # there is no way back
         self._ends = math.inf if timeouts.total is None else now + timeouts.total
 
     # What a driver does, in this order ----------------------------------------------------------
 
-    def ask(self) -> Call[Any, I, W]:
+    def ask(self) -> Call[Any, Any, Any]:
         """Begins an attempt: what to send, now that the wait is over."""
         self.attempts.append(Attempt(len(self.attempts) + 1, self.delay))
+        self._asked = self._return.next()
         self._reply = None
         self.headers = {}
+        self._handed = None
         self._expect(self._clock(), self.timeouts.first_token)
-        return self.call
+        return self._asked
 
     def limits(self) -> tuple[float | None, float | None, float | None, float | None]:
         """Seconds to connect, read, write and wait for a connection: bounds for a client that asks no deadline."""
@@ -93,13 +113,14 @@ class Exchange(Generic[I, W]):
         """The response's head has come."""
         self.attempts[-1].status_code = status
         self.headers = headers
-        self._reply = reply_to(status, headers, self.call.reply, streamed=self.call.streamed)
+        self._reply = reply_to(status, headers, self._asked.reply, streamed=self._asked.streamed)
+        self._heard = self._reply.heard
         self.hungry = True
 
     @property
     def answered(self) -> bool:
         """Whether the answer is complete, even if its body is not yet at its end."""
-        return self._finished or (self._reply is not None and self._reply.whole)
+        return self._finished or self._whole or (self._reply is not None and self._reply.whole)
 
     @property
     def speaking(self) -> bool:
@@ -108,8 +129,9 @@ class Exchange(Generic[I, W]):
 
     def listen(self) -> None:
         """The caller has come back for more: the time that it took is not the server's."""
-        if self.speaking:
-            self._expect(self._clock(), self.timeouts.between_tokens)
+        if self._handed is not None:
+            self.deadline.at = min(self._ends, self.deadline.at + self._clock() - self._handed)
+            self._handed = None
 
     def feed(self, chunk: bytes) -> list[I]:
         """Takes a piece of the body; returns what the caller shall see."""
@@ -117,49 +139,126 @@ class Exchange(Generic[I, W]):
         said = self._reply.feed(chunk)
         self.hungry = not self._reply.done
         now = self._clock()
-        if said:
-            self.metrics.tick(now, len(said))
+        heard = self._reply.heard
+        if heard > self._heard:
+            self.metrics.tick(now, heard - self._heard)
+            self._heard = heard
+            if self._disappointed:
+                self._recover()
             self._expect(now, self.timeouts.between_tokens)
-            if now > self._ends:
-                self.hungry = False  # what has come is handed over first; `finish` raises
-            return self.transcript.hear(said)
         if now > self.deadline.at and self.hungry:
-            raise self._timeout(now)
-        return []
+            if not said:
+                raise self._timeout(now)
+            self.hungry = False  # what has come is handed over first; `finish` raises
+        if not said:
+            return []
+        self._handed = now
+        return self.transcript.hear(said)
 
     def finish(self) -> list[I]:
-        """Takes the body's end, or the reply's: the exchange is over, or this raises."""
+        """Takes the body's end, or the reply's: the exchange is over, or another attempt is due, or this raises."""
         assert self._reply is not None  # noqa: S101  a driver that feeds before it begins is a bug
         if not (self.hungry or self._reply.done):
             raise self._timeout(self._clock())
         said = self._reply.finish()
+        if self._return.lost is not None and self._return.asks:
+            self._learn(said)
+            return []
+        if self._disappointed:
+            self._recover()
         self.over = self._finished = True
         return self.transcript.hear(said)
 
     def forgive(self, failure: Exception) -> None:
-        """Judges what ended an attempt: returns if another one is due after `delay`, else raises `failure`."""
+        """Judges what ended an attempt: returns if another one is due after `delay`, else raises `failure`.
+
+        It returns, too, where nothing is missing but a formal end: the answer is complete, and the exchange over. What
+        may come before that end, the usage, is come back for, but is not worth an error.
+        """
+        self.over = True  # unless all goes well, a user's hook included
+        self._whole = self.answered
+        done = self._reply is not None and self._reply.done
         try:
             delay = None
-            if isinstance(failure, InferenceError):
+            if isinstance(failure, InferenceError) and not (self._whole and (done or not self.call.resume)):
                 failure = self._explained(failure)
-                delay = self._patience_with(failure)
-            if delay is None or self._clock() + delay >= self._ends:
-                self.over = True
+                verdict, failure = self._judged(failure)
+                delay = self._delay(failure, verdict)
+            if delay is not None and self._clock() + delay < self._ends:
+                self._patience.announce(delay)
+                self.delay, self.over = delay, False
+            elif self._whole and isinstance(failure, InferenceError):
+                self._finished = True
+            else:
                 raise failure
-            self.delay = delay
         finally:
             del failure  # or this frame, which the traceback of what it raises holds, would hold that too
 
-    def _patience_with(self, error: InferenceError) -> float | None:
+    def farewell(self) -> Call[Any, Any, Any] | None:
+        """What to send when an answer is given up that its server would wait with; None if none does. Once."""
+        call = None if self.answered or self._parted else self._return.farewell(self._reply)
+        self._parted = self._parted or call is not None
+        return call
+
+    def _judged(self, error: InferenceError) -> tuple[Verdict, InferenceError]:
+        """What to do about `error`, and what to raise if that is to raise."""
         if self.attempts:
-            self.attempts[-1].error = copy.copy(error)  # the copy has no traceback, which leads back to the stream
-        if judge(error, speaking=self.speaking) is not Verdict.RETRY:
+            self.attempts[-1].error = _bare(error)
+        verdict = judge(error, speaking=self.speaking)
+        if verdict is Verdict.RETRY:
+            return verdict, error
+        out_of_time = isinstance(error, InferenceTimeoutError) and error.phase == "total"
+        if self._hopeless or out_of_time or not (self.call.resume and self.speaking):
+            return Verdict.RAISE, error
+        lost = self._return.lost
+        if verdict is Verdict.RAISE:
+            goes_on = self._reply is not None and self._reply.heard > 0  # only to end in an error
+            return verdict, error if lost is None or goes_on else _unresumable(lost, str(error))
+        try:
+            self._return.prepare(_bare(error), self._reply, self.transcript)
+        except UnsoundError as why:
+            return Verdict.RAISE, _unresumable(lost or error, str(why))
+        return verdict, error
+
+    def _delay(self, error: InferenceError, verdict: Verdict) -> float | None:
+        """Seconds until the next attempt; None if there is to be none."""
+        if verdict is Verdict.RAISE:
             return None
-        delay = self._patience.after(copy.copy(error))
-        if delay is not None:
-            kind, number = type(error).__name__, len(self.attempts)
-            logger.info("attempt %d of %s failed, next in %.2f s: %s", number, self.call, delay, kind)
+        if self.speaking and not self._disappointed:  # after content patience begins anew: streams may last for hours
+            once = self._retry.attempts == 1 and self._retry.stop is None
+            self._patience = Patience(replace(self._retry, attempts=RetryPolicy.attempts) if once else self._retry)
+        self._disappointed = True
+        delay = self._patience.after(_bare(error))
+        if delay is None:
+            return None
+        if self._budget is not None:
+            now = self._clock()
+            booked = self._budget.book(delay, now, overloaded=isinstance(error, OverloadedError))
+            delay = booked if now + booked < self._ends else delay
+        kind, number = type(error).__name__, len(self.attempts)
+        logger.info("attempt %d of %s failed, next in %.2f s: %s", number, self.call, delay, kind)
         return delay
+
+    def _recover(self) -> None:
+        """Content has come after a failure."""
+        self._disappointed = False
+        if self._budget is not None:
+            self._budget.answered()
+        if self._return.lost is not None:
+            self._return.arrived()
+            self.metrics.resumed += 1
+            self.metrics.continued += self._return.continues
+
+    def _learn(self, said: list[Any]) -> None:
+        """Takes the answer to a question on the way back: the next one is due at once."""
+        lost = self._return.lost
+        self.delay = 0.0
+        try:
+            self._return.take(said[0])
+        except UnsoundError as why:
+            self._hopeless = True
+            if lost is not None:
+                raise _unresumable(lost, str(why)) from None
 
     # Time --------------------------------------------------------------------------------------
 
@@ -168,7 +267,7 @@ class Exchange(Generic[I, W]):
         self.deadline.at = until if until < self._ends else self._ends  # noqa: FURB136  once a token: min() is a call
 
     def _timeout(self, now: float) -> InferenceTimeoutError:
-        phase: Phase = "between_tokens" if self.speaking else "first_token"
+        phase: Phase = "between_tokens" if self.speaking and not self._disappointed else "first_token"
         if self._ends != math.inf and (now >= self._ends or self.deadline.at >= self._ends):
             phase = "total"  # a timer may ring a moment early: what counts is which limit was the nearest
         seconds = getattr(self.timeouts, phase)
@@ -182,7 +281,8 @@ class Exchange(Generic[I, W]):
     def _explained(self, error: InferenceError) -> InferenceError:
         """`error`, told what only the exchange knows."""
         now = self._clock()
-        if isinstance(error, InferenceTimeoutError) and (error.phase != "connect" or now >= self._ends):
+        unsaid = isinstance(error, InferenceTimeoutError) and (error.phase != "connect" or now >= self._ends)
+        if unsaid and not self._hopeless:
             timeout = self._timeout(now)
             timeout.__cause__ = error.__cause__
             error = timeout
@@ -195,6 +295,18 @@ class Exchange(Generic[I, W]):
         error = IncompleteStreamError("the stream was closed before its end", retryable=False)
         error.partial_text = self.transcript.text
         return error
+
+
+def _bare(error: InferenceError) -> InferenceError:
+    """A copy without a traceback, which would lead back to the stream."""
+    return copy.copy(error)
+
+
+def _unresumable(lost: InferenceError, why: str) -> InferenceError:
+    error = _bare(lost)
+    error.args = (f"{lost.message}; the answer cannot be gone on with: {why}",)
+    error.retryable = False
+    return error
 
 
 def _least(limit: float | None, rest: float | None) -> float | None:

@@ -28,11 +28,15 @@ class InterToken:
 class Metrics:
     """The times of one stream, as they are so far. All in seconds."""
 
-    __slots__ = ("_counts", "_first", "_last", "_max", "_started", "tokens")
+    __slots__ = ("_counts", "_first", "_last", "_max", "_started", "continued", "resumed", "tokens")
 
     def __init__(self, started: float) -> None:
-        self.tokens = 0
+        self.tokens: int = 0
         """Number of tokens that came."""
+        self.resumed: int = 0
+        """How often the connection was lost and the answer went on: from the last event, or see `continued`."""
+        self.continued: int = 0
+        """How often of these the server was asked anew, with the text so far behind the prompt."""
         self._started = started
         self._first: float | None = None
         self._last = started

@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from .. import errors
-from ..errors import IncompleteStreamError, InferenceError, UnexpectedResponseError
-from ..types import StreamResponse
-from .sse import EventTooLargeError, SSEParser
+from ..errors import UnexpectedResponseError
 
-__all__ = ["Document", "Refusal", "Reply", "TokenEvents", "reply_to"]
+__all__ = ["Document", "Refusal", "Reply", "reply_to"]
 
 T = TypeVar("T")
 
@@ -37,7 +35,21 @@ class Reply(Protocol[T]):
 
     @property
     def whole(self) -> bool:
-        """The answer is complete: whatever follows does not matter."""
+        """The answer is complete: whatever follows, or fails to, does not matter."""
+        ...
+
+    @property
+    def heard(self) -> int:
+        """How many pieces of content have come."""
+        ...
+
+    @property
+    def last_event_id(self) -> str:
+        """The id of the last event, ``""`` where there is none: what a lost stream can be resumed from."""
+        ...
+
+    def resume(self) -> None:
+        """Another connection goes on where the last one broke off."""
         ...
 
     def feed(self, chunk: bytes) -> list[T]:
@@ -55,92 +67,8 @@ def reply_to(status: int, headers: Mapping[str, str], expected: Callable[[], Rep
         return Refusal(status, headers)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if streamed and kind not in ("text/event-stream", ""):
-        return Document(_impostor(kind))
+        return Document(impostor(kind))
     return expected()
-
-
-class TokenEvents:
-    """TGI's event stream: one `StreamResponse` an event, until the one that has the whole text."""
-
-    def __init__(self) -> None:
-        self.done = False
-        self._error: InferenceError | None = None
-        self._failed = False
-        self._parser = SSEParser()
-        self._heard = 0
-        self._start = b""  # the body's first bytes, until an event shows that it is an event stream
-
-    @property
-    def whole(self) -> bool:
-        return self.done and not self._failed
-
-    def feed(self, chunk: bytes) -> list[StreamResponse]:
-        data = self._parser.only_data(chunk)
-        if data is None:
-            return self._feed_any(chunk)
-        said: list[StreamResponse] = []
-        self._take(data, "message", said)
-        return said
-
-    def _feed_any(self, chunk: bytes) -> list[StreamResponse]:
-        said: list[StreamResponse] = []
-        try:
-            events = self._parser.feed(chunk)
-        except EventTooLargeError as error:
-            self._fail(UnexpectedResponseError(f"{error}: this is no stream of tokens"))
-            return said
-        for event in events:
-            self._take(event.data, event.name, said)
-            if self.done:
-                break
-        if not events and not self._heard:
-            self._start = (self._start + chunk)[:MAX_REFUSAL_SIZE]
-        return said
-
-    def _take(self, data: bytes, name: str, said: list[StreamResponse]) -> None:
-        try:
-            response = StreamResponse.model_validate_json(data)
-        except ValueError:
-            self._take_other(data, name, said)
-            return
-        said.append(response)
-        self._heard += 1
-        if response.generated_text is not None or response.details is not None:
-            self.done = True
-
-    def finish(self) -> list[StreamResponse]:
-        error, self._error = self._error, None  # once it is raised its traceback holds us
-        if error:
-            try:
-                raise error
-            finally:
-                del error
-        if self.done:
-            return []
-        if not self._heard and self._start.lstrip()[:1] in (b"{", b"[", b"<"):
-            return _impostor("text/event-stream")(self._start)
-        raise IncompleteStreamError(_ended_early(self._heard))
-
-    def _take_other(self, data: bytes, name: str, said: list[StreamResponse]) -> None:
-        """An event whose bytes are no token: an error, the end, a token with broken UTF-8, or nonsense."""
-        text = _text(data)
-        if text.strip() == "[DONE]":
-            self._fail(IncompleteStreamError(_ended_early(self._heard)))
-            return
-        if not text.strip() or name not in ("message", "error"):
-            return  # a heartbeat, or an event that this reader has not subscribed to
-        payload = _json(text)
-        error = errors.from_event({"error": text} if name == "error" and not errors.is_error(payload) else payload)
-        if error is not None:
-            self._fail(error)
-        elif data != text.encode():  # bytes that were no UTF-8 are U+FFFD now
-            self._take(text.encode(), name, said)
-        else:
-            self._fail(UnexpectedResponseError(f"an event of the stream is no token: {_quoted(data)}"))
-
-    def _fail(self, error: InferenceError) -> None:
-        self._error = error
-        self.done = self._failed = True
 
 
 class Document(Generic[T]):
@@ -148,10 +76,16 @@ class Document(Generic[T]):
 
     done = False
     whole = False  # not before its last byte
+    heard = 0
+    last_event_id = ""
 
     def __init__(self, parse: Callable[[bytes], list[T]]) -> None:
         self._parse = parse
         self._pieces: list[bytes] = []
+        self._size = 0
+
+    def resume(self) -> None:
+        self._pieces.clear()
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[T]:
@@ -166,8 +100,8 @@ class Document(Generic[T]):
         try:
             return self._parse(body)
         except ValueError as error:
-            raise errors.from_event(_json(_text(body))) or UnexpectedResponseError(
-                f"not the JSON that was expected: {_quoted(body)}", response_body=_text(body)[:_QUOTED]
+            raise errors.from_event(as_json(as_text(body))) or UnexpectedResponseError(
+                f"not the JSON that was expected: {quoted(body)}", response_body=as_text(body)[:_QUOTED]
             ) from error
 
 
@@ -175,11 +109,16 @@ class Refusal:
     """A status that says no: the body says why, and `finish` raises it."""
 
     whole = False
+    heard = 0
+    last_event_id = ""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        self.done = False
+        self.done: bool = False
         self._status = status
         self._headers = headers
+        self._body = b""
+
+    def resume(self) -> None:
         self._body = b""
 
     def feed(self, chunk: bytes) -> list[Any]:
@@ -195,36 +134,33 @@ _QUOTED = 200
 """How many characters of a strange body a message quotes."""
 
 
-def _impostor(kind: str) -> Callable[[bytes], list[Any]]:
+def impostor(kind: str) -> Callable[[bytes], list[Any]]:
     """A parser for a body that should have been an event stream: raises the error it carries, or quotes it."""
 
     def parse(body: bytes) -> list[Any]:
-        raise errors.from_event(_json(_text(body))) or UnexpectedResponseError(
-            f"expected an event stream, got {kind or 'something else'}: {_quoted(body)}. Check the URL, "
+        raise errors.from_event(as_json(as_text(body))) or UnexpectedResponseError(
+            f"expected an event stream, got {kind or 'something else'}: {quoted(body)}. Check the URL, "
             "and that the server streams there",
-            response_body=_text(body)[:_QUOTED],
+            response_body=as_text(body)[:_QUOTED],
         )
 
     return parse
 
 
-def _ended_early(tokens: int) -> str:
-    if not tokens:
-        return "the stream ended without a token"
-    return f"the stream ended after {tokens} token{'s' * (tokens > 1)}, without a final event"
-
-
-def _json(text: str) -> Any:
+def as_json(text: str) -> Any:
+    """The JSON value of `text`, or None."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _text(body: bytes) -> str:
+def as_text(body: bytes) -> str:
+    """What the bytes say, whatever they are."""
     return body.decode("utf-8", "replace")
 
 
-def _quoted(body: bytes) -> str:
-    text = _text(body[: 4 * _QUOTED]).strip()
+def quoted(body: bytes) -> str:
+    """The start of `body`, for a message."""
+    text = as_text(body[: 4 * _QUOTED]).strip()
     return repr(text[:_QUOTED] + "…" * (len(text) > _QUOTED)) if text else "an empty body"

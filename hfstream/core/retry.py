@@ -7,6 +7,7 @@ know what a failure means; that is judged in `verdicts`.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tenacity.wait import wait_base
 
 from ..errors import OverloadedError
 
-__all__ = ["Patience", "RetryPolicy", "retry_if_overloaded", "retry_on_overload", "wait_retry_after"]
+__all__ = ["Budget", "Patience", "RetryPolicy", "retry_if_overloaded", "retry_on_overload", "wait_retry_after"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,12 +56,15 @@ class RetryPolicy:
     `attempts` counts all tries, the first included; `stop` and `wait` are tenacity strategies that replace it and the
     default wait: Retry-After where the server says, else exponential with full jitter
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), never more than `max_wait` seconds.
+    `before_sleep` is tenacity's hook of that name: called with a `tenacity.RetryCallState` before each wait, while the
+    call still lasts, from the thread or task that makes it.
     """
 
     attempts: int = 3
     wait: wait_base | None = None
     stop: stop_base | None = None
     max_wait: float = 10.0
+    before_sleep: Callable[[tenacity.RetryCallState], object] | None = None
 
     def __post_init__(self) -> None:
         # What comes from outside may be anything: True would count as one attempt, 2.5 as three.
@@ -79,7 +83,9 @@ class Patience:
     """The state of one policy: how often we were disappointed, and for how long."""
 
     def __init__(self, policy: RetryPolicy) -> None:
+        self._hook = policy.before_sleep
         self._waits: list[float] = []
+        self._states: list[tenacity.RetryCallState] = []
         backoff = tenacity.wait_random_exponential(multiplier=0.5, max=policy.max_wait)
         self._tries = iter(
             tenacity.Retrying(
@@ -87,6 +93,7 @@ class Patience:
                 wait=policy.wait or wait_retry_after(backoff, policy.max_wait),
                 stop=policy.stop or tenacity.stop_after_attempt(policy.attempts),
                 retry=tenacity.retry_if_exception_type(BaseException),
+                before_sleep=_noting(self._states),
                 retry_error_callback=_give_up,
             )
         )
@@ -95,6 +102,7 @@ class Patience:
     def after(self, error: BaseException) -> float | None:
         """Seconds to wait before the next attempt, or None if patience is at its end."""
         self._waits.clear()
+        self._states.clear()
         with self._try:
             raise error  # the manager notes the error for `stop` and `wait`, and swallows it
         error.__traceback__ = error.__context__ = None  # they lead back here, and to the stream
@@ -103,6 +111,57 @@ class Patience:
             return None
         self._try = another
         return sum(self._waits)
+
+    def announce(self, seconds: float) -> None:
+        """Calls the policy's hook: there will be another attempt, and this is the wait before it."""
+        if self._hook is None:
+            return
+        for state in self._states:
+            state.upcoming_sleep = seconds
+            state.next_action = tenacity.RetryAction(seconds)
+            self._hook(state)
+
+
+def _noting(states: list[tenacity.RetryCallState]) -> Callable[[tenacity.RetryCallState], None]:
+    """For tenacity, which calls before anybody has looked at the time that is left, and uses its state again."""
+
+    def note(state: tenacity.RetryCallState) -> None:
+        states.append(copy.copy(state))
+
+    return note
+
+
+class Budget:
+    """Spaces out the retries of all the calls of one client, so that a thousand callers are not a thousand herds.
+
+    It never forbids one: a call whose own policy allows another attempt gets it, perhaps later. The first few are free;
+    beyond them they leave one after the other, the further apart the more of them found the server overloaded.
+    """
+
+    def __init__(self) -> None:
+        self._pause = SHORTEST_PAUSE
+        self._due = 0.0  # when the queue would be over if none were free
+
+    def book(self, delay: float, now: float, *, overloaded: bool) -> float:
+        """How long a retry that wants to wait for `delay` shall wait: so long, or longer. Seconds, and monotonic ones.
+
+        They queue by when they ask, not by when they leave: one that was told to wait for a minute is in nobody's way.
+        """
+        queue = max(0.0, self._due - FREE_RETRIES * self._pause - now)
+        self._due = max(self._due, now) + self._pause
+        if overloaded:
+            self._pause = min(1.25 * self._pause, LONGEST_PAUSE)
+        return delay + queue
+
+    def answered(self) -> None:
+        """A retry has been answered: there is room at the server."""
+        self._pause = max(self._pause / 2, SHORTEST_PAUSE)
+
+
+FREE_RETRIES = 10
+SHORTEST_PAUSE = 0.001
+LONGEST_PAUSE = 0.05
+"""Seconds between two retries of one client."""
 
 
 def _give_up(_: tenacity.RetryCallState) -> None:

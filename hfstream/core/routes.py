@@ -8,17 +8,31 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
-__all__ = ["ROUTER", "Target", "is_huggingface", "is_url", "origin", "text_generation_target"]
+__all__ = [
+    "ROUTER",
+    "Target",
+    "chat_completion_url",
+    "is_huggingface",
+    "is_url",
+    "origin",
+    "service_url",
+    "text_generation_target",
+]
 
 ROUTER = "https://router.huggingface.co"
 """Serves models by their id: https://huggingface.co/docs/inference-providers"""
 
 
 class Target(NamedTuple):
-    """A URL to post to, and whether its route learns from the body that it shall stream."""
+    """Where text generation is asked for, and how."""
 
     url: str
     stream_in_body: bool
+    """Whether the route learns from the body that it shall stream."""
+    openai: bool = False
+    """Whether it is OpenAI's `/v1/completions`, and not TGI's own."""
+    model: str | None = None
+    """What OpenAI's route is told is the model's name."""
 
 
 def is_url(model: str) -> bool:
@@ -39,18 +53,58 @@ def origin(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
 
 
-def text_generation_target(model: str, *, stream: bool) -> Target:
+def text_generation_target(model: str, *, stream: bool, served: str | None = None) -> Target:
     """The route for text generation.
 
     An origin gets TGI's `/generate_stream` or `/generate`, and a URL that ends in one of these the one that is meant;
-    any other path is posted to as it is, with `stream` in the body (TGI's own `/`, hosted endpoints). A model id goes
-    to the Hugging Face router.
+    one that ends in `/v1`, or in a route of OpenAI's, gets `/v1/completions`, where `served` names the model; any other
+    path is posted to as it is, with `stream` in the body (TGI's own `/`, hosted endpoints). A model id goes to the
+    Hugging Face router.
     """
     if not is_url(model):
         return Target(f"{ROUTER}/hf-inference/models/{quote(model, safe='/')}", stream_in_body=True)
-    parts = urlsplit(model)
-    head, _, tail = parts.path.rstrip("/").rpartition("/")
-    if tail in ("", "generate", "generate_stream"):
+    head, route = _known_route(model)
+    if route in _OPENAI:
+        return Target(_with_path(model, f"{head}/v1/completions"), stream_in_body=True, openai=True, model=served)
+    if route is not None:
         path = f"{head}/{'generate_stream' if stream else 'generate'}"
-        return Target(urlunsplit(parts._replace(path=path, fragment="")), stream_in_body=False)
-    return Target(urlunsplit(parts._replace(fragment="")), stream_in_body=True)
+        return Target(_with_path(model, path), stream_in_body=False)
+    return Target(_with_path(model, urlsplit(model).path), stream_in_body=True)
+
+
+def chat_completion_url(model: str) -> str:
+    """The route for chat: a URL that ends in `/chat/completions` as it is, `/v1/chat/completions` below any other.
+
+    A model id goes to the Hugging Face router.
+    """
+    if not is_url(model):
+        return f"{ROUTER}/v1/chat/completions"
+    if urlsplit(model).path.rstrip("/").endswith("/chat/completions"):
+        return _with_path(model, urlsplit(model).path)
+    return service_url(model, "/v1/chat/completions")
+
+
+def service_url(model: str, route: str) -> str:
+    """`route` at the server of a URL, beside whatever route of its the URL may name. A model id means the router."""
+    if not is_url(model):
+        return ROUTER + route
+    head, known = _known_route(model)
+    return _with_path(model, (urlsplit(model).path.rstrip("/") if known is None else head) + route)
+
+
+_OPENAI = ("/v1", "/v1/completions", "/v1/chat/completions")
+
+
+def _known_route(url: str) -> tuple[str, str | None]:
+    """What stands before the route that a URL ends in, and that route: "" for an origin, None for none we know."""
+    path = urlsplit(url).path.rstrip("/")
+    if not path:
+        return "", ""
+    for route in ("/generate", "/generate_stream", *_OPENAI):
+        if path.endswith(route):
+            return path.removesuffix(route), route
+    return path, None
+
+
+def _with_path(url: str, path: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=path, fragment=""))

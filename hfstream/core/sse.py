@@ -55,7 +55,7 @@ class SSEParser:
     """
 
     def __init__(self, max_event_size: int = MAX_EVENT_SIZE) -> None:
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         self.retry: int | None = None
         self._max_event_size = max_event_size
         self._begin()
@@ -63,8 +63,7 @@ class SSEParser:
     def _begin(self) -> None:
         self._start: bytes | None = b""  # the body's first bytes while they may be a byte order mark, then None
         self._skip_lf = False  # the last byte was a CR; a LF that follows belongs to it
-        self._line: list[bytes] = []  # pieces of the line that is still open: joined once, or it were quadratic
-        self._line_size = 0
+        self._line = bytearray()  # the line that is still open: it grows in place, pieces of two bytes cost two bytes
         self._id = self.last_event_id
         self._fresh = False  # nothing is half-read, and the first bytes are behind us
         self._overflow: EventTooLargeError | None = None
@@ -150,17 +149,15 @@ class SSEParser:
     def _extend_line(self, piece: bytes) -> None:
         if not piece:
             return
-        self._line.append(piece)
-        self._line_size += len(piece)
-        if self._line_size + self._data_size > self._max_event_size:
+        self._line += piece
+        if len(self._line) + self._data_size > self._max_event_size:
             self._line.clear()
             self._clear_block()
             raise EventTooLargeError(f"an event is larger than {self._max_event_size} bytes")
 
     def _end_line(self, events: list[Event]) -> None:
-        line = b"".join(self._line)
+        line = bytes(self._line)
         self._line.clear()
-        self._line_size = 0
         if line:
             self._take_field(line)
         else:

@@ -53,7 +53,7 @@ class Deadline:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self.at = math.inf
+        self.at: float = math.inf
 
     def remaining(self) -> float | None:
         """Seconds left, at least a millisecond, so that what has arrived already can still be read; None for ever."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
+from pydantic import BaseModel
+
 from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
 
 __all__ = ["DetailsTranscript", "DocumentTranscript", "TextTranscript", "Transcript"]
@@ -42,9 +44,13 @@ class Transcript(Protocol[S, I, W_co]):
 
 
 class _Words:
-    """The text of a stream: one piece for each token that is text, and what the last event says of it all."""
+    """The text of a stream: one piece for each token that is text, and what the last event says of it all.
 
-    def __init__(self) -> None:
+    `ids` of all tokens are kept only where the answer may have to be gone on with.
+    """
+
+    def __init__(self, *, keep_ids: bool = False) -> None:
+        self.ids: list[int] | None = [] if keep_ids else None
         self._pieces: list[str] = []
         self._last: StreamResponse | None = None
 
@@ -75,6 +81,8 @@ class _Words:
             if not token.special:
                 pieces.append(token.text)
             self._last = response
+        if self.ids is not None:
+            self.ids += [response.token.id for response in said]
         self._pieces += pieces
         return pieces
 
@@ -102,8 +110,9 @@ kept objects make it work, for as long again as all else that is done for a toke
 class DetailsTranscript(_Words):
     """Of a stream of `StreamResponse`: keeps the tokens too, for the whole answer's details."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, form: type[BaseModel] | None = None, *, keep_ids: bool = False) -> None:
+        super().__init__(keep_ids=keep_ids)
+        self._form = form
         self._tokens: list[_Plain | Token] = []
         self._top_tokens: list[list[Token] | None] = []
 
@@ -127,7 +136,7 @@ class DetailsTranscript(_Words):
             # TGI leaves empty ones out of a stream, but not out of a whole answer.
             top_tokens=[top or [] for top in self._top_tokens] if any(self._top_tokens) else None,
         )
-        return TextGenerationResponse(generated_text=self._whole(), details=details)
+        return TextGenerationResponse(generated_text=self._whole(), details=details).with_form(self._form)
 
 
 def _token(id: int, text: str, logprob: float | None, special: bool) -> Token:  # noqa: A002  Token's own fields

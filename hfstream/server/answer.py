@@ -8,6 +8,7 @@ written.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 
 from hfstream.errors import GenerationError, InferenceError
@@ -26,6 +27,7 @@ class Answer:
         self._inbox: asyncio.Queue[StreamResponse | Exception | None] = asyncio.Queue()
         self._pause = None if tokens_per_second is None else 1 / tokens_per_second
         self._due = self._loop.time()
+        self._paced: deque[StreamResponse | Exception] = deque()
         self._complete = False
 
     @property
@@ -45,9 +47,18 @@ class Answer:
         if self._pause is None:
             self._inbox.put_nowait(item)
         else:
-            # The timer paces and no reader sleeps, so a client that leaves between two tokens is noticed at once.
-            self._due += self._pause
-            self._loop.call_at(self._due, self._inbox.put_nowait, item)
+            # A timer paces and no reader sleeps, so a client that leaves between two tokens is noticed at once. One
+            # timer for all: of several that are overdue together, uvloop would ring the last one first.
+            self._paced.append(item)
+            if len(self._paced) == 1:
+                self._due += self._pause
+                self._loop.call_at(self._due, self._let_pass, self._pause)
+
+    def _let_pass(self, pause: float) -> None:
+        self._inbox.put_nowait(self._paced.popleft())
+        if self._paced:
+            self._due += pause
+            self._loop.call_at(self._due, self._let_pass, pause)
 
     def end(self, error: Exception) -> None:
         """Make an end from outside: the reader is told `error`, after what has been said already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,11 +20,17 @@ from hfstream.version import __version__
 
 from .auth import Guarded
 from .backend import Backend, Speaks
-from .generate import CompatGenerate, Generate
+from .chat import CHAT, chat_prompt
+from .completions import COMPLETIONS
+from .demo import demo
+from .generate import Generate
+from .native import COMPAT, GENERATE, GENERATE_STREAM
+from .openai_requests import ChatRequest
 from .replies import refusal
 from .requests import GenerateRequest, read
 from .settings import Settings
 from .validation import MAX_STOP_SEQUENCES
+from .voice import Dialect
 
 
 def create_app(settings: Settings | None = None, *, engine: Speaks | None = None) -> Starlette:
@@ -45,7 +51,10 @@ def application(backend: Backend) -> Starlette:
         await backend.close()
 
     cors = Middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["content-type"]
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["content-type", "last-event-id", "prefer"],
     )
     app = Starlette(
         routes=_routes(backend),
@@ -79,10 +88,25 @@ def _routes(backend: Backend) -> list[Route]:
     async def tokenize(request: Request) -> Response:
         backend.check()
         asked = await read(request, GenerateRequest, backend.settings.payload_limit)
-        return JSONResponse([span._asdict() for span in await backend.spans(asked.inputs)])
+        return JSONResponse([span._asdict() for span in await backend.spans(asked)])
 
-    def post(path: str, app: ASGIApp) -> Route:
-        return Route(path, Guarded(app, backend.settings.api_key), methods=["POST"])
+    async def chat_tokenize(request: Request) -> Response:
+        backend.check()
+        asked = await read(request, ChatRequest, backend.settings.payload_limit)
+        prompt = await chat_prompt(asked, backend)
+        spans = [span._asdict() for span in await backend.spans(prompt)]
+        return JSONResponse({"tokenize_response": spans, "templated_text": prompt.inputs})
+
+    async def models(request: Request) -> Response:
+        name = backend.settings.model
+        model = {"id": name, "object": "model", "created": 0, "owned_by": name}
+        return JSONResponse({"object": "list", "data": [model]})
+
+    def guarded(path: str, app: ASGIApp, *methods: str) -> Route:
+        return Route(path, Guarded(app, backend.settings.api_key), methods=methods)
+
+    def answers(path: str, dialect: Dialect[Any]) -> Route:
+        return guarded(path, Generate(backend, dialect), "POST", "DELETE")  # which ends a stream that can be resumed
 
     return [
         Route("/", health),
@@ -90,15 +114,20 @@ def _routes(backend: Backend) -> list[Route]:
         Route("/ping", health),
         Route("/info", info),
         Route("/metrics", metrics),
-        post("/", CompatGenerate(backend)),
-        post("/generate", Generate(backend)),
-        post("/generate_stream", Generate(backend, stream=True)),
-        post("/tokenize", request_response(tokenize)),
+        Route("/demo", demo),
+        Route("/v1/models", models),
+        Route("/chat_tokenize", chat_tokenize, methods=["POST"]),
+        answers("/", COMPAT),
+        answers("/generate", GENERATE),
+        answers("/generate_stream", GENERATE_STREAM),
+        answers("/v1/chat/completions", CHAT),
+        answers("/v1/completions", COMPLETIONS),
+        guarded("/tokenize", request_response(tokenize), "POST"),
     ]
 
 
 def _info(backend: Backend) -> dict[str, str | int | None]:
-    facts, _ = backend.model
+    facts = backend.model.facts
     return {
         "model_id": backend.settings.model,
         "model_sha": None,

@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from hfstream.errors import GenerationError, IncompleteGenerationError, InferenceError
+from hfstream.errors import GenerationError, IncompleteGenerationError, InferenceError, ValidationError
 
 from .answer import Answer
 from .engine import Engine, Failure, Job, ModelFacts, Step
 from .gate import Gate
 from .metrics import Metrics
+from .replay import Replays
 from .requests import GenerateRequest
 from .settings import Settings
+from .templates import Template
 from .validation import Question, validate
 from .vocabulary import Span, Vocabulary
 from .writer import Writer
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -36,16 +39,16 @@ _SHORT = 4_000
 class NotReadyError(InferenceError):
     """The model is not loaded yet. Its own `error_type`: a server that starts is not one that has too much to do."""
 
-    status_code = 503
-    error_type = "loading"
-    retryable = True
+    status_code: int | None = 503
+    error_type: str | None = "loading"
+    retryable: bool = True
 
 
 class BrokenError(InferenceError):
     """The model could not be loaded, or its engine broke down: this server will not answer any more."""
 
-    status_code = 503
-    error_type = "broken"
+    status_code: int | None = 503
+    error_type: str | None = "broken"
 
 
 class Speaks(Protocol):
@@ -69,14 +72,23 @@ class Speaks(Protocol):
     def running(self) -> int: ...
 
 
+class Model(NamedTuple):
+    """What was loaded, as far as it is not the engine's."""
+
+    facts: ModelFacts
+    vocabulary: Vocabulary
+    template: Template | None
+
+
 class Backend:
     """Everything that answers need and share."""
 
     def __init__(self, settings: Settings, engine: Speaks | None = None) -> None:
         self.settings = settings
-        self.gate = Gate(settings.max_concurrent_requests)
-        self.metrics = Metrics()
-        self.opened = asyncio.Event()
+        self.gate: Gate = Gate(settings.max_concurrent_requests)
+        self.metrics: Metrics = Metrics()
+        self.replays: Replays = Replays(grace=settings.resume_grace, quiet=settings.keep_alive)
+        self.opened: asyncio.Event = asyncio.Event()
         """Set once the model is loaded, or is known not to be."""
         self._engine = engine or Engine(
             settings.model_path,
@@ -86,9 +98,10 @@ class Backend:
             threads=settings.threads,
             max_total_tokens=settings.max_total_tokens,
         )
-        self._model: tuple[ModelFacts, Vocabulary] | None = None
+        self._model: Model | None = None
         self._fault: BaseException | None = None
         self._answers: dict[Job, Answer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
 
     # --- its life --------------------------------------------------------------------------------------------------
@@ -101,12 +114,21 @@ class Backend:
     async def close(self) -> None:
         """End what is running, and the engine's thread."""
         self.interrupt()
+        self.replays.abandon()
+        await asyncio.gather(*self._tasks)
         await asyncio.to_thread(self._engine.close, 5.0)
 
     def interrupt(self) -> None:
         """Tell every answer in progress that it ends here."""
         for answer in self._answers.values():
             answer.end(IncompleteGenerationError("Incomplete generation: the server is stopping"))
+        self.replays.abandon(unread_only=True)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done that does not end with a request."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def interrupt_soon(self) -> None:
         """`interrupt`, from another thread or a signal handler."""
@@ -122,7 +144,7 @@ class Backend:
         _ = self.model
 
     @property
-    def model(self) -> tuple[ModelFacts, Vocabulary]:
+    def model(self) -> Model:
         """What was loaded.
 
         Raises:
@@ -144,24 +166,37 @@ class Backend:
 
     # --- answering -------------------------------------------------------------------------------------------------
 
-    async def consider(self, request: GenerateRequest, *, full_text: bool) -> Question:
+    async def prompt(self, write: Callable[[Template], str]) -> str:
+        """What `write` makes of the model's template. On another thread: a template is a program, and somebody else's.
+
+        Raises:
+            ValidationError: the model has no template.
+        """
+        template = self.model.template
+        if template is None:
+            raise ValidationError("Template error: template not found", error_type="template_error")
+        return await asyncio.to_thread(write, template)
+
+    async def consider(self, request: GenerateRequest) -> Question:
         """The question in a request, or the ValidationError that says why it is none."""
-        facts, vocabulary = self.model
+        facts, vocabulary, _ = self.model
 
         async def encode(text: str) -> list[int]:
-            return await _aside(vocabulary.encode, text)
+            return await _aside(partial(vocabulary.encode, special=request.add_special_tokens), text)
 
-        return await validate(request, max_total_tokens=facts.max_total_tokens, encode=encode, full_text=full_text)
+        return await validate(
+            request, max_total_tokens=facts.max_total_tokens, encode=encode, full_text=request.full_text
+        )
 
-    async def spans(self, text: str) -> list[Span]:
-        """The tokens of a text, as the model would read it."""
-        _, vocabulary = self.model
-        return await _aside(vocabulary.spans, text)
+    async def spans(self, request: GenerateRequest) -> list[Span]:
+        """The tokens of a request's prompt, as the model would read it."""
+        spans = partial(self.model.vocabulary.spans, special=request.add_special_tokens)
+        return await _aside(spans, request.inputs)
 
     @contextmanager
     def answer(self, question: Question) -> Generator[Answer, None, None]:
         """Have a question answered. Who leaves the block no longer wants it: its place is free in a token's time."""
-        facts, vocabulary = self.model
+        facts, vocabulary, _ = self.model
         job = Job(question.prompt, question.max_new_tokens, question.sampling)
         writer = Writer(vocabulary, question, facts.eos_ids)
         answer = self._answers[job] = Answer(writer, tokens_per_second=self.settings.tokens_per_second)
@@ -184,8 +219,9 @@ class Backend:
         self._call(self._hand_out, results)
 
     def _ready(self, facts: ModelFacts) -> None:
-        vocabulary = Vocabulary.load(self.settings.model_path)  # what it raises stops the engine, which says so
-        self._call(self._open, (facts, vocabulary))
+        path = self.settings.model_path
+        # What these raise stops the engine, which says so.
+        self._call(self._open, Model(facts, Vocabulary.load(path), Template.load(path)))
 
     def _failed(self, error: BaseException) -> None:
         self._call(self._break, error)
@@ -196,7 +232,7 @@ class Backend:
 
     # --- and what that comes to on the loop ---------------------------------------------------------------------------
 
-    def _open(self, model: tuple[ModelFacts, Vocabulary]) -> None:
+    def _open(self, model: Model) -> None:
         self._model = model
         self.opened.set()
 

@@ -24,7 +24,7 @@ from .sampler import Choice, Chooser, choose
 PROMPT_TOKENS_PER_STEP = 256
 """How much is read of new prompts before the speakers go on: their longest pause, in tokens."""
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,104 +1,164 @@
 """The routes that answer: one request, from its first byte to its last.
 
 `_handle` reads from top to bottom in the order in which requests are refused. What is raised before the headers are
-sent becomes an HTTP status, what is raised after them an event.
+sent becomes an HTTP status, what is raised after them an event. What routes differ in is in their `Dialect`.
+
+A stream ends with its connection, unless its client has said that it may come back: then it is a `Replay`, which a
+connection only reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import ExitStack, aclosing, contextmanager, suppress
+from functools import partial
+from typing import Generic, TypeVar
 
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hfstream.errors import InferenceError
-from hfstream.types import TextGenerationResponse
 
 from .answer import Answer
 from .backend import Backend
 from .metrics import DroppedError
-from .replies import Clock, EventStream, answer_json, compute_headers
-from .requests import CompatGenerateRequest, GenerateRequest, read
+from .replay import Replay
+from .replies import Clock, EventStream, compute_headers, refusal
+from .requests import read
 from .validation import Question, check_manner
-from .writer import whole
+from .voice import Dialect, Voice
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
-class Generate:
-    """POST /generate and /generate_stream, as an ASGI application.
+class Generate(Generic[Body]):
+    """A route that answers, as an ASGI application.
 
     Not as a function from request to response: a permit and a place in the batch are held by ``with`` until the last
     byte is sent, and a streaming response, cancelled, leaves the generator that held them to the garbage collector.
     """
 
-    _form: type[GenerateRequest] = GenerateRequest
-    _full_text = False
-    """Whether an answer repeats the prompt unless told otherwise."""
-
-    def __init__(self, backend: Backend, *, stream: bool = False) -> None:
+    def __init__(self, backend: Backend, dialect: Dialect[Body]) -> None:
         self._backend = backend
-        self._stream = stream
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = EventStream(send)
+        stream = EventStream(send, self._dialect.last_words)
         with suppress(DroppedError):
             try:
                 await self._handle(Request(scope, receive), stream, send)
             except InferenceError as error:
-                if not stream.opened:
+                told = self._dialect.error(error)
+                if stream.opened:
+                    await stream.event(told)
+                    await stream.close()
+                else:
+                    await refusal(error, told)(scope, receive, send)
+            except HTTPException as unread:
+                if self._dialect.malformed is None:
                     raise
-                await stream.error(error)
-                await stream.close()
+                told = self._dialect.malformed(unread)
+                await Response(told, unread.status_code, media_type="application/json")(scope, receive, send)
 
     async def _handle(self, request: Request, stream: EventStream, send: Send) -> None:
         clock, backend = Clock(), self._backend
         backend.check()
-        asked = await read(request, self._form, backend.settings.payload_limit)
-        streamed = self._streamed(asked)
-        with backend.metrics.counted():
-            check_manner(asked.parameters, stream=streamed)
-            with backend.gate:
-                question = await backend.consider(asked, full_text=self._full_text)
-                clock.validated()
-                with backend.answer(question) as answer, _ended_if_alone(request, answer):
-                    if streamed:
-                        await self._say(answer, compute_headers(asked.inputs), stream)
-                    else:
-                        response = await self._collect(answer, question, compute_headers(asked.inputs), clock)
-                        await response(request.scope, request.receive, send)
+        if "last-event-id" in request.headers or request.method == "DELETE":
+            await self._come_back(request, stream, send)
+            return
+        asked = await read(request, self._dialect.form, backend.settings.payload_limit)
+        with ExitStack() as held:
+            held.enter_context(backend.metrics.counted())
+            voice = await self._dialect.voice(asked, backend)
+            check_manner(voice.request.parameters, stream=voice.streamed)
+            held.enter_context(backend.gate)
+            question = await backend.consider(voice.request)
+            clock.validated()
+            answer = held.enter_context(backend.answer(question))
+            if voice.streamed and _may_come_back(request):
+                replay = backend.replays.new()
+                replay.when_abandoned = partial(answer.end, DroppedError())
+                backend.spawn(self._perform(answer, voice, replay, held.pop_all()))
+                await _relay(request, stream, replay, 0, compute_headers(voice.request.inputs))
+                return
+            held.enter_context(_ended_if_alone(request, answer))
+            if voice.streamed:
+                await self._say(answer, voice, stream)
+            else:
+                response = await self._collect(answer, voice, question, clock)
+                await response(request.scope, request.receive, send)
 
-    async def _say(self, answer: Answer, headers: dict[str, str], stream: EventStream) -> None:
-        await stream.open(headers)
+    async def _come_back(self, request: Request, stream: EventStream, send: Send) -> None:
+        """To a stream that was lost, to hear the rest; or, with DELETE, to say that nobody will."""
+        replay, heard = self._backend.replays.find(request.headers.get("last-event-id", ""))
+        if request.method == "DELETE":
+            replay.abandon()
+            await Response(status_code=204)(request.scope, request.receive, send)
+        else:
+            replay.check(heard)
+            await _relay(request, stream, replay, heard, {})
+
+    async def _perform(self, answer: Answer, voice: Voice, replay: Replay, held: ExitStack) -> None:
+        """A stream, for as long as it takes and somebody may want it; `held` is what it needs."""
+        with suppress(DroppedError, InferenceError), held:
+            try:
+                async with aclosing(answer.events()) as events:
+                    async for event in events:
+                        for data in voice.events(event) if event else ():
+                            await replay.say(data)
+            except InferenceError as error:
+                await replay.say(self._dialect.error(error))
+                raise
+        with suppress(DroppedError):
+            if self._dialect.last_words is not None:
+                await replay.say(self._dialect.last_words)
+        replay.end()
+
+    async def _say(self, answer: Answer, voice: Voice, stream: EventStream) -> None:
+        await stream.open(compute_headers(voice.request.inputs))
         async with aclosing(answer.events(quiet=self._backend.settings.keep_alive)) as events:
             async for event in events:
-                await stream.event(event)
+                if event is None:
+                    await stream.comment()
+                else:
+                    for data in voice.events(event):
+                        await stream.event(data)
         await stream.close()
 
-    async def _collect(self, answer: Answer, question: Question, headers: dict[str, str], clock: Clock) -> Response:
+    async def _collect(self, answer: Answer, voice: Voice, question: Question, clock: Clock) -> Response:
         events = [event async for event in answer.events() if event]
         times = clock.headers(prompt_tokens=len(question.prompt), generated_tokens=len(events))
-        return Response(self._body(whole(events)), headers={**headers, **times}, media_type="application/json")
-
-    def _streamed(self, asked: GenerateRequest) -> bool:
-        return self._stream
-
-    def _body(self, answer: TextGenerationResponse) -> str:
-        return answer_json(answer)
+        headers = {**compute_headers(voice.request.inputs), **times}
+        return Response(voice.whole(events), headers=headers, media_type="application/json")
 
 
-class CompatGenerate(Generate):
-    """POST /, streamed or not. It repeats the prompt, as TGI's does for a model whose pipeline is text-generation."""
+def _may_come_back(request: Request) -> bool:
+    wishes = ",".join(request.headers.getlist("prefer")).lower().replace(";", ",").split(",")
+    return "resumable" in map(str.strip, wishes)
 
-    _form = CompatGenerateRequest
-    _full_text = True
 
-    def _streamed(self, asked: GenerateRequest) -> bool:
-        return isinstance(asked, CompatGenerateRequest) and asked.stream
+async def _relay(request: Request, stream: EventStream, replay: Replay, heard: int, headers: dict[str, str]) -> None:
+    """Tells a client what a stream says after event number `heard`, while it listens."""
+    with replay.reader():
+        await stream.open({**headers, "preference-applied": "resumable"})
+        telling = asyncio.create_task(_tell(stream, replay, heard))
+        leaving = asyncio.create_task(_left(request))
+        try:
+            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            telling.cancel()
+            leaving.cancel()
 
-    def _body(self, answer: TextGenerationResponse) -> str:
-        return f"[{answer_json(answer)}]"
+
+async def _tell(stream: EventStream, replay: Replay, heard: int) -> None:
+    async with aclosing(replay.events(heard)) as events:
+        async for event in events:
+            await (stream.comment() if event is None else stream.write(event))
+    await stream.end()
 
 
 @contextmanager
@@ -112,6 +172,10 @@ def _ended_if_alone(request: Request, answer: Answer) -> Generator[None, None, N
 
 
 async def _watch(request: Request, answer: Answer) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass  # the body has been read; nothing else comes
+    await _left(request)
     answer.end(DroppedError())
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass  # the rest of a body that nobody reads

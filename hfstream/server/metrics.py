@@ -14,7 +14,12 @@ class DroppedError(Exception):
 
 
 # TGI's labels of tgi_request_failure where they are not the error_type itself.
-_LABELS = {"incomplete_generation": "incomplete"}
+_LABELS = {
+    "batch size exceeded": "validation",
+    "incomplete_generation": "incomplete",
+    "suffix not supported": "validation",
+    "template_error": "template",
+}
 
 
 class Metrics:

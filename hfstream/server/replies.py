@@ -43,18 +43,20 @@ def error_json(error: InferenceError) -> str:
     return json.dumps(to_wire(error)[1], ensure_ascii=False, separators=(",", ":"))
 
 
-def refusal(error: InferenceError) -> Response:
-    """An error as a whole HTTP response."""
+def refusal(error: InferenceError, body: str | None = None) -> Response:
+    """An error as a whole HTTP response; `body`: where it is not told in TGI's shape."""
     headers = {} if error.retry_after is None else {"retry-after": f"{error.retry_after:g}"}
-    return Response(error_json(error), to_wire(error)[0], headers, "application/json")
+    return Response(error_json(error) if body is None else body, to_wire(error)[0], headers, "application/json")
 
 
 class EventStream:
     """Server-Sent Events on an ASGI connection. Until it is `opened`, the request can still be answered otherwise."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, last_words: str | None = None) -> None:
+        """`last_words`: data of an event that every stream ends with, good or bad."""
         self._send = send
-        self.opened = False
+        self._last_words = last_words
+        self.opened: bool = False
 
     async def open(self, headers: dict[str, str]) -> None:
         """Send the headers: what goes wrong from now on is an event."""
@@ -62,20 +64,27 @@ class EventStream:
         raw = [(name.encode(), value.encode()) for name, value in {**_STREAM, **headers}.items()]
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
-    async def event(self, event: StreamResponse | None) -> None:
-        """One token; None is a sign of life."""
-        await self._write(_COMMENT if event is None else encode(event_json(event)))
+    async def event(self, data: str) -> None:
+        """Say something."""
+        await self.write(encode(data))
 
-    async def error(self, error: InferenceError) -> None:
-        """What comes in place of the last token."""
-        await self._write(encode(error_json(error)))
+    async def comment(self) -> None:
+        """Give a sign of life."""
+        await self.write(_COMMENT)
 
     async def close(self) -> None:
-        """End the body."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        """Say the last words, and end the body."""
+        if self._last_words is not None:
+            await self.event(self._last_words)
+        await self.end()
 
-    async def _write(self, chunk: bytes) -> None:
+    async def write(self, chunk: bytes) -> None:
+        """Say events that are bytes already."""
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end(self) -> None:
+        """End the body, whose last words have been said."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Clock:

@@ -1,18 +1,20 @@
 """What a request says: TGI's bodies, read as strictly as TGI's reader (serde) reads them, and refused in its words.
 
-Fields that TGI does not know are ignored, as TGI does. Whether a value makes sense is `validation`'s business.
+Fields that TGI does not know are ignored, as TGI does. Whether a value makes sense is `validation`'s business. OpenAI's
+bodies (`openai_requests`) are read here too, and become a `GenerateRequest`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import pydantic
-from pydantic import BaseModel, PlainValidator
+from pydantic import BaseModel, FailFast, PlainValidator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -37,18 +39,25 @@ def _seen(value: object) -> str:
             return "sequence" if isinstance(value, list) else "map"
 
 
-def _complaint(words: str) -> PydanticCustomError:
+def complaint(words: str) -> PydanticCustomError:
+    """What a validator raises: serde's words for what is wrong."""
     return PydanticCustomError("serde", "{words}", {"words": words})
 
 
-def _wrong_type(value: object, expected: str) -> PydanticCustomError:
-    return _complaint(f"invalid type: {_seen(value)}, expected {expected}")
+def duplicate(field: str, *keys: str) -> PydanticCustomError:
+    """What a validator of a whole body raises: several of its keys give the same field."""
+    return PydanticCustomError("duplicate", "duplicate field `{field}`", {"field": field, "keys": keys})
+
+
+def wrong_type(value: object, expected: str) -> PydanticCustomError:
+    """What a validator raises for a value of another type."""
+    return complaint(f"invalid type: {_seen(value)}, expected {expected}")
 
 
 def _instance(kind: type, expected: str) -> PlainValidator:
     def read(value: object) -> object:
         if not isinstance(value, kind):
-            raise _wrong_type(value, expected)
+            raise wrong_type(value, expected)
         return value
 
     return PlainValidator(read)
@@ -57,9 +66,9 @@ def _instance(kind: type, expected: str) -> PlainValidator:
 def _integer(name: str, lowest: int, highest: int) -> PlainValidator:
     def read(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise _wrong_type(value, name)
+            raise wrong_type(value, name)
         if not lowest <= value <= highest:
-            raise _complaint(f"invalid value: integer `{value}`, expected {name}")
+            raise complaint(f"invalid value: integer `{value}`, expected {name}")
         return value
 
     return PlainValidator(read)
@@ -67,16 +76,16 @@ def _integer(name: str, lowest: int, highest: int) -> PlainValidator:
 
 def _float32(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise _wrong_type(value, "f32")
+        raise wrong_type(value, "f32")
     try:
         number = float(value)
     except OverflowError:
-        raise _complaint("number out of range") from None
+        raise complaint("number out of range") from None
     # Rounded, as it is when TGI reads it: what is then 0 is not "strictly positive".
     rounded = ctypes.c_float(number).value
     if rounded - rounded != 0:
         # TGI takes infinity here, and JSON's extension NaN never gets there; neither makes a distribution.
-        raise _complaint(f"invalid value: floating point `{value!r}`, expected f32")
+        raise complaint(f"invalid value: floating point `{value!r}`, expected f32")
     return rounded
 
 
@@ -87,6 +96,8 @@ U32 = Annotated[int, _integer("u32", 0, 2**32 - 1)]
 U64 = Annotated[int, _integer("u64", 0, 2**64 - 1)]
 Usize = Annotated[int, _integer("usize", 0, 2**64 - 1)]
 F32 = Annotated[float, PlainValidator(_float32)]
+Texts = Annotated[list[Text], FailFast()]
+"""Read up to the first thing wrong, as serde does: of a million complaints one would be told, and all be placed."""
 
 
 class GenerateParameters(BaseModel):
@@ -102,7 +113,7 @@ class GenerateParameters(BaseModel):
     do_sample: Flag = False
     max_new_tokens: U32 | None = None
     return_full_text: Flag | None = None
-    stop: list[Text] = []
+    stop: Texts = []
     truncate: Usize | None = None
     watermark: Flag = False
     details: Flag = False
@@ -112,9 +123,29 @@ class GenerateParameters(BaseModel):
     grammar: Any = None
     adapter_id: Text | None = None
 
+    @property
+    def sampled(self) -> bool:
+        """Whether tokens are drawn: most wishes of how to draw them say so by themselves."""
+        return self.do_sample or self.temperature not in (None, 1.0) or self.top_k is not None or self.top_p is not None
+
+    @property
+    def presence(self) -> float | None:
+        """The presence penalty, which only OpenAI's routes have."""
+        return None
+
+    @property
+    def lacking(self) -> Sequence[str]:
+        """What else was asked for that this backend has not."""
+        return ()
+
 
 class GenerateRequest(BaseModel):
     """The body of /generate, /generate_stream and /tokenize."""
+
+    full_text: ClassVar[bool] = False
+    """Whether the answer repeats the prompt unless told otherwise."""
+    add_special_tokens: ClassVar[bool] = True
+    """Whether the model's own first token is still to come before `inputs`."""
 
     inputs: Text
     # Not the same as `{}`: who says nothing about how to answer gets a sampled answer.
@@ -122,12 +153,17 @@ class GenerateRequest(BaseModel):
 
 
 class CompatGenerateRequest(GenerateRequest):
-    """The body of /."""
+    """The body of /. It repeats the prompt, as TGI's does for a model whose pipeline is text-generation."""
+
+    full_text: ClassVar[bool] = True
 
     stream: Flag = False
 
 
 Body = TypeVar("Body", bound=BaseModel)
+
+_SHORT = 10_000
+"""Bytes that are read on the spot. A conversation of many messages takes up to 0.3 ms for each 1,000."""
 
 
 # --- from the wire ---------------------------------------------------------------------------------------------------
@@ -142,7 +178,8 @@ async def read(request: Request, form: type[Body], limit: int) -> Body:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not re.fullmatch(r"application/([^/\s]+\+)?json", kind):
         raise HTTPException(415, "Expected request with `Content-Type: application/json`")
-    return parse(await _collect(request, limit), form)
+    body = await _collect(request, limit)
+    return parse(body, form) if len(body) <= _SHORT else await asyncio.to_thread(parse, body, form)
 
 
 async def _collect(request: Request, limit: int) -> bytes:
@@ -167,14 +204,14 @@ def parse(body: bytes, form: type[Body]) -> Body:
         raise HTTPException(400, f"Failed to parse the request body as JSON: {words}")
     text = body.decode()
     # serde stops at the first thing wrong, pydantic tells all, in the order of the fields.
-    at, path, why = min((_judge(detail, text, form) for detail in details), key=lambda judgement: judgement[0])
+    at, path, why = min((_judge(detail, text) for detail in details), key=lambda judgement: judgement[0])
     where = f"{path}: " if path else ""
     raise HTTPException(
         422, f"Failed to deserialize the JSON body into the target type: {where}{why} at {_line_and_column(text, at)}"
     )
 
 
-def _judge(detail: ErrorDetails, text: str, form: type[BaseModel]) -> tuple[int, str, str]:
+def _judge(detail: ErrorDetails, text: str) -> tuple[int, str, str]:
     """Place, path and words of one of pydantic's complaints.
 
     The place is where serde_json has got to when it complains: a missing field is noticed behind the object, a
@@ -185,13 +222,14 @@ def _judge(detail: ErrorDetails, text: str, form: type[BaseModel]) -> tuple[int,
     if detail["type"] == "missing":
         return _span(text, path[:-1])[1], _dotted(path[:-1]), f"missing field `{path[-1]}`"
     start, end = _span(text, path)
+    if detail["type"] == "duplicate":
+        return max(_key(text, start, key) for key in detail.get("ctx", {})["keys"]), _dotted(path), detail["msg"]
     if detail["type"] == "list_type":
         words = f"invalid type: {_seen(value)}, expected a sequence"
     elif detail["type"] == "serde":
         words = detail["msg"]
     else:
-        name = GenerateParameters.__name__ if path else form.__name__
-        words = f"invalid type: {_seen(value)}, expected struct {name}"
+        words = f"invalid type: {_seen(value)}, expected struct {detail.get('ctx', {}).get('class_name')}"
     return (start if isinstance(value, dict | list) else end), _dotted(path), words
 
 
@@ -232,6 +270,11 @@ def _member(text: str, container: int, wanted: str | int) -> int:
             return at
         at = _skip(text, _value_at(text, at)[1])
         count += 1
+
+
+def _key(text: str, container: int, wanted: str) -> int:
+    """Where one key of the object at `container` ends."""
+    return text.rindex('"', 0, _member(text, container, wanted)) + 1
 
 
 def _line_and_column(text: str, at: int) -> str:

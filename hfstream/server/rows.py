@@ -109,7 +109,7 @@ class Rows:
         self.max_rows = max_rows
         self.lengths: list[int] = []
         """Tokens in each seated row."""
-        self.porch = 0
+        self.porch: int = 0
         """Tokens read so far of the prompt on the porch."""
         self.place: Place
         layer: Any = lambda: RowLayer(self)  # noqa: E731 - Cache asks for a class but only calls it

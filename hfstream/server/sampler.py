@@ -31,6 +31,7 @@ class Sampling:
     top_p: float | None = None
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     seed: int | None = None
     """Any u64; required with `do_sample`."""
     top_n_tokens: int = 0
@@ -38,7 +39,7 @@ class Sampling:
     @property
     def penalises(self) -> bool:
         """Whether the tokens read and said so far matter to the next one."""
-        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
 
     @property
     def trims(self) -> bool:
@@ -65,8 +66,8 @@ class Chooser:
         """`prompt`: the ids read, all below `vocab_size`. `device`: where the logits will be."""
         import torch
 
-        self.sampling = sampling
-        self.length = len(prompt)
+        self.sampling: Sampling = sampling
+        self.length: int = len(prompt)
         self.counts: Tensor | None = None  # [vocab_size]
         self.noise: torch.Generator | None = None
         if sampling.penalises:
@@ -115,10 +116,13 @@ def choose(logits: Sequence[Tensor], choosers: Sequence[Chooser]) -> list[Choice
 
 
 def _penalise(scores: Tensor, choosers: Sequence[Chooser]) -> None:
-    """Repetition penalty, then frequency penalty, written into `scores` [rows, vocab_size].
+    """Repetition penalty, then frequency and presence penalty, written into `scores` [rows, vocab_size].
 
     TGI's frequency penalty (`HeterogeneousFrequencyPenaltyLogitsProcessor`) is on a token's *share* of all tokens so
     far, prompt included. TGI divides by the longest row of the batch; here by the row's own: neighbours do not matter.
+
+    The presence penalty is taken once from every token that was read or said. TGI's chat makes a repetition penalty of
+    p + 2 of it, which punishes hard where p is 0, and leaves all as it is at -1.
     """
     import torch
 
@@ -128,8 +132,9 @@ def _penalise(scores: Tensor, choosers: Sequence[Chooser]) -> None:
     counts = torch.stack([chooser.counts for chooser in choosers if chooser.counts is not None])
     repetition = _column(scores, [choosers[row].sampling.repetition_penalty for row in rows])
     frequency = _column(scores, [choosers[row].sampling.frequency_penalty / choosers[row].length for row in rows])
+    presence = _column(scores, [choosers[row].sampling.presence_penalty for row in rows])
     plain = scores[rows]
-    penalised = torch.where(plain < 0, plain * repetition, plain / repetition)
+    penalised = torch.where(plain < 0, plain * repetition, plain / repetition) - presence
     scores[rows] = torch.where(counts > 0, penalised, plain) - frequency * counts
 
 

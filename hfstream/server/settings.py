@@ -37,6 +37,8 @@ class Settings:
     """Seconds of silence after which a stream says that it is still there."""
     grace: float = 10.0
     """Seconds that running answers may take to finish once the server is told to stop."""
+    resume_grace: float = 5.0
+    """Seconds that a resumable stream, and its permit, wait for a client whose connection was lost."""
 
     def __post_init__(self) -> None:
         if self.max_concurrent_requests < 1 or self.max_batch_size < 1:

@@ -71,7 +71,7 @@ async def validate(request: GenerateRequest, *, max_total_tokens: int, encode: E
     if not prompt:  # some tokenizers make nothing of, say, a blank
         _refuse("`inputs` cannot be empty")
     for lacking in _lacking(parameters):
-        _refuse(f"{lacking} is not supported")
+        _refuse(lacking)
     asked = parameters.return_full_text
     return Question(
         prompt=prompt,
@@ -96,6 +96,8 @@ def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[s
         yield "`repetition_penalty` must be strictly positive"
     if asked.frequency_penalty is not None and not -2 <= asked.frequency_penalty <= 2:
         yield "`frequency_penalty` must be >= -2.0 and <= 2.0"
+    if asked.presence is not None and not -2 <= asked.presence <= 2:
+        yield "`presence_penalty` must be >= -2.0 and <= 2.0"
     if asked.top_p is not None and not 0 < asked.top_p < 1:
         yield "`top_p` must be > 0.0 and < 1.0"
     if asked.typical_p is not None and not 0 < asked.typical_p < 1:
@@ -117,27 +119,28 @@ def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[s
 def _lacking(asked: GenerateParameters) -> Iterator[str]:
     """What was asked for that TGI has and this backend has not."""
     if asked.grammar is not None:
-        yield "grammar"
+        yield "grammar is not supported"
     if asked.typical_p is not None:
-        yield "`typical_p`"
+        yield "`typical_p` is not supported"
     if asked.watermark:
-        yield "`watermark`"
+        yield "`watermark` is not supported"
     if asked.decoder_input_details:
-        yield "`decoder_input_details`"
+        yield "`decoder_input_details` is not supported"
     if asked.adapter_id is not None:
-        yield "`adapter_id`"
+        yield "`adapter_id` is not supported"
+    yield from asked.lacking
 
 
 def _sampling(asked: GenerateParameters) -> Sampling:
-    temperature = 1.0 if asked.temperature is None else asked.temperature
-    sampled = asked.do_sample or temperature != 1 or asked.top_k is not None or asked.top_p is not None
+    sampled = asked.sampled
     return Sampling(
         do_sample=sampled,
-        temperature=temperature,
+        temperature=1.0 if asked.temperature is None else asked.temperature,
         top_k=asked.top_k,
         top_p=asked.top_p,
         repetition_penalty=1.0 if asked.repetition_penalty is None else asked.repetition_penalty,
         frequency_penalty=asked.frequency_penalty or 0.0,
+        presence_penalty=asked.presence or 0.0,
         seed=(random.getrandbits(64) if asked.seed is None else asked.seed) if sampled else None,
         top_n_tokens=asked.top_n_tokens or 0,
     )

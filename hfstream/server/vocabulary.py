@@ -43,16 +43,16 @@ class Vocabulary:
             raise FileNotFoundError(f"{model} has no tokenizer.json")
         return cls(Tokenizer.from_file(str(file)))
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`, with what the model wants before and after it. May run on any thread.
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """The ids of `text`, with what the model wants before and after it if `special`. May run on any thread.
 
         A batch of one, because only `encode_batch` lets other threads run meanwhile (1 s for 2 MB).
         """
-        return self.tokenizer.encode_batch([text])[0].ids
+        return self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
 
-    def spans(self, text: str) -> list[Span]:
+    def spans(self, text: str, *, special: bool = True) -> list[Span]:
         """The tokens of `text` and where they stand. Tokens that the model wants added cover nothing."""
-        encoding = self.tokenizer.encode_batch([text])[0]
+        encoding = self.tokenizer.encode_batch([text], add_special_tokens=special)[0]
         ends = [0]
         for character in text:  # tokenizers counts characters here, TGI's wire bytes
             ends.append(ends[-1] + len(character.encode()))

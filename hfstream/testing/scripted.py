@@ -43,6 +43,8 @@ class Answer:
     status: int = 200
     content_type: str | None = "text/event-stream"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    delay: float = 0.0
+    """Seconds before the head."""
 
     @classmethod
     def error(cls, status: int, message: str, error_type: str | None = None, **headers: str) -> Answer:
@@ -81,7 +83,7 @@ class ScriptedServer:
         self.answers: list[Answer | Callable[[Request], Answer]] = list(answers)
         self.requests: list[Request] = []
         """What has been asked so far, in order."""
-        self.connections = 0
+        self.connections: int = 0
         """How many connections have been made so far."""
         self._changed = threading.Condition()
         self._running = 0
@@ -130,7 +132,7 @@ class ScriptedServer:
 
     def _spawn(self, target: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True, name="hfstream-scripted")
-        self._threads.append(thread)
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         thread.start()
 
     def _accept(self) -> None:
@@ -184,6 +186,8 @@ def _read_request(reader: Any) -> Request | None:
 
 def _send_answer(sock: socket.socket, answer: Answer) -> bool:
     """Whether the connection can take another request."""
+    if answer.delay and _client_left(sock, answer.delay):
+        return False
     kind = {"Content-Type": answer.content_type} if answer.content_type else {}
     head = {**kind, **answer.headers, "Transfer-Encoding": "chunked"}
     lines = [f"{name}: {value}\r\n" for name, value in head.items()]

@@ -1,4 +1,4 @@
-"""Lines to say: text-generation-inference's events, as bytes. Refuses to know who sends them."""
+"""Lines to say: events of TGI's own streams and of OpenAI's, as bytes. Refuses to know who sends them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 from ..core.sse import encode
 
-__all__ = ["final_event", "token_event", "token_events"]
+__all__ = ["DONE", "chat_event", "chat_events", "final_event", "token_event", "token_events"]
+
+DONE = encode("[DONE]")
+"""How a stream of OpenAI's ends."""
 
 
 def token_event(index: int, text: str, *, special: bool = False, logprob: float | None = -0.5, **more: Any) -> bytes:
@@ -32,3 +35,26 @@ def token_events(*texts: str, finish_reason: str = "length") -> list[bytes]:
         return [*events, final_event(len(texts) + 1, "</s>", whole, finish_reason=finish_reason, special=True)]
     events = [token_event(index, text) for index, text in enumerate(texts[:-1], 1)]
     return [*events, final_event(len(texts), texts[-1], whole, finish_reason=finish_reason)]
+
+
+def chat_event(content: str | None = None, *, finish_reason: str | None = None, **more: Any) -> bytes:
+    """One chunk of a chat. `more` sets fields of the delta, such as `role`, `reasoning` and `tool_calls`."""
+    delta = ({} if content is None else {"content": content}) | more
+    return _chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
+
+
+def chat_events(*texts: str, finish_reason: str = "stop") -> list[bytes]:
+    """A whole answer as OpenAI sends it: the role, a chunk for each of `texts`, the end, the usage, ``[DONE]``."""
+    usage = {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 7 + len(texts)}
+    return [
+        chat_event("", role="assistant"),
+        *(chat_event(text) for text in texts),
+        chat_event(finish_reason=finish_reason),
+        _chunk([], usage=usage),
+        DONE,
+    ]
+
+
+def _chunk(choices: list[Any], *, usage: Any = None) -> bytes:
+    chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": "scripted"}
+    return encode(json.dumps(chunk | {"choices": choices, "usage": usage}, ensure_ascii=False, separators=(",", ":")))

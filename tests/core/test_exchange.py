@@ -19,11 +19,11 @@ import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream.core.calls import text_generation
 from hfstream.core.exchange import Exchange
 from hfstream.core.retry import RetryPolicy
 from hfstream.core.routes import Target
 from hfstream.core.stream import StreamView
+from hfstream.core.text import text_generation
 from hfstream.core.timeouts import Deadline, Timeouts
 from hfstream.errors import (
     GenerationError,

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream.core.replies import MAX_REFUSAL_SIZE, Document, Refusal, Reply, TokenEvents, reply_to
+from hfstream.core.events import TokenEvents
+from hfstream.core.replies import MAX_REFUSAL_SIZE, Document, Refusal, Reply, reply_to
 from hfstream.errors import (
     AuthenticationError,
     GenerationError,

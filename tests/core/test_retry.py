@@ -57,7 +57,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_the_documented_defaults() -> None:
     policy = RetryPolicy()
     assert (policy.attempts, policy.wait, policy.stop, policy.max_wait) == (3, None, None, 10.0)
-    assert repr(policy) == "RetryPolicy(attempts=3, wait=None, stop=None, max_wait=10.0)"
+    assert repr(policy) == "RetryPolicy(attempts=3, wait=None, stop=None, max_wait=10.0, before_sleep=None)"
 
 
 def test_a_policy_has_short_forms() -> None:

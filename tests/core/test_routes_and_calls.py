@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfstream.core.calls import Call, TextGenerationParameters, text_generation
-from hfstream.core.replies import Document, TokenEvents
+from hfstream.core.calls import Call
+from hfstream.core.events import TokenEvents
+from hfstream.core.parameters import TextGenerationParameters
+from hfstream.core.replies import Document
 from hfstream.core.routes import Target, is_huggingface, is_url, origin, text_generation_target
+from hfstream.core.text import text_generation
 from hfstream.core.transcript import DetailsTranscript, DocumentTranscript, TextTranscript
 from hfstream.errors import UnexpectedResponseError
 from hfstream.types import TextGenerationResponse

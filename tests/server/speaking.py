@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -187,3 +188,41 @@ def raw_request(url: str, path: str, body: dict[str, Any]) -> socket.socket:
     )
     connection.sendall(head.encode() + content)
     return connection
+
+
+# --- OpenAI's routes --------------------------------------------------------------------------------------------------
+
+TEMPLATE = (
+    "{% for message in messages %}{% if message.role == 'no' %}{{ raise_exception('No!') }}{% endif %}"
+    "{{ message.content }}{% if message.role == 'user' %}<turn>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}>{% endif %}"
+)
+
+
+def save_chat_model(directory: Path) -> Path:
+    """The same with a chat template: "Hi" becomes "Hi<turn>>"."""
+    save_tokenizer(directory)
+    (directory / "chat_template.jinja").write_text(TEMPLATE, "utf-8")
+    return directory
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def chunks(body: bytes) -> list[dict[str, Any]]:
+    """The events of a stream that ends as OpenAI's do."""
+    done = b"data: [DONE]\n\n"
+    assert body.endswith(done)
+    assert body.count(done) == 1
+    return events(body.removesuffix(done))
+
+
+def pinned(body: str) -> str:
+    """A body of OpenAI's shape with one id and one time, put in place of those of the day."""
+    ids_of_body = set(re.findall(r'"id":"((?:chatcmpl|cmpl)-[0-9a-f]{32})"', body))
+    times = set(re.findall(r'"created":(\d+)', body))
+    assert len(ids_of_body) == len(times) == 1
+    (id_,), (created,) = ids_of_body, times
+    assert abs(int(created) - time.time()) < 60
+    return body.replace(id_, id_.partition("-")[0] + "-ID").replace(f'"created":{created}', '"created":0')

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from speaking import events, eventually, http, idle, joined, metric, post, raw_request
+from speaking import chunks, events, eventually, http, idle, joined, metric, post, raw_request, user
 
 from hfstream.server import BackgroundServer, Settings
 
@@ -79,6 +79,91 @@ def test_the_context_can_be_filled_and_not_overfilled(url: str) -> None:
     assert f"Given: {length} `inputs` tokens and {total - length + 1} `max_new_tokens`" in refused.json()["error"]
     long = post(url, "/generate", 3000 * "cheese ", truncate=total - 1, details=True).json()
     assert long["details"]["generated_tokens"] == 1
+
+
+def chat(url: str, messages: list[dict[str, str]], **fields: Any) -> dict[str, Any]:
+    response = http.post(url + "/v1/chat/completions", json={"messages": messages, **fields})
+    assert response.status_code == 200
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def said(answer: dict[str, Any]) -> str:
+    return str(answer["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize(
+    ("question", "word"),
+    [(PROMPT, "milk"), ("Wie macht man Käse?", "Milch"), ("What is the capital of France?", "Paris")],
+)
+def test_a_chat_is_answered_to_its_end_streamed_and_whole(url: str, question: str, word: str) -> None:
+    whole = chat(url, user(question), temperature=0)
+    assert word in said(whole)
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    asked = {"messages": user(question), "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
+    *parts, account = chunks(http.post(url + "/v1/chat/completions", json=asked).content)
+    deltas = [part["choices"][0]["delta"] for part in parts]
+    assert "".join(delta["content"] for delta in deltas) == said(whole)
+    assert [delta.get("role") for delta in deltas] == ["assistant"] + [None] * (len(deltas) - 1)
+    assert account["usage"] == whole["usage"]
+    assert whole["usage"]["completion_tokens"] == len(parts)
+
+
+def test_a_conversation_goes_on(url: str) -> None:
+    first = said(chat(url, user(PROMPT), temperature=0))
+    conversation = [*user(PROMPT), {"role": "assistant", "content": first}, *user("Can you say that shorter?")]
+    second = said(chat(url, conversation, temperature=0))
+    assert "milk" in second
+    assert len(second) < len(first)
+
+
+def test_an_answer_that_was_begun_is_ended(url: str) -> None:
+    answer = said(chat(url, user(PROMPT), temperature=0))
+    begun = answer[: answer.index(" milk")]
+    rest = said(chat(url, [*user(PROMPT), {"role": "assistant", "content": begun}], temperature=0))
+    assert begun + rest == answer
+
+
+def test_a_seeded_chat_is_the_same_alone_and_in_a_crowd(url: str) -> None:
+    def ask(seed: int) -> str:
+        return said(chat(url, user(PROMPT), seed=seed, temperature=1.3, top_p=1.0, max_tokens=40))
+
+    alone = [ask(seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(ask, range(6))) == alone
+    assert len(set(alone)) > 2
+
+
+def test_a_chat_is_sampled_unless_its_temperature_is_0(url: str) -> None:
+    greedy = {said(chat(url, user(PROMPT), temperature=0, top_p=0.9, max_tokens=60)) for _ in range(4)}
+    sampled = {said(chat(url, user(PROMPT), seed=seed, max_tokens=60)) for seed in range(6)}
+    assert len(greedy) == 1
+    assert len(sampled) > 1
+
+
+def test_a_completion_is_the_native_answer(url: str) -> None:
+    body = {"prompt": PROMPT, "temperature": 0, "max_tokens": 30}
+    native = post(url, "/generate", PROMPT, max_new_tokens=30).json()["generated_text"]
+    assert http.post(url + "/v1/completions", json=body).json()["choices"][0]["text"] == native
+    parts = chunks(http.post(url + "/v1/completions", json={**body, "stream": True}).content)
+    assert joined(parts) == parts[-1]["generated_text"] == native
+
+
+def test_a_presence_penalty_is_felt(url: str) -> None:
+    def ask(penalty: float | None) -> str:
+        return said(chat(url, user(PROMPT), temperature=0, presence_penalty=penalty))
+
+    assert ask(2) != ask(0) == ask(None)
+
+
+def test_chat_tokenize_shows_what_the_model_reads(url: str) -> None:
+    told = http.post(url + "/chat_tokenize", json={"messages": user("Käse?")}).json()
+    assert told["templated_text"] == "<|begin|><|user|>Käse?<|end|><|assistant|>"
+    texts = [span["text"] for span in told["tokenize_response"]]
+    assert "".join(texts) == told["templated_text"]
+    assert texts[:2] == ["<|begin|>", "<|user|>"], "the beginning comes once, and special tokens are whole"
+    usage = chat(url, user("Käse?"), max_tokens=1)["usage"]
+    assert usage["prompt_tokens"] == len(texts)
 
 
 def test_many_at_once_and_all_of_them_leaving(url: str) -> None:

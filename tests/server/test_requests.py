@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from starlette.exceptions import HTTPException
+import json
+import threading
+from typing import Annotated, Any
 
-from hfstream.server.requests import CompatGenerateRequest, GenerateParameters, GenerateRequest, parse
+import pytest
+from pydantic import AfterValidator, BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from hfstream.server.requests import CompatGenerateRequest, GenerateParameters, GenerateRequest, parse, read
 
 
 def refused(body: str, form: type[GenerateRequest] = GenerateRequest) -> tuple[int, str]:
@@ -136,3 +142,22 @@ def test_stream_is_read_by_one_route_only() -> None:
     assert parse(b'{"inputs":"x","stream":true}', CompatGenerateRequest).stream
     assert refused('{"inputs":"x","stream":null}', CompatGenerateRequest)[0] == 422
     parse(b'{"inputs":"x","stream":null}', GenerateRequest)
+
+
+@pytest.mark.parametrize(("size", "aside"), [(100, False), (100_000, True)])
+async def test_a_long_body_is_read_on_another_thread(size: int, aside: bool) -> None:
+    readers: list[threading.Thread] = []
+
+    def note(text: str) -> str:
+        readers.append(threading.current_thread())
+        return text
+
+    class Form(BaseModel):
+        text: Annotated[str, AfterValidator(note)]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps({"text": size * "a"}).encode(), "more_body": False}
+
+    request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
+    assert len((await read(request, Form, 200_000)).text) == size
+    assert (readers[0] is not threading.current_thread()) == aside

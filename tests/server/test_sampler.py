@@ -121,6 +121,27 @@ def test_frequency_penalty_is_on_the_share_of_prompt_and_answer() -> None:
     assert logprobs == pytest.approx(dict(enumerate(logits.log_softmax(-1)[0].tolist())), abs=1e-5)
 
 
+def test_presence_penalty_is_taken_once_from_all_that_was_read_or_said() -> None:
+    logits = logits_of(2)
+    penalised, plain = chooser(presence_penalty=1.5, top_n_tokens=VOCAB), chooser(top_n_tokens=VOCAB)
+    penalised.hear(4)  # it was in the prompt twice
+    penalised.hear(9)
+    told, untouched = choose([logits.clone()], [penalised, plain])
+    logits[0, [3, 4, 7, 9]] -= 1.5
+    assert dict(told.top) == pytest.approx(dict(enumerate(logits.log_softmax(-1)[0].tolist())), abs=1e-5)
+    assert dict(untouched.top) == pytest.approx(dict(enumerate(logits.log_softmax(-1)[1].tolist())), abs=1e-5)
+
+
+def test_penalties_go_together_in_their_order() -> None:
+    wishes = {"repetition_penalty": 2.0, "frequency_penalty": 1.0, "presence_penalty": -0.5, "top_n_tokens": VOCAB}
+    logits = logits_of(1)
+    told = dict(one(logits.clone(), chooser([5, 5, 6, 7], **wishes)).top)
+    for token, share in ((5, 0.5), (6, 0.25), (7, 0.25)):
+        value = logits[0, token]
+        logits[0, token] = (value * 2 if value < 0 else value / 2) + 0.5 - share
+    assert told == pytest.approx(dict(enumerate(logits.log_softmax(-1)[0].tolist())), abs=1e-5)
+
+
 def test_top_tokens_come_sorted_with_all_ties_and_nothing_impossible() -> None:
     logits = torch.full((1, VOCAB), -1.0)
     logits[0, [5, 9, 11]] = torch.tensor([1.0, 2.0, 1.0])

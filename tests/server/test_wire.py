@@ -266,7 +266,7 @@ def test_any_page_may_ask(url: str) -> None:
     asked = {**origin, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     allowed = http.options(url + "/generate", headers=asked)
     assert allowed.status_code == 200
-    assert allowed.headers["access-control-allow-methods"] == "GET, POST"
+    assert allowed.headers["access-control-allow-methods"] == "GET, POST, DELETE"
 
 
 def test_metrics(url: str) -> None:

@@ -1,53 +1,26 @@
-"""What is said: the nouns that both ends of the wire share.
-
-Shapes are those of text-generation-inference (TGI); where a server leaves a field out or adds one of its own, the types
-bend and nothing is lost: unknown fields are kept and readable by attribute or ``[]``. Objects are immutable.
-This module refuses to know how anything travels.
-"""
+"""The nouns of text generation, in the shapes of text-generation-inference (TGI)."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from .base import Noun, Structured
 
 __all__ = [
     "BestOfSequence",
     "Details",
     "FinishReason",
     "InputToken",
+    "Reason",
+    "SimpleToken",
     "StreamDetails",
     "StreamResponse",
-    "TextGenerationOutput",
     "TextGenerationResponse",
-    "TextGenerationStreamOutput",
-    "TextGenerationStreamResponse",
     "Token",
-    "Usage",
 ]
-
-
-class Noun(BaseModel):
-    """Base of every type: immutable, keeps fields it does not know, ``noun["field"]`` reads like ``noun.field``."""
-
-    # protected_namespaces: servers name fields `model_id`, `model_sha`, a prefix that pydantic would reserve.
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
-
-    def __str__(self) -> str:
-        return repr(self)  # pydantic's own leaves out the name of the type
-
-    def __getitem__(self, field: str) -> Any:
-        if field in type(self).model_fields:
-            return getattr(self, field)
-        return (self.__pydantic_extra__ or {})[field]  # not getattr(): a field may be named as a method is
-
-    def __contains__(self, field: object) -> bool:
-        return field in type(self).model_fields or field in (self.__pydantic_extra__ or ())
-
-    def get(self, field: str, default: Any = None) -> Any:
-        """``noun[field]``, or `default` where there is no such field."""
-        return self[field] if field in self else default  # noqa: SIM401  this is what dict.get() would be
 
 
 class FinishReason(str, Enum):  # noqa: UP042  as in the clients before: str() gives the name
@@ -142,24 +115,30 @@ class Details(Noun):
     """One list for each of `tokens`, if `top_n_tokens` was asked for."""
 
 
-class TextGenerationResponse(Noun):
+class TextGenerationResponse(Structured):
     """A whole answer."""
 
     generated_text: str
     details: Details | None = None
     """None unless `details` was asked for."""
 
+    @property
+    def parsed(self) -> Any:
+        """The answer as an instance of the pydantic class that was passed as `grammar`; None if none was.
 
-class Usage(Noun):
-    """How many tokens an answer took."""
-
-    prompt_tokens: int
-    """0 where the server does not say how long the prompt was."""
-    completion_tokens: int
-    total_tokens: int
+        Raises:
+            UnexpectedResponseError: the text is no such thing; for one, because it was cut at `max_new_tokens`.
+        """
+        return self.fitted(self.generated_text, self.details.finish_reason if self.details else None)
 
 
-# The names that huggingface_hub and the legacy `text-generation` client use, so that an import line is the migration.
-TextGenerationStreamResponse = StreamResponse
-TextGenerationStreamOutput = StreamResponse
-TextGenerationOutput = TextGenerationResponse
+class SimpleToken(Noun):
+    """One token of a text, as `tokenize` tells it."""
+
+    id: int
+    """Its place in the model's vocabulary."""
+    text: str
+    start: int
+    """Where it starts in the text's UTF-8, in bytes. A token that the model wants added covers nothing."""
+    stop: int
+    """Where it ends."""

@@ -1,0 +1,37 @@
+"""You will see two tests of an application pass, without a model: run it with ``pytest examples/test_my_app.py``.
+
+The fixture `scripted_server` comes with hfstream.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from hfstream import InferenceClient, InferenceError
+from hfstream.testing import Answer, ScriptedServer, faults, token_events
+
+
+def headline(client: InferenceClient, topic: str) -> str:
+    """The application: one line about a topic, or an apology."""
+    try:
+        with client.text_generation(f"A headline about {topic}:", stream=True) as stream:
+            for token in stream:
+                if "\n" in token:
+                    break
+    except InferenceError:
+        return f"(no headline about {topic} today)"
+    return stream.text.partition("\n")[0]
+
+
+def test_a_headline_is_one_line(scripted_server: Callable[..., ScriptedServer]) -> None:
+    server = scripted_server(Answer(token_events("Cheese", " ripens", "\n", "And more")))
+    assert headline(InferenceClient(server.url), "cheese") == "Cheese ripens"
+
+
+@pytest.mark.parametrize("fault", ["overloaded", "drop"])
+def test_without_a_headline_there_is_an_apology(scripted_server: Callable[..., ScriptedServer], fault: str) -> None:
+    server = scripted_server(
+        faults.overloaded() if fault == "overloaded" else faults.drop(token_events("Che", "ese"), after=1)
+    )
+    client = InferenceClient(server.url, retry=None)
+    assert headline(client, "cheese") == "(no headline about cheese today)"

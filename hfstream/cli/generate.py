@@ -1,0 +1,71 @@
+"""`hfstream generate`: one answer, token by token."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import Any
+
+from .. import InferenceClient, StreamResponse, TokenStream
+from .terminal import PACE, Terminal, patiently
+
+__all__ = ["generate"]
+
+PARAMETERS = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop")
+
+
+def generate(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Streams one answer to stdout."""
+    prompt = _prompt(arguments)
+    parameters = {name: getattr(arguments, name) for name in PARAMETERS}
+    details = arguments.details or arguments.json
+    pace = arguments.tokens_per_second or (PACE if terminal.shows else None)
+    with (
+        terminal.backend(arguments, pace=pace) as url,
+        InferenceClient(url, token=arguments.api_key) as client,
+        patiently(lambda: _ask(client, prompt, details, parameters)) as stream,
+    ):
+        for item in stream:
+            terminal.write(f"{item.model_dump_json()}\n" if arguments.json else _line(item) if details else item)
+    if not details:
+        terminal.write("\n")
+    _sum_up(stream, terminal)
+    if arguments.url is None:
+        terminal.say(
+            "This was the bundled model, a demonstration. To keep it running: hfstream serve\n"
+            f'then, from another terminal: hfstream generate "{prompt}" --url http://127.0.0.1:8080',
+        )
+    return 0
+
+
+def _prompt(arguments: argparse.Namespace) -> str:
+    if arguments.prompt not in (None, "-"):
+        prompt: str = arguments.prompt
+        return prompt
+    if arguments.prompt is None and sys.stdin.isatty():
+        raise ValueError('there is no prompt: hfstream generate "How do you make cheese?", or - to type one')
+    return sys.stdin.read()
+
+
+def _ask(client: InferenceClient, prompt: str, details: bool, parameters: dict[str, Any]) -> TokenStream[Any]:
+    ask: Any = client.text_generation  # which form it takes is known when it runs
+    stream: TokenStream[Any] = ask(prompt, stream=True, details=details, **parameters)
+    return stream
+
+
+def _line(response: StreamResponse) -> str:
+    """A token, its probability, its id."""
+    token = response.token
+    chance = "" if token.logprob is None else f"{math.exp(min(0.0, token.logprob)):.1%}"
+    return f"{token.text!r:<20} {chance:>6}  id {token.id}{'  special' if token.special else ''}\n"
+
+
+def _sum_up(stream: TokenStream[Any], terminal: Terminal) -> None:
+    metrics = stream.metrics
+    first = 1000 * (metrics.time_to_first_token or 0)
+    reason = getattr(stream.finish_reason, "value", stream.finish_reason)
+    terminal.say(
+        f"{metrics.tokens} tokens in {metrics.duration:.2f} s, the first after {first:.0f} ms, "
+        f"then {metrics.tokens_per_second:.0f} a second; ended by {reason}.",
+    )

@@ -1,0 +1,272 @@
+"""Text generation at a server that speaks OpenAI's `/v1/completions` (vLLM, llama.cpp, Ollama): both ways of the map.
+
+TGI's parameters go out under OpenAI's names; chunks come in, and are heard as the same `StreamResponse` and `str` as a
+TGI's stream. What that route cannot be told is refused here, and never left out in silence. This module refuses to know
+where anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from ..types import (
+    Details,
+    FinishReason,
+    Noun,
+    StreamDetails,
+    StreamResponse,
+    TextGenerationResponse,
+    Token,
+    Usage,
+)
+from .transcript import DetailsTranscript, TextTranscript
+
+__all__ = [
+    "CompletionChunk",
+    "CompletionDetailsTranscript",
+    "CompletionTextTranscript",
+    "completion_body",
+    "whole_completion",
+]
+
+UNKNOWN_ID = -1
+"""The id of a token whose server tells texts only."""
+
+
+# What is asked --------------------------------------------------------------------------------------------------------
+
+_RENAMED = {"max_new_tokens": "max_tokens"}
+_SAME = ("best_of", "frequency_penalty", "repetition_penalty", "seed", "stop", "temperature", "top_k", "top_p")
+_HERE = {"details", "do_sample", "grammar", "top_n_tokens"}
+
+
+def completion_body(prompt: str, wanted: Mapping[str, Any], *, stream: bool, details: bool) -> dict[str, Any]:
+    """The body for one prompt, from TGI's parameters without nulls.
+
+    Raises:
+        TypeError: a parameter that this route does not have.
+    """
+    foreign = [name for name, value in wanted.items() if value and name not in {*_RENAMED, *_SAME, *_HERE}]
+    if foreign:
+        raise TypeError(
+            f"a server's /v1/completions has no `{foreign[0]}`: leave it out, ask TGI's own route, or send what this "
+            "server calls it with extra_body="
+        )
+    body: dict[str, Any] = {"prompt": prompt, "stream": stream}
+    body |= {_RENAMED.get(name, name): wanted[name] for name in wanted if name in _RENAMED or name in _SAME}
+    if wanted.get("do_sample") is False:
+        body.setdefault("temperature", 0)
+    if details:
+        body["logprobs"] = wanted.get("top_n_tokens") or 1
+    if "grammar" in wanted:
+        body["response_format"] = _response_format(wanted["grammar"])
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def _response_format(grammar: Any) -> dict[str, Any]:
+    told: Mapping[str, Any] = cast("Mapping[str, Any]", grammar) if isinstance(grammar, Mapping) else {}
+    kind, value = told.get("type"), told.get("value")
+    if kind in ("json", "json_object"):
+        value = {"name": "answer", "schema": value}
+    elif kind != "json_schema":
+        raise TypeError(f"a server's /v1/completions takes no grammar of type {kind!r}: send its own with extra_body=")
+    return {"type": "json_schema", "json_schema": value}
+
+
+# What is heard --------------------------------------------------------------------------------------------------------
+
+
+class CompletionLogprobs(Noun):
+    """OpenAI's older form: parallel lists, one entry for each token."""
+
+    tokens: list[str] = []
+    token_logprobs: list[float | None] = []
+    top_logprobs: list[dict[str, float | None] | None] | None = None
+
+
+class CompletionChoice(Noun):
+    """One answer, or what a chunk adds to it."""
+
+    index: int = 0
+    text: str = ""
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    """vLLM: which stop string or token it was; None for the model's own end."""
+    logprobs: CompletionLogprobs | None = None
+    token_ids: list[int] | None = None
+    """vLLM, if `return_token_ids` was asked for."""
+
+
+class CompletionChunk(Noun):
+    """One event of a stream, or a whole answer: they have the same shape."""
+
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+    token: Token | None = None
+    """hfstream's own server tells TGI's token too."""
+
+
+class _Ear:
+    """Hears chunks as tokens."""
+
+    def __init__(self, *, stops: Sequence[str], tops: bool) -> None:
+        self._stops = stops
+        self._tops = tops
+        self._count = 0
+        self._finished = False
+        self.usage: Usage | None = None
+
+    def hear(self, chunks: list[CompletionChunk]) -> list[StreamResponse]:
+        """A response for each token of the chunks; the last one has `details`, but no `generated_text`."""
+        responses: list[StreamResponse] = []
+        for chunk in chunks:
+            self.usage = chunk.usage or self.usage
+            choice = next((choice for choice in chunk.choices if choice.index == 0), None)
+            if choice is not None and not self._finished:  # a usage may follow with a choice beside it
+                responses += self._responses(chunk, choice)
+        return responses
+
+    def _responses(self, chunk: CompletionChunk, choice: CompletionChoice) -> list[StreamResponse]:
+        if chunk.token is None:
+            tokens = _tokens(choice, tops=self._tops)
+        else:
+            said = chunk.token if chunk.token.special else chunk.token.model_copy(update={"text": choice.text})
+            tokens = [(said, _top(choice, 0) if self._tops else None)]
+        responses: list[StreamResponse] = []
+        for token, top in tokens:
+            self._count += token.id != UNKNOWN_ID or not token.special
+            responses.append(StreamResponse(index=self._count, token=token, top_tokens=top))
+        if choice.finish_reason:
+            self._finished = True
+            responses[-1] = responses[-1].model_copy(update={"details": self._details(choice)})
+        return responses
+
+    def _details(self, choice: CompletionChoice) -> StreamDetails:
+        return StreamDetails(
+            finish_reason=_reason(choice, self._stops),
+            generated_tokens=(self.usage and self.usage.completion_tokens) or self._count,
+            input_length=(self.usage and self.usage.prompt_tokens) or None,
+        )
+
+
+_Tokens = list[tuple[Token, list[Token] | None]]
+
+
+def _tokens(choice: CompletionChoice, *, tops: bool, whole: bool = False) -> _Tokens:
+    """The tokens of a choice, each with the likeliest at its place. A chunk that only says the end is a special one."""
+    said = choice.logprobs.tokens if choice.logprobs else []
+    chances = choice.logprobs.token_logprobs if choice.logprobs else []
+    ids = choice.token_ids or []
+    plain = "".join(said) == choice.text
+    ends = bool(choice.finish_reason) and not plain and "".join(said[:-1]) == choice.text  # with what ended it all
+    if not said or not (plain or ends or whole):  # some tell a token's bytes
+        only_end = not choice.text and bool(choice.finish_reason)
+        token = Token(
+            id=ids[0] if len(ids) == 1 else UNKNOWN_ID,
+            text=choice.text,
+            logprob=chances[0] if len(chances) == 1 else None,
+            special=only_end,
+        )
+        return [(token, _top(choice, 0) if tops else None)]
+    if len(ids) != len(said):
+        ids = [UNKNOWN_ID] * len(said)
+    return [
+        (
+            Token(
+                id=token,
+                text=text,
+                logprob=chances[at] if at < len(chances) else None,
+                special=ends and at == len(said) - 1,
+            ),
+            _top(choice, at) if tops else None,
+        )
+        for at, (token, text) in enumerate(zip(ids, said, strict=True))
+    ]
+
+
+def _top(choice: CompletionChoice, at: int) -> list[Token] | None:
+    tops = (choice.logprobs and choice.logprobs.top_logprobs) or []
+    if at >= len(tops):
+        return None
+    return [Token(id=UNKNOWN_ID, text=text, logprob=logprob) for text, logprob in (tops[at] or {}).items()]
+
+
+def _reason(choice: CompletionChoice, stops: Sequence[str]) -> FinishReason | str:
+    """TGI's word for it. OpenAI's "stop" may be the model's own end or a stop string; where nothing tells, it stays."""
+    reason = choice.finish_reason or ""
+    if reason in ("stop", "eos_token"):
+        if isinstance(choice.stop_reason, str):
+            return FinishReason.StopSequence
+        if reason == "eos_token" or not stops or "stop_reason" in choice.model_fields_set:
+            return FinishReason.EndOfSequenceToken
+        return reason
+    return FinishReason(reason) if reason in ("length", "stop_sequence") else reason
+
+
+class CompletionTextTranscript(TextTranscript):
+    """Of a stream of text."""
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._ear = _Ear(stops=stops, tops=False)
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._ear.usage or super().usage
+
+    def hear(self, said: list[Any]) -> list[str]:
+        return super().hear(self._ear.hear(said))
+
+
+class CompletionDetailsTranscript(DetailsTranscript):
+    """Of a stream of `StreamResponse`."""
+
+    def __init__(self, stops: Sequence[str] = (), *, tops: bool = False, form: type[BaseModel] | None = None) -> None:
+        super().__init__(form)
+        self._ear = _Ear(stops=stops, tops=tops)
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._ear.usage or super().usage
+
+    @property
+    def details(self) -> StreamDetails | None:
+        details, usage = super().details, self._ear.usage
+        if details is None or usage is None:
+            return details
+        counted = {"generated_tokens": usage.completion_tokens, "input_length": usage.prompt_tokens}
+        return details.model_copy(update={name: count for name, count in counted.items() if count})
+
+    def hear(self, said: list[Any]) -> list[StreamResponse]:
+        responses = self._ear.hear(said)
+        if responses and responses[-1].details:
+            new = "".join(response.token.text for response in responses if not response.token.special)
+            responses[-1] = responses[-1].model_copy(update={"generated_text": self.text + new})
+        return super().hear(responses)
+
+
+def whole_completion(body: bytes, stops: Sequence[str], *, details: bool, tops: bool) -> TextGenerationResponse:
+    """A whole answer, as TGI would have given it.
+
+    Raises:
+        ValueError: this is none.
+    """
+    answer = CompletionChunk.read(body)
+    choice = min(answer.choices, key=lambda choice: choice.index, default=None)
+    if choice is None:
+        raise ValueError("an answer without choices")
+    if not details:
+        return TextGenerationResponse(generated_text=choice.text)
+    tokens = _tokens(choice, tops=tops, whole=True) if choice.logprobs and choice.logprobs.tokens else []
+    told = Details(
+        finish_reason=_reason(choice, stops),
+        generated_tokens=answer.usage.completion_tokens if answer.usage else len(tokens),
+        tokens=[token for token, _ in tokens],
+        top_tokens=[top or [] for _, top in tokens] if tops else None,
+    )
+    return TextGenerationResponse(generated_text=choice.text, details=told)

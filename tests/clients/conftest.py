@@ -1,0 +1,77 @@
+"""The backend for clients that we did not write.
+
+These tests run outside of the suite, each client in an environment of its own: ``nox -s clients``. The server runs in
+another one, whose interpreter is named by HFSTREAM_PYTHON, because some clients and the server cannot be installed
+together. Nothing here imports hfstream.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+PYTHON = os.environ.get("HFSTREAM_PYTHON", sys.executable)
+KEY = "a-key-for-tests"
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[str]:
+    """``hfstream serve`` on a free port; its URL, once the model answers."""
+    command = [PYTHON, "-m", "hfstream.cli", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if " at http://" in line:
+                    url = line.rpartition(" at ")[2].strip()
+                    _wait_until_healthy(url)
+                    yield url
+                    break
+            else:
+                pytest.fail("the server did not start: " + "".join(said))
+        finally:
+            process.terminate()
+            process.stderr.read()
+
+
+def _wait_until_healthy(url: str) -> None:
+    """The port is open before the model is loaded; until then the server says 503."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=5).close()
+        except urllib.error.HTTPError:
+            assert time.monotonic() < deadline, "the model does not load"
+            time.sleep(0.1)
+        else:
+            return
+
+
+@pytest.fixture(scope="session")
+def backend() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[str]:
+    """One that asks for KEY."""
+    with serving("--api-key", KEY) as url:
+        yield url
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Starts one more, with options."""
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(serving(*options))

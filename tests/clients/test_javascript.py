@@ -1,0 +1,62 @@
+"""@huggingface/inference, unchanged, against the backend. Needs node, and the package in HFSTREAM_NODE_MODULES."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import KEY
+
+PROGRAMS = Path(__file__).parent / "javascript"
+MODULES = Path(os.environ["HFSTREAM_NODE_MODULES"])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> object:
+    # node looks for packages beside the program, and knows no environment variable for modules.
+    (tmp_path / "node_modules").symlink_to(MODULES)
+
+    def node(program: str, *arguments: str) -> str:
+        shutil.copy(PROGRAMS / program, tmp_path)
+        command = ["node", str(tmp_path / program), *arguments]
+        return subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8").stdout
+
+    return node
+
+
+def test_the_program_of_the_documentation(run: object, backend: str) -> None:
+    assert callable(run)
+    said = run("text_generation_stream.mjs", f"{backend}/", "hf_token")
+    assert "Nuremberg" in said
+    assert len(said) > 100
+
+
+def test_a_chat_streams(run: object, backend: str) -> None:
+    assert callable(run)
+    assert "curd" in run("chat_completion_stream.mjs", backend, "hf_token")
+
+
+def test_parameters_are_heard(run: object, backend: str) -> None:
+    assert callable(run)
+    last = json.loads(run("parameters.mjs", backend, "hf_token"))
+    assert last["details"]["generated_tokens"] == 12
+    assert last["details"]["seed"] == 7
+    assert last["generated_text"]
+    assert last["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_wrong_value_is_told(run: object, backend: str) -> None:
+    assert callable(run)
+    said = run("errors.mjs", backend, "hf_token")
+    assert said.startswith("422")
+    assert "`temperature` must be strictly positive" in said
+
+
+def test_a_key_is_asked_for(run: object, guarded: str) -> None:
+    assert callable(run)
+    assert "curd" in run("chat_completion_stream.mjs", guarded, KEY)
+    assert run("errors.mjs", guarded, "another").startswith("401")

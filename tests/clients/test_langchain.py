@@ -1,0 +1,39 @@
+"""LangChain's ChatOpenAI, unchanged, against the backend."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+
+@pytest.fixture
+def model(backend: str) -> ChatOpenAI:
+    return ChatOpenAI(base_url=f"{backend}/v1", api_key=SecretStr("-"), model="bundled", temperature=0)
+
+
+def test_it_streams(model: ChatOpenAI) -> None:
+    chunks = list(model.stream("How do you make cheese?"))
+    assert "curd" in "".join(str(chunk.content) for chunk in chunks)
+    assert len(chunks) > 20
+
+
+def test_the_same_answer_comes_whole(model: ChatOpenAI) -> None:
+    whole = model.invoke("How do you make cheese?")
+    assert whole.content == "".join(str(chunk.content) for chunk in model.stream("How do you make cheese?"))
+    assert whole.response_metadata["finish_reason"] == "stop"
+
+
+def test_a_stop_string_is_not_part_of_the_answer(model: ChatOpenAI) -> None:
+    cut = "".join(str(chunk.content) for chunk in model.stream("How do you make cheese?", stop=["curd"]))
+    whole = str(model.invoke("How do you make cheese?").content)
+    assert cut == whole.partition("curd")[0]
+
+
+def test_async(model: ChatOpenAI) -> None:
+    async def main() -> str:
+        return "".join([str(chunk.content) async for chunk in model.astream("How do you make cheese?")])
+
+    assert "curd" in asyncio.run(main())

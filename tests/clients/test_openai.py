@@ -1,0 +1,133 @@
+"""openai's own client, unchanged, against the backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import openai
+import pytest
+from conftest import KEY
+
+CHEESE = [{"role": "user", "content": "How do you make cheese?"}]
+
+
+@pytest.fixture
+def client(backend: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{backend}/v1", api_key="-", max_retries=0)
+
+
+def test_a_chat_streams(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="bundled", messages=CHEESE, temperature=0, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    *said, last, usage = chunks
+    assert said[0].choices[0].delta.role == "assistant"
+    assert all(chunk.choices[0].delta.role is None for chunk in chunks[1:-1])
+    assert "curd" in "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
+    assert [chunk.choices[0].finish_reason for chunk in said] == [None] * len(said)
+    assert last.choices[0].finish_reason == "stop"
+    assert not usage.choices
+    assert usage.usage is not None
+    assert usage.usage.total_tokens == usage.usage.prompt_tokens + usage.usage.completion_tokens > 20
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert chunks[0].id
+
+
+def test_the_same_answer_comes_whole(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="bundled", messages=CHEESE, temperature=0)
+    with client.chat.completions.stream(model="bundled", messages=CHEESE, temperature=0) as stream:
+        streamed = stream.get_final_completion()
+    assert answer.choices[0].message.role == streamed.choices[0].message.role == "assistant"
+    assert answer.choices[0].message.content == streamed.choices[0].message.content
+    assert answer.choices[0].finish_reason == streamed.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.object == "chat.completion"
+
+
+def test_what_an_application_sets_by_habit_is_taken(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="gpt-of-some-kind", messages=CHEESE, top_p=1, n=1, frequency_penalty=0, presence_penalty=0, stop="\n",
+        max_completion_tokens=5, logit_bias={}, user="me", seed=7,
+    )  # fmt: skip
+    assert answer.choices[0].finish_reason in ("length", "stop")
+    assert answer.usage is not None
+    assert 0 < answer.usage.completion_tokens <= 5
+    assert answer.model == "gpt-of-some-kind"
+
+
+def test_log_probabilities(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="bundled", messages=CHEESE, temperature=0, max_tokens=4, logprobs=True, top_logprobs=3
+    )
+    told = answer.choices[0].logprobs
+    assert told is not None
+    assert told.content is not None
+    assert "".join(token.token for token in told.content) == answer.choices[0].message.content
+    assert all(token.logprob <= 0 and len(token.top_logprobs) >= 3 for token in told.content)
+
+
+def test_completions(client: openai.OpenAI) -> None:
+    whole = client.completions.create(model="bundled", prompt="How do you make cheese?", temperature=0, max_tokens=12)
+    stream = client.completions.create(
+        model="bundled", prompt="How do you make cheese?", temperature=0, max_tokens=12, stream=True
+    )
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
+    assert len(chunks) == 12
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["bundled"]
+
+
+def test_async(backend: str) -> None:
+    async def main() -> str:
+        async with openai.AsyncOpenAI(base_url=f"{backend}/v1", api_key="-") as client:
+            stream = await client.chat.completions.create(model="bundled", messages=CHEESE, temperature=0, stream=True)
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    assert "curd" in asyncio.run(main())
+
+
+def test_a_wrong_value_is_told(client: openai.OpenAI) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.UnprocessableEntityError, match="`temperature` must be strictly positive") as caught:
+            client.chat.completions.create(model="bundled", messages=CHEESE, temperature=-1, stream=stream)
+        assert caught.value.type == "validation"
+
+
+def test_a_malformed_request_is_told(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="Failed to deserialize"):
+        client.chat.completions.create(model="bundled", messages=CHEESE, max_tokens="many")  # type: ignore[arg-type]
+
+
+def test_overload_is_a_rate_limit(serve: Callable[..., str]) -> None:
+    url = serve("--max-concurrent-requests", "1", "--tokens-per-second", "5")
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0)
+    with client.chat.completions.create(model="bundled", messages=CHEESE, stream=True) as stream:
+        next(iter(stream))
+        with pytest.raises(openai.RateLimitError, match="Model is overloaded") as caught:
+            client.chat.completions.create(model="bundled", messages=CHEESE, stream=True)
+        assert caught.value.status_code == 429
+        assert caught.value.response.headers["retry-after"] == "1"
+    patient = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=8)
+    answer = patient.chat.completions.create(model="bundled", messages=CHEESE, max_tokens=2)
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_a_key_is_asked_for(guarded: str) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{guarded}/v1", api_key="another").chat.completions.create(model="m", messages=CHEESE)
+    answer = openai.OpenAI(base_url=f"{guarded}/v1", api_key=KEY).chat.completions.create(
+        model="m", messages=CHEESE, max_tokens=1
+    )
+    assert answer.choices
+
+
+def test_tools_are_refused_in_words(client: openai.OpenAI) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    with pytest.raises(openai.UnprocessableEntityError, match="grammar is not supported"):
+        client.chat.completions.create(model="bundled", messages=CHEESE, tools=[tool])

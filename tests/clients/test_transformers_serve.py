@@ -1,0 +1,95 @@
+"""Our client against a server that we did not write: `transformers serve`, with the bundled model.
+
+Its streams end without ``[DONE]``, several events may come in one piece, and its errors are ``{"detail": ...}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hfstream
+from hfstream import AsyncInferenceClient, InferenceClient
+
+MODEL = str(Path(hfstream.__file__).parent / "server" / "bundled")
+CHEESE = [{"role": "user", "content": "How do you make cheese?"}]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", MODEL]
+    command += ["--device", "cpu", "--port", str(port)]
+    with subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    urllib.request.urlopen(f"{url}/health", timeout=5).close()
+                    break
+                except OSError:
+                    assert process.poll() is None, "transformers serve did not start"
+                    assert time.monotonic() < deadline, "transformers serve does not answer"
+                    time.sleep(0.2)
+            yield url
+        finally:
+            process.terminate()
+
+
+def test_a_chat_streams(server: str) -> None:
+    client = InferenceClient(f"{server}/v1")
+    stream = client.chat_completion(CHEESE, model=MODEL, max_tokens=200, temperature=0, stream=True)
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert "curd" in said
+    assert stream.text == said
+    assert stream.finish_reason == "stop"
+    final = stream.final()
+    assert final.choices[0].message.content == said
+    assert final.usage is not None
+    assert final.usage.completion_tokens > 20
+
+
+def test_the_same_answer_comes_whole(server: str) -> None:
+    client = InferenceClient(base_url=server, api_key="-")
+    answer = client.chat.completions.create(CHEESE, model=MODEL, max_tokens=200, temperature=0)
+    assert "curd" in (answer.choices[0].message.content or "")
+
+
+def test_async(server: str) -> None:
+    async def main() -> list[str]:
+        async with AsyncInferenceClient(server) as client:
+
+            async def ask() -> str:
+                stream = await client.chat_completion(CHEESE, model=MODEL, max_tokens=200, temperature=0, stream=True)
+                async for chunk in stream:
+                    assert chunk.choices
+                return stream.text
+
+            return await asyncio.gather(ask(), ask(), ask())
+
+    assert len(set(asyncio.run(main()))) == 1
+
+
+def test_text_at_v1(server: str) -> None:
+    client = InferenceClient(f"{server}/v1")
+    stream = client.text_generation("How do you make cheese?", model=MODEL, max_new_tokens=12, stream=True)
+    assert "".join(stream) == stream.final() != ""
+
+
+def test_an_error_is_told(server: str) -> None:
+    with pytest.raises(hfstream.InferenceError) as caught:
+        InferenceClient(server, retry=None).chat_completion(CHEESE, model="no-such-model", stream=True)
+    assert caught.value.status_code in (400, 404, 422, 500)
+    assert str(caught.value)

@@ -1,0 +1,378 @@
+"""What a chat asks, and where: bodies, and what clients make of a URL, an id and a provider."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from hfstream import RetryPolicy, Timeouts
+from hfstream._settings import Settings
+from hfstream.core.calls import Call
+from hfstream.core.chat import chat_completion
+from hfstream.core.chat_transcript import ChatTranscript
+from hfstream.core.events import ChatChunks
+from hfstream.core.parameters import ChatCompletionOptions, ChatCompletionParameters
+from hfstream.core.replies import Document
+from hfstream.core.routes import Target, chat_completion_url, service_url, text_generation_target
+from hfstream.core.transcript import DocumentTranscript
+from hfstream.types import ChatCompletionInputMessage, ChatCompletionMessage
+
+USER = {"role": "user", "content": "Hi"}
+ROUTER = "https://router.huggingface.co"
+
+
+def call(
+    messages: Any = (USER,), *, model: str = "m", stream: bool = False, extra_body: Any = None, **parameters: Any
+) -> Call[Any, Any, Any]:
+    url = "http://h/v1/chat/completions"
+    return chat_completion(url, model, messages, parameters, stream=stream, headers={}, extra_body=extra_body)
+
+
+def body(*args: Any, **options: Any) -> Any:
+    sent = call(*args, **options).body
+    assert sent is not None
+    return json.loads(sent)
+
+
+# --- Bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_least_that_is_asked(stream: bool) -> None:
+    assert body(stream=stream) == {"model": "m", "messages": [USER], "stream": stream}
+
+
+def test_the_model_comes_first_in_the_body() -> None:
+    sent = call(model="org/name", temperature=1, extra_body={"a": 1}).body
+    assert sent is not None
+    assert sent.startswith(b'{"model":"org/name","messages":[')
+    assert json.loads(call(extra_body={"model": "x"}).body or b"")["model"] == "x"
+    assert (call(extra_body={"model": "x"}).body or b"").startswith(b'{"model":"x"')
+
+
+def test_None_is_the_same_as_leaving_out() -> None:
+    assert body(**dict.fromkeys(ChatCompletionParameters.__annotations__)) == body()
+
+
+def test_what_is_falsy_but_not_None_is_sent() -> None:
+    given = {"seed": 0, "temperature": 0.0, "stop": [], "logprobs": False, "user": "", "tools": [], "logit_bias": {}}
+    assert body(**given) == {**body(), **given}
+
+
+def test_every_parameter_is_sent_under_its_name() -> None:
+    for name in ChatCompletionParameters.__annotations__:
+        assert body(**{name: "value"})[name] == "value"
+
+
+def test_every_parameter_of_huggingface_hub_and_of_TGI_is_known() -> None:
+    known = {
+        "frequency_penalty", "logit_bias", "logprobs", "max_tokens", "n", "presence_penalty", "response_format", "seed",
+        "stop", "stream_options", "temperature", "tool_choice", "tool_prompt", "tools", "top_logprobs", "top_p",
+    }  # fmt: skip
+    assert known <= set(ChatCompletionParameters.__annotations__)
+    of_the_request = {"model", "extra_body", "extra_headers", "timeout"}
+    assert set(ChatCompletionOptions.__annotations__) == of_the_request | set(ChatCompletionParameters.__annotations__)
+
+
+def test_nulls_inside_a_value_are_the_users_own() -> None:
+    schema = {"properties": {"a": {"default": None, "enum": [None, 1]}}, "x": None}
+    given = {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": None}},
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": schema, "description": None}}],
+        "stream_options": {"include_usage": None},
+    }
+    assert body(**given) == {**body(), **given}
+    message = {"role": "assistant", "content": None, "tool_calls": None, "deep": [None, {"a": None}]}
+    assert body([USER, message])["messages"] == [USER, message]
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [("max_token", "max_tokens"), ("temprature", "temperature"), ("max_new_tokens", "max_tokens"), ("topp", "top_p"),
+     ("tool", "tools"), ("stop_sequences", None), ("Seed", "seed"), ("zzz", None), ("messages_", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [5, None])
+def test_a_mistyped_name_is_refused(name: str, right: str | None, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"chat_completion has no parameter `{name}`") as caught:
+        call(**{name: value})
+    if right:
+        assert f"did you mean `{right}`" in str(caught.value)
+    assert "extra_body=" in str(caught.value)
+
+
+@pytest.mark.parametrize("messages", ["Hi", b"Hi", USER, {}, ""])
+def test_messages_are_a_list(messages: Any) -> None:
+    with pytest.raises(TypeError, match="list of messages"):
+        call(messages)
+
+
+@pytest.mark.parametrize("messages", [None, 5, object()])
+def test_messages_that_cannot_be_a_list_are_a_TypeError(messages: Any) -> None:
+    with pytest.raises(TypeError):
+        call(messages)
+
+
+def test_messages_may_come_in_any_way() -> None:
+    expected = body([USER, USER])["messages"]
+    assert expected == [USER, USER]
+    given: list[Any] = [(USER, USER), iter([USER, USER]), (each for each in [USER, USER]), {1: USER, 2: USER}.values()]
+    for messages in given:
+        assert body(messages)["messages"] == expected
+    assert body([ChatCompletionInputMessage(role="user", content="Hi")])["messages"] == [USER]
+    assert body([])["messages"] == []
+
+
+class ReadOnly(Mapping[str, Any]):
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values_ = values
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values_[name]
+
+    def __iter__(self) -> Any:
+        return iter(self.values_)
+
+    def __len__(self) -> int:
+        return len(self.values_)
+
+
+def test_a_mapping_that_is_no_dict_is_sent_too() -> None:
+    assert body([ReadOnly(USER)], extra_body=ReadOnly({"deep": ReadOnly({"a": None})})) == {
+        **body(), "deep": {"a": None},
+    }  # fmt: skip
+
+
+def test_a_message_of_an_answer_is_sent_as_it_was_said() -> None:
+    function = {"name": "f", "arguments": '{"a": null}'}
+    told = {
+        "role": "assistant", "content": None, "tool_calls": [{"id": "a", "type": "function", "function": function}],
+        "refusal": None, "reasoning": "Hm", "annotations": [], "unknown": {"x": 1},
+    }  # fmt: skip
+    message = ChatCompletionMessage.model_validate(told)
+    sent = body([USER, message, {"role": "tool", "tool_call_id": "a", "content": "x"}])["messages"][1]
+    assert sent == {name: value for name, value in told.items() if value is not None}
+    assert message.tool_calls is not None
+    by_hand = {"role": "assistant", "content": None, "tool_calls": message.tool_calls}
+    assert body([by_hand])["messages"] == [{**by_hand, "tool_calls": told["tool_calls"]}]
+
+
+def test_a_call_does_not_change_what_it_was_given() -> None:
+    messages, extra = [USER], {"a": 1}
+    parameters: dict[str, Any] = {"stop": ["x"], "seed": None}
+    call(messages, extra_body=extra, **parameters)
+    assert (messages, extra, parameters) == ([USER], {"a": 1}, {"stop": ["x"], "seed": None})
+
+
+def test_extra_body_wins() -> None:
+    given = body(seed=1, extra_body={"seed": 2, "messages": [], "stream": "x", "top_k": None})
+    assert given == {"model": "m", "messages": [], "stream": "x", "seed": 2, "top_k": None}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": float("nan")},
+        {"stop": {1}},
+        {"user": "\ud800"},
+        {"tools": [object()]},
+        {"messages": [{"role": "user", "content": b"x"}]},
+        {"messages": [{"role": "user", "content": "\ud83d"}]},
+        {"messages": [{1, 2}]},
+    ],
+)
+def test_what_JSON_cannot_say_is_a_TypeError(bad: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="cannot be sent as JSON"):
+        call(**bad)
+
+
+def test_a_body_is_compact_UTF_8() -> None:
+    sent = call([{"role": "user", "content": "é\u2028🙂"}]).body
+    assert sent == '{"model":"m","messages":[{"role":"user","content":"é\u2028🙂"}],"stream":false}'.encode()
+
+
+def test_each_form_has_its_reply_and_its_transcript() -> None:
+    for stream, reply, transcript in ((True, ChatChunks, ChatTranscript), (False, Document, DocumentTranscript)):
+        made = call(stream=stream)
+        assert (made.streamed, made.method) == (stream, "POST")
+        assert type(made.reply()) is reply
+        assert type(made.transcript()) is transcript
+        assert made.reply() is not made.reply()
+        assert made.transcript() is not made.transcript()
+
+
+# --- URLs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "url"),
+    [
+        ("http://h", "http://h/v1/chat/completions"),
+        ("http://h/", "http://h/v1/chat/completions"),
+        ("http://h:80?k=1", "http://h:80/v1/chat/completions?k=1"),
+        ("http://h/v1", "http://h/v1/chat/completions"),
+        ("http://h/v1/", "http://h/v1/chat/completions"),
+        ("http://h/a/v1?k=1", "http://h/a/v1/chat/completions?k=1"),
+        ("http://h/v1/chat/completions", "http://h/v1/chat/completions"),
+        ("http://h/v1/completions", "http://h/v1/chat/completions"),
+        ("http://h/generate", "http://h/v1/chat/completions"),
+        ("http://h/a/generate_stream", "http://h/a/v1/chat/completions"),
+        ("http://h/a/b", "http://h/a/b/v1/chat/completions"),
+        ("http://h/a/b/", "http://h/a/b/v1/chat/completions"),
+        ("https://h/openai/deployments/d/chat/completions?api-version=1", "https://h/openai/deployments/d/chat/completions?api-version=1"),
+        ("https://h/v4/chat/completions", "https://h/v4/chat/completions"),
+        ("http://h/v1#part", "http://h/v1/chat/completions"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions"),
+        ("org/name", f"{ROUTER}/v1/chat/completions"),
+    ],
+)  # fmt: skip
+def test_where_a_chat_goes(model: str, url: str) -> None:
+    assert chat_completion_url(model) == url
+
+
+@pytest.mark.parametrize(
+    ("model", "url"),
+    [
+        ("http://h/v1", "http://h/v1/completions"),
+        ("http://h/v1/", "http://h/v1/completions"),
+        ("http://h/v1/completions", "http://h/v1/completions"),
+        ("http://h/v1/chat/completions", "http://h/v1/completions"),
+        ("https://h/a/b/v1?k=1", "https://h/a/b/v1/completions?k=1"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_text_at_a_server_of_openais_kind(model: str, url: str, stream: bool) -> None:
+    found = text_generation_target(model, stream=stream, served="org/name")
+    assert found == Target(url, stream_in_body=True, openai=True, model="org/name")
+
+
+@pytest.mark.parametrize(
+    ("model", "url"),
+    [
+        ("http://h", "http://h/info"), ("http://h/", "http://h/info"), ("http://h/v1", "http://h/info"),
+        ("http://h/a/v1/chat/completions?k=1", "http://h/a/info?k=1"), ("http://h/generate_stream", "http://h/info"),
+        ("http://h/a/b/", "http://h/a/b/info"), ("org/name", f"{ROUTER}/info"),
+    ],
+)  # fmt: skip
+def test_a_service_stands_beside_the_other_routes(model: str, url: str) -> None:
+    assert service_url(model, "/info") == url
+
+
+# --- Which model, where ----------------------------------------------------------------------------------------------
+
+HERE, THERE = "http://here:8080", "http://there"
+
+
+def made(model: str | None = None, **arguments: Any) -> Settings:
+    defaults: dict[str, Any] = {
+        "token": None, "timeout": Timeouts(), "headers": None, "bill_to": None, "base_url": None, "api_key": None,
+        "retry": RetryPolicy(),
+    }  # fmt: skip
+    return Settings.of(model, **{**defaults, **arguments})
+
+
+def sent(settings: Settings, **options: Any) -> tuple[str, str]:
+    """Where a chat goes, and which model it names."""
+    found = settings.chat_completion([USER], stream=True, options=options).call  # type: ignore[arg-type]
+    assert found.body is not None
+    return found.url, json.loads(found.body)["model"]
+
+
+def authorization(settings: Settings, **options: Any) -> str | None:
+    found = settings.chat_completion([USER], stream=True, options=options).call  # type: ignore[arg-type]
+    return found.headers.get("Authorization")
+
+
+@pytest.mark.parametrize(
+    ("client", "call_", "url", "served"),
+    [
+        (HERE, None, HERE, "tgi"),
+        (HERE, "org/name", HERE, "org/name"),
+        (HERE, THERE, THERE, "tgi"),
+        ("org/name", None, ROUTER, "org/name"),
+        ("org/name", "org/other", ROUTER, "org/other"),
+        ("org/name", HERE, HERE, "org/name"),
+        (None, HERE, HERE, "tgi"),
+        (None, "org/name", ROUTER, "org/name"),
+        ("org/name:groq", None, ROUTER, "org/name:groq"),
+    ],
+)
+def test_a_URL_says_where_and_an_id_which(client: str | None, call_: str | None, url: str, served: str) -> None:
+    assert sent(made(client), model=call_) == (f"{url}/v1/chat/completions", served)
+    assert sent(made(None, base_url=client), model=call_) == (f"{url}/v1/chat/completions", served)
+
+
+@pytest.mark.parametrize("model", [None, ""])
+def test_without_a_model_there_is_nothing_to_ask(model: str | None) -> None:
+    with pytest.raises(ValueError, match="no model"):
+        sent(made(model))
+    with pytest.raises(ValueError, match=r"did you mean 'http://127\.0\.0\.1:8080'"):
+        sent(made(HERE), model="127.0.0.1:8080")
+    with pytest.raises(ValueError, match="starts with http"):
+        sent(made(HERE), model="ftp://h")
+
+
+@pytest.mark.parametrize("provider", [None, "auto", "groq", "hf-inference"])
+def test_a_provider_is_a_suffix_of_the_id(provider: str | None) -> None:
+    suffix = f":{provider}" if provider not in (None, "auto") else ""
+    settings = made("org/name", provider=provider)
+    assert sent(settings) == (f"{ROUTER}/v1/chat/completions", f"org/name{suffix}")
+    assert sent(settings, model="org/other") == (f"{ROUTER}/v1/chat/completions", f"org/other{suffix}")
+    assert sent(settings, model=HERE) == (f"{HERE}/v1/chat/completions", "org/name")
+    assert sent(made(HERE, provider=provider), model="m") == (f"{HERE}/v1/chat/completions", "m")
+
+
+@pytest.mark.parametrize("token", ["sk-secret", "gsk_secret", "HF_secret"])
+def test_a_providers_own_key_does_not_go_to_huggingface(token: str) -> None:
+    with pytest.raises(ValueError, match="none of theirs") as caught:
+        sent(made("org/name", provider="groq", token=token))
+    assert token not in str(caught.value)
+    assert sent(made(HERE, provider="groq", token=token))[1] == "tgi"
+    for fine in ("hf_secret", False, None, True):
+        assert sent(made("org/name", provider="groq", token=fine))[1] == "org/name:groq"
+
+
+def test_text_generation_has_one_provider() -> None:
+    settings = made("org/name", provider="groq", token="hf_x")
+    with pytest.raises(ValueError, match="does not serve text generation"):
+        settings.text_generation("p", stream=True, details=False, options={})
+    for provider in (None, "auto", "hf-inference"):
+        call = made("org/name", provider=provider).text_generation("p", stream=True, details=False, options={}).call
+        assert call.url == f"{ROUTER}/hf-inference/models/org/name"
+    call = settings.text_generation("p", stream=True, details=False, options={"model": HERE}).call
+    assert call.url == f"{HERE}/generate_stream"
+
+
+def test_an_id_names_a_model_of_a_server_of_openais_kind_for_text() -> None:
+    call = made(f"{HERE}/v1").text_generation("p", stream=False, details=False, options={"model": "org/name"}).call
+    assert call.url == f"{HERE}/v1/completions"
+    assert json.loads(call.body or b"")["model"] == "org/name"
+    # TGI serves one model: there an id means the hub, as in huggingface_hub.
+    call = made(HERE).text_generation("p", stream=False, details=False, options={"model": "org/name"}).call
+    assert call.url == f"{ROUTER}/hf-inference/models/org/name"
+
+
+def test_the_environments_token_goes_to_huggingface_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_env")
+    assert authorization(made("org/name")) == "Bearer hf_env"
+    assert authorization(made("org/name", token=False)) is None
+    assert authorization(made("https://router.huggingface.co/v1")) == "Bearer hf_env"
+    for elsewhere in (HERE, f"{HERE}/v1", "https://api.groq.com/openai/v1", "http://router.huggingface.co/v1"):
+        assert authorization(made(elsewhere)) is None
+        assert authorization(made("org/name"), model=elsewhere) is None
+        assert authorization(made(elsewhere), model="org/name") is None
+        assert authorization(made(elsewhere, api_key="sk-x")) == "Bearer sk-x"
+
+
+def test_who_pays_is_a_header() -> None:
+    for settings in (made("org/name", bill_to="org"), made(HERE, bill_to="org")):
+        assert settings.chat_completion([USER], stream=False, options={}).call.headers["X-HF-Bill-To"] == "org"
+    assert "X-HF-Bill-To" not in made(HERE).chat_completion([USER], stream=False, options={}).call.headers
+
+
+def test_a_calls_timeout_wins() -> None:
+    settings = made(HERE, timeout=Timeouts(total=9))
+    for given, timeouts in ((5, Timeouts(5, 5, 5)), (None, Timeouts(total=9)), (Timeouts(total=1), Timeouts(total=1))):
+        assert settings.chat_completion([USER], stream=True, options={"timeout": given}).timeouts == timeouts

@@ -1,0 +1,389 @@
+"""Deltas, put together again as the message that they are the parts of."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recordings import DONE, RECORDINGS, Recording, choice, chunk, event
+
+from hfstream.core.chat_transcript import ChatTranscript
+from hfstream.core.events import ChatChunks
+from hfstream.types import ChatCompletion, ChatCompletionMessage, Usage
+
+
+@pytest.fixture(params=list(RECORDINGS.values()), ids=list(RECORDINGS))
+def recording(request: pytest.FixtureRequest) -> Recording:
+    found: Recording = request.param
+    return found
+
+
+def heard(pieces: Iterable[bytes]) -> ChatTranscript:
+    reply, transcript = ChatChunks(), ChatTranscript()
+    for piece in pieces:
+        transcript.hear(reply.feed(piece))
+    transcript.hear(reply.finish())
+    return transcript
+
+
+def final(*pieces: bytes) -> ChatCompletion:
+    return heard([*pieces, DONE]).final()
+
+
+def message(*deltas: dict[str, Any]) -> ChatCompletionMessage:
+    return final(*(chunk(**delta) for delta in deltas)).choices[0].message
+
+
+def calls(*deltas: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The calls that deltas of calls come to: id, name, arguments."""
+    found = message(*({"tool_calls": [delta]} for delta in deltas)).tool_calls or []
+    return [(call.id, call.function.name, call.function.arguments) for call in found]
+
+
+def delta(name: str | None = None, arguments: Any = None, **more: Any) -> dict[str, Any]:
+    return {"function": {"name": name, "arguments": arguments}, **more}
+
+
+# --- The same as in one piece ----------------------------------------------------------------------------------------
+
+
+def test_a_stream_comes_to_the_same_as_the_answer_in_one_piece(recording: Recording) -> None:
+    whole = ChatCompletion.read(json.dumps(recording.whole).encode())
+    transcript = heard(recording.events)
+    assert transcript.final() == whole
+    assert transcript.final() == whole  # however often it is asked for
+    assert transcript.text == (whole.choices[0].message.content or "")
+    assert transcript.finish_reason == whole.choices[0].finish_reason
+    assert transcript.usage == whole.usage
+
+
+def test_what_is_heard_is_handed_on_as_it_is(recording: Recording) -> None:
+    reply, transcript = ChatChunks(), ChatTranscript()
+    for piece in recording.events:
+        said = reply.feed(piece)
+        assert transcript.hear(said) is said
+
+
+def test_the_text_so_far_is_the_first_answers() -> None:
+    reply, transcript = ChatChunks(), ChatTranscript()
+    assert (transcript.text, transcript.finish_reason, transcript.usage) == ("", None, None)
+    steps: list[tuple[bytes, str, str | None]] = [
+        (event({"choices": [choice(1, content="x")]}), "", None),
+        (chunk(content="a"), "a", None),
+        (chunk(reasoning="b"), "a", None),
+        (event({"choices": [choice(1, "length", content="y"), choice(0, content="c")]}), "ac", None),
+        (chunk("stop"), "ac", "stop"),
+    ]
+    for piece, text, reason in steps:
+        transcript.hear(reply.feed(piece))
+        assert (transcript.text, transcript.finish_reason) == (text, reason)
+    assert [found.message.content for found in transcript.final().choices] == ["ac", "xy"]
+    assert [found.finish_reason for found in transcript.final().choices] == ["stop", "length"]
+
+
+def test_answers_stand_in_their_order() -> None:
+    whole = final(*(event({"choices": [choice(index, "stop", content=str(index))]}) for index in (2, 0, 10, 1)))
+    assert [(found.index, found.message.content) for found in whole.choices] == [
+        (0, "0"),
+        (1, "1"),
+        (2, "2"),
+        (10, "10"),
+    ]
+
+
+def test_an_answer_that_says_nothing_is_empty_or_None_as_it_was_said() -> None:
+    assert message({"role": "assistant", "content": ""}, {"reasoning": "x"}).content == ""
+    assert message({"role": "assistant", "content": None}, {"reasoning": "x"}).content is None
+    assert message({"reasoning": "x"}).content is None
+    assert message({"content": "", "tool_calls": [delta("f")]}).content is None
+    assert message({"content": "a"}, {"tool_calls": [delta("f")]}).content == "a"
+
+
+def test_a_role_is_the_first_that_was_said() -> None:
+    assert message({"content": "a"}).role == "assistant"
+    assert message({"role": "tool", "content": "a"}, {"role": "assistant", "content": "b"}).role == "tool"
+    assert message({"content": "a"}, {"role": "x"}).role == "x"
+    assert message({"role": "tool", "tool_call_id": "5", "content": "a"}, {"content": "b"}).tool_call_id == "5"
+
+
+def test_the_usage_is_the_last_that_was_told() -> None:
+    told = [event({"choices": [choice(content="a")], "usage": {"total_tokens": count}}) for count in (1, 2)]
+    assert final(*told).usage == Usage(total_tokens=2)
+    assert final(*told, event({"choices": [choice(content="b")], "usage": None})).usage == Usage(total_tokens=2)
+    assert final(chunk(content="a")).usage is None
+
+
+def test_what_some_chunks_do_not_say_others_do() -> None:
+    nobody = {"id": "", "model": "", "created": 0, "choices": []}
+    said = {"id": "7", "model": "m", "created": 5, "system_fingerprint": "s", "choices": [choice(content="a")]}
+    late = {**said, "id": "8", "model": "other", "created": 6, "system_fingerprint": "t"}
+    whole = final(event(nobody), event(said), event(late), event(nobody))
+    assert (whole.id, whole.model, whole.created, whole.system_fingerprint) == ("7", "m", 5, "s")
+    assert whole.object == "chat.completion"
+
+
+# --- Fields that are not ours to know --------------------------------------------------------------------------------
+
+
+def test_unknown_fields_of_a_delta_are_joined() -> None:
+    found = message(
+        {
+            "content": "a",
+            "thinking": "Hm",
+            "parts": [1],
+            "count": 1,
+            "odd": None,
+            "mixed": "a",
+            "in": {"x": "a", "y": [1]},
+        },
+        {"thinking": ", hm", "parts": [2, 3], "count": 2, "odd": None, "mixed": 5, "in": {"x": "b", "y": [2], "z": 1}},
+        {"thinking": None, "parts": None, "count": None, "in": None},
+    )
+    expected = {"thinking": "Hm, hm", "parts": [1, 2, 3], "count": 2, "odd": None, "mixed": 5}
+    assert {name: found[name] for name in expected} == expected
+    assert found["in"] == {"x": "ab", "y": [1, 2], "z": 1}
+
+
+def test_unknown_fields_of_a_chunk_are_as_they_were_told_last() -> None:
+    whole = final(
+        event({"choices": [choice(content="a")], "citations": ["x"], "tier": "a", "ids": [1, 2], "none": None}),
+        event({"choices": [choice(content="b")], "citations": ["x", "y"], "tier": "b", "ids": None, "none": None}),
+    )
+    assert (whole["citations"], whole["tier"], whole["ids"], whole["none"]) == (["x", "y"], "b", [1, 2], None)
+
+
+def test_unknown_fields_of_a_choice_are_kept_and_its_lists_joined() -> None:
+    told = [
+        {"choices": [{**choice(content="a"), "token_ids": [1], "stop_reason": None, "filter": {"a": "safe"}}]},
+        {"choices": [{**choice(content="b"), "token_ids": [2, 3], "stop_reason": None, "filter": {"a": "safe"}}]},
+        {"choices": [{**choice(finish_reason="stop"), "token_ids": None, "stop_reason": "x", "filter": None}]},
+        {"choices": [choice()]},
+    ]
+    [found] = final(*map(event, told)).choices
+    assert (found["token_ids"], found["stop_reason"], found["filter"]) == ([1, 2, 3], "x", {"a": "safe"})
+
+
+def test_what_was_heard_is_not_changed() -> None:
+    pieces = [chunk(content="a", parts=[1], deep={"a": [1]}), event({"choices": [{**choice(content="b"), "ids": [1]}]})]
+    reply, transcript = ChatChunks(), ChatTranscript()
+    said = [each for piece in pieces * 2 for each in transcript.hear(reply.feed(piece))]
+    before = [each.model_copy(deep=True) for each in said]
+    transcript.final()
+    transcript.final()
+    assert said == before
+
+
+def test_a_choice_cannot_be_smuggled_in() -> None:
+    # Perplexity says the whole message so far beside each delta.
+    told = {"choices": [{**choice(0, "stop", content="a"), "message": {"role": "assistant", "content": "older"}}]}
+    assert final(event(told)).choices[0].message.content == "a"
+
+
+# --- Tool calls ------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_may_be_cut_anywhere() -> None:
+    arguments = json.dumps({"city": 'Kö"ln\\', "deep": [{"a": None}]}, ensure_ascii=False)
+    for place in range(len(arguments) + 1):
+        pieces = [delta(arguments=part, index=0) for part in (arguments[:place], arguments[place:])]
+        assert calls(delta("f", "", index=0, id="a"), *pieces) == [("a", "f", arguments)]
+    one_by_one = (delta(arguments=character, index=0) for character in arguments)
+    assert calls(delta("f", index=0, id="a"), *one_by_one) == [("a", "f", arguments)]
+
+
+def test_arguments_that_are_an_object_are_its_JSON() -> None:
+    assert calls(delta("f", {"a": None}, index=0, id=5)) == [("5", "f", '{"a": null}')]
+
+
+def test_calls_may_come_interleaved() -> None:
+    found = calls(
+        delta("f", "", index=0, id="a"), delta("g", "", index=1, id="b"), delta(None, "1", index=0),
+        delta(None, "2", index=1), delta(None, "3", index=0), delta(None, "4", index=1),
+    )  # fmt: skip
+    assert found == [("a", "f", "13"), ("b", "g", "24")]
+
+
+def test_one_delta_may_add_to_several_calls() -> None:
+    first = {"tool_calls": [delta("f", "", index=0, id="a"), delta("g", "", index=1, id="b")]}
+    second = {"tool_calls": [delta(None, "2", index=1), delta(None, "1", index=0)]}
+    found = message(first, second).tool_calls or []
+    assert [(call.id, call.function.name, call.function.arguments) for call in found] == [
+        ("a", "f", "1"),
+        ("b", "g", "2"),
+    ]
+
+
+def test_calls_are_in_the_order_in_which_they_began() -> None:
+    assert [call[0] for call in calls(delta("f", index=3, id="c"), delta("g", index=1, id="a"))] == ["c", "a"]
+
+
+def test_a_new_id_is_another_call_even_at_the_same_index() -> None:
+    for index in (0, None):
+        whole = [delta("f", f"{number}", index=index, id=f"id{number}") for number in range(4)]
+        assert calls(*whole) == [(f"id{number}", "f", f"{number}") for number in range(4)]
+    pieces = [
+        delta("f", "1", index=0, id="a"), delta(None, "2", index=0), delta("f", "3", index=0, id="b"),
+        delta(None, "4", index=0),
+    ]  # fmt: skip
+    assert calls(*pieces) == [("a", "f", "12"), ("b", "f", "34")]
+
+
+def test_a_call_that_repeats_its_id_and_name_is_one() -> None:
+    for index in (0, None):
+        pieces = [delta("f", part, index=index, id="a") for part in ("{", "1", "}")]
+        assert calls(*pieces) == [("a", "f", "{1}")]
+    back = [delta("f", "1", index=0, id="a"), delta("g", "2", index=0, id="b"), delta("f", "3", index=0, id="a")]
+    assert calls(*back) == [("a", "f", "13"), ("b", "g", "2")]
+
+
+def test_a_call_that_repeats_its_id_with_null_for_a_name_is_one() -> None:
+    assert calls(delta("f", "{", index=0, id="0"), *[delta(None, "1", index=0, id="0")] * 2) == [("0", "f", "{11")]
+    changed = [delta("f", "{", index=0, id="a"), delta(None, "1", index=0, id="b"), delta("", "2", index=0, id="c")]
+    assert calls(*changed) == [("a", "f", "{12")]
+
+
+def test_calls_without_an_index() -> None:
+    assert calls(delta("f", "1", id="a"), delta(None, "2"), delta("g", "3", id="b")) == [
+        ("a", "f", "12"),
+        ("b", "g", "3"),
+    ]
+    # An older Gemini says no id either.
+    assert calls(delta("f", "1", id=""), delta("f", "2", id=""), delta("g", "3")) == [
+        ("", "f", "1"), ("", "f", "2"), ("", "g", "3"),
+    ]  # fmt: skip
+
+
+def test_two_calls_at_two_places_are_two_whatever_their_ids() -> None:
+    for same in ("f", "", None):
+        found = calls(delta("f", "1", index=0, id=same), delta("f", "2", index=1, id=same), delta(None, "3", index=1))
+        assert found == [(same or "", "f", "1"), (same or "", "f", "23")]
+
+
+def test_an_id_may_come_late() -> None:
+    assert calls(delta("f", "1", index=0), delta(None, "2", index=0, id="a")) == [("a", "f", "12")]
+    assert calls(delta(None, "1", index=0), delta("f", "2", index=0, id="a")) == [("a", "f", "12")]
+
+
+def test_a_call_keeps_what_else_it_was_told() -> None:
+    found = message(
+        {"tool_calls": [{"index": 0, "id": "a", "type": "custom", "x": "1", "function": {"name": "f", "y": "p"}}]},
+        {"tool_calls": [{"index": 0, "x": "2", "function": {"arguments": "{}", "y": "q"}}]},
+        {"tool_calls": [{"index": 0, "type": None, "function": None}]},
+    ).tool_calls
+    assert found is not None
+    assert (found[0].type, found[0]["x"], found[0].function["y"]) == ("custom", "12", "pq")
+    assert found[0].function.arguments == "{}"
+
+
+# --- Any message in any deltas ---------------------------------------------------------------------------------------
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+names = st.text("abc_", min_size=1, max_size=4)
+some_calls = st.lists(st.tuples(names, words), max_size=3)
+
+
+@st.composite
+def spoken(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A message, and deltas that it may be cut into."""
+    whole: dict[str, Any] = {"role": "assistant", "content": None}
+    deltas: list[dict[str, Any]] = []
+
+    def pieces(text: str) -> list[str]:
+        places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
+        return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+
+    for field in ("reasoning", "reasoning_content", "refusal", "content", "unknown"):
+        if draw(st.booleans()):
+            whole[field] = draw(words)
+            deltas += [{field: piece} for piece in pieces(whole[field])]
+    made: list[dict[str, Any]] = [
+        {"id": f"id{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for number, (name, arguments) in enumerate(draw(some_calls))
+    ]
+    if made:
+        whole["tool_calls"] = made
+        whole["content"] = whole["content"] or None
+    numbered = draw(st.booleans())
+    for number, call in enumerate(made):
+        index = {"index": number} if numbered else {}
+        first, *rest = pieces(call["function"]["arguments"])
+        named = {"name": call["function"]["name"], "arguments": first}
+        deltas.append({"tool_calls": [{**index, "id": call["id"], "type": "function", "function": named}]})
+        deltas += [{"tool_calls": [{**index, "function": {"arguments": piece}}]} for piece in rest]
+    empty = [{}, {"content": None}, {"role": "assistant"}, {"tool_calls": None}, {"tool_calls": []}, {"unknown": None}]
+    for place in draw(st.lists(st.integers(0, len(deltas)), max_size=3)):
+        deltas.insert(place, draw(st.sampled_from(empty)))
+    return whole, deltas
+
+
+@given(spoken(), st.lists(st.integers(0, 10_000), max_size=6))
+@settings(deadline=None, max_examples=300)
+def test_any_message_comes_back_however_it_is_cut(
+    case: tuple[dict[str, Any], list[dict[str, Any]]], at: list[int]
+) -> None:
+    whole, deltas = case
+    wire = b"".join([*(chunk(**delta) for delta in deltas), chunk("stop"), DONE])
+    bounds = [0, *sorted(place % len(wire) for place in at), len(wire)]
+    pieces = [wire[a:b] for a, b in itertools.pairwise(bounds)]
+    got = heard(pieces).final().choices[0].message
+    if "unknown" not in whole:  # a null was told of it, which is no text
+        got = got.model_copy()
+        (got.__pydantic_extra__ or {}).pop("unknown", None)
+    assert got == ChatCompletionMessage.model_validate(whole)
+
+
+# --- Linear in time --------------------------------------------------------------------------------------------------
+
+
+def work(deltas: list[dict[str, Any]]) -> int:
+    """How many lines of the transcript run while it hears these and makes the whole of them."""
+    reply = ChatChunks()
+    said = [each for delta in deltas for each in reply.feed(chunk(**delta))]
+    transcript, lines = ChatTranscript(), 0
+
+    def count(frame: Any, kind: str, _: Any) -> Any:
+        nonlocal lines
+        lines += kind == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        for each in said:
+            transcript.hear([each])
+        transcript.final()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+LONG: dict[str, dict[str, Any]] = {
+    "text": {"content": "a"},
+    "reasoning": {"reasoning": "a"},
+    "unknown texts": {"unknown": "a", "content": "a"},
+    "unknown lists": {"unknown": [1], "content": "a"},
+    "unknown objects": {"unknown": {"a": "a"}, "content": "a"},
+    "arguments": {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "a"}}]},
+    "arguments without an index": {"tool_calls": [{"function": {"arguments": "a"}}]},
+}
+
+
+@pytest.mark.parametrize("delta", LONG.values(), ids=LONG.keys())
+def test_work_grows_with_the_deltas_and_not_faster(delta: dict[str, Any]) -> None:
+    few, many = work([delta] * 50), work([delta] * 500)
+    assert many < 10.5 * few
+
+
+def test_text_is_kept_once() -> None:
+    reply, transcript = ChatChunks(), ChatTranscript()
+    for _ in range(100):
+        transcript.hear(reply.feed(chunk(content="ab")))
+        assert transcript.text.endswith("ab")
+    [answer] = vars(transcript)["_answers"].values()
+    assert len(vars(answer.content)["_pieces"]) == 1

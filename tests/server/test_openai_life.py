@@ -1,0 +1,196 @@
+"""What becomes of a request to OpenAI's routes: its key, permit and pace, its client's leaving, the server's start."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from speaking import (
+    EOS,
+    Script,
+    ScriptedEngine,
+    chunks,
+    eventually,
+    http,
+    idle,
+    ids,
+    metric,
+    raw_request,
+    save_chat_model,
+    user,
+)
+
+from hfstream.server import BackgroundServer, Settings, create_app
+from hfstream.server.engine import Job
+
+PERMITS = 3
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+BODIES: dict[str, dict[str, Any]] = {CHAT: {"messages": user("Hi")}, COMPLETIONS: {"prompt": "Hi"}}
+EACH_ROUTE = pytest.mark.parametrize("path", BODIES)
+EITHER_WAY = pytest.mark.parametrize("streamed", [True, False])
+
+
+def go_on(job: Job) -> Script:
+    """Never comes to an end of its own."""
+    return iter(lambda: ids("a")[0], EOS)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_chat_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def engine() -> ScriptedEngine:
+    return ScriptedEngine(go_on, beat=0.01)
+
+
+@pytest.fixture(scope="module")
+def busy(model: Path, engine: ScriptedEngine) -> Iterator[str]:
+    settings = Settings(model=str(model), max_concurrent_requests=PERMITS, max_batch_size=2, keep_alive=0.1)
+    with BackgroundServer(settings, engine=engine) as server:
+        yield server.url
+
+
+@pytest.fixture
+def url(busy: str, engine: ScriptedEngine) -> Iterator[str]:
+    engine.flow.set()
+    assert eventually(lambda: idle(busy))
+    yield busy
+    engine.flow.set()
+
+
+def take_all(url: str, path: str, **fields: Any) -> list[Any]:
+    """Requests that hold every permit there is."""
+    connections = [raw_request(url, path, {**BODIES[path], **fields}) for _ in range(PERMITS)]
+    assert eventually(lambda: metric(url, "hfstream_permits_taken") == PERMITS)
+    return connections
+
+
+@EACH_ROUTE
+@EITHER_WAY
+def test_one_too_many_is_refused_in_openais_shape(url: str, engine: ScriptedEngine, path: str, streamed: bool) -> None:
+    engine.flow.clear()
+    overloads = metric(url, 'tgi_request_failure{err="overloaded"}')
+    taken = take_all(url, path, stream=True)
+    refused = http.post(url + path, json={**BODIES[path], "stream": streamed})
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["content-type"] == "application/json"
+    assert refused.text == (
+        '{"error":{"message":"Model is overloaded","type":"overloaded","param":null,"code":"overloaded",'
+        '"http_status_code":429},"error_type":"overloaded"}'
+    )
+    assert metric(url, 'tgi_request_failure{err="overloaded"}') == overloads + 1
+    for connection in taken:
+        connection.close()
+    assert eventually(lambda: idle(url))
+
+
+def test_what_is_told_before_and_what_after_the_permit(url: str, engine: ScriptedEngine) -> None:
+    """TGI's order: the body, the template, a completion's suffix and number, then the permit, then all other rules."""
+    engine.flow.clear()
+    taken = take_all(url, CHAT, stream=True)
+
+    def status(path: str, **fields: Any) -> int:
+        return int(http.post(url + path, json={**BODIES[path], **fields}).status_code)
+
+    assert status(CHAT, messages=1) == 422
+    assert status(CHAT, messages=[{"role": "no", "content": ""}]) == 422
+    assert status(COMPLETIONS, suffix="a") == 422
+    assert status(COMPLETIONS, prompt=["a", "b"]) == 422
+    assert status(COMPLETIONS, best_of=2) == 422
+    assert status(CHAT, top_p=2) == 429
+    assert status(CHAT, n=2) == 429
+    assert status(CHAT, tools=[{}]) == 429
+    assert status(COMPLETIONS, logprobs=6) == 429
+    assert http.post(url + "/chat_tokenize", json=BODIES[CHAT]).status_code == 200
+    for connection in taken:
+        connection.close()
+    assert eventually(lambda: idle(url))
+
+
+@EACH_ROUTE
+@EITHER_WAY
+@pytest.mark.parametrize("flowing", [True, False], ids=["between tokens", "before the first token"])
+def test_who_leaves_frees_permit_and_place(
+    url: str, engine: ScriptedEngine, flowing: bool, path: str, streamed: bool
+) -> None:
+    if not flowing:
+        engine.flow.clear()
+    dropped = metric(url, 'tgi_request_failure{err="dropped"}')
+    connections = take_all(url, path, stream=streamed)
+    for connection in connections:
+        connection.close()
+    assert eventually(lambda: idle(url))
+    assert all(job.cancelled for job in engine.seen[-PERMITS:])
+    assert metric(url, 'tgi_request_failure{err="dropped"}') == dropped + PERMITS
+
+
+@EACH_ROUTE
+def test_silence_is_filled_with_comments(url: str, engine: ScriptedEngine, path: str) -> None:
+    engine.flow.clear()
+    with http.stream("POST", url + path, json={**BODIES[path], "stream": True, "max_tokens": 2}) as response:
+        pieces = response.iter_raw()
+        assert [next(pieces), next(pieces)] == 2 * [b":\n\n"]
+        engine.flow.set()
+        body = b"".join(pieces)
+    assert len(chunks(body)) == 2
+
+
+@EACH_ROUTE
+@EITHER_WAY
+def test_an_answer_keeps_its_pace_and_its_permit(model: Path, path: str, streamed: bool) -> None:
+    """The engine is done at once; what it said is told so slowly that the client leaves before the first token."""
+    settings = Settings(model=str(model), tokens_per_second=0.01)
+    with BackgroundServer(settings, engine=ScriptedEngine(go_on)) as server:
+        connection = raw_request(server.url, path, {**BODIES[path], "stream": streamed, "max_tokens": 2})
+        names = ("hfstream_permits_taken", "tgi_batch_current_size")
+        assert eventually(lambda: [metric(server.url, name) for name in names] == [1, 0])
+        connection.close()
+        assert eventually(lambda: idle(server.url))
+
+
+@EACH_ROUTE
+def test_the_key_is_asked_for(model: Path, path: str) -> None:
+    with BackgroundServer(Settings(model=str(model), api_key="Sesame"), engine=ScriptedEngine()) as server:
+        refused = http.post(server.url + path, json=BODIES[path])
+        assert (refused.status_code, refused.content) == (401, b"")
+        with_key = http.post(server.url + path, json=BODIES[path], headers={"authorization": "Bearer Sesame"})
+        assert with_key.status_code == 200
+        assert http.get(server.url + "/v1/models").status_code == 200
+        assert http.post(server.url + "/chat_tokenize", json=BODIES[CHAT]).status_code == 200
+
+
+async def test_until_the_model_is_loaded_clients_are_told_to_wait(model: Path) -> None:
+    loaded = threading.Event()
+    app = create_app(Settings(model=str(model)), engine=ScriptedEngine(load=loaded.wait))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        for path, body in BODIES.items():
+            response = await client.post(path, json=body)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+            assert response.json() == {
+                "error": {
+                    "message": "Model is loading",
+                    "type": "loading",
+                    "param": None,
+                    "code": "loading",
+                    "http_status_code": 503,
+                },
+                "error_type": "loading",
+            }
+        tokens = await client.post("/chat_tokenize", json=BODIES[CHAT])
+        assert (tokens.status_code, tokens.json()["error"]) == (503, "Model is loading")
+        loaded.set()
+        async with asyncio.timeout(5):
+            await app.state.backend.opened.wait()
+        for path, body in BODIES.items():
+            assert (await client.post(path, json=body)).status_code == 200

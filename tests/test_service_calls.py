@@ -1,0 +1,211 @@
+"""What a server says of itself and of a text: info, health, tokens, models. On both faces, over a real port."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from conftest import Clients
+from faces import Face
+
+from hfstream import (
+    AuthenticationError,
+    InferenceConnectionError,
+    InferenceTimeoutError,
+    Model,
+    NotFoundError,
+    OverloadedError,
+    RetryPolicy,
+    ServerError,
+    SimpleToken,
+    Timeouts,
+    UnexpectedResponseError,
+    ValidationError,
+)
+from hfstream.testing import Answer, Fault, ScriptedServer
+
+QUICK = RetryPolicy(attempts=3, max_wait=0.05)
+INFO = {"model_id": "org/name", "model_sha": None, "max_concurrent_requests": 128, "version": "3.3.7"}
+TOKENS = [{"id": 1, "text": "", "start": 0, "stop": 0}, {"id": 15043, "text": "Grüß", "start": 0, "stop": 6}]
+MODELS = {"object": "list", "data": [{"id": "a", "object": "model", "created": 5, "owned_by": "b", "root": None}]}
+TASKS = {"get_endpoint_info": (), "health_check": (), "tokenize": ("Hi",), "list_models": ()}
+ROUTES = {"get_endpoint_info": "/info", "health_check": "/health", "tokenize": "/tokenize", "list_models": "/v1/models"}
+
+
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+def empty(status: int) -> Answer:
+    return Answer([], status, None)
+
+
+async def test_what_a_server_is(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer.document(INFO)) as server:
+        info = await face.ask(clients(server.url), "get_endpoint_info")
+        assert info == INFO
+        assert type(info) is dict
+
+
+async def test_the_tokens_of_a_text(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer.document(TOKENS)) as server:
+        tokens = await face.ask(clients(server.url), "tokenize", "Grüß")
+        assert tokens == [SimpleToken(**token) for token in TOKENS]
+        assert tokens[1]["text"] == "Grüß"
+        assert server.requests[0].json() == {"inputs": "Grüß"}
+
+
+async def test_the_models_that_there_are(face: Face, clients: Clients) -> None:
+    with ScriptedServer(Answer.document(MODELS)) as server:
+        [model] = await face.ask(clients(server.url), "list_models")
+    assert model == Model(id="a", created=5, owned_by="b", root=None)
+    assert model["root"] is None
+
+
+@pytest.mark.parametrize(
+    ("told", "ids"),
+    [
+        ({"data": []}, []),
+        ({"data": None, "object": "list"}, []),  # an Ollama that has none
+        ({"data": [{"id": "a", "created": 1.5}, {"id": "b", "created": None, "object": None}]}, ["a", "b"]),
+        ({"data": [{"id": 5}]}, ["5"]),
+    ],
+)
+async def test_models_bend(face: Face, clients: Clients, told: Any, ids: list[str]) -> None:
+    with ScriptedServer(Answer.document(told)) as server:
+        assert [model.id for model in await face.ask(clients(server.url), "list_models")] == ids
+
+
+async def test_where_it_is_asked_and_how(face: Face, clients: Clients, task: str) -> None:
+    method = "POST" if task == "tokenize" else "GET"
+    with ScriptedServer(Answer.document(TOKENS if task == "tokenize" else {**INFO, **MODELS})) as server:
+        for prefix in ("", "/", "/v1", "/v1/chat/completions", "/generate", "/a/v1?k=1"):
+            await face.ask(clients(f"{server.url}{prefix}", token="t"), task, *TASKS[task])
+        await face.ask(clients("http://nowhere.invalid"), task, *TASKS[task], model=server.url)
+        assert [request.method for request in server.requests] == [method] * 7
+        route = ROUTES[task]
+        assert [request.path for request in server.requests] == [route] * 5 + [f"/a{route}?k=1", route]
+        assert server.requests[0].headers["authorization"] == "Bearer t"
+        assert server.requests[0].headers["accept"] == "application/json"
+        assert (server.requests[0].body == b"") == (method == "GET")
+
+
+# --- Health ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer", [empty(200), empty(204), Answer([b"OK"], content_type="text/plain"), Answer.document({})]
+)
+async def test_a_server_that_is_well(face: Face, clients: Clients, answer: Answer) -> None:
+    with ScriptedServer(answer) as server:
+        assert await face.ask(clients(server.url), "health_check") is True
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer.error(503, "unhealthy", "healthcheck"), empty(503), empty(500), Answer.error(429, "busy")]
+)
+async def test_a_server_that_is_ill_is_asked_once(face: Face, clients: Clients, answer: Answer) -> None:
+    with ScriptedServer(answer) as server:
+        assert await face.ask(clients(server.url, retry=QUICK), "health_check") is False
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFoundError), (401, AuthenticationError)])
+async def test_a_server_of_another_kind_is_neither(
+    face: Face, clients: Clients, status: int, kind: type[Exception]
+) -> None:
+    with ScriptedServer(empty(status)) as server, pytest.raises(kind):
+        await face.ask(clients(server.url), "health_check")
+
+
+async def test_a_server_that_is_not_there_raises_at_once(face: Face, clients: Clients) -> None:
+    with ScriptedServer(empty(200)) as server:
+        url = server.url
+    with pytest.raises(InferenceConnectionError):
+        await face.ask(clients(url, retry=RetryPolicy(attempts=50)), "health_check")
+
+
+async def test_a_server_that_says_nothing_runs_into_a_limit(face: Face, clients: Clients, task: str) -> None:
+    with ScriptedServer(Answer([Fault.STALL], content_type="application/json")) as server:
+        client = clients(server.url, retry=None)
+        started = time.monotonic()
+        with pytest.raises(InferenceTimeoutError):
+            await face.ask(client, task, *TASKS[task], timeout=Timeouts(first_token=0.2))
+        assert time.monotonic() - started < 5
+        assert server.wait_until_running(0)
+
+
+# --- What goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (Answer.error(404, "no route"), NotFoundError, "no route"),
+        (Answer.error(422, "Input validation error: x", "validation"), ValidationError, "Input validation error: x"),
+        (empty(401), AuthenticationError, "check the token"),
+        (empty(500), ServerError, "500"),
+        (Answer([b"<html>Sign in</html>"], content_type="text/html"), UnexpectedResponseError, "Sign in"),
+        (Answer([b""], content_type="application/json"), UnexpectedResponseError, "an empty body"),
+        (Answer.document(5), UnexpectedResponseError, "not the JSON"),
+        (Answer.document(None), UnexpectedResponseError, "not the JSON"),
+        (Answer.document("text"), UnexpectedResponseError, "not the JSON"),
+        (Answer([b'{"data": ['], content_type="application/json"), UnexpectedResponseError, "not the JSON"),
+    ],
+)
+@pytest.mark.parametrize("task", ["get_endpoint_info", "tokenize", "list_models"])
+async def test_what_is_no_answer_is_told(
+    face: Face, clients: Clients, task: str, answer: Answer, kind: type[Exception], words: str
+) -> None:
+    with ScriptedServer(answer) as server, pytest.raises(kind, match=words) as caught:
+        await face.ask(clients(server.url, retry=None), task, *TASKS[task])
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ("get_endpoint_info", []),
+        ("tokenize", {}),
+        ("tokenize", [{}]),
+        ("tokenize", [{"id": 1, "text": "a"}]),
+        ("tokenize", [5]),
+        ("list_models", {}),
+        ("list_models", {"data": 5}),
+        ("list_models", {"data": [5]}),
+        ("list_models", {"data": [None]}),
+        ("list_models", {"data": [{}]}),
+        ("list_models", {"models": []}),
+    ],
+)
+async def test_JSON_of_another_shape_is_told(face: Face, clients: Clients, task: str, told: Any) -> None:
+    with ScriptedServer(Answer.document(told)) as server, pytest.raises(UnexpectedResponseError, match="not the JSON"):
+        await face.ask(clients(server.url, retry=None), task, *TASKS[task])
+
+
+@pytest.mark.parametrize("task", ["tokenize", "list_models"])
+async def test_a_200_that_is_an_error_is_that_error(face: Face, clients: Clients, task: str) -> None:
+    told = {"error": "Model is overloaded", "error_type": "overloaded"}
+    with ScriptedServer(Answer.document(told)) as server, pytest.raises(OverloadedError):
+        await face.ask(clients(server.url, retry=None), task, *TASKS[task])
+
+
+@pytest.mark.parametrize("task", ["get_endpoint_info", "tokenize", "list_models"])
+async def test_an_overloaded_server_is_asked_again(face: Face, clients: Clients, task: str) -> None:
+    told = Answer.document(TOKENS if task == "tokenize" else {**INFO, **MODELS})
+    with ScriptedServer(Answer.error(503, "loading"), told) as server:
+        assert await face.ask(clients(server.url, retry=QUICK), task, *TASKS[task])
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("task", ["get_endpoint_info", "health_check", "tokenize"])
+async def test_a_model_id_has_no_such_route(face: Face, clients: Clients, task: str) -> None:
+    with pytest.raises(ValueError, match="pass the URL of the server"):
+        await face.ask(clients("org/name"), task, *TASKS[task])
+    with pytest.raises(ValueError, match="no model"):
+        await face.ask(clients(None), task, *TASKS[task])
+    with pytest.raises(ValueError, match="did you mean"):
+        await face.ask(clients(None), task, *TASKS[task], model="localhost:8080")
