@@ -8,11 +8,14 @@ import os
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Self
 
 import pytest
 
@@ -58,6 +61,13 @@ def test_generate_with_details_shows_tokens(backend: str) -> None:
     assert all(re.fullmatch(r"'.*' +\d+\.\d%  id \d+", line) for line in lines)
 
 
+def test_details_in_a_terminal_have_bars(backend: str) -> None:
+    arguments = ["--url", backend, "--max-new-tokens", "3", "--details"]
+    with Screen("generate", "How do you make cheese?", *arguments) as screen:
+        screen.wait_for("100.0%  ██████████  id ")
+        screen.wait_for("ended by length")
+
+
 def test_generate_as_json_is_for_pipes(backend: str) -> None:
     done = hfstream("generate", "--json", "--url", backend, "--max-new-tokens", "3", stdin="How do you make cheese?")
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -95,36 +105,49 @@ def test_a_chat_survives_a_refusal() -> None:
 def test_ctrl_c_stops_an_answer_and_not_the_chat() -> None:
     """In a terminal of its own: there the chat asks, and Ctrl-C is the terminal's."""
     first, *rest = [chat_event("Hel"), chat_event("lo")]
-    master, slave = os.openpty()
     with ScriptedServer(Answer([first, 30.0, *rest]), Answer(chat_events("Again"))) as server:
-        process = subprocess.Popen(
-            [*HFSTREAM, "chat", "--url", server.url], stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
-        os.close(slave)
-        seen = Screen(master)
-        seen.wait_for("you> ")
-        os.write(master, b"one\n")
-        seen.wait_for("Hel")
-        os.write(master, b"\x03")
-        seen.wait_for("[stopped]")
-        assert server.wait_until_running(0)
-        seen.wait_for("you> ")
-        os.write(master, b"two\n")
-        seen.wait_for("Again")
-        seen.wait_for("you> ")
-        os.write(master, b"\x04")
-        assert process.wait(20) == 0
+        with Screen("chat", "--url", server.url) as screen:
+            screen.wait_for("you> ")
+            screen.type("one\n")
+            screen.wait_for("Hel")
+            screen.type("\x03")
+            screen.wait_for("[stopped]")
+            assert server.wait_until_running(0)
+            screen.wait_for("you> ")
+            screen.type("two\n")
+            screen.wait_for("Again")
+            screen.wait_for("you> ")
+            screen.type("\x04")
         assert [message["content"] for message in server.requests[-1].json()["messages"]] == ["one", "Hel", "two"]
-    os.close(master)
 
 
 class Screen:
-    """What a program writes to its terminal."""
+    """A program in a terminal of its own, what it writes there, and that it ends well."""
 
-    def __init__(self, master: int) -> None:
-        self._master = master
+    def __init__(self, *arguments: str) -> None:
+        self._master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        self._process = subprocess.Popen(
+            [*HFSTREAM, *arguments], stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT | {"TERM": "xterm"},
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(slave)
         self._seen = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                assert self._process.wait(20) == 0
+        finally:
+            self._process.kill()
+            self._process.wait()
+            os.close(self._master)
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
 
     def wait_for(self, text: str) -> None:
         deadline = time.monotonic() + 30
@@ -135,12 +158,32 @@ class Screen:
         self._seen = self._seen.partition(text)[2]
 
 
+def test_the_demonstration_in_a_terminal_shows_two_panes() -> None:
+    first, *rest = token_events(*[f"line {number}\n" for number in range(60)])
+
+    def answer(request: Request) -> Answer:
+        if request.path == "/generate_stream":
+            return Answer([first, 0.5, *rest])
+        asked = request.json()["inputs"]
+        return replace(Answer.document({"generated_text": "all of it"}), delay=0.5 if "cheese" in asked else 0.0)
+
+    with ScriptedServer(answer) as server, Screen("demo", "--url", server.url) as screen:
+        screen.wait_for("How do you make cheese?")
+        screen.wait_for("waiting: stream=False")
+        screen.wait_for("streaming: stream=True")
+        screen.wait_for("waiting …")
+        screen.wait_for("line 0")
+        screen.wait_for("all of it")
+        screen.wait_for("line 59")  # the end of what is far longer than a pane
+        screen.wait_for("streaming: first text")
+
+
 def test_the_demonstration_tells_the_four_times(backend: str) -> None:
     done = hfstream("demo", "--url", backend)
     assert done.returncode == 0, done.stderr
     waiting, streaming = done.stdout.splitlines()
-    assert re.fullmatch(r"waiting: +the first word after [\d.]+ s, the whole answer after [\d.]+ s", waiting)
-    assert re.fullmatch(r"streaming: the first word after [\d.]+ s, the whole answer after [\d.]+ s", streaming)
+    assert re.fullmatch(r"waiting: +first text [\d.]+ s, whole answer [\d.]+ s", waiting)
+    assert re.fullmatch(r"streaming: first text [\d.]+ s, whole answer [\d.]+ s", streaming)
 
 
 def test_bench_measures_streams(backend: str) -> None:

@@ -7,10 +7,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from rich.console import Group
-from rich.layout import Layout
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from .. import InferenceClient, InferenceError
@@ -20,6 +20,9 @@ __all__ = ["demo"]
 
 FRAMES = 15
 """A second."""
+
+ROWS = 18
+"""Of a pane, where the terminal has as many."""
 
 
 @dataclass
@@ -41,20 +44,29 @@ class _Pane:
     def end(self) -> None:
         self.whole = time.monotonic() - self.started
 
-    def shown(self) -> Panel:
+    def shown(self, rows: int) -> Panel:
+        """The pane as it is now, `rows` high."""
         now = time.monotonic() - self.started if self.whole is None else self.whole
-        clock = Text.assemble(
-            ("first token ", "dim"),
-            (_seconds(self.first) if self.first is not None else f"{now:.1f} s …", "bold green" if self.first else ""),
-            ("   whole answer ", "dim"),
-            (_seconds(self.whole) if self.whole is not None else f"{now:.1f} s …", "bold" if self.whole else ""),
-        )
-        body = (
-            Text(self.error, style="red")
-            if self.error
-            else Text(self.text or "waiting …", style="" if self.text else "dim")
-        )
-        return Panel(Group(clock, Text(), body), title=self.title)
+        clocks = Table.grid(padding=(0, 1))
+        for name, at in (("first text", self.first), ("whole answer", self.whole)):
+            clock = Text(f"{now:.1f} s …", style="dim") if at is None else Text(_seconds(at), style="bold green")
+            clocks.add_row(Text(name, style="dim"), clock)
+        if self.error:
+            body = Text(self.error, style="red")
+        else:
+            body = Text(self.text.lstrip()) if self.text else Text("waiting …", style="dim")
+        return Panel(Group(clocks, Text(), _Tail(body, rows - 5)), title=self.title, height=rows)
+
+
+@dataclass
+class _Tail:
+    """The last lines of a text that grows: what is new is never below the edge."""
+
+    text: Text
+    rows: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.text.wrap(console, options.max_width)[-self.rows :]
 
 
 def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -72,6 +84,7 @@ def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
         for thread in threads:
             thread.start()
         if terminal.shows:
+            terminal.say(arguments.prompt, style="bold")
             _show(waiting, streaming, threads)
         for thread in threads:
             thread.join()
@@ -80,19 +93,20 @@ def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
             raise ValueError(pane.error)
     for name, pane in (("waiting:", waiting), ("streaming:", streaming)):
         first, whole = _seconds(pane.first), _seconds(pane.whole)
-        terminal.write(f"{name:<10} the first word after {first}, the whole answer after {whole}\n")
+        terminal.write(f"{name:<10} first text {first}, whole answer {whole}\n")
     return 0
 
 
 def _show(waiting: _Pane, streaming: _Pane, threads: list[threading.Thread]) -> None:
-    layout = Layout()
-    layout.split_row(Layout(name="left"), Layout(name="right"))
-    with Live(layout, refresh_per_second=FRAMES, screen=False, auto_refresh=False) as live:
+    with Live(auto_refresh=False) as live:
+        rows = max(7, min(ROWS, live.console.height - 3))  # the shell's prompt and our summary stay below it
         while True:
             over = not any(thread.is_alive() for thread in threads)
-            layout["left"].update(waiting.shown())
-            layout["right"].update(streaming.shown())
-            live.refresh()
+            panes = Table.grid(expand=True)
+            panes.add_column(ratio=1)
+            panes.add_column(ratio=1)
+            panes.add_row(waiting.shown(rows), streaming.shown(rows))
+            live.update(panes, refresh=True)
             if over:
                 return
             time.sleep(1 / FRAMES)

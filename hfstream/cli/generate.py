@@ -27,7 +27,10 @@ def generate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         patiently(lambda: _ask(client, prompt, details, parameters)) as stream,
     ):
         for item in stream:
-            terminal.write(f"{item.model_dump_json()}\n" if arguments.json else _line(item) if details else item)
+            if arguments.json:
+                terminal.write(f"{item.model_dump_json()}\n")
+            else:
+                terminal.write(_line(item, terminal) if details else item)
     if not details:
         terminal.write("\n")
     _sum_up(stream, terminal)
@@ -54,11 +57,13 @@ def _ask(client: InferenceClient, prompt: str, details: bool, parameters: dict[s
     return stream
 
 
-def _line(response: StreamResponse) -> str:
-    """A token, its probability, its id."""
+def _line(response: StreamResponse, terminal: Terminal) -> str:
+    """A token, its probability (for a person also as a bar), its id."""
     token = response.token
-    chance = "" if token.logprob is None else f"{math.exp(min(0.0, token.logprob)):.1%}"
-    return f"{token.text!r:<20} {chance:>6}  id {token.id}{'  special' if token.special else ''}\n"
+    chance = None if token.logprob is None else math.exp(min(0.0, token.logprob))
+    told = "" if chance is None else f"{chance:.1%}"
+    bar = f"{'█' * round(10 * (chance or 0.0)):<10}  " if terminal.shows else ""
+    return f"{token.text!r:<20} {told:>6}  {bar}id {token.id}{'  special' if token.special else ''}\n"
 
 
 def _sum_up(stream: TokenStream[Any], terminal: Terminal) -> None:
