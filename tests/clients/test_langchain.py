@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from langchain_openai import ChatOpenAI
@@ -37,3 +40,9 @@ def test_async(model: ChatOpenAI) -> None:
         return "".join([str(chunk.content) async for chunk in model.astream("How do you make cheese?")])
 
     assert "curd" in asyncio.run(main())
+
+
+def test_the_example(backend: str, model: ChatOpenAI) -> None:
+    program = Path(__file__).parents[2] / "examples" / "langchain_chat.py"
+    said = subprocess.run([sys.executable, str(program), backend], capture_output=True, check=True, text=True).stdout
+    assert said == f"{model.invoke('How do you make cheese?').content}\n"

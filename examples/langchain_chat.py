@@ -1,0 +1,16 @@
+"""You will see LangChain stream an answer of our backend, piece by piece. Needs ``pip install langchain-openai``.
+
+LangChain asks by openai's client, which knows the backend as any server of that kind.
+"""
+
+import sys
+
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
+
+model = ChatOpenAI(base_url=f"{url}/v1", api_key=SecretStr("-"), model="bundled", temperature=0)
+for chunk in model.stream("How do you make cheese?"):
+    print(chunk.text, end="", flush=True)
+print()
