@@ -20,7 +20,7 @@ from typing import Self
 import pytest
 
 from hfstream.server import BackgroundServer
-from hfstream.testing import Answer, Request, ScriptedServer, chat_event, chat_events, token_events
+from hfstream.testing import DONE, Answer, Request, ScriptedServer, chat_event, chat_events, token_events
 
 HFSTREAM = [sys.executable, "-m", "hfstream.cli"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
@@ -97,9 +97,15 @@ def test_a_chat_remembers_what_was_said() -> None:
 def test_a_chat_survives_a_refusal() -> None:
     with ScriptedServer(Answer.error(422, "no such thing", "validation"), Answer(chat_events("Yes"))) as server:
         done = hfstream("chat", "--url", server.url, stdin="one\ntwo\n")
-        assert (done.returncode, done.stdout) == (0, "Yes\n")
+        assert (done.returncode, done.stdout) == (1, "Yes\n")
         assert "hfstream: no such thing" in done.stderr
         assert [message["content"] for message in server.requests[-1].json()["messages"]] == ["two"]
+
+
+def test_a_chat_with_nobody_ends_at_once() -> None:
+    done = hfstream("chat", "--url", "http://127.0.0.1:9", stdin="one\ntwo\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("cannot connect") == 1
 
 
 def test_ctrl_c_stops_an_answer_and_not_the_chat() -> None:
@@ -116,6 +122,12 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat() -> None:
             screen.wait_for("you> ")
             screen.type("two\n")
             screen.wait_for("Again")
+            screen.wait_for("you> ")
+            screen.type("half a li")
+            screen.wait_for("half a li")
+            time.sleep(0.2)  # until it waits again: Python notices a signal only there
+            screen.type("\x03")
+            screen.wait_for("Ctrl-D ends the chat")
             screen.wait_for("you> ")
             screen.type("\x04")
         assert [message["content"] for message in server.requests[-1].json()["messages"]] == ["one", "Hel", "two"]
@@ -235,6 +247,36 @@ def test_help_has_examples() -> None:
         assert done.returncode == 0
         assert "examples:" in done.stdout
     assert hfstream("serve", "--no-such-thing").returncode == 2
+
+
+def test_what_was_typed_wrong_is_told_by_the_command_that_was_meant() -> None:
+    for arguments, words in [
+        (["serve", "--prot", "80"], "did you mean --port?"),
+        (
+            ["generate", "Hi", "--url", "http://127.0.0.1:9", "--tokens-per-second", "3"],
+            "the server at --url has its own",
+        ),
+        (["generate", "Hi", "--url", "http://127.0.0.1:9", "--model", "small"], "whose URL ends in /v1"),
+        (["bench"], "required: URL"),
+    ]:
+        done = hfstream(*arguments)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.startswith(f"usage: hfstream {arguments[0]} ")
+
+
+def test_chat_and_text_generation_have_one_name_for_the_length(backend: str) -> None:
+    for name in ("--max-tokens", "--max-new-tokens"):
+        said = hfstream("generate", "How do you make cheese?", "--url", backend, name, "5", "--details")
+        assert len(said.stdout.splitlines()) == 5
+        assert hfstream("chat", "--url", backend, name, "3", stdin="Hi\n").returncode == 0
+
+
+def test_a_model_of_several_is_named() -> None:
+    with ScriptedServer(Answer([b'data: {"choices":[{"text":"Hi","finish_reason":"stop"}]}\n\n', DONE])) as server:
+        done = hfstream("generate", "Hello", "--url", f"{server.url}/v1", "--model", "small")
+        assert (done.returncode, done.stdout) == (0, "Hi\n"), done.stderr
+        assert server.requests[0].json()["model"] == "small"
 
 
 def test_serve_prints_its_url_answers_and_stops_on_ctrl_c() -> None:

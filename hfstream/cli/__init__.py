@@ -11,18 +11,21 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import InferenceError
-from .options import parser
+from .options import parsed
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    arguments = parser().parse_args(argv)
+    arguments = parsed(argv)
     try:
         from .terminal import Terminal  # noqa: PLC0415  needs rich, an extra: a library user has no need of it
     except ImportError:
-        sys.stderr.write('hfstream: the command line needs rich: pip install "hfstream[cli]"\n')
+        sys.stderr.write(
+            'hfstream: the command line needs rich: pip install "hfstream[cli]", or with the server '
+            '"hfstream[server,cli]" (in a clone of the repository ".[server,cli]")\n'
+        )
         return 1
     terminal = Terminal()
     try:

@@ -49,7 +49,7 @@ async def _one(client: AsyncInferenceClient, arguments: argparse.Namespace, resu
     stream: AsyncTokenStream[str] | None = None
     try:
         async with client.text_generation(
-            arguments.prompt, max_new_tokens=arguments.max_new_tokens, stream=True
+            arguments.prompt, model=arguments.served_model, max_new_tokens=arguments.max_new_tokens, stream=True
         ) as stream:
             async for _ in stream:
                 pass

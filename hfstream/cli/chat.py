@@ -9,37 +9,42 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .. import ChatCompletionChunk, InferenceClient, InferenceError, TokenStream
+from .. import ChatCompletionChunk, InferenceClient, InferenceConnectionError, InferenceError, TokenStream
 from .terminal import PACE, Terminal, patiently
 
 __all__ = ["chat"]
 
+HINT = "Ctrl-C stops an answer, Ctrl-D ends the chat."
+
 
 def chat(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Reads a line, streams the answer, and so on. Ctrl-C stops an answer; at the prompt it ends, as Ctrl-D does."""
+    """Reads a line, streams the answer, and so on. Ctrl-C stops an answer, and never the chat; Ctrl-D ends it."""
     settings = {name: getattr(arguments, name) for name in ("model", "temperature", "max_tokens", "seed")}
     with (
         terminal.backend(arguments, pace=PACE if terminal.shows else None) as url,
         InferenceClient(url, token=arguments.api_key) as client,
     ):
         messages: list[dict[str, str]] = []
+        code = 0
         if arguments.system:
             messages.append({"role": "system", "content": arguments.system})
         if sys.stdin.isatty():
-            terminal.say("Ctrl-C stops an answer, Ctrl-D ends the chat.")
-        for line in _lines():
+            terminal.say(HINT)
+        for line in _lines(terminal):
             messages.append({"role": "user", "content": line})
             try:
                 answer = _answer(client, messages, settings, terminal)
             except InferenceError as error:
-                terminal.complain(error)
+                code = terminal.complain(error)
+                if isinstance(error, InferenceConnectionError) and len(messages) == 1 + bool(arguments.system):
+                    return code  # nobody is there, and nothing has been said that could be lost
                 messages.pop()  # it was not heard
             else:
                 messages.append({"role": "assistant", "content": answer})
-    return 0
+    return 0 if sys.stdin.isatty() else code  # a person has seen what failed
 
 
-def _lines() -> Iterator[str]:
+def _lines(terminal: Terminal) -> Iterator[str]:
     """What the user says, until the end."""
     if not sys.stdin.isatty():
         yield from filter(None, map(str.strip, sys.stdin))
@@ -49,9 +54,13 @@ def _lines() -> Iterator[str]:
     while True:
         try:
             line = input("you> ").strip()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             sys.stderr.write("\n")
             return
+        except KeyboardInterrupt:  # a moment too late for the answer: no reason to lose the chat
+            sys.stderr.write("\n")
+            terminal.say(HINT)
+            continue
         if line:
             yield line
 

@@ -18,6 +18,9 @@ from .terminal import Terminal, patiently
 
 __all__ = ["demo"]
 
+PACE = 30.0
+"""Tokens per second: as fast as many servers are, and faster than most people read."""
+
 FRAMES = 15
 """A second."""
 
@@ -72,7 +75,7 @@ class _Tail:
 def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Shows both, and then the four times."""
     with (
-        terminal.backend(arguments, pace=arguments.tokens_per_second) as url,
+        terminal.backend(arguments, pace=arguments.tokens_per_second or PACE) as url,
         InferenceClient(url, token=arguments.api_key) as client,
     ):
         patiently(lambda: client.text_generation("Hi", max_new_tokens=1))  # a model that still loads is no part of it

@@ -17,8 +17,8 @@ PARAMETERS = ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_pen
 
 def generate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Streams one answer to stdout."""
-    prompt = _prompt(arguments)
-    parameters = {name: getattr(arguments, name) for name in PARAMETERS}
+    prompt = _prompt(arguments, terminal)
+    parameters = {name: getattr(arguments, name) for name in PARAMETERS} | {"model": arguments.served_model}
     details = arguments.details or arguments.json
     pace = arguments.tokens_per_second or (PACE if terminal.shows else None)
     with (
@@ -42,12 +42,14 @@ def generate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
-def _prompt(arguments: argparse.Namespace) -> str:
+def _prompt(arguments: argparse.Namespace, terminal: Terminal) -> str:
     if arguments.prompt not in (None, "-"):
         prompt: str = arguments.prompt
         return prompt
     if arguments.prompt is None and sys.stdin.isatty():
         raise ValueError('there is no prompt: hfstream generate "How do you make cheese?", or - to type one')
+    if sys.stdin.isatty():
+        terminal.say("Type the prompt; Ctrl-D ends it.")
     return sys.stdin.read()
 
 
@@ -69,8 +71,7 @@ def _line(response: StreamResponse, terminal: Terminal) -> str:
 def _sum_up(stream: TokenStream[Any], terminal: Terminal) -> None:
     metrics = stream.metrics
     first = 1000 * (metrics.time_to_first_token or 0)
-    reason = getattr(stream.finish_reason, "value", stream.finish_reason)
     terminal.say(
         f"{metrics.tokens} tokens in {metrics.duration:.2f} s, the first after {first:.0f} ms, "
-        f"then {metrics.tokens_per_second:.0f} a second; ended by {reason}.",
+        f"then {metrics.tokens_per_second:.0f} a second; ended by {stream.finish_reason}.",
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..version import __version__
 
-__all__ = ["parser"]
+__all__ = ["parsed"]
 
 EXAMPLES = {
     "generate": """\
@@ -17,6 +19,7 @@ examples:
   hfstream generate "How do you make cheese?"
   hfstream generate "What is Deep Learning?" --url http://127.0.0.1:8080 --max-new-tokens 20
   hfstream generate "Tell me a joke" --temperature 0.9 --seed 7 --details
+  hfstream generate "Once upon a time" --url http://127.0.0.1:8000/v1 --model my-model
   echo "How do you make cheese?" | hfstream generate --json | jq .token.text
 """,
     "chat": """\
@@ -43,7 +46,21 @@ examples:
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """What was typed; exits with 2, and the words of the command that was meant, if it makes no sense."""
+    arguments, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        known = re.findall(r"--[a-z-]+", arguments.asked.format_help())
+        meant = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+        arguments.asked.error(f"unknown: {' '.join(unknown)}" + (f"; did you mean {meant[0]}?" if meant else ""))
+    if getattr(arguments, "url", None) and getattr(arguments, "tokens_per_second", None):
+        arguments.asked.error("--tokens-per-second is the pace of our own backend; the server at --url has its own")
+    if getattr(arguments, "served_model", None) and not (arguments.url or "").rstrip("/").endswith("/v1"):
+        arguments.asked.error("--model is for servers that have several, whose URL ends in /v1")
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     whole = argparse.ArgumentParser(prog="hfstream", description="A language model's answer, token by token.")
     whole.add_argument("--version", action="version", version=f"hfstream {__version__}")
@@ -62,7 +79,8 @@ def _add_generate(commands: Any) -> None:
     _add_server(generate)
     generate.add_argument("--details", action="store_true", help="a line for each token: text, probability, id")
     generate.add_argument("--json", action="store_true", help="a line of JSON for each token, for pipes")
-    generate.add_argument("--max-new-tokens", type=int, metavar="N", help="length limit of the answer, in tokens")
+    _add_model(generate)
+    _add_length(generate, "max_new_tokens")
     _add_sampling(generate)
     generate.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens")
     generate.add_argument("--top-p", type=float, metavar="P", help="sample from the likeliest, up to probability P")
@@ -78,7 +96,7 @@ def _add_chat(commands: Any) -> None:
     _add_server(chat)
     chat.add_argument("--model", help="which of the server's models")
     chat.add_argument("--system", metavar="TEXT", help="what the model is told before")
-    chat.add_argument("--max-tokens", type=int, metavar="N", help="length limit of each answer, in tokens")
+    _add_length(chat, "max_tokens")
     _add_sampling(chat)
 
 
@@ -106,9 +124,7 @@ def _add_demo(commands: Any) -> None:
     question = "How do you make cheese?"
     demo.add_argument("prompt", metavar="PROMPT", nargs="?", default=question, help=f"default: {question}")
     _add_server(demo)
-    demo.add_argument(
-        "--tokens-per-second", type=float, default=30.0, metavar="N", help="pace of our own backend (default: 30)"
-    )
+    demo.add_argument("--tokens-per-second", type=float, metavar="N", help="pace of our own backend (default: 30)")
 
 
 def _add_bench(commands: Any) -> None:
@@ -118,12 +134,27 @@ def _add_bench(commands: Any) -> None:
     bench.add_argument("--prompt", default="How do you make cheese?", help="default: How do you make cheese?")
     bench.add_argument("--requests", type=_positive, default=20, metavar="N", help="how many (default: 20)")
     bench.add_argument("--concurrency", type=_positive, default=4, metavar="N", help="at a time (default: 4)")
-    bench.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="of each answer (default: 64)")
+    _add_model(bench)
+    _add_length(bench, "max_new_tokens", default=64)
 
 
 def _add_server(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--url", help="a server to ask; without it, a backend of our own answers, and ends with it")
+    command.add_argument(
+        "--url", help="the server to ask; without it the bundled model is asked, by a server of our own for this once"
+    )
     command.add_argument("--api-key", metavar="KEY", help="sent as a bearer token")
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", dest="served_model", help="which of the models of a server whose URL ends in /v1")
+
+
+def _add_length(command: argparse.ArgumentParser, name: str, default: int | None = None) -> None:
+    told = "length limit of an answer, in tokens" + ("" if default is None else f" (default: {default})")
+    # Text generation and chat have two names for it, and nobody should have to know which is whose.
+    command.add_argument(
+        "--max-tokens", "--max-new-tokens", dest=name, type=int, default=default, metavar="N", help=told
+    )
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
@@ -139,7 +170,7 @@ def _command(commands: Any, name: str, does: str) -> argparse.ArgumentParser:
         epilog=EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(command=_lazily(name))
+    command.set_defaults(command=_lazily(name), asked=command)
     return command
 
 

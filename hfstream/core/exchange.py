@@ -190,6 +190,8 @@ class Exchange(Generic[I, W]):
             elif self._whole and isinstance(failure, InferenceError):
                 self._finished = True
             else:
+                if len(self.attempts) > 1 and not self.speaking:
+                    failure.add_note(f"asked {len(self.attempts)} times in all; how often, `retry=` of the client says")
                 raise failure
         finally:
             del failure  # or this frame, which the traceback of what it raises holds, would hold that too

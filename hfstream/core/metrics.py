@@ -24,6 +24,9 @@ class InterToken:
     p95: float = 0.0
     max: float = 0.0
 
+    def __repr__(self) -> str:
+        return f"InterToken(p50={self.p50:.4f}, p95={self.p95:.4f}, max={self.max:.4f})"
+
 
 class Metrics:
     """The times of one stream, as they are so far. All in seconds."""

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, request_response
 from starlette.types import ASGIApp
 
@@ -77,6 +77,11 @@ def _routes(backend: Backend) -> list[Route]:
         backend.check()
         return Response()
 
+    async def root(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("demo")  # a browser, and so a person, whom an empty page tells nothing
+        return await health(request)
+
     async def info(request: Request) -> Response:
         return JSONResponse(_info(backend))
 
@@ -109,7 +114,7 @@ def _routes(backend: Backend) -> list[Route]:
         return guarded(path, Generate(backend, dialect), "POST", "DELETE")  # which ends a stream that can be resumed
 
     return [
-        Route("/", health),
+        Route("/", root),
         Route("/health", health),
         Route("/ping", health),
         Route("/info", info),

@@ -175,7 +175,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise StartError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
+        why = (error.strerror or str(error)).partition(" (while attempting")[0]
+        raise StartError(f"cannot listen on {host}, port {port}: {why}. Port 0 takes a free one") from error
 
 
 def _url(listening: socket.socket) -> str:

@@ -45,6 +45,8 @@ class Settings:
             raise ValueError("max_concurrent_requests and max_batch_size must be at least 1")
         if self.tokens_per_second is not None and not self.tokens_per_second > 0:
             raise ValueError("tokens_per_second must be more than 0")
+        if not 0 <= self.port <= 65_535:
+            raise ValueError("port must be between 0 and 65535; 0 takes a free one")
         if self.api_key == "":  # an unset variable in somebody's script, not a wish to be open to all
             raise ValueError("api_key must be None or at least one character")
 

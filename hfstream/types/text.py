@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -23,8 +23,11 @@ __all__ = [
 ]
 
 
-class FinishReason(str, Enum):  # noqa: UP042  as in the clients before: str() gives the name
-    """Why an answer ended. Values as TGI sends them; a value it does not list stays a plain ``str`` as it came."""
+class FinishReason(StrEnum):
+    """Why an answer ended.
+
+    Values as TGI sends them, and they are printed so; a value that TGI does not list stays a plain ``str`` as it came.
+    """
 
     Length = "length"
     """`max_new_tokens` was reached, or the model's context was full."""

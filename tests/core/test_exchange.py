@@ -396,8 +396,12 @@ def test_what_may_pass_is_tried_again(failure: Any, tries: int) -> None:
 @pytest.mark.parametrize("attempts", [1, 2, 5])
 def test_attempts_are_counted(attempts: int) -> None:
     talk = Talk(*[stream(OVERLOADED)] * 9, retry=RetryPolicy(attempts=attempts, wait=tenacity.wait_none()))
-    assert type(talk.error()) is OverloadedError
+    error = talk.error()
+    assert type(error) is OverloadedError
     assert len(talk.exchange.attempts) == attempts
+    assert str(error) == "Model is overloaded", "the server's words, and ours beside them"
+    notes = getattr(error, "__notes__", [])
+    assert [f"asked {attempts} times in all" in note for note in notes] == [True] * (attempts > 1)
 
 
 def test_nothing_is_tried_again_once_there_was_a_token() -> None:

@@ -71,6 +71,7 @@ def test_finish_reasons_are_TGIs_and_strings(value: str, member: FinishReason) -
     reason = StreamDetails.model_validate({"finish_reason": value, "generated_tokens": 1}).finish_reason
     assert reason is member
     assert reason == value
+    assert f"{reason}" == str(reason) == value
     assert json.dumps(reason) == f'"{value}"'
 
 

@@ -76,6 +76,8 @@ def test_the_page_is_served_to_everybody(url: str, guarded: str) -> None:
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.text == PAGE
         assert http.get(server + "/").content == b"", "which is the health check, as before"
+        browser = http.get(server + "/", headers={"accept": "text/html,application/xhtml+xml"}, follow_redirects=True)
+        assert browser.text == PAGE
 
 
 def test_the_policy_lets_nothing_in_but_the_page_itself(url: str) -> None:
