@@ -1,6 +1,6 @@
-"""You will see LangChain stream an answer of our backend, piece by piece. Needs ``pip install langchain-openai``.
+"""You will see LangChain stream an answer of the reference server. Needs ``pip install langchain-openai``.
 
-LangChain asks by openai's client, which knows the backend as any server of that kind.
+LangChain asks by openai's client, which takes it for any server of that kind.
 """
 
 import sys

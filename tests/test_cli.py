@@ -254,7 +254,7 @@ def test_what_was_typed_wrong_is_told_by_the_command_that_was_meant() -> None:
         (["serve", "--prot", "80"], "did you mean --port?"),
         (
             ["generate", "Hi", "--url", "http://127.0.0.1:9", "--tokens-per-second", "3"],
-            "the server at --url has its own",
+            "the one at --url has its own pace",
         ),
         (["generate", "Hi", "--url", "http://127.0.0.1:9", "--model", "small"], "whose URL ends in /v1"),
         (["bench"], "required: URL"),

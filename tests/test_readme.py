@@ -1,17 +1,24 @@
 """What README.md and docs/ show is true: their Python runs as it is written, and CI runs the README's commands.
 
-Every fenced block of Python is run; one that cannot be has ``<!-- not run: why -->`` on the line before it.
+Every fenced block of Python is run; one that cannot be has ``<!-- not run: why -->`` on the line before it. So are the
+shell's lines that ask a server; JavaScript is run where there is node, in tests/clients.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hfstream.cli.options import parsed
 from hfstream.core.verdicts import TABLE
 from hfstream.server import BackgroundServer
 
@@ -48,6 +55,47 @@ def test_python_runs_as_it_is_written(page: Path, line: int, code: str, url: str
     program = "\n" * (line - 1) + code.replace(URL, url)  # so that a traceback has the page's own lines
     exec(compile(program, page, "exec"), {"__name__": "__main__"})
     gc.collect()  # what it leaves unclosed is warned of here
+
+
+def test_what_is_printed_token_by_token_is_seen_token_by_token() -> None:
+    """Without a flush a terminal shows nothing until the line is whole; and a pipe, nothing until the end."""
+    shown = [code for page in PAGES for _, code in blocks(page, "python")]
+    shown += [program.read_text(encoding="utf-8") for program in (ROOT / "examples").glob("*.py")]
+    prints = [line.strip() for code in shown for line in code.splitlines() if "end=" in line]
+    assert prints
+    assert not [line for line in prints if "flush=True" not in line]
+
+
+LINES = [
+    pytest.param(line, id=f"{page.relative_to(ROOT).as_posix()}: {line[:60]}")
+    for page in PAGES
+    for _, code in blocks(page, "sh")
+    for line in code.replace("\\\n", "").splitlines()
+]
+
+
+def asks(line: str) -> bool:
+    """Whether it asks a server that is running."""
+    return URL in line
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if asks(str(line.values[0]))])
+def test_a_line_of_the_shell_that_asks_a_server_is_answered(line: str, url: str, tmp_path: Path) -> None:
+    if "curl" in line and shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    command = re.sub(r"\bhfstream (?=[a-z])", f"{shlex.quote(sys.executable)} -m hfstream.cli ", line)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command.replace(URL, url), shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=60, check=False, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or (tmp_path / "answer.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if str(line.values[0]).startswith("hfstream serve")])
+def test_a_server_is_started_with_options_that_it_has(line: str) -> None:
+    parsed(shlex.split(line)[1:])
 
 
 def test_the_table_of_verdicts_is_the_codes() -> None:

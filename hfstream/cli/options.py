@@ -54,7 +54,9 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
         meant = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
         arguments.asked.error(f"unknown: {' '.join(unknown)}" + (f"; did you mean {meant[0]}?" if meant else ""))
     if getattr(arguments, "url", None) and getattr(arguments, "tokens_per_second", None):
-        arguments.asked.error("--tokens-per-second is the pace of our own backend; the server at --url has its own")
+        arguments.asked.error(
+            "--tokens-per-second is for a server that is started here; the one at --url has its own pace"
+        )
     if getattr(arguments, "served_model", None) and not (arguments.url or "").rstrip("/").endswith("/v1"):
         arguments.asked.error("--model is for servers that have several, whose URL ends in /v1")
     return arguments
@@ -87,22 +89,27 @@ def _add_generate(commands: Any) -> None:
     generate.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: repeat less")
     generate.add_argument("--stop", action="append", metavar="TEXT", help="end with TEXT; may be given again")
     generate.add_argument(
-        "--tokens-per-second", type=float, metavar="N", help="pace of our own backend (default: 40 for a terminal)"
+        "--tokens-per-second",
+        type=float,
+        metavar="N",
+        help="pace of a server without --url (default: 40 for a terminal)",
     )
 
 
 def _add_chat(commands: Any) -> None:
     chat = _command(commands, "chat", "talk, turn by turn")
     _add_server(chat)
-    chat.add_argument("--model", help="which of the server's models")
+    chat.add_argument("--model", metavar="NAME", help="which of the server's models")
     chat.add_argument("--system", metavar="TEXT", help="what the model is told before")
     _add_length(chat, "max_tokens")
     _add_sampling(chat)
 
 
 def _add_serve(commands: Any) -> None:
-    serve = _command(commands, "serve", "start the reference backend")
-    serve.add_argument("--model", default="bundled", help="'bundled', or a checkpoint's folder (default: bundled)")
+    serve = _command(commands, "serve", "start the reference server")
+    serve.add_argument(
+        "--model", default="bundled", metavar="PATH", help="'bundled', or a checkpoint's folder (default: bundled)"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: 8080)")
     serve.add_argument(
@@ -115,7 +122,7 @@ def _add_serve(commands: Any) -> None:
     )
     serve.add_argument("--api-key", metavar="KEY", help="ask for this bearer token")
     serve.add_argument("--tokens-per-second", type=float, metavar="N", help="pace each answer, for demonstrations")
-    serve.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    serve.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the weights")
     serve.add_argument("--threads", type=int, default=1, metavar="N", help="torch's threads (default: 1)")
 
 
@@ -124,7 +131,9 @@ def _add_demo(commands: Any) -> None:
     question = "How do you make cheese?"
     demo.add_argument("prompt", metavar="PROMPT", nargs="?", default=question, help=f"default: {question}")
     _add_server(demo)
-    demo.add_argument("--tokens-per-second", type=float, metavar="N", help="pace of our own backend (default: 30)")
+    demo.add_argument(
+        "--tokens-per-second", type=float, metavar="N", help="pace of a server without --url (default: 30)"
+    )
 
 
 def _add_bench(commands: Any) -> None:
@@ -140,20 +149,22 @@ def _add_bench(commands: Any) -> None:
 
 def _add_server(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--url", help="the server to ask; without it the bundled model is asked, by a server of our own for this once"
+        "--url", help="the server to ask; without it one is started with the bundled model, and ended afterwards"
     )
     command.add_argument("--api-key", metavar="KEY", help="sent as a bearer token")
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", dest="served_model", help="which of the models of a server whose URL ends in /v1")
+    command.add_argument(
+        "--model", dest="served_model", metavar="NAME", help="which of the models of a server whose URL ends in /v1"
+    )
 
 
 def _add_length(command: argparse.ArgumentParser, name: str, default: int | None = None) -> None:
     told = "length limit of an answer, in tokens" + ("" if default is None else f" (default: {default})")
     # Text generation and chat have two names for it, and nobody should have to know which is whose.
     command.add_argument(
-        "--max-tokens", "--max-new-tokens", dest=name, type=int, default=default, metavar="N", help=told
+        "--max-new-tokens", "--max-tokens", dest=name, type=int, default=default, metavar="N", help=told
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,8 +21,9 @@ def run(tmp_path: Path) -> object:
     # node looks for packages beside the program, and knows no environment variable for modules.
     (tmp_path / "node_modules").symlink_to(MODULES)
 
-    def node(program: str, *arguments: str) -> str:
-        shutil.copy(PROGRAMS / program, tmp_path)
+    def node(program: str | Path, *arguments: str) -> str:
+        if not (tmp_path / program).exists():
+            shutil.copy(PROGRAMS / program, tmp_path)
         command = ["node", str(tmp_path / program), *arguments]
         return subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8").stdout
 
@@ -33,6 +35,20 @@ def test_the_program_of_the_documentation(run: object, backend: str) -> None:
     said = run("text_generation_stream.mjs", f"{backend}/", "hf_token")
     assert "Nuremberg" in said
     assert len(said) > 100
+
+
+BLOCK = re.compile(r"^```js\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_what_the_guide_shows(run: object, backend: str, tmp_path: Path) -> None:
+    assert callable(run)
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "curl-and-javascript.md"
+    programs = BLOCK.findall(guide.read_text(encoding="utf-8"))
+    assert len(programs) == 2
+    for number, program in enumerate(programs):
+        path = tmp_path / f"{number}.mjs"
+        path.write_text(program.replace("http://127.0.0.1:8080", backend), encoding="utf-8")
+        assert re.search("milk|curd|cheese", "".join(run(path).split("\n")))
 
 
 def test_a_chat_streams(run: object, backend: str) -> None:
