@@ -25,7 +25,8 @@ class Noun(BaseModel):
         """The noun that a server's JSON stands for, mended where it is not the meaning but a habit that does not fit.
 
         A null where a value belongs is the same as leaving it out, or as an empty list; a number or an object where
-        text belongs is its JSON; a fraction where a whole number belongs loses what it has behind the point.
+        text belongs is its JSON; a message in parts is what they say and think; a fraction where a whole number belongs
+        loses what it has behind the point.
 
         Raises:
             ValueError: this is no such noun.
@@ -101,7 +102,28 @@ def _mend(payload: Any, complaint: ErrorDetails) -> None:
         parent[last] = []
     elif value is None and isinstance(parent, dict):
         del parent[last]
+    elif last == "content" and (read := _parts(value)) is not None:
+        said, thought = read
+        parent[last] = said or None
+        if thought:
+            parent["reasoning"] = thought
     elif complaint["type"] == "string_type" and not isinstance(value, bool):
         parent[last] = json.dumps(value, ensure_ascii=False)
     elif complaint["type"] == "int_from_float":
         parent[last] = int(cast(float, value))
+
+
+def _parts(value: Any) -> tuple[str, str] | None:
+    """What the parts of a message say and think, as Mistral's models that think tell it; None if they are no such."""
+    if not isinstance(value, list):
+        return None
+    said, thought = "", ""
+    for part in cast("list[Any]", value):
+        match part:
+            case {"type": "text", "text": str(text)}:
+                said += text
+            case {"type": "thinking", "thinking": inner} if (within := _parts(inner)) is not None and not within[1]:
+                thought += within[0]
+            case _:
+                return None
+    return said, thought

@@ -105,6 +105,24 @@ def test_an_answer_that_says_nothing_is_empty_or_None_as_it_was_said() -> None:
     assert message({"content": "a"}, {"tool_calls": [delta("f")]}).content == "a"
 
 
+def test_parts_of_a_message_are_what_they_say_and_think() -> None:
+    """As Mistral's models that think stream them."""
+
+    def thought(text: str) -> dict[str, Any]:
+        return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+
+    told = message(
+        {"content": [thought("Hm")]}, {"content": [thought(", so")]}, {"content": [{"type": "text", "text": "Ye"}]},
+        {"content": "s"},
+    )  # fmt: skip
+    assert (told.content, told["reasoning"]) == ("Yes", "Hm, so")
+    both = message({"content": [thought("Hm"), {"type": "text", "text": "Yes"}]})
+    assert (both.content, both["reasoning"]) == ("Yes", "Hm")
+    assert message({"content": []}, {"content": "a"}).content == "a"
+    other = [{"type": "text", "text": "See"}, {"type": "reference", "reference_ids": [1]}]
+    assert json.loads(message({"content": other}).content or "") == other, "nothing of what is not known is lost"
+
+
 def test_a_role_is_the_first_that_was_said() -> None:
     assert message({"content": "a"}).role == "assistant"
     assert message({"role": "tool", "content": "a"}, {"role": "assistant", "content": "b"}).role == "tool"
