@@ -161,8 +161,8 @@ class InferenceClient:
             prompt: what the text shall follow on.
             details: typed objects with token ids, log probabilities and the finish reason, instead of text.
             stream: the tokens one by one, as they are made, instead of the whole text.
-            options: the server's parameters (`TextGenerationParameters`), and `model`, `timeout`, `extra_body`,
-                `extra_headers` for this call.
+            options: the server's parameters, such as `max_new_tokens`, `temperature`, `top_p`, `stop`, `seed` (all of
+                them: `TextGenerationParameters`), and `model`, `timeout`, `extra_body`, `extra_headers` for this call.
 
         Returns:
             Without `stream` a `str`, or with `details` a `TextGenerationResponse`. With it a stream: of `str`, one for
@@ -223,8 +223,9 @@ class InferenceClient:
             messages: the conversation so far, ``[{"role": "user", "content": "Hi"}]``. A message of an earlier answer,
                 ``answer.choices[0].message``, may stand among them as it is.
             stream: the chunks one by one, as they are made, instead of the whole answer.
-            options: the server's parameters (`ChatCompletionParameters`), and `model`, `timeout`, `extra_body`,
-                `extra_headers` for this call. Where the client has a URL, `model` may be the name of a model there.
+            options: the server's parameters, such as `max_tokens`, `temperature`, `tools`, `response_format` (all of
+                them: `ChatCompletionParameters`), and `model`, `timeout`, `extra_body`, `extra_headers` for this call.
+                Where the client has a URL, `model` may be the name of a model there.
 
         Returns:
             A `ChatCompletion`, or with `stream` a stream of `ChatCompletionChunk`, whose `text` is what has come so far
