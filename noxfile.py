@@ -151,6 +151,12 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def cost(session: nox.Session) -> None:
+    """CPU for each streamed token, of this client and of others, beside bare httpx. Not among the default sessions."""
+    _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0")
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """The SSE decoder, fuzzed with atheris; ``nox -s fuzz -- --minutes 60 --target answers`` for more, and for others.
 

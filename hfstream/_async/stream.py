@@ -139,8 +139,7 @@ class AsyncTokenStream(StreamView[I, Any], AsyncIterator[I], Generic[I]):
                 if self._closed:
                     return []
             if exchange.hungry:
-                piece = await anext(self._line.pieces, None)
-                if piece is not None:
+                async for piece in self._line.pieces:
                     return exchange.feed(piece)
                 self._line.ended = True
             items = exchange.finish()

@@ -139,8 +139,7 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
                 if self._closed:
                     return []
             if exchange.hungry:
-                piece = next(self._line.pieces, None)
-                if piece is not None:
+                for piece in self._line.pieces:
                     return exchange.feed(piece)
                 self._line.ended = True
             items = exchange.finish()

@@ -14,6 +14,7 @@ from ..types import (
     ChatCompletionChoice,
     ChatCompletionChunk,
     ChatCompletionChunkChoice,
+    ChatCompletionDelta,
     ChatCompletionDeltaToolCall,
     ChatCompletionLogprob,
     ChatCompletionLogprobs,
@@ -31,6 +32,7 @@ class ChatTranscript:
         self._form = form
         self._answers: dict[int, _Answer] = {0: _Answer()}
         self._imprint: dict[str, Any] = {}
+        self._unsaid: tuple[str, ...] = _IMPRINT
         self._extra: dict[str, Any] = {}
         self._usage: Usage | None = None
 
@@ -48,10 +50,10 @@ class ChatTranscript:
 
     def hear(self, said: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in said:
-            if len(self._imprint) < len(_IMPRINT):
-                for name in _IMPRINT:
-                    if value := getattr(chunk, name):  # Azure's first chunk and its last have none
-                        self._imprint.setdefault(name, value)
+            for name in self._unsaid:
+                if value := getattr(chunk, name):  # Azure's first chunk and its last have none
+                    self._imprint[name] = value
+                    self._unsaid = tuple(known for known in self._unsaid if known != name)
             if chunk.usage is not None:
                 self._usage = chunk.usage
             if chunk.__pydantic_extra__:
@@ -76,6 +78,10 @@ class ChatTranscript:
 
 _IMPRINT = ("id", "created", "model", "system_fingerprint")
 """What every chunk says of the whole answer."""
+
+
+_PLAIN = {"role", "content"}
+"""Most deltas say no more than this."""
 
 
 class _Text:
@@ -121,12 +127,21 @@ class _Answer:
     def add(self, choice: ChatCompletionChunkChoice) -> None:
         delta = choice.delta
         self.content.add(delta.content)
+        if self._role is None:
+            self._role = delta.role
+        if not delta.__pydantic_fields_set__ <= _PLAIN:
+            self._add_more(delta)
         if choice.finish_reason is not None:
             self.finish_reason = choice.finish_reason
         if choice.logprobs is not None and choice.logprobs.content:
             self._logprobs += choice.logprobs.content
-        if self._role is None:
-            self._role = delta.role
+        if choice.__pydantic_extra__:
+            _note(self._extra, choice.__pydantic_extra__)
+            for name, value in choice.__pydantic_extra__.items():
+                if isinstance(value, list):
+                    self._lists.setdefault(name, []).extend(cast("list[Any]", value))
+
+    def _add_more(self, delta: ChatCompletionDelta) -> None:
         if self._tool_call_id is None:
             self._tool_call_id = delta.tool_call_id
         self._reasoning.add(delta.reasoning)
@@ -136,11 +151,6 @@ class _Answer:
             self._calls.add(delta.tool_calls)
         if delta.__pydantic_extra__:
             self._more.add(delta.__pydantic_extra__)
-        if choice.__pydantic_extra__:
-            _note(self._extra, choice.__pydantic_extra__)
-            for name, value in choice.__pydantic_extra__.items():
-                if isinstance(value, list):
-                    self._lists.setdefault(name, []).extend(cast("list[Any]", value))
 
     def choice(self, index: int, form: type[BaseModel] | None) -> ChatCompletionChoice:
         calls = self._calls.whole()

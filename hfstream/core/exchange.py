@@ -130,7 +130,7 @@ class Exchange(Generic[I, W]):
     def listen(self) -> None:
         """The caller has come back for more: the time that it took is not the server's."""
         if self._handed is not None:
-            self.deadline.at = min(self._ends, self.deadline.at + self._clock() - self._handed)
+            self._expect(self.deadline.at, self._clock() - self._handed)
             self._handed = None
 
     def feed(self, chunk: bytes) -> list[I]:

@@ -6,14 +6,14 @@ Seconds everywhere. It refuses to know what the tokens were.
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from dataclasses import dataclass
 
 __all__ = ["InterToken", "Metrics"]
 
 _FINEST = 1e-5  # seconds; shorter gaps are tokens that came in one piece
 _PER_DECADE = 40  # buckets: neighbours differ by 6 %, so a percentile is off by 3 % at most
-_BUCKETS = 8 * _PER_DECADE  # up to 1000 s
-_SCALE = _PER_DECADE / math.log(10)
+_BOUNDS = [_FINEST * 10 ** (bucket / _PER_DECADE) for bucket in range(1, 8 * _PER_DECADE)]  # up to 1000 s
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Metrics:
         """Notes that `tokens` came at `now`, in one piece."""
         if self._first is None:
             self._first = now
-            self._counts = [0] * _BUCKETS
+            self._counts = [0] * (len(_BOUNDS) + 1)
         else:
             gap = now - self._last
             if gap > self._max:  # noqa: PLR1730  once a token: max() is a call
                 self._max = gap
-            self._counts[min(_BUCKETS - 1, int(math.log(gap / _FINEST) * _SCALE)) if gap > _FINEST else 0] += 1
+            self._counts[bisect(_BOUNDS, gap)] += 1
         if tokens > 1:
             self._counts[0] += tokens - 1
         self._last = now
@@ -88,7 +88,7 @@ class Metrics:
         for bucket, count in enumerate(self._counts):
             seen += count
             if count and seen >= wanted:
-                middle = _FINEST * math.exp((bucket + 0.5) / _SCALE)
+                middle = _FINEST * 10 ** ((bucket + 0.5) / _PER_DECADE)
                 return min(middle, self._max) if bucket else 0.0
         return 0.0
 

@@ -80,15 +80,10 @@ class SSEParser:
 
         That is what servers write and HTTP delivers: one event, one chunk. It saves who wants only data the objects.
         """
-        if (
-            self._fresh
-            and chunk[:5] == b"data:"
-            and chunk.find(b"\n") == len(chunk) - 2
-            and chunk[-1] == 0x0A
-            and b"\r" not in chunk
-            and len(chunk) <= self._max_event_size
-        ):
-            return chunk[6 if chunk[5] == 0x20 else 5 : -2]
+        if self._fresh and chunk[:5] == b"data:" and chunk[-1] == 0x0A and len(chunk) <= self._max_event_size:
+            lines = chunk.splitlines()  # bytes are split where the specification ends a line, and nowhere else
+            if len(lines) == 2 and not lines[1]:
+                return lines[0][6 if chunk[5] == 0x20 else 5 :]
         return None
 
     def feed(self, chunk: bytes) -> list[Event]:

@@ -236,6 +236,7 @@ def test_the_fast_path_is_taken_where_it_may_be() -> None:
     assert parser.only_data(b"data: a\n\n") == b"a"
     assert parser.only_data(b"data:a\n\n") == b"a"
     assert parser.only_data(b"data:\n\n") == b""
+    assert parser.only_data(b"data: a\r\n\r\n") == b"a"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,18 @@ def test_the_fast_path_is_not_taken_inside_a_block(open_end: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "chunk", [b"data: a\n", b"data: a\n\n\n", b"data: a\ndata: b\n\n", b"data: a\r\n\r\n", b"", b"\n"]
+    "chunk",
+    [
+        b"data: a\n",
+        b"data: a\r\n",
+        b"data: a\n\n\n",
+        b"data: a\ndata: b\n\n",
+        b"data: a\r\rdata: b\n",
+        b"data: a\r\r",  # a LF may follow, which would belong to it
+        b"data: a\n\r",
+        b"",
+        b"\n",
+    ],
 )
 def test_the_fast_path_takes_exactly_one_event(chunk: bytes) -> None:
     parser = SSEParser()

@@ -1,0 +1,280 @@
+"""Cost: microseconds of CPU for each streamed token, of this client and of others, beside bare httpx.
+
+    python tests/stress/cost.py [--tokens 20000] [--rounds 5]
+
+The server, in a process of its own, has the whole answer ready: one event a token, one HTTP chunk an event. Chunks are
+not reads: one read of the socket brings as many as have come, and nobody ever waits for one. Contenders take turns,
+each makes a list of all texts, and what counts is its best round: CPU time of this process alone. Reports a Markdown
+table; in brackets what is above bare httpx, which hands on bytes and reads none, and how many times hfstream's cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import importlib
+import importlib.metadata
+import multiprocessing
+import platform
+import socketserver
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import httpx
+
+from hfstream import AsyncInferenceClient, InferenceClient
+from hfstream.testing import chat_events, token_events
+
+__all__ = ["Answers", "Contender", "contenders", "measured", "serving", "table"]
+
+COLUMNS = ("text", "details", "chat")
+PATHS = {"text": "/generate_stream", "details": "/generate_stream", "chat": "/v1/chat/completions"}
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+Faces = Mapping[str, Callable[[], Any]]
+"""For each column what opens a stream: a plain one, or the promise of an async one."""
+
+
+class Answers:
+    """What the server says, to be known on both sides."""
+
+    def __init__(self, tokens: int) -> None:
+        self.texts: list[str] = [f" {number}" for number in range(tokens)]
+        self.events: dict[str, list[bytes]] = {"text": token_events(*self.texts), "chat": chat_events(*self.texts)}
+        self.events["details"] = self.events["text"]
+
+    def response(self, column: str) -> bytes:
+        """Head and body, ready to be sent."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in self.events[column]]
+        return b"".join([head, *chunks, b"0\r\n\r\n"])
+
+
+def serve(tokens: int, told: Connection) -> None:
+    """Answers every request with all that there is to say; never returns."""
+    answers = Answers(tokens)
+    chat, text = answers.response("chat"), answers.response("text")
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                size = 0
+                for header in iter(self.rfile.readline, b"\r\n"):
+                    name, _, value = header.partition(b":")
+                    size = int(value) if name.lower() == b"content-length" else size
+                self.rfile.read(size)
+                with contextlib.suppress(ConnectionError):  # one that stops reading at [DONE] may hang up
+                    self.wfile.write(chat if b"chat" in line else text)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        told.send(f"http://127.0.0.1:{server.server_address[1]}")
+        server.serve_forever()
+
+
+@contextlib.contextmanager
+def serving(tokens: int) -> Iterator[str]:
+    """The URL of a server in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(tokens, there), daemon=True)
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+# The contenders -------------------------------------------------------------------------------------------------------
+
+
+def bare(url: str) -> tuple[Faces, Faces]:
+    """The floor: httpx alone, one piece a chunk."""
+    client, patient = httpx.Client(), httpx.AsyncClient()
+
+    def opened(column: str) -> Any:
+        return client.send(client.build_request("POST", url + PATHS[column]), stream=True).iter_raw()
+
+    async def opening(column: str) -> Any:
+        return (await patient.send(patient.build_request("POST", url + PATHS[column]), stream=True)).aiter_raw()
+
+    return (
+        {"text": lambda: opened("text"), "chat": lambda: opened("chat")},
+        {"text": lambda: opening("text"), "chat": lambda: opening("chat")},
+    )
+
+
+def hfstream(url: str) -> tuple[Faces, Faces]:
+    """This client."""
+    return _like_hub(InferenceClient(url)), _like_hub(AsyncInferenceClient(url))
+
+
+def huggingface_hub(url: str) -> tuple[Faces, Faces]:
+    """The client that this one can stand for."""
+    hub = importlib.import_module("huggingface_hub")
+    return _like_hub(hub.InferenceClient(url)), _like_hub(hub.AsyncInferenceClient(url))
+
+
+def _like_hub(client: Any) -> Faces:
+    return {
+        "text": lambda: client.text_generation("Hi", stream=True),
+        "details": lambda: client.text_generation("Hi", stream=True, details=True),
+        "chat": lambda: client.chat_completion(MESSAGES, stream=True),
+    }
+
+
+def openai(url: str) -> tuple[Faces, Faces]:
+    """OpenAI's own client, which knows chats only."""
+    package = importlib.import_module("openai")
+
+    def face(client: Any) -> Faces:
+        return {"chat": lambda: client.chat.completions.create(model="any", messages=MESSAGES, stream=True)}
+
+    options = {"base_url": f"{url}/v1", "api_key": "none"}
+    return face(package.OpenAI(**options)), face(package.AsyncOpenAI(**options))
+
+
+# What is done with a stream: as little as a caller can, and the same with everyone's.
+
+READ: Mapping[str, Callable[[Any], list[Any]]] = {
+    "pieces": list,
+    "text": list,
+    "details": lambda stream: [response.token.text for response in stream],
+    "chat": lambda stream: [
+        choice.delta.content for chunk in stream for choice in chunk.choices if choice.delta.content
+    ],
+}
+
+
+async def _items(stream: Any) -> list[Any]:
+    return [item async for item in stream]
+
+
+async def _tokens(stream: Any) -> list[Any]:
+    return [response.token.text async for response in stream]
+
+
+async def _contents(stream: Any) -> list[Any]:
+    return [choice.delta.content async for chunk in stream for choice in chunk.choices if choice.delta.content]
+
+
+READ_ASYNC: Mapping[str, Callable[[Any], Awaitable[list[Any]]]] = {
+    "pieces": _items,
+    "text": _items,
+    "details": _tokens,
+    "chat": _contents,
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of those that take turns."""
+
+    name: str
+    face: str
+    column: str
+    read: Callable[[], list[Any]]
+    """Opens a stream and reads it to its end."""
+    expected: list[Any]
+    """What that must be."""
+
+
+def contenders(url: str, answers: Answers, runner: asyncio.Runner) -> Iterator[Contender]:
+    """All whose packages are there; the async ones read in `runner`."""
+    for make in (bare, hfstream, huggingface_hub, openai):
+        name = make.__name__
+        try:
+            sync, patient = make(url)
+        except ModuleNotFoundError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        title = f"{name} {importlib.metadata.version('httpx' if make is bare else name)}".replace("bare", "bare httpx")
+        for column in COLUMNS:
+            if column not in sync:
+                continue
+            way = "pieces" if make is bare else column
+            expected: list[Any] = answers.events[column] if make is bare else answers.texts
+
+            def read(opened: Callable[[], Any] = sync[column], way: str = way) -> list[Any]:
+                return READ[way](opened())
+
+            async def wait(opened: Callable[[], Any], way: str) -> list[Any]:
+                return await READ_ASYNC[way](await opened())
+
+            def read_async(opened: Callable[[], Any] = patient[column], way: str = way) -> list[Any]:
+                return runner.run(wait(opened, way))
+
+            yield Contender(title, "sync", column, read, expected)
+            yield Contender(title, "async", column, read_async, expected)
+
+
+# What it costs --------------------------------------------------------------------------------------------------------
+
+
+def measured(contender: Contender, tokens: int) -> float:
+    """Microseconds of CPU for each token, once."""
+    gc.collect()
+    began = time.process_time()
+    said = contender.read()
+    spent = time.process_time() - began
+    if said and isinstance(said[0], bytes):  # where a read ended within a chunk, bare httpx hands on both halves
+        assert len(said) >= len(contender.expected), f"{contender.name} took chunks together"
+        assert b"".join(said) == b"".join(contender.expected), f"{contender.name} read something else"
+    else:
+        assert len(said) == len(contender.expected), f"{contender.name}: {len(said)} of {len(contender.expected)}"
+        assert said == contender.expected, f"{contender.name} says something else"
+    return spent / tokens * 1e6
+
+
+Costs = Mapping[tuple[str, str, str], float]
+"""Microseconds by name, face and column."""
+
+
+def table(costs: Costs) -> str:
+    """The costs in Markdown."""
+    rows = list(dict.fromkeys((name, face) for name, face, _ in costs))
+    lines = [f"| | {' | '.join(COLUMNS)} |", "|---|---|---|---|"]
+    lines += [f"| {name}, {face} | {' | '.join(_cell(costs, name, face, c) for c in COLUMNS)} |" for name, face in rows]
+    return "\n".join(lines)
+
+
+def _cell(costs: Costs, name: str, face: str, column: str) -> str:
+    if (name, face, column) not in costs:
+        return ""
+    cost = costs[name, face, column]
+    if name.startswith("bare"):
+        return f"{cost:.1f}"
+    (floor,) = [
+        known
+        for (other, its, kind), known in costs.items()
+        if other.startswith("bare") and its == face and PATHS[kind] == PATHS[column]
+    ]
+    (ours,) = [known for (other, *where), known in costs.items() if "hfstream" in other and where == [face, column]]
+    times = "" if ours == cost else f", {cost / ours:.1f} times"
+    return f"{cost:.1f} (+{cost - floor:.1f}{times})"
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--tokens", type=int, default=20_000)
+    arguments.add_argument("--rounds", type=int, default=5)
+    asked = arguments.parse_args()
+    costs: dict[tuple[str, str, str], float] = {}
+    with serving(asked.tokens) as url, asyncio.Runner() as runner:
+        all_of_them = list(contenders(url, Answers(asked.tokens), runner))
+        for _ in range(asked.rounds):
+            for contender in all_of_them:
+                which = contender.name, contender.face, contender.column
+                costs[which] = min(costs.get(which, float("inf")), measured(contender, asked.tokens))
+    print(f"Python {platform.python_version()}, {asked.tokens} tokens, the best of {asked.rounds} rounds\n")
+    print(table(costs))
+
+
+if __name__ == "__main__":
+    main()
