@@ -68,7 +68,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation, with every warning an error. Reads the source of hfstream, and imports nothing of it."""
-    session.install(*PINNED, "mkdocs", "mkdocs-material", "mkdocstrings-python", "ruff")  # ruff formats signatures
+    session.install(*PINNED, "mkdocs", "mkdocs-material", "mkdocstrings-python", "ruff")
     session.run("mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp()) / "site"))
 
 

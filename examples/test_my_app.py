@@ -1,4 +1,4 @@
-"""You will see two tests of an application pass, without a model: run it with ``pytest examples/test_my_app.py``.
+"""You will see three tests of an application pass, without a model: run it with ``pytest examples/test_my_app.py``.
 
 The fixture `scripted_server` comes with hfstream.
 """

@@ -269,7 +269,7 @@ def _checked(model: str | None) -> str | None:
         raise ValueError(f"a model's URL starts with http:// or https://, not as {origin(model)!r} does")
     if model is not None and is_url(model):
         origin(model)  # raises ValueError if it is none
-    elif model is not None and _HOST_AND_PORT.match(model):
+    elif model is not None and (model == "localhost" or _HOST_AND_PORT.match(model)):
         # As a model id it would go to the hub, with the prompt and the token.
         raise ValueError(f"{model!r} is neither a URL nor a model id: did you mean 'http://{model}'?")
     return model

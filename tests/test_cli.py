@@ -20,7 +20,7 @@ from typing import Self
 import pytest
 
 from hfstream.server import BackgroundServer
-from hfstream.testing import DONE, Answer, Request, ScriptedServer, chat_event, chat_events, token_events
+from hfstream.testing import DONE, Answer, Request, ScriptedServer, chat_event, chat_events, faults, token_events
 
 HFSTREAM = [sys.executable, "-m", "hfstream.cli"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
@@ -80,6 +80,13 @@ def test_generate_reads_its_prompt_from_stdin(backend: str) -> None:
     said = hfstream("generate", "How do you make cheese?", *arguments).stdout
     assert hfstream("generate", *arguments, stdin="How do you make cheese?").stdout == said
     assert hfstream("generate", "-", *arguments, stdin="How do you make cheese?").stdout == said
+
+
+def test_generate_says_that_it_waits_for_a_server_that_is_busy() -> None:
+    with ScriptedServer(*[faults.overloaded(0.01)] * 4, Answer(token_events("Hello"))) as server:
+        done = hfstream("generate", "Hi", "--url", server.url)
+        assert (done.returncode, done.stdout) == (0, "Hello\n")
+        assert done.stderr.count("Model is overloaded; asking again") == 1
 
 
 def test_a_chat_remembers_what_was_said() -> None:

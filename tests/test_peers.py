@@ -502,7 +502,7 @@ BREAK = row(
     "`break` out of the loop",
     "the socket stays open until the garbage collector comes (openai), or its place in the pool is lost "
     "(huggingface_hub)",
-    "closed at once; the server stops generating",
+    "closed at once, in a `with` or where nothing else holds the stream; the server stops generating",
 )
 
 

@@ -49,8 +49,7 @@ def draw(arrivals: list[float], whole: float) -> str:
         for at in range(0, int(seconds) + 1, 2)
     )
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif"
- font-size="13" fill="#555"><title>Text that can be read, over time: streamed and waited for</title>
-<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>
+ font-size="13" fill="#888"><title>Text that can be read, over time: streamed and waited for</title>
 <line x1="{LEFT}" y1="{y(0):.1f}" x2="{WIDTH - 20}" y2="{y(0):.1f}" stroke="#999"/>
 <line x1="{LEFT}" y1="{y(0):.1f}" x2="{LEFT}" y2="{TOP}" stroke="#999"/>
 {ticks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..core.calls import Call
@@ -23,9 +24,9 @@ _MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
 _Ours = tuple[type[InferenceError], str, dict[str, Any]]
 """Class, message, and what else its constructor is told."""
 
-_UNREACHABLE = (
-    "cannot connect to {origin}: {why}. Check the URL, and that a server runs there (`hfstream serve` starts one)"
-)
+_UNREACHABLE = "cannot connect to {origin}: {why}. Check the URL, and that a server runs there{hint}"
+
+_HERE = re.compile(r"https?://(localhost|127\.|\[::1\])")
 
 _UNTRUSTED = (
     "the certificate of {origin} is not trusted: {why}. Name its issuer with SSL_CERT_FILE, or pass an http_client= of "
@@ -79,7 +80,9 @@ def translated(error: Exception, call: Call[Any, Any, Any]) -> Exception:
             if "CERTIFICATE_VERIFY_FAILED" in why:
                 message = _UNTRUSTED
             why = why.partition(" b'")[0].partition(' b"')[0]  # h11 quotes a header that it refuses: the token is one
-            ours = found(message.format(origin=origin(call.url), why=why.rstrip(".")), **told)
+            where = origin(call.url)
+            hint = " (`hfstream serve` starts one)" if _HERE.match(where) else ""
+            ours = found(message.format(origin=where, why=why.rstrip("."), hint=hint), **told)
             ours.__cause__ = error
             return ours
     return error

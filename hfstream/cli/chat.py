@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import ChatCompletionChunk, InferenceClient, InferenceConnectionError, InferenceError, TokenStream
-from .terminal import PACE, Terminal, patiently
+from .terminal import PACE, Terminal
 
 __all__ = ["chat"]
 
@@ -77,7 +77,7 @@ def _answer(
 
     stream = None
     try:
-        with patiently(ask) as stream:
+        with terminal.patiently(ask) as stream:
             for chunk in stream:
                 terminal.write(chunk.choices[0].delta.content or "")
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import InferenceClient, InferenceError
-from .terminal import Terminal, patiently
+from .terminal import Terminal
 
 __all__ = ["demo"]
 
@@ -47,8 +47,8 @@ class _Pane:
     def end(self) -> None:
         self.whole = time.monotonic() - self.started
 
-    def shown(self, rows: int) -> Panel:
-        """The pane as it is now, `rows` high."""
+    def shown(self, rows: int | None) -> Panel:
+        """The pane as it is now, `rows` high, or as high as the text."""
         now = time.monotonic() - self.started if self.whole is None else self.whole
         clocks = Table.grid(padding=(0, 1))
         for name, at in (("first text", self.first), ("whole answer", self.whole)):
@@ -58,7 +58,9 @@ class _Pane:
             body = Text(self.error, style="red")
         else:
             body = Text(self.text.lstrip()) if self.text else Text("waiting …", style="dim")
-        return Panel(Group(clocks, Text(), _Tail(body, rows - 5)), title=self.title, height=rows)
+        return Panel(
+            Group(clocks, Text(), body if rows is None else _Tail(body, rows - 5)), title=self.title, height=rows
+        )
 
 
 @dataclass
@@ -78,7 +80,9 @@ def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.backend(arguments, pace=arguments.tokens_per_second or PACE) as url,
         InferenceClient(url, token=arguments.api_key) as client,
     ):
-        patiently(lambda: client.text_generation("Hi", max_new_tokens=1))  # a model that still loads is no part of it
+        terminal.patiently(
+            lambda: client.text_generation("Hi", max_new_tokens=1)
+        )  # a model that still loads is no part of it
         waiting, streaming = _Pane("waiting: stream=False"), _Pane("streaming: stream=True")
         threads = [
             threading.Thread(target=_wait, args=(client, arguments.prompt, waiting), daemon=True),
@@ -102,9 +106,13 @@ def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _show(waiting: _Pane, streaming: _Pane, threads: list[threading.Thread]) -> None:
     with Live(auto_refresh=False) as live:
-        rows = max(7, min(ROWS, live.console.height - 3))  # the shell's prompt and our summary stay below it
+        rows: int | None = max(
+            7, min(ROWS, live.console.height - 3)
+        )  # the shell's prompt and our summary stay below it
         while True:
             over = not any(thread.is_alive() for thread in threads)
+            if over:
+                rows, live.vertical_overflow = None, "visible"  # the whole answers, however long
             panes = Table.grid(expand=True)
             panes.add_column(ratio=1)
             panes.add_column(ratio=1)

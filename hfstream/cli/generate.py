@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
 from typing import Any
 
 from .. import InferenceClient, StreamResponse, TokenStream
-from .terminal import PACE, Terminal, patiently
+from .terminal import PACE, Terminal
 
 __all__ = ["generate"]
 
@@ -24,16 +25,18 @@ def generate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with (
         terminal.backend(arguments, pace=pace) as url,
         InferenceClient(url, token=arguments.api_key) as client,
-        patiently(lambda: _ask(client, prompt, details, parameters)) as stream,
     ):
-        for item in stream:
-            if arguments.json:
-                terminal.write(f"{item.model_dump_json()}\n")
-            else:
-                terminal.write(_line(item, terminal) if details else item)
+        asked = time.monotonic()
+        with terminal.patiently(lambda: _ask(client, prompt, details, parameters)) as stream:
+            waited = time.monotonic() - asked  # also for a server that had no place at first
+            for item in stream:
+                if arguments.json:
+                    terminal.write(f"{item.model_dump_json()}\n")
+                else:
+                    terminal.write(_line(item, terminal) if details else item)
     if not details:
         terminal.write("\n")
-    _sum_up(stream, terminal)
+    _sum_up(stream, waited, terminal)
     if arguments.url is None:
         terminal.say(
             "This was the bundled model, a demonstration. To keep it running: hfstream serve\n"
@@ -68,10 +71,10 @@ def _line(response: StreamResponse, terminal: Terminal) -> str:
     return f"{token.text!r:<20} {told:>6}  {bar}id {token.id}{'  special' if token.special else ''}\n"
 
 
-def _sum_up(stream: TokenStream[Any], terminal: Terminal) -> None:
+def _sum_up(stream: TokenStream[Any], waited: float, terminal: Terminal) -> None:
     metrics = stream.metrics
-    first = 1000 * (metrics.time_to_first_token or 0)
+    seconds = waited + metrics.duration - (metrics.time_to_first_token or 0)
     terminal.say(
-        f"{metrics.tokens} tokens in {metrics.duration:.2f} s, the first after {first:.0f} ms, "
+        f"{metrics.tokens} tokens in {seconds:.2f} s, the first after {waited:.2f} s, "
         f"then {metrics.tokens_per_second:.0f} a second; ended by {stream.finish_reason}.",
     )

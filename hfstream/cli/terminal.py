@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from rich.console import Console
-from tenacity import stop_after_delay
+from tenacity import RetryCallState, stop_after_delay
 
 from ..retry import retry_on_overload
 
-__all__ = ["PACE", "Terminal", "patiently"]
+__all__ = ["PACE", "Terminal"]
 
 T = TypeVar("T")
 
@@ -66,7 +66,11 @@ class Terminal:
                 raise ValueError(str(error)) from error
             yield server.url
 
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """Asks, and again while the server is overloaded or loads its model; the first time it says so."""
 
-def patiently(ask: Callable[[], T]) -> T:
-    """Asks, and again while the server is overloaded: who has just started it would wait a little, and so do we."""
-    return retry_on_overload(stop=stop_after_delay(PATIENCE))(ask)()
+        def tell(state: RetryCallState) -> None:
+            if state.attempt_number == 1 and state.outcome is not None:
+                self.say(f"{state.outcome.exception()}; asking again for up to {PATIENCE:.0f} s ...")
+
+        return retry_on_overload(stop=stop_after_delay(PATIENCE), before_sleep=tell)(ask)()

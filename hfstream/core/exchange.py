@@ -191,7 +191,7 @@ class Exchange(Generic[I, W]):
                 self._finished = True
             else:
                 if len(self.attempts) > 1 and not self.speaking:
-                    failure.add_note(f"asked {len(self.attempts)} times in all; how often, `retry=` of the client says")
+                    failure.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
                 raise failure
         finally:
             del failure  # or this frame, which the traceback of what it raises holds, would hold that too

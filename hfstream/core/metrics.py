@@ -21,8 +21,11 @@ class InterToken:
     """Gaps between tokens, in seconds; percentiles are exact to 3 %. All zero while there is no gap."""
 
     p50: float = 0.0
+    """The median."""
     p95: float = 0.0
+    """95 % of the gaps are no longer than this."""
     max: float = 0.0
+    """The longest."""
 
     def __repr__(self) -> str:
         return f"InterToken(p50={self.p50:.4f}, p95={self.p95:.4f}, max={self.max:.4f})"

@@ -169,12 +169,18 @@ def _give_up(_: tenacity.RetryCallState) -> None:
 
 
 def retry_on_overload(
-    attempts: int = 5, *, wait: wait_base | None = None, stop: stop_base | None = None, max_wait: float = 30.0
+    attempts: int = 5,
+    *,
+    wait: wait_base | None = None,
+    stop: stop_base | None = None,
+    max_wait: float = 30.0,
+    before_sleep: Callable[[tenacity.RetryCallState], None] | None = None,
 ) -> Callable[[F], F]:
     """A decorator for plain and async functions: calls again while the server is overloaded.
 
     Use it with a client that has ``retry=None``, or the attempts multiply. The function must return the stream, not
     iterate over it in a generator: a generator's body runs only when the caller's loop does, outside of the decorator.
+    `before_sleep` is tenacity's hook, called before each wait.
 
     Raises:
         OverloadedError: the last one, when `attempts` (or `stop`) are used up.
@@ -184,6 +190,7 @@ def retry_on_overload(
         retry=retry_if_overloaded,
         wait=wait or wait_retry_after(backoff, max_wait),
         stop=stop or tenacity.stop_after_attempt(attempts),
+        before_sleep=before_sleep,
         retry_error_callback=_raise_last,
     )
 

@@ -34,7 +34,10 @@ class StreamView(Generic[I, W]):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of the prompt and of the answer; None before the last event."""
+        """Tokens of the prompt and of the answer; None before the last event.
+
+        In a chat None after it too, unless ``stream_options={"include_usage": True}`` was asked for.
+        """
         return self._exchange.transcript.usage
 
     @property

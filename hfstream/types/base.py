@@ -85,8 +85,11 @@ class Usage(Noun):
     """How many tokens an answer took. 0 where the server does not say."""
 
     prompt_tokens: int = 0
+    """Tokens of the prompt, or of the whole conversation so far."""
     completion_tokens: int = 0
+    """Tokens of the answer."""
     total_tokens: int = 0
+    """Both together."""
 
 
 def _mend(payload: Any, complaint: ErrorDetails) -> None:

@@ -401,7 +401,7 @@ def test_attempts_are_counted(attempts: int) -> None:
     assert len(talk.exchange.attempts) == attempts
     assert str(error) == "Model is overloaded", "the server's words, and ours beside them"
     notes = getattr(error, "__notes__", [])
-    assert [f"asked {attempts} times in all" in note for note in notes] == [True] * (attempts > 1)
+    assert [f"tried {attempts} times" in note for note in notes] == [True] * (attempts > 1)
 
 
 def test_nothing_is_tried_again_once_there_was_a_token() -> None:
