@@ -85,7 +85,7 @@ async def test_a_whole_text_is_a_string(face: Face, clients: Clients) -> None:
     with ScriptedServer(Answer.document({"generated_text": "Hello, you"})) as server:
         assert await face.whole(clients(server.url)) == "Hello, you"
         assert server.requests[0].path == "/generate"
-        assert server.requests[0].json() == {"inputs": "Hi", "parameters": {"details": False}}
+        assert server.requests[0].json() == {"inputs": "Hi", "parameters": {}}
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["object", "list of one"])

@@ -17,7 +17,7 @@ import anyio
 import httpx
 
 from ..core.timeouts import Deadline
-from .sockets import AsyncStream, SyncStream, shutdown
+from .sockets import AsyncStream, SyncStream, shutdown, shutdownable
 from .unpacking import AsyncUnpacked, SyncUnpacked, is_packed
 
 __all__ = ["AsyncLine", "SyncLine"]
@@ -65,7 +65,7 @@ def _socket_of(response: httpx.Response) -> Any:
     network_stream = response.extensions.get("network_stream")
     if network_stream is None or not response.http_version.startswith("HTTP/1"):
         return None
-    return network_stream.get_extra_info("socket")
+    return shutdownable(network_stream.get_extra_info("socket"))
 
 
 class SyncLine(_Line):

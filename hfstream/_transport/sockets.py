@@ -23,7 +23,16 @@ import httpx
 
 from ..core.timeouts import Deadline
 
-__all__ = ["DEADLINE", "AsyncStream", "AsyncTransport", "SyncStream", "SyncTransport", "shutdown", "ssl_context"]
+__all__ = [
+    "DEADLINE",
+    "AsyncStream",
+    "AsyncTransport",
+    "SyncStream",
+    "SyncTransport",
+    "shutdown",
+    "shutdownable",
+    "ssl_context",
+]
 
 DEADLINE = "hfstream.deadline"
 """Key of the request extension that carries the call's `Deadline` to the sockets."""
@@ -47,6 +56,30 @@ def shutdown(sock: Any) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which takes the session from the reader
         else:
             sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Descriptor:
+    """A socket that can be told by its number only: uvloop shows no more of its own.
+
+    The number may long be another connection's. So what is shut down is a copy, which is first looked at.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._number: int = sock.fileno()
+        self._inode = os.fstat(self._number).st_ino
+
+    def shutdown(self, how: int) -> None:
+        copy = os.dup(self._number)
+        if os.fstat(copy).st_ino != self._inode:
+            os.close(copy)
+            return
+        with socket.socket(fileno=copy) as found:
+            found.shutdown(how)
+
+
+def shutdownable(sock: Any) -> Any:
+    """`sock`, or what stands for it where it cannot be shut down itself."""
+    return _Descriptor(sock) if type(sock).__module__.partition(".")[0] == "uvloop" else sock
 
 
 def _limit(deadline: Deadline | None, timeout: float | None) -> float | None:
@@ -162,6 +195,7 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
+        self._socket = shutdownable(stream.get_extra_info("socket"))  # the same also under TLS
         self._deadline: Deadline | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's
@@ -184,7 +218,7 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        return self._socket if info == "socket" else self._stream.get_extra_info(info)
 
 
 class _AsyncBackend(httpcore.AsyncNetworkBackend):

@@ -260,7 +260,8 @@ class Exchange(Generic[I, W]):
         except UnsoundError as why:
             self._hopeless = True
             if lost is not None:
-                raise _unresumable(lost, str(why)) from None
+                error = _unresumable(lost, str(why))
+                raise error from error.__cause__
 
     # Time --------------------------------------------------------------------------------------
 
@@ -293,8 +294,11 @@ class Exchange(Generic[I, W]):
         return error
 
     def unfinished(self) -> IncompleteStreamError:
-        """The error for an answer that was given up before its end."""
-        error = IncompleteStreamError("the stream was closed before its end", retryable=False)
+        """The error for an answer that was given up before its end, or has ended in an error."""
+        ended = self.attempts[-1].error if self.attempts else None
+        why = "was closed before its end" if ended is None else f"has ended in an error: {ended}"
+        error = IncompleteStreamError(f"the stream {why}", retryable=False)
+        error.__cause__ = ended
         error.partial_text = self.transcript.text
         return error
 
@@ -304,10 +308,10 @@ def _bare(error: InferenceError) -> InferenceError:
     return copy.copy(error)
 
 
-def _unresumable(lost: InferenceError, why: str) -> InferenceError:
-    error = _bare(lost)
-    error.args = (f"{lost.message}; the answer cannot be gone on with: {why}",)
-    error.retryable = False
+def _unresumable(lost: InferenceError, why: str) -> IncompleteStreamError:
+    error = IncompleteStreamError(f"{lost.message}; the answer cannot be gone on with: {why}")
+    vars(error).update(vars(lost), retryable=False)
+    error.__cause__ = _bare(lost)
     return error
 
 

@@ -99,7 +99,8 @@ _Ways = tuple[dict[str, Any], Callable[[], Any], Callable[[bytes], TextGeneratio
 def _generation(target: Target, asked: _Asked) -> _Ways:
     """TGI's own route."""
     # A stream asks for details always: without them its last event says neither why it ended nor how long it was.
-    parameters = {**asked.wanted, "details": asked.details or asked.stream, **asked.extra.pop("parameters", {})}
+    details = {"details": True} if asked.details or asked.stream else {}
+    parameters = {**asked.wanted, **details, **asked.extra.pop("parameters", {})}
     body: dict[str, Any] = {"inputs": asked.prompt, "parameters": parameters}
     if target.stream_in_body:
         body["stream"] = asked.stream

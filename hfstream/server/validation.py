@@ -18,6 +18,10 @@ from .sampler import Sampling
 MAX_STOP_SEQUENCES = 4
 MAX_TOP_N_TOKENS = 5
 
+_JUDGED = 1024
+"""As far as TGI (since 3.1.1) looks at `max_new_tokens`: a larger one is taken where this many fit, and the answer ends
+where the model's context does."""
+
 Encode = Callable[[str], Awaitable[list[int]]]
 
 
@@ -61,11 +65,13 @@ async def validate(request: GenerateRequest, *, max_total_tokens: int, encode: E
     max_new_tokens = parameters.max_new_tokens
     if max_new_tokens is None:
         max_new_tokens = max(0, max_total_tokens - len(prompt))
-    if len(prompt) + max_new_tokens > max_total_tokens:
+    judged = min(max_new_tokens, _JUDGED)
+    if len(prompt) + judged > max_total_tokens:
         _refuse(
             f"`inputs` tokens + `max_new_tokens` must be <= {max_total_tokens}. "
-            f"Given: {len(prompt)} `inputs` tokens and {max_new_tokens} `max_new_tokens`"
+            f"Given: {len(prompt)} `inputs` tokens and {judged} `max_new_tokens`"
         )
+    max_new_tokens = min(max_new_tokens, max_total_tokens - len(prompt))
     if len(prompt) > max_input_tokens:
         _refuse(f"`inputs` must have less than {max_input_tokens} tokens. Given: {len(prompt)}")
     if not prompt:  # some tokenizers make nothing of, say, a blank

@@ -24,9 +24,9 @@ class Noun(BaseModel):
     def read(cls, data: bytes) -> Self:
         """The noun that a server's JSON stands for, mended where it is not the meaning but a habit that does not fit.
 
-        A null where a value belongs is the same as leaving it out, or as an empty list; a number or an object where
-        text belongs is its JSON; a message in parts is what they say and think; a fraction where a whole number belongs
-        loses what it has behind the point.
+        A null where a value belongs is the same as leaving it out, or as an empty list; one call where a list of them
+        belongs is the only one; a number or an object where text belongs is its JSON; a message in parts is what they
+        say and think; a fraction where a whole number belongs loses what it has behind the point.
 
         Raises:
             ValueError: this is no such noun.
@@ -103,6 +103,10 @@ def _mend(payload: Any, complaint: ErrorDetails) -> None:
         return  # or the last step names no place, but the type of a union that did not fit
     if value is None and complaint["type"] == "list_type":
         parent[last] = []
+    elif last == "tool_calls" and isinstance(value, dict):
+        parent[last] = [value]
+    elif last == "logprobs" and isinstance(value, int | float):
+        parent[last] = {"logprob": value}
     elif value is None and isinstance(parent, dict):
         del parent[last]
     elif last == "content" and (read := _parts(value)) is not None:

@@ -123,6 +123,17 @@ def test_parts_of_a_message_are_what_they_say_and_think() -> None:
     assert json.loads(message({"content": other}).content or "") == other, "nothing of what is not known is lost"
 
 
+def test_one_call_where_a_list_belongs_and_one_number_for_log_probabilities() -> None:
+    """TGI before 3.1 streams its tool calls as an object; Together tells a log probability as a number."""
+    wanted = {"index": 0, "id": "", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    called = message({"tool_calls": wanted}).tool_calls
+    assert called is not None
+    assert [(call.function.name, call.function.arguments) for call in called] == [("f", "{}")]
+    told = {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": -0.25, "finish_reason": "stop"}]}
+    whole = final(event(told))
+    assert whole.choices[0].message.content == "a"
+
+
 def test_a_role_is_the_first_that_was_said() -> None:
     assert message({"content": "a"}).role == "assistant"
     assert message({"role": "tool", "content": "a"}, {"role": "assistant", "content": "b"}).role == "tool"

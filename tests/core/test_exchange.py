@@ -742,6 +742,15 @@ def test_a_retry_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> 
     assert record.getMessage() == "attempt 1 of POST http://host:8080 failed, next in 0.00 s: OverloadedError"
 
 
+def test_a_whole_answer_is_asked_for_after_an_error() -> None:
+    talk = Talk(stream(token_event(1, "a"), INVALID))
+    first = talk.error()
+    later = talk.exchange.unfinished()
+    assert "has ended in an error: Input validation error: bad" in str(later)
+    assert type(later.__cause__) is type(first)
+    assert later.partial_text == "a"
+
+
 def test_attempts_remember_their_errors_without_their_tracebacks() -> None:
     talk = Talk(stream(OVERLOADED), stream(token_event(1, "a")))
     error = talk.error()

@@ -38,6 +38,17 @@ EVER = RetryPolicy(stop=tenacity.stop_never, wait=tenacity.wait_none())
 SSE = {"content-type": "text/event-stream"}
 JSON = {"content-type": "application/json"}
 LOST = InferenceConnectionError("connection lost")
+
+
+def given_up(error: InferenceError, lost: Exception | None) -> None:
+    """An answer that could not be gone on with: it is incomplete, and why is its cause."""
+    assert type(error) is IncompleteStreamError
+    assert type(error.__cause__) is (type(lost) if lost else IncompleteStreamError)
+    assert not error.retryable
+    if isinstance(error.__cause__, InferenceTimeoutError):
+        assert error.__cause__.phase == "between_tokens"
+
+
 GREEDY: dict[str, Any] = {"max_new_tokens": 20}
 
 
@@ -321,14 +332,12 @@ def test_a_stream_that_is_gone_is_the_error_that_lost_it(how: Exception | None, 
     events = numbered(TEXT)
     talk = Talk(playing(Answer(b"".join(events[:2]), end=how), refusal(status, why)))
     error = talk.error()
-    assert type(error) is (type(how) if how else IncompleteStreamError)
+    given_up(error, how)
     assert "cannot be gone on with" in error.message
     assert why in error.message
     assert error.partial_text == "Grüß 👩‍🚀"
     assert not error.retryable
     assert len(talk.asked) == 2
-    if isinstance(error, InferenceTimeoutError):
-        assert error.phase == "between_tokens"
 
 
 def test_an_error_that_the_resumed_stream_tells_is_its_error() -> None:
@@ -344,7 +353,7 @@ def test_a_page_in_place_of_the_rest_is_the_error_that_lost_it() -> None:
     events = numbered(TEXT)
     page = Answer(b"<html>Sign in</html>", 200, {"content-type": "text/html"})
     error = Talk(playing(lost(*events[:2]), page)).error()
-    assert type(error) is InferenceConnectionError
+    given_up(error, LOST)
     assert "Sign in" in error.message
 
 
@@ -515,7 +524,7 @@ def test_what_might_go_on_otherwise_is_not_gone_on_with(case: str, how: Exceptio
     parameters, why = UNSOUND[case]
     talk = Talk(playing(Answer(b"".join(PLAIN), end=how)), parameters={**GREEDY, **parameters})
     error = talk.error()
-    assert type(error) is (InferenceConnectionError if how else IncompleteStreamError)
+    given_up(error, how)
     assert "cannot be gone on with" in error.message
     assert why in error.message
     assert error.partial_text == "a bc"
@@ -549,12 +558,10 @@ def test_what_extra_body_asks_for_counts_too() -> None:
 def test_a_text_that_would_be_read_otherwise_is_not_gone_on_with(found: Answer, how: Exception | None) -> None:
     talk = Talk(playing(Answer(b"".join(PLAIN), end=how), PROMPT, found))
     error = talk.error()
-    assert type(error) is (type(how) if how else IncompleteStreamError)
+    given_up(error, how)
     assert "as other tokens" in error.message
     assert error.partial_text == "a bc"
     assert not error.retryable
-    if isinstance(error, InferenceTimeoutError):
-        assert error.phase == "between_tokens"
     assert len(talk.asked) == 3
 
 
@@ -567,7 +574,7 @@ def test_tokens_that_are_no_text_make_it_unsound() -> None:
 def test_a_server_that_cannot_be_asked_how_it_reads(status: int) -> None:
     talk = Talk(playing(lost(*PLAIN), refusal(status, "not here")))
     error = talk.error()
-    assert type(error) is InferenceConnectionError
+    given_up(error, LOST)
     assert "not here" in error.message
     assert error.partial_text == "a bc"
     assert len(talk.asked) == 2
@@ -577,14 +584,14 @@ def test_a_server_that_cannot_be_asked_how_it_reads(status: int) -> None:
 def test_an_answer_that_is_no_list_of_tokens(body: bytes) -> None:
     talk = Talk(playing(lost(*PLAIN), Answer(body, 200, dict(JSON))))
     error = talk.error()
-    assert type(error) is InferenceConnectionError
+    given_up(error, LOST)
     assert "cannot be gone on with" in error.message
 
 
 def test_a_continuation_that_is_refused_says_so() -> None:
     invalid = refusal(422, "inputs tokens + max_new_tokens must be <= 9", error_type="validation")
     error = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, invalid)).error()
-    assert type(error) is InferenceConnectionError
+    given_up(error, LOST)
     assert "must be <= 9" in error.message
     in_a_200 = Answer(b'data: {"error":"Input validation error: no","error_type":"validation"}\n\n')
     error = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, in_a_200)).error()
@@ -599,7 +606,7 @@ def test_what_is_no_TGI_is_never_asked_anew(chat: bool) -> None:
     else:
         talk = Talk(playing(lost(COMPLETION[0])), url=URL + "/v1/completions")
     error = talk.error()
-    assert type(error) is InferenceConnectionError
+    given_up(error, LOST)
     assert "does not number events" in error.message
     assert error.partial_text == "a"
 

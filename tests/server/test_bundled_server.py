@@ -73,12 +73,20 @@ def test_the_edges_of_sampling_do_no_harm(url: str) -> None:
 
 def test_the_context_can_be_filled_and_not_overfilled(url: str) -> None:
     total = http.get(url + "/info").json()["max_total_tokens"]
-    length = len(post(url, "/tokenize").json())
-    refused = post(url, "/generate", max_new_tokens=total - length + 1)
+    refused = post(url, "/generate", 3000 * "cheese ", truncate=total - 100, max_new_tokens=101)
     assert refused.status_code == 422
-    assert f"Given: {length} `inputs` tokens and {total - length + 1} `max_new_tokens`" in refused.json()["error"]
+    assert f"Given: {total - 100} `inputs` tokens and 101 `max_new_tokens`" in refused.json()["error"]
     long = post(url, "/generate", 3000 * "cheese ", truncate=total - 1, details=True).json()
     assert long["details"]["generated_tokens"] == 1
+
+
+def test_as_TGI_a_limit_is_judged_up_to_1024_and_the_context_is_the_end(url: str) -> None:
+    total = http.get(url + "/info").json()["max_total_tokens"]
+    fits = post(url, "/generate", 3000 * "cheese ", truncate=total - 1024, max_new_tokens=100_000)
+    assert fits.status_code == 200
+    refused = post(url, "/generate", 3000 * "cheese ", truncate=total - 1023, max_new_tokens=100_000)
+    assert refused.status_code == 422
+    assert f"Given: {total - 1023} `inputs` tokens and 1024 `max_new_tokens`" in refused.json()["error"]
 
 
 def chat(url: str, messages: list[dict[str, str]], **fields: Any) -> dict[str, Any]:
