@@ -66,20 +66,10 @@ def test_what_is_printed_token_by_token_is_seen_token_by_token() -> None:
     assert not [line for line in prints if "flush=True" not in line]
 
 
-LINES = [
-    pytest.param(line, id=f"{page.relative_to(ROOT).as_posix()}: {line[:60]}")
-    for page in PAGES
-    for _, code in blocks(page, "sh")
-    for line in code.replace("\\\n", "").splitlines()
-]
+LINES = [line for page in PAGES for _, code in blocks(page, "sh") for line in code.replace("\\\n", "").splitlines()]
 
 
-def asks(line: str) -> bool:
-    """Whether it asks a server that is running."""
-    return URL in line
-
-
-@pytest.mark.parametrize("line", [line for line in LINES if asks(str(line.values[0]))])
+@pytest.mark.parametrize("line", [line for line in LINES if URL in line])
 def test_a_line_of_the_shell_that_asks_a_server_is_answered(line: str, url: str, tmp_path: Path) -> None:
     if "curl" in line and shutil.which("curl") is None:
         pytest.skip("there is no curl")
@@ -93,7 +83,7 @@ def test_a_line_of_the_shell_that_asks_a_server_is_answered(line: str, url: str,
     assert done.stdout or (tmp_path / "answer.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if str(line.values[0]).startswith("hfstream serve")])
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("hfstream serve")])
 def test_a_server_is_started_with_options_that_it_has(line: str) -> None:
     parsed(shlex.split(line)[1:])
 

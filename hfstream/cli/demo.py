@@ -80,9 +80,8 @@ def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.backend(arguments, pace=arguments.tokens_per_second or PACE) as url,
         InferenceClient(url, token=arguments.api_key) as client,
     ):
-        terminal.patiently(
-            lambda: client.text_generation("Hi", max_new_tokens=1)
-        )  # a model that still loads is no part of it
+        # A model that still loads is no part of it.
+        terminal.patiently(lambda: client.text_generation("Hi", max_new_tokens=1))
         waiting, streaming = _Pane("waiting: stream=False"), _Pane("streaming: stream=True")
         threads = [
             threading.Thread(target=_wait, args=(client, arguments.prompt, waiting), daemon=True),
@@ -106,9 +105,8 @@ def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _show(waiting: _Pane, streaming: _Pane, threads: list[threading.Thread]) -> None:
     with Live(auto_refresh=False) as live:
-        rows: int | None = max(
-            7, min(ROWS, live.console.height - 3)
-        )  # the shell's prompt and our summary stay below it
+        # The shell's prompt and our summary stay below it.
+        rows: int | None = max(7, min(ROWS, live.console.height - 3))
         while True:
             over = not any(thread.is_alive() for thread in threads)
             if over:
