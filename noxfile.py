@@ -22,7 +22,7 @@ SHIPPED = {
     "hfstream/server/bundled/config.json",
     "hfstream/server/bundled/model.safetensors",
     "hfstream/server/bundled/tokenizer.json",
-    "hfstream/server/demo.html",
+    "hfstream/server/routes/demo.html",
 }
 """Files without which a wheel would install, and fail later."""
 

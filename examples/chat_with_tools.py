@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from hfstream import InferenceClient
-from hfstream.testing import DONE, Answer, ScriptedServer, chat_event, chat_events
+from hfstream.testing import DONE, Response, ScriptedServer, chat_event, chat_events
 
 TOOLS = [
     {
@@ -31,7 +31,7 @@ rest = {"index": 0, "function": {"arguments": '"Nuremberg"}'}}
 call = [chat_event(role="assistant", tool_calls=[beginning]), chat_event(tool_calls=[rest])]
 call += [chat_event(finish_reason="tool_calls"), DONE]
 
-with ScriptedServer(Answer(call), Answer(chat_events("Take ", "an ", "umbrella."))) as server:
+with ScriptedServer(Response(call), Response(chat_events("Take ", "an ", "umbrella."))) as server:
     client = InferenceClient(server.url)
     messages: list[Any] = [{"role": "user", "content": "How is the weather in Nuremberg?"}]
     while True:

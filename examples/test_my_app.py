@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from hfstream import InferenceClient, InferenceError
-from hfstream.testing import Answer, ScriptedServer, faults, token_events
+from hfstream.testing import Response, ScriptedServer, faults, token_events
 
 
 def headline(client: InferenceClient, topic: str) -> str:
@@ -24,7 +24,7 @@ def headline(client: InferenceClient, topic: str) -> str:
 
 
 def test_a_headline_is_one_line(scripted_server: Callable[..., ScriptedServer]) -> None:
-    server = scripted_server(Answer(token_events("Cheese", " ripens", "\n", "And more")))
+    server = scripted_server(Response(token_events("Cheese", " ripens", "\n", "And more")))
     assert headline(InferenceClient(server.url), "cheese") == "Cheese ripens"
 
 

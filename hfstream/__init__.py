@@ -10,7 +10,7 @@ for token in client.text_generation("How do you make cheese?", max_new_tokens=12
 from ._async import AsyncInferenceClient, AsyncTokenStream
 from ._sync import InferenceClient, TokenStream
 from .core.exchange import Attempt
-from .core.metrics import InterToken, Metrics
+from .core.metrics import InterTokenLatency, Metrics
 from .core.parameters import ChatCompletionParameters, TextGenerationParameters
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts
@@ -94,7 +94,7 @@ __all__ = [
     "InferenceError",
     "InferenceTimeoutError",
     "InputToken",
-    "InterToken",
+    "InterTokenLatency",
     "Metrics",
     "Model",
     "NotFoundError",

@@ -190,7 +190,7 @@ class UnexpectedResponseError(InferenceError):
 # --- to the wire -----------------------------------------------------------------------------------------------------
 
 
-def to_wire(error: InferenceError) -> tuple[int, dict[str, str]]:
+def to_response(error: InferenceError) -> tuple[int, dict[str, str]]:
     """The HTTP status and the JSON body that TGI answers with; in a stream the body alone is the event's data."""
     named = {"error_type": error.error_type} if error.error_type else {}  # without one the status tells
     return error.status_code or 500, {"error": error.message} | named
@@ -235,7 +235,7 @@ _QUOTED = 500
 """How many characters of a body an error carries."""
 
 
-def from_wire(status: int, headers: Mapping[str, str], body: bytes) -> InferenceError:
+def from_response(status: int, headers: Mapping[str, str], body: bytes) -> InferenceError:
     """The error that an HTTP response with a failing `status` stands for."""
     text = body.decode("utf-8", "replace")
     error = _from_payload(_parsed(text), status)

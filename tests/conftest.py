@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from faces import FACES, Face
+from variants import VARIANTS, Variant
 
 
 @pytest.fixture(autouse=True)
@@ -14,27 +14,27 @@ def no_token_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest) -> Face:
-    found: Face = request.param
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    found: Variant = request.param
     return found
 
 
 class Clients:
     """Makes clients of one face, and closes them after the test."""
 
-    def __init__(self, face: Face) -> None:
-        self.face = face
+    def __init__(self, variant: Variant) -> None:
+        self.variant = variant
         self.made: list[Any] = []
 
     def __call__(self, model: str | None, **settings: Any) -> Any:
-        self.made.append(self.face.client(model, **settings))
+        self.made.append(self.variant.client(model, **settings))
         return self.made[-1]
 
 
 @pytest.fixture
-async def clients(face: Face) -> AsyncIterator[Clients]:
-    clients = Clients(face)
+async def clients(variant: Variant) -> AsyncIterator[Clients]:
+    clients = Clients(variant)
     yield clients
     for client in clients.made:
-        await face.close(client)
+        await variant.close(client)

@@ -21,7 +21,7 @@ TESTS = Path(__file__).with_name("test_peers.py")
 
 T = TypeVar("T", bound=Callable[..., Any])
 
-FACES = ("sync", "async")
+VARIANTS = ("sync", "async")
 TASKS = ("text", "chat")
 
 Pair = tuple[str, str]
@@ -39,19 +39,19 @@ class Row:
     """Name of each test, and where it says that the row holds."""
 
     def __call__(self, test: T) -> T:
-        """For a test that takes both fixtures, `face` and `task`."""
+        """For a test that takes both fixtures, `variant` and `task`."""
         return self.only()(test)
 
-    def only(self, *, face: str | None = None, task: str | None = None) -> Callable[[T], T]:
+    def only(self, *, variant: str | None = None, task: str | None = None) -> Callable[[T], T]:
         """For a test that lacks one of the fixtures, or both: it is named here what it is about."""
 
         def decorate(test: T) -> T:
             fixtures = inspect.signature(test).parameters
-            if ("face" in fixtures) == (face is not None) or ("task" in fixtures) == (task is not None):
+            if ("variant" in fixtures) == (variant is not None) or ("task" in fixtures) == (task is not None):
                 raise TypeError(f"{test.__name__}: say the face and the task, each by its fixture or by name")
-            pairs = {(f, t) for f in ([face] if face else FACES) for t in ([task] if task else TASKS)}
+            pairs = {(f, t) for f in ([variant] if variant else VARIANTS) for t in ([task] if task else TASKS)}
             self.tests[test.__name__] = pairs
-            marked: T = pytest.mark.row.with_args(self, face=face, task=task)(test)
+            marked: T = pytest.mark.row.with_args(self, variant=variant, task=task)(test)
             return marked
 
         return decorate
@@ -83,10 +83,10 @@ class Result:
     def __str__(self) -> str:
         if self.failed:
             return "**not held:** " + ", ".join(f"`{name}`" for name in self.failed)
-        by_task = {task: [face for face in FACES if (face, task) in self.held] for task in TASKS}
+        by_task = {task: [variant for variant in VARIANTS if (variant, task) in self.held] for task in TASKS}
         if by_task["text"] == by_task["chat"]:
             return f"held: {', '.join(TASKS)}; {', '.join(by_task['text'])}"
-        return "held: " + " · ".join(f"{task}; {', '.join(faces)}" for task, faces in by_task.items() if faces)
+        return "held: " + " · ".join(f"{task}; {', '.join(variants)}" for task, variants in by_task.items() if variants)
 
 
 HEAD = """# Robustness
@@ -144,7 +144,7 @@ class Recorder:
                 result.failed.append(item.name)
             elif report.when == "call" and report.passed:
                 params: dict[str, Any] = getattr(item, "callspec").params if hasattr(item, "callspec") else {}  # noqa: B009
-                result.held.add(tuple(mark.kwargs[name] or params[name].name for name in ("face", "task")))
+                result.held.add(tuple(mark.kwargs[name] or params[name].name for name in ("variant", "task")))
         return report
 
 

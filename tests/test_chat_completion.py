@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from conftest import Clients
-from faces import HI, Face
 from pydantic import BaseModel
 from recordings import DONE, RECORDINGS, Recording, choice, chunk, event
+from variants import HI, Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -36,7 +36,7 @@ from hfstream import (
     UnexpectedResponseError,
     ValidationError,
 )
-from hfstream.testing import Answer, Fault, Request, ScriptedServer, Step
+from hfstream.testing import Fault, Request, Response, ScriptedServer, Step
 
 QUICK = RetryPolicy(attempts=3, max_wait=0.05)
 ROLE = chunk(role="assistant", content="")
@@ -63,17 +63,17 @@ def recording(request: pytest.FixtureRequest) -> Recording:
 
 
 async def test_a_recorded_stream_and_the_same_answer_in_one_piece(
-    face: Face, clients: Clients, recording: Recording
+    variant: Variant, clients: Clients, recording: Recording
 ) -> None:
-    with ScriptedServer(Answer(recording.events), Answer.document(recording.whole)) as server:
+    with ScriptedServer(Response(recording.events), Response.json(recording.whole)) as server:
         client = clients(server.url)
-        stream = await face.open_chat(client)
-        chunks = await face.rest(stream)
-        whole = await face.chat(client)
+        stream = await variant.open_chat(client)
+        chunks = await variant.rest(stream)
+        whole = await variant.chat(client)
         assert [request.json()["stream"] for request in server.requests] == [True, False]
     assert all(isinstance(each, ChatCompletionChunk) for each in chunks)
     assert isinstance(whole, ChatCompletion)
-    assert await face.final(stream) == whole
+    assert await variant.final(stream) == whole
     assert stream.text == (whole.choices[0].message.content or "")
     assert stream.finish_reason == whole.choices[0].finish_reason
     assert stream.usage == whole.usage
@@ -81,33 +81,33 @@ async def test_a_recorded_stream_and_the_same_answer_in_one_piece(
     assert [attempt.status_code for attempt in stream.attempts] == [200]
 
 
-async def test_the_loop_of_every_tutorial(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([ROLE, *HELLO, FINISH, USAGE, DONE])) as server:
-        stream = await face.open_chat(clients(server.url))
+async def test_the_loop_of_every_tutorial(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([ROLE, *HELLO, FINISH, USAGE, DONE])) as server:
+        stream = await variant.open_chat(clients(server.url))
         text = ""
-        for each in await face.rest(stream):
+        for each in await variant.rest(stream):
             text += each.choices[0].delta.content or ""
             assert each["choices"][0]["delta"]["content"] == each.choices[0].delta.content
     assert text == stream.text == "Hello"
 
 
-async def test_the_name_that_openai_has_for_it(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(STREAM), Answer.document(WHOLE)) as server:
+async def test_the_name_that_openai_has_for_it(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(STREAM), Response.json(WHOLE)) as server:
         client = clients(server.url)
 
         async def create(**options: Any) -> Any:
             made = client.chat.completions.create
-            return await asyncio.to_thread(made, **options) if face.name == "sync" else await made(**options)
+            return await asyncio.to_thread(made, **options) if variant.name == "sync" else await made(**options)
 
         stream = await create(model="m", messages=list(HI), stream=True, max_tokens=5)
-        assert (await face.final(stream)).choices[0].message.content == "Hello"
+        assert (await variant.final(stream)).choices[0].message.content == "Hello"
         whole = await create(messages=list(HI), temperature=0.5)
         assert whole.choices[0].message.content == "Hello"
         assert [request.json()["model"] for request in server.requests] == ["m", "tgi"]
 
 
 async def test_an_async_chat_is_a_coroutine_an_iterator_and_a_context_manager() -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
+    with ScriptedServer(Response(STREAM)) as server:
         async with AsyncInferenceClient(server.url) as client:
             whole = client.chat_completion(HI)
             assert inspect.iscoroutine(whole)
@@ -120,46 +120,46 @@ async def test_an_async_chat_is_a_coroutine_an_iterator_and_a_context_manager() 
             client.chat_completion(HI, stream=True)  # dropped: silent
 
 
-async def test_the_stream_returns_with_its_first_content_and_what_was_held(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([ROLE, b": PROCESSING\n\n", ROLE, HELLO[0], Fault.STALL])) as server:
-        stream = await face.open_chat(clients(server.url))
+async def test_the_stream_returns_with_its_first_content_and_what_was_held(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([ROLE, b": PROCESSING\n\n", ROLE, HELLO[0], Fault.STALL])) as server:
+        stream = await variant.open_chat(clients(server.url))
         assert stream.metrics.tokens == 1
         assert stream.text == "Hel"
-        said = [await face.next(stream) for _ in range(3)]
+        said = [await variant.next(stream) for _ in range(3)]
         assert [each.choices[0].delta.content for each in said] == ["", "", "Hel"]
         assert [each.choices[0].delta.role for each in said] == ["assistant", "assistant", None]
-        await face.close(stream)
+        await variant.close(stream)
 
 
-async def test_final_after_a_few_chunks_is_still_the_whole(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
-        stream = await face.open_chat(clients(server.url))
-        await face.next(stream)
-        await face.next(stream)
-        assert await face.final(stream) == ChatCompletion.model_validate(WHOLE)
-        assert await face.final(stream) == ChatCompletion.model_validate(WHOLE)
-        assert await face.rest(stream) == []
+async def test_final_after_a_few_chunks_is_still_the_whole(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(STREAM)) as server:
+        stream = await variant.open_chat(clients(server.url))
+        await variant.next(stream)
+        await variant.next(stream)
+        assert await variant.final(stream) == ChatCompletion.model_validate(WHOLE)
+        assert await variant.final(stream) == ChatCompletion.model_validate(WHOLE)
+        assert await variant.rest(stream) == []
 
 
-async def test_only_content_is_a_token(face: Face, clients: Clients) -> None:
+async def test_only_content_is_a_token(variant: Variant, clients: Clients) -> None:
     pieces = [ROLE, ROLE, HELLO[0], ROLE, USAGE, HELLO[1], ROLE, FINISH, USAGE, DONE]
-    with ScriptedServer(Answer(pieces)) as server:
-        stream = await face.open_chat(clients(server.url))
-        assert len(await face.rest(stream)) == 9
+    with ScriptedServer(Response(pieces)) as server:
+        stream = await variant.open_chat(clients(server.url))
+        assert len(await variant.rest(stream)) == 9
         assert stream.metrics.tokens == 3  # two texts and the finish
         assert "3 tokens" in repr(stream)
 
 
-async def test_several_answers_at_once(face: Face, clients: Clients) -> None:
+async def test_several_answers_at_once(variant: Variant, clients: Clients) -> None:
     pieces = [
         event({"choices": [choice(1, content="x")]}),
         event({"choices": [choice(0, content="a"), choice(1, content="y")]}),
         event({"choices": [choice(1, "length")]}),
         event({"choices": [choice(0, "stop")]}),
     ]
-    with ScriptedServer(Answer(pieces)) as server:
-        stream = await face.open_chat(clients(server.url), n=2)
-        whole = await face.final(stream)
+    with ScriptedServer(Response(pieces)) as server:
+        stream = await variant.open_chat(clients(server.url), n=2)
+        whole = await variant.final(stream)
         assert server.requests[0].json()["n"] == 2
     assert [(found.message.content, found.finish_reason) for found in whole.choices] == [
         ("a", "stop"),
@@ -172,26 +172,26 @@ class City(BaseModel):
     name: str
 
 
-async def test_an_answer_in_the_form_of_a_class(face: Face, clients: Clients) -> None:
+async def test_an_answer_in_the_form_of_a_class(variant: Variant, clients: Clients) -> None:
     text = '{"name": "Köln"}'
     told = {"choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]}
-    with ScriptedServer(Answer([chunk(content=text), FINISH, DONE]), Answer.document(told)) as server:
+    with ScriptedServer(Response([chunk(content=text), FINISH, DONE]), Response.json(told)) as server:
         client = clients(server.url)
-        stream = await face.open_chat(client, response_format=City)
-        assert (await face.final(stream)).parsed == City(name="Köln")
-        assert (await face.chat(client, response_format=City)).parsed == City(name="Köln")
+        stream = await variant.open_chat(client, response_format=City)
+        assert (await variant.final(stream)).parsed == City(name="Köln")
+        assert (await variant.chat(client, response_format=City)).parsed == City(name="Köln")
         first, second = (request.json()["response_format"] for request in server.requests)
         assert first == second
         assert first["json_schema"]["schema"] == City.model_json_schema()
 
 
-async def test_a_message_of_an_answer_goes_back_as_it_is(face: Face, clients: Clients) -> None:
+async def test_a_message_of_an_answer_goes_back_as_it_is(variant: Variant, clients: Clients) -> None:
     tools = RECORDINGS["OpenAI, tools"]
-    with ScriptedServer(Answer(tools.events), Answer(STREAM)) as server:
+    with ScriptedServer(Response(tools.events), Response(STREAM)) as server:
         client = clients(server.url)
-        said = (await face.final(await face.open_chat(client))).choices[0].message
+        said = (await variant.final(await variant.open_chat(client))).choices[0].message
         answers = [{"role": "tool", "tool_call_id": call.id, "content": "21 °C"} for call in said.tool_calls]
-        await face.final(await face.open_chat(client, (*HI, said, *answers)))
+        await variant.final(await variant.open_chat(client, (*HI, said, *answers)))
         sent = server.requests[1].json()["messages"]
     assert sent[0] == HI[0]
     assert (sent[1]["role"], sent[1].get("content")) == ("assistant", None)
@@ -206,98 +206,104 @@ async def test_a_message_of_an_answer_goes_back_as_it_is(face: Face, clients: Cl
 @pytest.mark.parametrize(
     "rest", [[], [USAGE], [b"data: [DO"], [b"data:[DONE]\n\n"], [0.01, Fault.DROP], [0.01, Fault.RESET]]
 )
-async def test_after_the_finish_reason_nothing_can_fail_it(face: Face, clients: Clients, rest: list[Any]) -> None:
-    with ScriptedServer(Answer([ROLE, *HELLO, FINISH, *rest])) as server:
-        stream = await face.open_chat(clients(server.url, retry=None))
-        whole = await face.final(stream)
+async def test_after_the_finish_reason_nothing_can_fail_it(variant: Variant, clients: Clients, rest: list[Any]) -> None:
+    with ScriptedServer(Response([ROLE, *HELLO, FINISH, *rest])) as server:
+        stream = await variant.open_chat(clients(server.url, retry=None))
+        whole = await variant.final(stream)
         assert whole.choices[0].finish_reason == "stop"
         assert stream.text == "Hello"
         assert stream.attempts[-1].error is None
         assert len(server.requests) == 1
 
 
-async def test_a_server_that_never_ends_after_the_finish_reason_costs_one_limit(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([*HELLO, FINISH, Fault.STALL])) as server:
+async def test_a_server_that_never_ends_after_the_finish_reason_costs_one_limit(
+    variant: Variant, clients: Clients
+) -> None:
+    with ScriptedServer(Response([*HELLO, FINISH, Fault.STALL])) as server:
         started = time.monotonic()
-        stream = await face.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.2), retry=None))
-        assert len(await face.rest(stream)) == 3
+        stream = await variant.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.2), retry=None))
+        assert len(await variant.rest(stream)) == 3
         assert time.monotonic() - started < 5
-        assert (await face.final(stream)).choices[0].message.content == "Hello"
+        assert (await variant.final(stream)).choices[0].message.content == "Hello"
         assert server.wait_until_running(0)
 
 
-async def test_keep_alives_do_not_prolong_the_wait_after_the_finish_reason(face: Face, clients: Clients) -> None:
+async def test_keep_alives_do_not_prolong_the_wait_after_the_finish_reason(variant: Variant, clients: Clients) -> None:
     steps = [*HELLO, FINISH, *again(b":\n\n")]
-    with ScriptedServer(Answer(steps)) as server:
+    with ScriptedServer(Response(steps)) as server:
         started = time.monotonic()
-        stream = await face.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.3), retry=None))
-        assert (await face.final(stream)).choices[0].message.content == "Hello"
+        stream = await variant.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.3), retry=None))
+        assert (await variant.final(stream)).choices[0].message.content == "Hello"
         assert time.monotonic() - started < 10  # all of them take 20 s
         assert server.wait_until_running(0)
 
 
 @pytest.mark.parametrize("rest", [[], [b":\n\n"], [ROLE], [USAGE], [b'data: {"cho']])
-async def test_an_end_before_the_finish_reason_is_none(face: Face, clients: Clients, rest: list[bytes]) -> None:
-    with ScriptedServer(Answer([ROLE, *HELLO, *rest])) as server:
-        stream = await face.open_chat(clients(server.url))
+async def test_an_end_before_the_finish_reason_is_none(variant: Variant, clients: Clients, rest: list[bytes]) -> None:
+    with ScriptedServer(Response([ROLE, *HELLO, *rest])) as server:
+        stream = await variant.open_chat(clients(server.url))
         with pytest.raises(IncompleteStreamError, match="after 2 tokens") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == "Hello"
         assert stream.finish_reason is None
         with pytest.raises(IncompleteStreamError):
-            await face.final(stream)
+            await variant.final(stream)
         assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP, Fault.RESET])
-async def test_a_lost_connection_before_the_finish_reason_is_typed(face: Face, clients: Clients, fault: Fault) -> None:
-    with ScriptedServer(Answer([*HELLO, 0.05, fault])) as server:
-        stream = await face.open_chat(clients(server.url))
+async def test_a_lost_connection_before_the_finish_reason_is_typed(
+    variant: Variant, clients: Clients, fault: Fault
+) -> None:
+    with ScriptedServer(Response([*HELLO, 0.05, fault])) as server:
+        stream = await variant.open_chat(clients(server.url))
         with pytest.raises(InferenceConnectionError) as caught:
-            await face.final(stream)
+            await variant.final(stream)
         assert caught.value.partial_text == "Hello"
 
 
 @pytest.mark.parametrize("pieces", [[], [DONE], [ROLE, DONE], [ROLE], [USAGE, DONE], [b": PROCESSING\n\n"]])
-async def test_an_empty_stream_is_tried_again_and_then_told(face: Face, clients: Clients, pieces: list[bytes]) -> None:
-    empty = Answer(pieces)
-    with ScriptedServer(empty, empty, Answer(STREAM), empty) as server:
+async def test_an_empty_stream_is_tried_again_and_then_told(
+    variant: Variant, clients: Clients, pieces: list[bytes]
+) -> None:
+    empty = Response(pieces)
+    with ScriptedServer(empty, empty, Response(STREAM), empty) as server:
         client = clients(server.url, retry=QUICK)
-        stream = await face.open_chat(client)
-        assert (await face.final(stream)).choices[0].message.content == "Hello"
+        stream = await variant.open_chat(client)
+        assert (await variant.final(stream)).choices[0].message.content == "Hello"
         assert [type(attempt.error) for attempt in stream.attempts] == [IncompleteStreamError] * 2 + [type(None)]
         with pytest.raises(IncompleteStreamError, match="without a token"):
-            await face.open_chat(client)
+            await variant.open_chat(client)
         assert len(server.requests) == 6
 
 
-async def test_what_was_held_before_a_retry_is_not_handed_over(face: Face, clients: Clients) -> None:
+async def test_what_was_held_before_a_retry_is_not_handed_over(variant: Variant, clients: Clients) -> None:
     first = [event({"id": "old", "choices": [choice(role="old", content="")]}), OVERLOADED, DONE]
-    with ScriptedServer(Answer(first), Answer(STREAM)) as server:
-        stream = await face.open_chat(clients(server.url, retry=QUICK))
-        assert [each.choices[0].delta.role for each in await face.rest(stream)] == ["assistant", None, None, None]
-        assert await face.final(stream) == ChatCompletion.model_validate(WHOLE)
+    with ScriptedServer(Response(first), Response(STREAM)) as server:
+        stream = await variant.open_chat(clients(server.url, retry=QUICK))
+        assert [each.choices[0].delta.role for each in await variant.rest(stream)] == ["assistant", None, None, None]
+        assert await variant.final(stream) == ChatCompletion.model_validate(WHOLE)
 
 
 @pytest.mark.parametrize(
     "overloaded",
     [
-        Answer([OVERLOADED, DONE]),
-        Answer([ROLE + OVERLOADED]),
-        Answer([event({"error": "Model is overloaded", "error_type": "overloaded"})]),
-        Answer([event({"error": {"message": "x", "code": 429}, "choices": [choice(0, "error", content="")]})]),
-        Answer.error(429, "Model is overloaded", "overloaded"),
-        Answer([b'{"error": {"message": "slow down", "type": "x"}}'], 503, "application/json"),
+        Response([OVERLOADED, DONE]),
+        Response([ROLE + OVERLOADED]),
+        Response([event({"error": "Model is overloaded", "error_type": "overloaded"})]),
+        Response([event({"error": {"message": "x", "code": 429}, "choices": [choice(0, "error", content="")]})]),
+        Response.error(429, "Model is overloaded", "overloaded"),
+        Response([b'{"error": {"message": "slow down", "type": "x"}}'], 503, "application/json"),
     ],
 )
-async def test_overload_is_tried_again(face: Face, clients: Clients, overloaded: Answer) -> None:
-    with ScriptedServer(overloaded, Answer(STREAM), overloaded) as server:
+async def test_overload_is_tried_again(variant: Variant, clients: Clients, overloaded: Response) -> None:
+    with ScriptedServer(overloaded, Response(STREAM), overloaded) as server:
         client = clients(server.url, retry=QUICK)
-        stream = await face.open_chat(client)
-        assert (await face.final(stream)).choices[0].message.content == "Hello"
+        stream = await variant.open_chat(client)
+        assert (await variant.final(stream)).choices[0].message.content == "Hello"
         assert [type(attempt.error) for attempt in stream.attempts] == [OverloadedError, type(None)]
         with pytest.raises(OverloadedError) as caught:
-            await face.open_chat(client)
+            await variant.open_chat(client)
         assert caught.value.status_code in (429, 503)
         assert len(server.requests) == 5
 
@@ -317,13 +323,13 @@ ERRORS: list[tuple[Any, type[InferenceError], str]] = [
 
 @pytest.mark.parametrize(("payload", "kind", "words"), ERRORS)
 async def test_an_error_in_the_middle_keeps_what_was_said(
-    face: Face, clients: Clients, payload: Any, kind: type[InferenceError], words: str
+    variant: Variant, clients: Clients, payload: Any, kind: type[InferenceError], words: str
 ) -> None:
-    with ScriptedServer(Answer([ROLE + HELLO[0] + HELLO[1] + event(payload)])) as server:
-        stream = await face.open_chat(clients(server.url, retry=QUICK))
-        assert [(await face.next(stream)).choices[0].delta.content for _ in range(3)] == ["", "Hel", "lo"]
+    with ScriptedServer(Response([ROLE + HELLO[0] + HELLO[1] + event(payload)])) as server:
+        stream = await variant.open_chat(clients(server.url, retry=QUICK))
+        assert [(await variant.next(stream)).choices[0].delta.content for _ in range(3)] == ["", "Hel", "lo"]
         with pytest.raises(kind, match=words) as caught:
-            await face.next(stream)
+            await variant.next(stream)
         assert type(caught.value) is kind
         assert caught.value.partial_text == "Hello"
         assert len(server.requests) == 1
@@ -331,21 +337,21 @@ async def test_an_error_in_the_middle_keeps_what_was_said(
 
 @pytest.mark.parametrize(("payload", "kind", "words"), ERRORS)
 async def test_an_error_in_the_first_event_is_raised_by_the_call(
-    face: Face, clients: Clients, payload: Any, kind: type[InferenceError], words: str
+    variant: Variant, clients: Clients, payload: Any, kind: type[InferenceError], words: str
 ) -> None:
-    with ScriptedServer(Answer([ROLE, event(payload), DONE])) as server, pytest.raises(kind, match=words):
-        await face.open_chat(clients(server.url, retry=None))
+    with ScriptedServer(Response([ROLE, event(payload), DONE])) as server, pytest.raises(kind, match=words):
+        await variant.open_chat(clients(server.url, retry=None))
 
 
 @pytest.mark.parametrize(("payload", "kind", "words"), ERRORS[:8])
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_an_error_in_one_piece_is_that_error(
-    face: Face, clients: Clients, payload: Any, kind: type[InferenceError], words: str, streamed: bool
+    variant: Variant, clients: Clients, payload: Any, kind: type[InferenceError], words: str, streamed: bool
 ) -> None:
     if "choices" in payload:
         payload = {**payload, "choices": []}
-    with ScriptedServer(Answer.document(payload)) as server, pytest.raises(kind, match=words):
-        ask = face.open_chat if streamed else face.chat
+    with ScriptedServer(Response.json(payload)) as server, pytest.raises(kind, match=words):
+        ask = variant.open_chat if streamed else variant.chat
         await ask(clients(server.url, retry=None))
 
 
@@ -362,19 +368,19 @@ async def test_an_error_in_one_piece_is_that_error(
     ],
 )
 async def test_a_200_that_is_no_stream(
-    face: Face, clients: Clients, kind: str | None, body: bytes, expected: type[Exception], words: str
+    variant: Variant, clients: Clients, kind: str | None, body: bytes, expected: type[Exception], words: str
 ) -> None:
-    with ScriptedServer(Answer([body], content_type=kind)) as server, pytest.raises(expected, match=words):
-        await face.open_chat(clients(server.url, retry=None))
+    with ScriptedServer(Response([body], content_type=kind)) as server, pytest.raises(expected, match=words):
+        await variant.open_chat(clients(server.url, retry=None))
 
 
 @pytest.mark.parametrize(
     "body", [b"<html>Hello</html>", b"", b"{}", b'{"choices": 5}', b'{"choices": [{}]}', b"[]", b"null"]
 )
-async def test_a_200_that_is_no_answer(face: Face, clients: Clients, body: bytes) -> None:
-    answer = Answer([body], content_type="application/json")
+async def test_a_200_that_is_no_answer(variant: Variant, clients: Clients, body: bytes) -> None:
+    answer = Response([body], content_type="application/json")
     with ScriptedServer(answer) as server, pytest.raises(UnexpectedResponseError, match="not the JSON"):
-        await face.chat(clients(server.url, retry=None))
+        await variant.chat(clients(server.url, retry=None))
 
 
 @pytest.mark.parametrize(
@@ -394,10 +400,10 @@ async def test_a_200_that_is_no_answer(face: Face, clients: Clients, body: bytes
 )
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_refusal_has_the_servers_words(
-    face: Face, clients: Clients, status: int, body: bytes, expected: type[Exception], words: str, streamed: bool
+    variant: Variant, clients: Clients, status: int, body: bytes, expected: type[Exception], words: str, streamed: bool
 ) -> None:
-    with ScriptedServer(Answer([body] if body else [], status, "application/json")) as server:
-        ask = face.open_chat if streamed else face.chat
+    with ScriptedServer(Response([body] if body else [], status, "application/json")) as server:
+        ask = variant.open_chat if streamed else variant.chat
         with pytest.raises(expected, match=words) as caught:
             await ask(clients(server.url))
         assert type(caught.value) is expected
@@ -409,23 +415,23 @@ async def test_a_refusal_has_the_servers_words(
 
 @pytest.mark.parametrize("alive", [b":\n\n", b": OPENROUTER PROCESSING\n\n", ROLE, USAGE])
 async def test_what_is_no_content_does_not_prolong_the_wait_for_the_first(
-    face: Face, clients: Clients, alive: bytes
+    variant: Variant, clients: Clients, alive: bytes
 ) -> None:
-    with ScriptedServer(Answer([*again(alive)])) as server:
+    with ScriptedServer(Response([*again(alive)])) as server:
         started = time.monotonic()
         with pytest.raises(InferenceTimeoutError) as caught:
-            await face.open_chat(clients(server.url, timeout=Timeouts(first_token=0.3), retry=None))
+            await variant.open_chat(clients(server.url, timeout=Timeouts(first_token=0.3), retry=None))
         assert caught.value.phase == "first_token"
         assert time.monotonic() - started < 10  # all of them take 20 s
         assert server.wait_until_running(0)
 
 
-async def test_comments_do_not_prolong_the_wait_for_the_next(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([HELLO[0], *again(b":\n\n")])) as server:
+async def test_comments_do_not_prolong_the_wait_for_the_next(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([HELLO[0], *again(b":\n\n")])) as server:
         started = time.monotonic()
-        stream = await face.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.3), retry=None))
+        stream = await variant.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.3), retry=None))
         with pytest.raises(InferenceTimeoutError) as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert (caught.value.phase, caught.value.partial_text) == ("between_tokens", "Hel")
         assert time.monotonic() - started < 10
         assert server.wait_until_running(0)
@@ -433,59 +439,59 @@ async def test_comments_do_not_prolong_the_wait_for_the_next(face: Face, clients
 
 @pytest.mark.parametrize("alive", [ROLE, USAGE])
 async def test_chunks_without_content_do_not_prolong_the_wait_for_the_next(
-    face: Face, clients: Clients, alive: bytes
+    variant: Variant, clients: Clients, alive: bytes
 ) -> None:
-    with ScriptedServer(Answer([HELLO[0], *again(alive, 30)])) as server:
-        stream = await face.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.3), retry=None))
+    with ScriptedServer(Response([HELLO[0], *again(alive, 30)])) as server:
+        stream = await variant.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.3), retry=None))
         with pytest.raises(InferenceTimeoutError):
-            await face.rest(stream)
+            await variant.rest(stream)
 
 
 # --- Connections, and ends before the end ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rest", [[DONE], [USAGE, DONE], []], ids=["[DONE]", "usage", "no [DONE]"])
-async def test_ten_chats_in_a_row_use_one_connection(face: Face, clients: Clients, rest: list[bytes]) -> None:
-    with ScriptedServer(Answer([ROLE, *HELLO, FINISH, *rest])) as server:
+async def test_ten_chats_in_a_row_use_one_connection(variant: Variant, clients: Clients, rest: list[bytes]) -> None:
+    with ScriptedServer(Response([ROLE, *HELLO, FINISH, *rest])) as server:
         client = clients(server.url)
         for _ in range(10):
-            await face.rest(await face.open_chat(client))
+            await variant.rest(await variant.open_chat(client))
         assert server.connections == 1
 
 
-async def test_close_right_after_the_finish_keeps_the_connection(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([ROLE, *HELLO, FINISH, USAGE, DONE])) as server:
+async def test_close_right_after_the_finish_keeps_the_connection(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([ROLE, *HELLO, FINISH, USAGE, DONE])) as server:
         client = clients(server.url)
         for _ in range(10):
-            stream = await face.open_chat(client)
-            while (await face.next(stream)).choices[0].finish_reason is None:
+            stream = await variant.open_chat(client)
+            while (await variant.next(stream)).choices[0].finish_reason is None:
                 pass
-            await face.close(stream)
-            assert (await face.final(stream)).choices[0].message.content == "Hello"
+            await variant.close(stream)
+            assert (await variant.final(stream)).choices[0].message.content == "Hello"
         assert server.connections == 1
 
 
-async def test_close_before_the_finish_closes_the_connection(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([ROLE, HELLO[0], Fault.STALL])) as server:
-        stream = await face.open_chat(clients(server.url))
-        await face.next(stream)
-        await face.close(stream)
+async def test_close_before_the_finish_closes_the_connection(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([ROLE, HELLO[0], Fault.STALL])) as server:
+        stream = await variant.open_chat(clients(server.url))
+        await variant.next(stream)
+        await variant.close(stream)
         assert server.wait_until_running(0)
-        assert await face.rest(stream) == []
+        assert await variant.rest(stream) == []
         with pytest.raises(IncompleteStreamError, match="closed before its end") as caught:
-            await face.final(stream)
+            await variant.final(stream)
         assert caught.value.partial_text == "Hel"
 
 
-async def test_break_out_of_a_loop_closes(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([ROLE, HELLO[0], Fault.STALL])) as server:
+async def test_break_out_of_a_loop_closes(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([ROLE, HELLO[0], Fault.STALL])) as server:
         client = clients(server.url)
 
         def loop() -> None:
             for _ in client.chat_completion(HI, stream=True):
                 break
 
-        if face.name == "sync":
+        if variant.name == "sync":
             await asyncio.to_thread(loop)
         else:
             async for _ in client.chat_completion(HI, stream=True):
@@ -494,7 +500,9 @@ async def test_break_out_of_a_loop_closes(face: Face, clients: Clients) -> None:
         assert server.wait_until_running(0)
 
 
-async def test_close_while_a_reader_waits_for_DONE_ends_its_loop_with_the_answer(face: Face, clients: Clients) -> None:
+async def test_close_while_a_reader_waits_for_DONE_ends_its_loop_with_the_answer(
+    variant: Variant, clients: Clients
+) -> None:
     waits = threading.Event()
 
     def steps() -> Any:
@@ -502,32 +510,32 @@ async def test_close_while_a_reader_waits_for_DONE_ends_its_loop_with_the_answer
         waits.set()
         yield Fault.STALL
 
-    def answer(_: Request) -> Answer:
-        return Answer(steps())
+    def answer(_: Request) -> Response:
+        return Response(steps())
 
     with ScriptedServer(answer) as server:
-        stream = await face.open_chat(clients(server.url))
+        stream = await variant.open_chat(clients(server.url))
         for _ in range(4):
-            await face.next(stream)
+            await variant.next(stream)
         assert await asyncio.to_thread(waits.wait, 5)
-        reader = asyncio.create_task(face.rest(stream))
+        reader = asyncio.create_task(variant.rest(stream))
         while not stream._reading.locked():  # it is on its way to the socket
             await asyncio.sleep(0.001)
-        await face.close(stream)
+        await variant.close(stream)
         assert await asyncio.wait_for(reader, 5) == []
         assert server.wait_until_running(0)
-        assert (await face.final(stream)).choices[0].message.content == "Hello"
+        assert (await variant.final(stream)).choices[0].message.content == "Hello"
 
 
-async def test_a_chat_lives_on_when_its_client_is_gone(face: Face) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
-        stream = await face.open_chat(face.client(server.url))
+async def test_a_chat_lives_on_when_its_client_is_gone(variant: Variant) -> None:
+    with ScriptedServer(Response(STREAM)) as server:
+        stream = await variant.open_chat(variant.client(server.url))
         gc.collect()
-        assert (await face.final(stream)).choices[0].message.content == "Hello"
+        assert (await variant.final(stream)).choices[0].message.content == "Hello"
 
 
 def test_many_threads_share_one_client() -> None:
-    with ScriptedServer(Answer(STREAM)) as server, InferenceClient(server.url) as client:
+    with ScriptedServer(Response(STREAM)) as server, InferenceClient(server.url) as client:
         found: list[str | None] = []
 
         def ask() -> None:
@@ -544,11 +552,11 @@ def test_many_threads_share_one_client() -> None:
 # --- What is sent ----------------------------------------------------------------------------------------------------
 
 
-async def test_what_a_chat_sends(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
+async def test_what_a_chat_sends(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(STREAM)) as server:
         client = clients(server.url, token="t", bill_to="org", headers={"X-A": "1"})
-        await face.final(
-            await face.open_chat(
+        await variant.final(
+            await variant.open_chat(
                 client, iter(HI), model="org/name", max_tokens=5, temperature=None, stream_options=None,
                 extra_body={"top_k": 5, "odd": None}, extra_headers={"X-A": "2"}, timeout=5,
             )
@@ -564,21 +572,21 @@ async def test_what_a_chat_sends(face: Face, clients: Clients) -> None:
     assert (request.headers["x-hf-bill-to"], request.headers["x-a"]) == ("org", "2")
 
 
-async def test_a_generator_of_messages_is_sent_again_with_every_attempt(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([DONE]), Answer(STREAM)) as server:
-        stream = await face.open_chat(clients(server.url, retry=QUICK), (message for message in HI * 3))
-        await face.final(stream)
+async def test_a_generator_of_messages_is_sent_again_with_every_attempt(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([DONE]), Response(STREAM)) as server:
+        stream = await variant.open_chat(clients(server.url, retry=QUICK), (message for message in HI * 3))
+        await variant.final(stream)
         first, second = server.requests
         assert first.body == second.body
         assert first.json()["messages"] == list(HI * 3)
 
 
 async def test_a_mistyped_name_and_messages_that_are_none_are_refused_before_anything_is_sent(
-    face: Face, clients: Clients
+    variant: Variant, clients: Clients
 ) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
+    with ScriptedServer(Response(STREAM)) as server:
         client = clients(server.url)
-        for ask in (face.open_chat, face.chat):
+        for ask in (variant.open_chat, variant.chat):
             with pytest.raises(TypeError, match="`max_token`: did you mean `max_tokens`"):
                 await ask(client, max_token=5)
             for messages in ("Hi", b"Hi", HI[0]):
@@ -594,13 +602,13 @@ def piece(text: str, finish_reason: str | None = None) -> bytes:
     return event({"choices": [{"index": 0, "text": text, "finish_reason": finish_reason}]})
 
 
-async def test_text_generation_at_a_server_of_openais_kind(face: Face, clients: Clients) -> None:
+async def test_text_generation_at_a_server_of_openais_kind(variant: Variant, clients: Clients) -> None:
     whole = {"choices": [{"index": 0, "text": "Hello", "finish_reason": "length"}]}
-    with ScriptedServer(Answer([piece("Hel"), piece("lo", "length"), USAGE, DONE]), Answer.document(whole)) as server:
+    with ScriptedServer(Response([piece("Hel"), piece("lo", "length"), USAGE, DONE]), Response.json(whole)) as server:
         client = clients(f"{server.url}/v1")
-        stream = await face.open(client, max_new_tokens=2, model="org/name")
-        assert await face.rest(stream) == ["Hel", "lo"]
-        assert await face.final(stream) == "Hello" == await face.whole(client, max_new_tokens=2)
+        stream = await variant.open(client, max_new_tokens=2, model="org/name")
+        assert await variant.rest(stream) == ["Hel", "lo"]
+        assert await variant.final(stream) == "Hello" == await variant.whole(client, max_new_tokens=2)
         assert stream.usage.total_tokens == 3
         assert stream.finish_reason == "length"
         first, second = server.requests
@@ -612,21 +620,21 @@ async def test_text_generation_at_a_server_of_openais_kind(face: Face, clients: 
         assert second.json() == {"prompt": "Hi", "stream": False, "max_tokens": 2}
 
 
-async def test_ten_texts_at_v1_use_one_connection(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([piece("Hel"), piece("lo", "length"), USAGE, DONE])) as server:
+async def test_ten_texts_at_v1_use_one_connection(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([piece("Hel"), piece("lo", "length"), USAGE, DONE])) as server:
         client = clients(f"{server.url}/v1")
         for _ in range(10):
-            assert await face.rest(await face.open(client)) == ["Hel", "lo"]
+            assert await variant.rest(await variant.open(client)) == ["Hel", "lo"]
         assert server.connections == 1
 
 
-async def test_text_at_v1_ends_early_or_not_at_all(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([piece("Hel")]), Answer([DONE])) as server:
+async def test_text_at_v1_ends_early_or_not_at_all(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([piece("Hel")]), Response([DONE])) as server:
         client = clients(f"{server.url}/v1", retry=QUICK)
-        stream = await face.open(client)
+        stream = await variant.open(client)
         with pytest.raises(IncompleteStreamError) as caught:
-            await face.final(stream)
+            await variant.final(stream)
         assert caught.value.partial_text == "Hel"
         with pytest.raises(IncompleteStreamError, match="without a token"):
-            await face.open(client)
+            await variant.open(client)
         assert len(server.requests) == 4

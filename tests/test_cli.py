@@ -20,7 +20,7 @@ from typing import Self
 import pytest
 
 from hfstream.server import BackgroundServer
-from hfstream.testing import DONE, Answer, Request, ScriptedServer, chat_event, chat_events, faults, token_events
+from hfstream.testing import DONE, Request, Response, ScriptedServer, chat_event, chat_events, faults, token_events
 
 HFSTREAM = [sys.executable, "-m", "hfstream.cli"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
@@ -83,16 +83,16 @@ def test_generate_reads_its_prompt_from_stdin(backend: str) -> None:
 
 
 def test_generate_says_that_it_waits_for_a_server_that_is_busy() -> None:
-    with ScriptedServer(*[faults.overloaded(0.01)] * 4, Answer(token_events("Hello"))) as server:
+    with ScriptedServer(*[faults.overloaded(0.01)] * 4, Response(token_events("Hello"))) as server:
         done = hfstream("generate", "Hi", "--url", server.url)
         assert (done.returncode, done.stdout) == (0, "Hello\n")
         assert done.stderr.count("Model is overloaded; asking again") == 1
 
 
 def test_a_chat_remembers_what_was_said() -> None:
-    def answer(request: Request) -> Answer:
+    def answer(request: Request) -> Response:
         said = [message["content"] for message in request.json()["messages"]]
-        return Answer(chat_events(f"{len(said)}: ", said[-1]))
+        return Response(chat_events(f"{len(said)}: ", said[-1]))
 
     with ScriptedServer(answer) as server:
         done = hfstream("chat", "--url", server.url, "--system", "Be brief.", stdin="one\n\ntwo\n")
@@ -102,7 +102,7 @@ def test_a_chat_remembers_what_was_said() -> None:
 
 
 def test_a_chat_survives_a_refusal() -> None:
-    with ScriptedServer(Answer.error(422, "no such thing", "validation"), Answer(chat_events("Yes"))) as server:
+    with ScriptedServer(Response.error(422, "no such thing", "validation"), Response(chat_events("Yes"))) as server:
         done = hfstream("chat", "--url", server.url, stdin="one\ntwo\n")
         assert (done.returncode, done.stdout) == (1, "Yes\n")
         assert "hfstream: no such thing" in done.stderr
@@ -118,7 +118,7 @@ def test_a_chat_with_nobody_ends_at_once() -> None:
 def test_ctrl_c_stops_an_answer_and_not_the_chat() -> None:
     """In a terminal of its own: there the chat asks, and Ctrl-C is the terminal's."""
     first, *rest = [chat_event("Hel"), chat_event("lo")]
-    with ScriptedServer(Answer([first, 30.0, *rest]), Answer(chat_events("Again"))) as server:
+    with ScriptedServer(Response([first, 30.0, *rest]), Response(chat_events("Again"))) as server:
         with Screen("chat", "--url", server.url) as screen:
             screen.wait_for("you> ")
             screen.type("one\n")
@@ -180,11 +180,11 @@ class Screen:
 def test_the_demonstration_in_a_terminal_shows_two_panes() -> None:
     first, *rest = token_events(*[f"line {number}\n" for number in range(60)])
 
-    def answer(request: Request) -> Answer:
+    def answer(request: Request) -> Response:
         if request.path == "/generate_stream":
-            return Answer([first, 0.5, *rest])
+            return Response([first, 0.5, *rest])
         asked = request.json()["inputs"]
-        return replace(Answer.document({"generated_text": "all of it"}), delay=0.5 if "cheese" in asked else 0.0)
+        return replace(Response.json({"generated_text": "all of it"}), delay=0.5 if "cheese" in asked else 0.0)
 
     with ScriptedServer(answer) as server, Screen("demo", "--url", server.url) as screen:
         screen.wait_for("How do you make cheese?")
@@ -214,7 +214,7 @@ def test_bench_measures_streams(backend: str) -> None:
 
 
 def test_bench_tells_what_failed() -> None:
-    with ScriptedServer(Answer.error(422, "no", "validation")) as server:
+    with ScriptedServer(Response.error(422, "no", "validation")) as server:
         done = hfstream("bench", server.url, "--requests", "3")
         assert done.returncode == 1
         assert "3 x ValidationError: no" in done.stdout
@@ -222,7 +222,7 @@ def test_bench_tells_what_failed() -> None:
 
 def test_generate_comes_token_by_token() -> None:
     first, *rest = token_events("Hello", " you")
-    with ScriptedServer(Answer([first, 30.0, *rest])) as server:
+    with ScriptedServer(Response([first, 30.0, *rest])) as server:
         process = subprocess.Popen(
             [*HFSTREAM, "generate", "Hi", "--url", server.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=ENVIRONMENT,
@@ -280,7 +280,7 @@ def test_chat_and_text_generation_have_one_name_for_the_length(backend: str) -> 
 
 
 def test_a_model_of_several_is_named() -> None:
-    with ScriptedServer(Answer([b'data: {"choices":[{"text":"Hi","finish_reason":"stop"}]}\n\n', DONE])) as server:
+    with ScriptedServer(Response([b'data: {"choices":[{"text":"Hi","finish_reason":"stop"}]}\n\n', DONE])) as server:
         done = hfstream("generate", "Hello", "--url", f"{server.url}/v1", "--model", "small")
         assert (done.returncode, done.stdout) == (0, "Hi\n"), done.stderr
         assert server.requests[0].json()["model"] == "small"

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import tenacity
 from conftest import Clients
-from faces import Face
+from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -143,18 +143,18 @@ def alike(tokens: list[Token], others: list[Token]) -> bool:
     ] and [token.logprob for token in tokens] == pytest.approx([token.logprob for token in others], abs=1e-3)
 
 
-async def one_text(face: Face, client: Any, prompt: str, **options: Any) -> TextGenerationResponse:
+async def one_text(variant: Variant, client: Any, prompt: str, **options: Any) -> TextGenerationResponse:
     """Asks in all four forms, at once. The answer, if they agree."""
 
     async def read(details: bool) -> tuple[Any, list[Any], Any]:
-        stream = await face.open(client, prompt, details=details, **options)
-        return stream, await face.rest(stream), await face.final(stream)
+        stream = await variant.open(client, prompt, details=details, **options)
+        return stream, await variant.rest(stream), await variant.final(stream)
 
     (stream, tokens, final), (_, events, final_details), plain, whole = await asyncio.gather(
         read(details=False),
         read(details=True),
-        face.whole(client, prompt, **options),
-        face.whole(client, prompt, details=True, **options),
+        variant.whole(client, prompt, **options),
+        variant.whole(client, prompt, details=True, **options),
     )
     text = whole.generated_text
     assert "".join(tokens) == stream.text == final == plain == final_details.generated_text == text
@@ -169,8 +169,8 @@ async def one_text(face: Face, client: Any, prompt: str, **options: Any) -> Text
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-async def test_all_forms_say_the_same(face: Face, clients: Clients, url: str, prompt: str) -> None:
-    whole = await one_text(face, clients(url), prompt)
+async def test_all_forms_say_the_same(variant: Variant, clients: Clients, url: str, prompt: str) -> None:
+    whole = await one_text(variant, clients(url), prompt)
     assert len(whole.generated_text) > 50
     assert whole.details is not None
     assert whole.details.finish_reason is FinishReason.EndOfSequenceToken
@@ -180,16 +180,16 @@ async def test_all_forms_say_the_same(face: Face, clients: Clients, url: str, pr
 
 @pytest.mark.parametrize("prompt", MULTI_BYTE)
 async def test_a_limit_within_a_character_never_shows_half_of_it(
-    face: Face, clients: Clients, url: str, prompt: str
+    variant: Variant, clients: Clients, url: str, prompt: str
 ) -> None:
     client = clients(url)
-    everything = await face.whole(client, prompt)
+    everything = await variant.whole(client, prompt)
 
     async def cut(length: int) -> str:
-        stream = await face.open(client, prompt, max_new_tokens=length)
-        text = "".join(await face.rest(stream))
+        stream = await variant.open(client, prompt, max_new_tokens=length)
+        text = "".join(await variant.rest(stream))
         assert stream.usage.completion_tokens == length
-        assert text == await face.final(stream) == await face.whole(client, prompt, max_new_tokens=length)
+        assert text == await variant.final(stream) == await variant.whole(client, prompt, max_new_tokens=length)
         assert everything.startswith(text)
         return text
 
@@ -199,9 +199,11 @@ async def test_a_limit_within_a_character_never_shows_half_of_it(
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-async def test_a_stop_string_is_the_end_wherever_it_stands(face: Face, clients: Clients, url: str, prompt: str) -> None:
+async def test_a_stop_string_is_the_end_wherever_it_stands(
+    variant: Variant, clients: Clients, url: str, prompt: str
+) -> None:
     client = clients(url)
-    events = await face.rest(await face.open(client, prompt, details=True))
+    events = await variant.rest(await variant.open(client, prompt, details=True))
     text = events[-1].generated_text
     pieces = [event.token.text for event in events if not event.token.special and event.token.text]
     within = next(piece for piece in pieces[8:] if len(piece.strip()) > 2).strip()[:-1]
@@ -215,46 +217,46 @@ async def test_a_stop_string_is_the_end_wherever_it_stands(face: Face, clients: 
     if not text.isascii():
         at = next(at for at, character in enumerate(text) if ord(character) > 127)
         stops["around a character of many bytes"] = text[max(0, at - 1) : at + 2]
-    answers = await asyncio.gather(*(one_text(face, client, prompt, stop=[stop]) for stop in stops.values()))
+    answers = await asyncio.gather(*(one_text(variant, client, prompt, stop=[stop]) for stop in stops.values()))
     for (where, stop), whole in zip(stops.items(), answers, strict=True):
         assert whole.generated_text == text[: text.index(stop) + len(stop)], where
         assert whole.details is not None
         assert whole.details.finish_reason is FinishReason.StopSequence, where
 
 
-async def test_the_first_of_several_stop_strings_counts(face: Face, clients: Clients, url: str) -> None:
+async def test_the_first_of_several_stop_strings_counts(variant: Variant, clients: Clients, url: str) -> None:
     client = clients(url)
-    text = await face.whole(client, CHEESE)
+    text = await variant.whole(client, CHEESE)
     early, late = text[20:24], text[40:44]
     assert text.index(early) < text.index(late)
-    whole = await one_text(face, client, CHEESE, stop=[late, early, "never said"])
+    whole = await one_text(variant, client, CHEESE, stop=[late, early, "never said"])
     assert whole.generated_text == text[: text.index(early) + len(early)]
-    assert (await one_text(face, client, CHEESE, stop=["never said"])).generated_text == text
+    assert (await one_text(variant, client, CHEESE, stop=["never said"])).generated_text == text
 
 
 # Sampling -------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_seed_gives_one_text_alone_and_while_eight_others_run(
-    face: Face, clients: Clients, url: str, meter: Meter
+    variant: Variant, clients: Clients, url: str, meter: Meter
 ) -> None:
     client = clients(url)
     asked = {"seed": 42, "temperature": 1.2, "max_new_tokens": 40}
-    alone = await face.whole(client, CHEESE, **asked)
-    others = [await face.open(client, CHEESE, **LONG) for _ in range(8)]
+    alone = await variant.whole(client, CHEESE, **asked)
+    others = [await variant.open(client, CHEESE, **LONG) for _ in range(8)]
     await eventually(lambda: load(meter, url)[1] == 8)
-    assert await face.whole(client, CHEESE, **asked) == alone
-    assert "".join(await face.rest(await face.open(client, CHEESE, **asked))) == alone
+    assert await variant.whole(client, CHEESE, **asked) == alone
+    assert "".join(await variant.rest(await variant.open(client, CHEESE, **asked))) == alone
     assert load(meter, url)[1] == 8, "the others ended too early to be company"
     for other in others:
-        await face.close(other)
+        await variant.close(other)
 
 
-async def test_sampling_varies_and_greedy_does_not(face: Face, clients: Clients, url: str) -> None:
+async def test_sampling_varies_and_greedy_does_not(variant: Variant, clients: Clients, url: str) -> None:
     client = clients(url)
 
     async def ask(*many: dict[str, Any]) -> list[str]:
-        return list(await asyncio.gather(*(face.whole(client, CHEESE, max_new_tokens=40, **each) for each in many)))
+        return list(await asyncio.gather(*(variant.whole(client, CHEESE, max_new_tokens=40, **each) for each in many)))
 
     (greedy,) = set(await ask({}, {}, {}, {}))
     assert len(set(await ask(*[{"do_sample": True}] * 8))) > 1
@@ -265,11 +267,13 @@ async def test_sampling_varies_and_greedy_does_not(face: Face, clients: Clients,
     assert set(await ask(*({"top_k": 1, "seed": seed} for seed in range(3)))) == {greedy}
 
 
-async def test_the_seed_of_a_sampled_answer_is_told(face: Face, clients: Clients, url: str) -> None:
+async def test_the_seed_of_a_sampled_answer_is_told(variant: Variant, clients: Clients, url: str) -> None:
     client = clients(url)
-    sampled = await face.whole(client, CHEESE, max_new_tokens=30, do_sample=True, details=True)
+    sampled = await variant.whole(client, CHEESE, max_new_tokens=30, do_sample=True, details=True)
     assert isinstance(sampled.details.seed, int)
-    again = await face.whole(client, CHEESE, max_new_tokens=30, do_sample=True, details=True, seed=sampled.details.seed)
+    again = await variant.whole(
+        client, CHEESE, max_new_tokens=30, do_sample=True, details=True, seed=sampled.details.seed
+    )
     assert again.generated_text == sampled.generated_text
     assert alike(again.details.tokens, sampled.details.tokens)
 
@@ -286,11 +290,11 @@ async def test_the_seed_of_a_sampled_answer_is_told(face: Face, clients: Clients
     ],
 )
 async def test_details_are_typed(
-    face: Face, clients: Clients, url: str, options: dict[str, Any], reason: FinishReason
+    variant: Variant, clients: Clients, url: str, options: dict[str, Any], reason: FinishReason
 ) -> None:
     client = clients(url)
-    stream = await face.open(client, CHEESE, details=True, **options)
-    events = await face.rest(stream)
+    stream = await variant.open(client, CHEESE, details=True, **options)
+    events = await variant.rest(stream)
     assert all(isinstance(event, StreamResponse) and isinstance(event.token, Token) for event in events)
     assert [event.index for event in events] == list(range(1, len(events) + 1))
     assert all(isinstance(event.token.id, int) and -20 < event.token.logprob <= 0 for event in events)
@@ -303,53 +307,53 @@ async def test_details_are_typed(
     assert last.input_length == stream.usage.prompt_tokens > 3
     assert last.seed is None
 
-    whole = await face.whole(client, CHEESE, details=True, **options)
+    whole = await variant.whole(client, CHEESE, details=True, **options)
     assert isinstance(whole.details, Details)
     assert whole.details.finish_reason is reason
     assert whole.details.generated_tokens == len(whole.details.tokens) == len(events)
-    final = await face.final(await face.open(client, CHEESE, details=True, **options))
+    final = await variant.final(await variant.open(client, CHEESE, details=True, **options))
     assert final.generated_text == whole.generated_text
     assert alike(final.details.tokens, whole.details.tokens)
 
 
-async def test_the_likeliest_tokens_are_told(face: Face, clients: Clients, url: str) -> None:
+async def test_the_likeliest_tokens_are_told(variant: Variant, clients: Clients, url: str) -> None:
     client = clients(url)
     options = {"max_new_tokens": 6, "top_n_tokens": 3, "details": True}
-    events = await face.rest(await face.open(client, CHEESE, **options))
+    events = await variant.rest(await variant.open(client, CHEESE, **options))
     for event in events:
         assert len(event.top_tokens) == 3
         assert event.top_tokens[0].id == event.token.id
         logprobs = [token.logprob for token in event.top_tokens]
         assert logprobs == sorted(logprobs, reverse=True)
-    whole = await face.whole(client, CHEESE, **options)
+    whole = await variant.whole(client, CHEESE, **options)
     for event, top_tokens in zip(events, whole.details.top_tokens, strict=True):
         assert alike(event.top_tokens, top_tokens)
-    without = await face.rest(await face.open(client, CHEESE, max_new_tokens=6, details=True))
+    without = await variant.rest(await variant.open(client, CHEESE, max_new_tokens=6, details=True))
     assert [event.top_tokens for event in without] == [None] * 6
     assert alike([event.token for event in without], [event.token for event in events])
 
 
-async def test_the_full_text_opens_with_the_prompt(face: Face, clients: Clients, url: str) -> None:
+async def test_the_full_text_opens_with_the_prompt(variant: Variant, clients: Clients, url: str) -> None:
     client = clients(url)
     options = {"max_new_tokens": 12}
-    answer = await face.whole(client, GERMAN, **options)
-    assert await face.whole(client, GERMAN, return_full_text=True, **options) == GERMAN + answer
-    stream = await face.open(client, GERMAN, return_full_text=True, **options)
-    assert "".join(await face.rest(stream)) == answer, "the tokens are those of the answer"
-    assert await face.final(stream) == GERMAN + answer
+    answer = await variant.whole(client, GERMAN, **options)
+    assert await variant.whole(client, GERMAN, return_full_text=True, **options) == GERMAN + answer
+    stream = await variant.open(client, GERMAN, return_full_text=True, **options)
+    assert "".join(await variant.rest(stream)) == answer, "the tokens are those of the answer"
+    assert await variant.final(stream) == GERMAN + answer
 
 
-async def test_truncate_keeps_the_end_of_the_prompt(face: Face, clients: Clients, url: str) -> None:
+async def test_truncate_keeps_the_end_of_the_prompt(variant: Variant, clients: Clients, url: str) -> None:
     client = clients(url)
     long = "cheese " * 3000
 
     async def ask(prompt: str, truncate: int) -> tuple[str, int]:
-        stream = await face.open(client, prompt, truncate=truncate, max_new_tokens=20)
-        return await face.final(stream), stream.usage.prompt_tokens
+        stream = await variant.open(client, prompt, truncate=truncate, max_new_tokens=20)
+        return await variant.final(stream), stream.usage.prompt_tokens
 
     assert (await ask(long, 100))[1] == 100
     assert (await ask(CHEESE, 3))[1] == 3
-    assert (await ask(CHEESE, 2000))[0] == await face.whole(client, CHEESE, max_new_tokens=20)
+    assert (await ask(CHEESE, 2000))[0] == await variant.whole(client, CHEESE, max_new_tokens=20)
     assert await ask("How do you make tea? " + CHEESE, 4) == await ask(CHEESE, 4)
 
 
@@ -401,12 +405,12 @@ INVALID = "Input validation error: "
     ids=["no tokens", "empty", "too long", "temperature", "grammar", "wrong type", "no JSON type", "too large"],
 )  # fmt: skip
 async def test_a_refusal_is_the_right_error_with_the_servers_words(
-    face: Face, clients: Clients, url: str, stream: bool, prompt: str, options: dict[str, Any],
+    variant: Variant, clients: Clients, url: str, stream: bool, prompt: str, options: dict[str, Any],
     kind: type[InferenceError], status: int, words: str | re.Pattern[str],
 ) -> None:  # fmt: skip
     client = clients(url)
     with pytest.raises(kind) as caught:
-        await (face.open if stream else face.whole)(client, prompt, **options)
+        await (variant.open if stream else variant.whole)(client, prompt, **options)
     error = caught.value
     assert type(error) is kind
     assert re.fullmatch(words, str(error)) if isinstance(words, re.Pattern) else str(error) == words
@@ -414,30 +418,32 @@ async def test_a_refusal_is_the_right_error_with_the_servers_words(
     assert not error.retryable
     if kind is ValidationError:
         assert error.error_type == "validation"
-    assert await face.whole(client, CHEESE, max_new_tokens=1), "the client is as good as before"
+    assert await variant.whole(client, CHEESE, max_new_tokens=1), "the client is as good as before"
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("path", ["/nothing", "/nothing/generate"])
-async def test_an_unknown_route_is_not_found(face: Face, clients: Clients, url: str, stream: bool, path: str) -> None:
+async def test_an_unknown_route_is_not_found(
+    variant: Variant, clients: Clients, url: str, stream: bool, path: str
+) -> None:
     with pytest.raises(NotFoundError, match="check the URL") as caught:
-        await (face.open if stream else face.whole)(clients(url + path))
+        await (variant.open if stream else variant.whole)(clients(url + path))
     assert caught.value.status_code == 404
 
 
 @pytest.mark.parametrize("path", ["", "/", "/generate", "/generate_stream"])
-async def test_these_urls_mean_the_same(face: Face, clients: Clients, url: str, path: str) -> None:
+async def test_these_urls_mean_the_same(variant: Variant, clients: Clients, url: str, path: str) -> None:
     client = clients(url + path)
-    text = await face.whole(client, CHEESE, max_new_tokens=5)
+    text = await variant.whole(client, CHEESE, max_new_tokens=5)
     assert text
-    assert "".join(await face.rest(await face.open(client, CHEESE, max_new_tokens=5))) == text
+    assert "".join(await variant.rest(await variant.open(client, CHEESE, max_new_tokens=5))) == text
 
 
-async def test_where_no_server_is_the_error_says_what_to_check(face: Face, clients: Clients) -> None:
+async def test_where_no_server_is_the_error_says_what_to_check(variant: Variant, clients: Clients) -> None:
     with socket.create_server(("127.0.0.1", 0)) as found:
         nobody = f"http://127.0.0.1:{found.getsockname()[1]}"
     with pytest.raises(InferenceConnectionError, match="Check the URL") as caught:
-        await face.open(clients(nobody, retry=None))
+        await variant.open(clients(nobody, retry=None))
     assert nobody in str(caught.value)
 
 
@@ -632,13 +638,13 @@ async def test_leaving_early_is_seen_by_the_server_async(
             await check_given_up(server, meter, before + 1, engine=server == url)
 
 
-async def test_closing_the_client_is_seen_by_the_server(face: Face, paced: str, url: str, meter: Meter) -> None:
+async def test_closing_the_client_is_seen_by_the_server(variant: Variant, paced: str, url: str, meter: Meter) -> None:
     for server in (paced, url):
         before = meter(server, DROPPED)
-        client = face.client(server)
-        streams = [await face.open(client, CHEESE, **LONG) for _ in range(3)]
+        client = variant.client(server)
+        streams = [await variant.open(client, CHEESE, **LONG) for _ in range(3)]
         assert permits(meter, server) == 3
-        await face.close(client)
+        await variant.close(client)
         await check_given_up(server, meter, before + len(streams), engine=server == url)
 
 
@@ -711,12 +717,12 @@ async def holders(narrow: str, http: httpx.Client, meter: Meter) -> AsyncIterato
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("retry", [None, 1])
 async def test_without_retries_the_call_itself_raises_at_once(
-    face: Face, clients: Clients, holders: Holders, stream: bool, details: bool, retry: int | None
+    variant: Variant, clients: Clients, holders: Holders, stream: bool, details: bool, retry: int | None
 ) -> None:
     client = clients(holders.url, retry=retry)
     started = time.monotonic()
     with pytest.raises(OverloadedError, match=r"^Model is overloaded$") as caught:
-        await (face.open if stream else face.whole)(client, CHEESE, details=details)
+        await (variant.open if stream else variant.whole)(client, CHEESE, details=details)
     assert time.monotonic() - started < 0.9, "it waited as long as a retry would"
     assert caught.value.status_code == 429
     assert caught.value.error_type == "overloaded"
@@ -733,9 +739,9 @@ async def test_the_refusal_on_the_wire(holders: Holders, http: httpx.Client) -> 
 
 
 async def test_the_default_client_waits_and_gets_its_answer(
-    face: Face, clients: Clients, holders: Holders, meter: Meter
+    variant: Variant, clients: Clients, holders: Holders, meter: Meter
 ) -> None:
-    call = asyncio.create_task(face.open(clients(holders.url), CHEESE, **SHORT))
+    call = asyncio.create_task(variant.open(clients(holders.url), CHEESE, **SHORT))
     await eventually(lambda: holders.refused == 1)
     assert not call.done()
     holders.let_one_go()
@@ -744,17 +750,17 @@ async def test_the_default_client_waits_and_gets_its_answer(
     assert (refused.status_code, answered.status_code) == (429, 200)
     assert isinstance(refused.error, OverloadedError)
     assert 1 <= answered.delay <= 1.5, "as long as the server asked for, and a little more"
-    assert len(await face.rest(stream)) == 8
+    assert len(await variant.rest(stream)) == 8
     assert stream.finish_reason is FinishReason.Length
 
 
-async def test_a_policy_asks_so_often_and_no_more(face: Face, clients: Clients, holders: Holders) -> None:
+async def test_a_policy_asks_so_often_and_no_more(variant: Variant, clients: Clients, holders: Holders) -> None:
     client = clients(holders.url, retry=RetryPolicy(attempts=4, wait=tenacity.wait_none()))
     with pytest.raises(OverloadedError):
-        await face.open(client, CHEESE)
+        await variant.open(client, CHEESE)
     assert holders.refused == 4
     with pytest.raises(OverloadedError):
-        await face.whole(client, CHEESE)
+        await variant.whole(client, CHEESE)
     assert holders.refused == 8
 
 
@@ -781,11 +787,11 @@ WRAPPERS = [
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 async def test_a_wrapped_function_gets_its_answer_when_a_permit_comes_free(
-    face: Face, clients: Clients, url: str, holders: Holders, wrapper: Any, stream: bool
+    variant: Variant, clients: Clients, url: str, holders: Holders, wrapper: Any, stream: bool
 ) -> None:
     client = clients(holders.url, retry=None)
     call: asyncio.Task[Any]
-    if face.name == "sync":
+    if variant.name == "sync":
 
         def plain() -> Any:
             return client.text_generation(CHEESE, stream=stream, **SHORT)
@@ -801,17 +807,17 @@ async def test_a_wrapped_function_gets_its_answer_when_a_permit_comes_free(
     assert not call.done()
     holders.let_one_go()
     answer = await asyncio.wait_for(call, 20)
-    text = await face.final(answer) if stream else answer
-    assert text == await face.whole(clients(url), CHEESE, **SHORT)
+    text = await variant.final(answer) if stream else answer
+    assert text == await variant.whole(clients(url), CHEESE, **SHORT)
 
 
 async def test_a_wrapped_function_raises_what_it_got_when_its_patience_ends(
-    face: Face, clients: Clients, holders: Holders
+    variant: Variant, clients: Clients, holders: Holders
 ) -> None:
     client = clients(holders.url, retry=None)
     wrapper = retry_on_overload(attempts=3, wait=tenacity.wait_none())
     with pytest.raises(OverloadedError, match="Model is overloaded"):
-        if face.name == "sync":
+        if variant.name == "sync":
             await asyncio.to_thread(wrapper(lambda: client.text_generation(CHEESE, stream=True)))
         else:
 
@@ -823,20 +829,20 @@ async def test_a_wrapped_function_raises_what_it_got_when_its_patience_ends(
 
 
 async def test_twelve_at_once_all_get_their_whole_answer_from_two_permits(
-    face: Face, clients: Clients, narrow: str, meter: Meter
+    variant: Variant, clients: Clients, narrow: str, meter: Meter
 ) -> None:
     patient = RetryPolicy(wait=tenacity.wait_random(0.01, 0.1), stop=tenacity.stop_after_delay(40))
     await eventually(lambda: permits(meter, narrow) == 0)
-    expected = await face.whole(clients(narrow), CHEESE, **SHORT)
+    expected = await variant.whole(clients(narrow), CHEESE, **SHORT)
     # Or the plain clients would queue for a few threads. The loop ends it when it ends.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(12))
 
     async def ask(client: Any, stream: bool) -> tuple[str, int]:
         if not stream:
-            return await face.whole(client, CHEESE, **SHORT), 0
-        answer = await face.open(client, CHEESE, **SHORT)
-        text = "".join(await face.rest(answer))
-        assert await face.final(answer) == text
+            return await variant.whole(client, CHEESE, **SHORT), 0
+        answer = await variant.open(client, CHEESE, **SHORT)
+        text = "".join(await variant.rest(answer))
+        assert await variant.final(answer) == text
         return text, len(answer.attempts)
 
     crowd = [clients(narrow, retry=patient) for _ in range(12)]

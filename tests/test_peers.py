@@ -33,8 +33,8 @@ import httpx
 import pytest
 import tenacity
 from conftest import Clients
-from faces import Face
 from robustness import PAGE, ROWS, page, row
+from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -58,8 +58,8 @@ from hfstream.server import BackgroundServer, Settings
 from hfstream.sse import SSEDecoder
 from hfstream.testing import (
     DONE,
-    Answer,
     Fault,
+    Response,
     ScriptedServer,
     Step,
     chat_event,
@@ -91,17 +91,17 @@ class Task:
         """One event in the middle."""
         return token_event(1, text) if self.text else chat_event(text)
 
-    def document(self, text: str) -> Answer:
+    def document(self, text: str) -> Response:
         """A whole answer in one piece."""
         message = {"role": "assistant", "content": text}
         chat = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-        return Answer.document({"generated_text": text} if self.text else chat)
+        return Response.json({"generated_text": text} if self.text else chat)
 
-    async def open(self, face: Face, client: Any, **options: Any) -> Any:
-        return await (face.open(client, **options) if self.text else face.open_chat(client, **options))
+    async def open(self, variant: Variant, client: Any, **options: Any) -> Any:
+        return await (variant.open(client, **options) if self.text else variant.open_chat(client, **options))
 
-    async def ask(self, face: Face, client: Any, **options: Any) -> Any:
-        return await (face.whole(client, **options) if self.text else face.chat(client, **options))
+    async def ask(self, variant: Variant, client: Any, **options: Any) -> Any:
+        return await (variant.whole(client, **options) if self.text else variant.chat(client, **options))
 
     def opened(self, client: Any, **options: Any) -> Any:
         """What the call with ``stream=True`` itself returns."""
@@ -128,9 +128,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def endless(task: Task) -> Answer:
+def endless(task: Task) -> Response:
     """One token, and then nothing: only a client that leaves ends it."""
-    return Answer([task.event("Hello"), Fault.STALL])
+    return Response([task.event("Hello"), Fault.STALL])
 
 
 AGAIN = RetryPolicy(attempts=3, wait=tenacity.wait_none())
@@ -147,22 +147,22 @@ EARLY_END = row(
 
 
 @EARLY_END
-async def test_an_early_end_is_no_answer(face: Face, clients: Clients, task: Task) -> None:
-    with ScriptedServer(Answer([task.event("Hello"), task.event(",")])) as server:
-        stream = await task.open(face, clients(server.url))
+async def test_an_early_end_is_no_answer(variant: Variant, clients: Clients, task: Task) -> None:
+    with ScriptedServer(Response([task.event("Hello"), task.event(",")])) as server:
+        stream = await task.open(variant, clients(server.url))
         with pytest.raises(IncompleteStreamError, match="without a final event") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == stream.text == "Hello,"
         with pytest.raises(IncompleteStreamError):
-            await face.final(stream)
+            await variant.final(stream)
         assert len(server.requests) == 1, "what has begun to speak is not asked again"
 
 
 @EARLY_END
-async def test_a_whole_answer_is_one(face: Face, clients: Clients, task: Task) -> None:
-    with ScriptedServer(Answer(task.whole(*WORDS))) as server:
-        stream = await task.open(face, clients(server.url))
-        assert task.said(await face.rest(stream)) == WORDS
+async def test_a_whole_answer_is_one(variant: Variant, clients: Clients, task: Task) -> None:
+    with ScriptedServer(Response(task.whole(*WORDS))) as server:
+        stream = await task.open(variant, clients(server.url))
+        assert task.said(await variant.rest(stream)) == WORDS
         assert stream.finish_reason
 
 
@@ -188,11 +188,11 @@ NO_STREAM = row(
     ids=["HTML", "HTML said to be a stream", "JSON", "JSON error", "OpenAI's error", "an error said to be a stream"],
 )
 async def test_a_200_that_is_no_stream(
-    face: Face, clients: Clients, task: Task, kind: str, body: bytes, expected: type[InferenceError], words: str
+    variant: Variant, clients: Clients, task: Task, kind: str, body: bytes, expected: type[InferenceError], words: str
 ) -> None:
-    with ScriptedServer(Answer([body], content_type=kind)) as server:
+    with ScriptedServer(Response([body], content_type=kind)) as server:
         with pytest.raises(expected, match=words) as caught:
-            await task.open(face, clients(server.url, retry=None))
+            await task.open(variant, clients(server.url, retry=None))
         assert type(caught.value) is expected
 
 
@@ -206,14 +206,16 @@ EMPTY = row(
 
 @EMPTY
 @pytest.mark.parametrize("body", [[], [DONE], [b":\n\n"]], ids=["nothing", "[DONE]", "a comment"])
-async def test_an_empty_stream_is_asked_for_again(face: Face, clients: Clients, task: Task, body: list[Step]) -> None:
-    with ScriptedServer(Answer(body), Answer(task.whole(*WORDS))) as server:
-        stream = await task.open(face, clients(server.url, retry=AGAIN))
-        assert task.said(await face.rest(stream)) == WORDS
+async def test_an_empty_stream_is_asked_for_again(
+    variant: Variant, clients: Clients, task: Task, body: list[Step]
+) -> None:
+    with ScriptedServer(Response(body), Response(task.whole(*WORDS))) as server:
+        stream = await task.open(variant, clients(server.url, retry=AGAIN))
+        assert task.said(await variant.rest(stream)) == WORDS
         assert [type(attempt.error) for attempt in stream.attempts] == [IncompleteStreamError, type(None)]
-    with ScriptedServer(Answer(body)) as server:
+    with ScriptedServer(Response(body)) as server:
         with pytest.raises(IncompleteStreamError, match="without a token"):
-            await task.open(face, clients(server.url, retry=AGAIN))
+            await task.open(variant, clients(server.url, retry=AGAIN))
         assert len(server.requests) == 3
 
 
@@ -256,17 +258,17 @@ IN_A_STREAM = {
 @SHAPES
 @pytest.mark.parametrize(("event", "expected", "words"), IN_A_STREAM.values(), ids=IN_A_STREAM)
 async def test_every_shape_of_error_in_a_stream(
-    face: Face, clients: Clients, task: Task, event: bytes, expected: type[InferenceError], words: str
+    variant: Variant, clients: Clients, task: Task, event: bytes, expected: type[InferenceError], words: str
 ) -> None:
-    first, later = Answer([event + b"\n\n"]), Answer([task.event("Hello"), event + b"\n\n", *task.whole("more")])
+    first, later = Response([event + b"\n\n"]), Response([task.event("Hello"), event + b"\n\n", *task.whole("more")])
     with ScriptedServer(first, later) as server:
         client = clients(server.url, retry=None)
         with pytest.raises(InferenceError) as caught:
-            await task.open(face, client)
+            await task.open(variant, client)
         assert (type(caught.value), str(caught.value)) == (expected, words)
-        stream = await task.open(face, client)
+        stream = await task.open(variant, client)
         with pytest.raises(InferenceError) as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert (type(caught.value), str(caught.value)) == (expected, words)
         assert caught.value.partial_text == stream.text == "Hello"
 
@@ -299,7 +301,7 @@ WITH_A_STATUS: dict[str, tuple[int, str | None, list[Step], type[InferenceError]
 @SHAPES
 @pytest.mark.parametrize(("status", "kind", "body", "expected", "words"), WITH_A_STATUS.values(), ids=WITH_A_STATUS)
 async def test_every_shape_of_error_with_a_status(
-    face: Face,
+    variant: Variant,
     clients: Clients,
     task: Task,
     status: int,
@@ -308,11 +310,11 @@ async def test_every_shape_of_error_with_a_status(
     expected: type[InferenceError],
     words: str,
 ) -> None:
-    with ScriptedServer(Answer(body, status, kind)) as server:
+    with ScriptedServer(Response(body, status, kind)) as server:
         client = clients(server.url, retry=None)
         for ask in (task.open, task.ask):
             with pytest.raises(InferenceError) as caught:
-                await ask(face, client)
+                await ask(variant, client)
             assert type(caught.value) is expected
             assert str(caught.value).startswith(words)
             assert caught.value.status_code == status
@@ -337,10 +339,12 @@ OVERLOAD = row(
     ],
     ids=["TGI's", "TGI's for chats", "Anthropic's", "OpenAI's"],
 )
-async def test_overload_in_the_first_event_is_a_429(face: Face, clients: Clients, task: Task, event: bytes) -> None:
-    with ScriptedServer(Answer([event]), Answer([b":\n\n" + event]), Answer(task.whole(*WORDS))) as server:
-        stream = await task.open(face, clients(server.url, retry=AGAIN))
-        assert task.said(await face.rest(stream)) == WORDS
+async def test_overload_in_the_first_event_is_a_429(
+    variant: Variant, clients: Clients, task: Task, event: bytes
+) -> None:
+    with ScriptedServer(Response([event]), Response([b":\n\n" + event]), Response(task.whole(*WORDS))) as server:
+        stream = await task.open(variant, clients(server.url, retry=AGAIN))
+        assert task.said(await variant.rest(stream)) == WORDS
         refused, again, answered = stream.attempts
         assert [type(attempt.error) for attempt in (refused, again)] == [OverloadedError] * 2
         assert refused.error.status_code == 429
@@ -355,12 +359,12 @@ RETRY_AFTER = row(
 )
 
 
-async def delays(face: Face, clients: Clients, task: Task, answers: list[Answer], **policy: Any) -> list[float]:
+async def delays(variant: Variant, clients: Clients, task: Task, answers: list[Response], **policy: Any) -> list[float]:
     """How long the client chose to wait before each further attempt."""
-    with ScriptedServer(*answers, Answer(task.whole(*WORDS))) as server:
+    with ScriptedServer(*answers, Response(task.whole(*WORDS))) as server:
         client = clients(server.url, retry=RetryPolicy(attempts=len(answers) + 1, **policy))
-        stream = await task.open(face, client)
-        assert task.said(await face.rest(stream)) == WORDS
+        stream = await task.open(variant, client)
+        assert task.said(await variant.rest(stream)) == WORDS
         return [attempt.delay for attempt in stream.attempts][1:]
 
 
@@ -376,24 +380,26 @@ async def delays(face: Face, clients: Clients, task: Task, answers: list[Answer]
     ids=["seconds", "milliseconds", "milliseconds win"],
 )
 async def test_the_wait_that_was_asked_for_is_kept(
-    face: Face, clients: Clients, task: Task, status: int, headers: dict[str, str], seconds: float
+    variant: Variant, clients: Clients, task: Task, status: int, headers: dict[str, str], seconds: float
 ) -> None:
-    refusal = Answer([b'{"error":"busy"}'], status, "application/json", headers)
-    [delay] = await delays(face, clients, task, [refusal], max_wait=0.5)
+    refusal = Response([b'{"error":"busy"}'], status, "application/json", headers)
+    [delay] = await delays(variant, clients, task, [refusal], max_wait=0.5)
     assert seconds <= delay <= seconds + 0.11  # a quarter more at most, or a tenth of a second; and a retry's place
 
 
 @RETRY_AFTER
-async def test_not_all_come_back_at_once(face: Face, clients: Clients, task: Task) -> None:
-    chosen = await delays(face, clients, task, [Answer.error(429, "busy", Retry_After_Ms="1")] * 4)
+async def test_not_all_come_back_at_once(variant: Variant, clients: Clients, task: Task) -> None:
+    chosen = await delays(variant, clients, task, [Response.error(429, "busy", Retry_After_Ms="1")] * 4)
     assert len(set(chosen)) == 4
     assert max(chosen) - min(chosen) > 0.001
 
 
 @RETRY_AFTER
 @pytest.mark.parametrize("after", ["3600", formatdate(4e9, usegmt=True), "9" * 400], ids=["an hour", "a date", "ever"])
-async def test_no_wait_is_longer_than_the_client_allows(face: Face, clients: Clients, task: Task, after: str) -> None:
-    [delay] = await delays(face, clients, task, [Answer.error(429, "busy", Retry_After=after)], max_wait=0.05)
+async def test_no_wait_is_longer_than_the_client_allows(
+    variant: Variant, clients: Clients, task: Task, after: str
+) -> None:
+    [delay] = await delays(variant, clients, task, [Response.error(429, "busy", Retry_After=after)], max_wait=0.05)
     assert 0.03 < delay <= 0.05
 
 
@@ -405,11 +411,11 @@ DONE_TIGHT = row(
 
 
 @DONE_TIGHT.only(task="chat")
-async def test_done_needs_no_space(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([*chat_events(*WORDS)[:-1], b"data:[DONE]\n\n", Fault.STALL])) as server:
-        stream = await face.open_chat(clients(server.url))
-        assert Task("chat").said(await face.rest(stream)) == WORDS
-        assert (await face.final(stream)).choices[0].message.content == "".join(WORDS)
+async def test_done_needs_no_space(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([*chat_events(*WORDS)[:-1], b"data:[DONE]\n\n", Fault.STALL])) as server:
+        stream = await variant.open_chat(clients(server.url))
+        assert Task("chat").said(await variant.rest(stream)) == WORDS
+        assert (await variant.final(stream)).choices[0].message.content == "".join(WORDS)
 
 
 CHOICES = row(
@@ -433,21 +439,21 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     [chunk(choices=[]), chunk(choices=None), chunk(choices=[], prompt_filter_results=[]), chunk(usage=None)],
     ids=["[]", "null", "a filter's", "none"],
 )
-async def test_chunks_without_a_choice_do_no_harm(face: Face, clients: Clients, odd: bytes) -> None:
+async def test_chunks_without_a_choice_do_no_harm(variant: Variant, clients: Clients, odd: bytes) -> None:
     role, *words, finish, _, done = chat_events(*WORDS)
     usage = chunk(choices=None, usage=USAGE)
-    with ScriptedServer(Answer([odd, role, odd, *words, odd, finish, usage, done])) as server:
-        stream = await face.open_chat(clients(server.url))
+    with ScriptedServer(Response([odd, role, odd, *words, odd, finish, usage, done])) as server:
+        stream = await variant.open_chat(clients(server.url))
         said = ""
-        for item in await face.rest(stream):
+        for item in await variant.rest(stream):
             said += item.choices[0].delta.content or ""
         assert said == "".join(WORDS)
         assert stream.usage.total_tokens == 10
-        assert (await face.final(stream)).usage.completion_tokens == 3
+        assert (await variant.final(stream)).usage.completion_tokens == 3
 
 
 @CHOICES.only(task="chat")
-async def test_tool_deltas_need_no_index(face: Face, clients: Clients) -> None:
+async def test_tool_deltas_need_no_index(variant: Variant, clients: Clients) -> None:
     def tool(**call: Any) -> bytes:
         return chat_event(tool_calls=[call])
 
@@ -459,8 +465,8 @@ async def test_tool_deltas_need_no_index(face: Face, clients: Clients) -> None:
         chat_event(finish_reason="tool_calls"),
         DONE,
     ]
-    with ScriptedServer(Answer(body)) as server:
-        whole = await face.final(await face.open_chat(clients(server.url)))
+    with ScriptedServer(Response(body)) as server:
+        whole = await variant.final(await variant.open_chat(clients(server.url)))
     calls = [(call.id, call.function.name, call.function.arguments) for call in whole.choices[0].message.tool_calls]
     assert calls == [("a", "add", '{"x": 1}'), ("b", "sub", "{}")]
 
@@ -477,23 +483,23 @@ REUSE = row(
 
 @REUSE
 @pytest.mark.parametrize("late", [[], [0.01], [b": bye\n\n"]], ids=["at once", "a late end", "a last comment"])
-async def test_ten_streams_use_one_connection(face: Face, clients: Clients, task: Task, late: list[Step]) -> None:
-    with ScriptedServer(Answer([*task.whole(*WORDS), *late])) as server:
+async def test_ten_streams_use_one_connection(variant: Variant, clients: Clients, task: Task, late: list[Step]) -> None:
+    with ScriptedServer(Response([*task.whole(*WORDS), *late])) as server:
         client = clients(server.url)
         for _ in range(10):
-            assert task.said(await face.rest(await task.open(face, client))) == WORDS
+            assert task.said(await variant.rest(await task.open(variant, client))) == WORDS
         assert len(server.requests) == 10
         assert server.connections == 1
 
 
 @REUSE
 @pytest.mark.parametrize("status", [401, 422, 429, 500])
-async def test_ten_refusals_use_one_connection(face: Face, clients: Clients, task: Task, status: int) -> None:
-    with ScriptedServer(Answer([b'{"error":', b'"no"}', 0.01], status, "application/json")) as server:
+async def test_ten_refusals_use_one_connection(variant: Variant, clients: Clients, task: Task, status: int) -> None:
+    with ScriptedServer(Response([b'{"error":', b'"no"}', 0.01], status, "application/json")) as server:
         client = clients(server.url, retry=None)
         for _ in range(10):
             with pytest.raises(InferenceError, match="no"):
-                await task.open(face, client)
+                await task.open(variant, client)
         assert server.connections == 1
 
 
@@ -537,7 +543,7 @@ def no_collector() -> Iterator[None]:
 @BREAK
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("held", [False, True], ids=["for", "with"])
-async def test_break_closes_at_once(face: Face, clients: Clients, task: Task, held: bool) -> None:
+async def test_break_closes_at_once(variant: Variant, clients: Clients, task: Task, held: bool) -> None:
     with ScriptedServer(endless(task)) as server:
         await break_off(task, clients(server.url), held)
         assert await asyncio.to_thread(server.wait_until_running, 0, SOON)
@@ -576,11 +582,11 @@ LONG = {
 
 @BREAK
 @pytest.mark.usefixtures("no_collector")
-async def test_the_server_stops_generating(face: Face, clients: Clients, task: Task, backend: str) -> None:
+async def test_the_server_stops_generating(variant: Variant, clients: Clients, task: Task, backend: str) -> None:
     await until(lambda: permits(backend) == 0)
-    stream = await task.open(face, clients(backend), **LONG[task.name])
+    stream = await task.open(variant, clients(backend), **LONG[task.name])
     assert permits(backend) == 1
-    await face.next(stream)
+    await variant.next(stream)
     del stream
     await until(lambda: permits(backend) == 0)
 
@@ -594,21 +600,21 @@ DROPPED = row(
 
 
 @DROPPED
-async def test_a_hundred_forgotten_streams_leave_the_pool_whole(face: Face, clients: Clients, task: Task) -> None:
-    with ScriptedServer(*[endless(task)] * 100, Answer(task.whole(*WORDS))) as server:
+async def test_a_hundred_forgotten_streams_leave_the_pool_whole(variant: Variant, clients: Clients, task: Task) -> None:
+    with ScriptedServer(*[endless(task)] * 100, Response(task.whole(*WORDS))) as server:
         client = clients(server.url)
         for _ in range(100):
-            await task.open(face, client)
+            await task.open(variant, client)
         await asyncio.sleep(0)  # the event loop still holds the result of what it ran last
         gc.collect()
         assert await asyncio.to_thread(server.wait_until_running, 0, SOON)
         assert len(server.requests) == 100
-        assert task.said(await face.rest(await task.open(face, client))) == WORDS
+        assert task.said(await variant.rest(await task.open(variant, client))) == WORDS
 
 
-@DROPPED.only(face="async")
+@DROPPED.only(variant="async")
 async def test_calls_that_nobody_awaits_are_silent(task: Task) -> None:
-    with ScriptedServer(Answer(task.whole(*WORDS))) as server:
+    with ScriptedServer(Response(task.whole(*WORDS))) as server:
         async with AsyncInferenceClient(server.url) as client:
             for _ in range(100):
                 task.opened(client)
@@ -625,16 +631,16 @@ OUTLIVES = row(
 
 
 @OUTLIVES
-async def test_a_stream_outlives_its_client(face: Face, task: Task) -> None:
-    with ScriptedServer(Answer(task.whole(*WORDS))) as server:
-        if face.name == "sync":
+async def test_a_stream_outlives_its_client(variant: Variant, task: Task) -> None:
+    with ScriptedServer(Response(task.whole(*WORDS))) as server:
+        if variant.name == "sync":
             items = await asyncio.to_thread(lambda: list(task.opened(InferenceClient(server.url))))
         else:
             items = [item async for item in await task.opened(AsyncInferenceClient(server.url))]
         assert task.said(items) == WORDS
-        stream = await task.open(face, face.client(server.url))
+        stream = await task.open(variant, variant.client(server.url))
         gc.collect()
-        assert task.said(await face.rest(stream)) == WORDS
+        assert task.said(await variant.rest(stream)) == WORDS
 
 
 # Cancel --------------------------------------------------------------------------------------------------------------
@@ -646,7 +652,7 @@ CANCEL = row(
     "`close()` and `aclose()` work from anywhere; the reader's loop ends, and so does the server's answer",
 )
 
-BUSY = Answer.error(429, "busy", Retry_After="60")
+BUSY = Response.error(429, "busy", Retry_After="60")
 
 
 def patient(asleep: threading.Event) -> RetryPolicy:
@@ -654,33 +660,33 @@ def patient(asleep: threading.Event) -> RetryPolicy:
     return RetryPolicy(max_wait=60, before_sleep=lambda _: asleep.set())
 
 
-async def reading(face: Face, stream: Any) -> asyncio.Task[Any]:
+async def reading(variant: Variant, stream: Any) -> asyncio.Task[Any]:
     """A reader of `stream` who has had its first item and wants the next."""
-    assert await face.next(stream)
-    task = asyncio.create_task(face.rest(stream))
+    assert await variant.next(stream)
+    task = asyncio.create_task(variant.rest(stream))
     await asyncio.sleep(0)
     return task
 
 
 @CANCEL
-async def test_close_wakes_a_reader(face: Face, clients: Clients, task: Task) -> None:
+async def test_close_wakes_a_reader(variant: Variant, clients: Clients, task: Task) -> None:
     with ScriptedServer(endless(task)) as server:
-        stream = await task.open(face, clients(server.url))
-        reader = await reading(face, stream)
-        await face.close(stream)
+        stream = await task.open(variant, clients(server.url))
+        reader = await reading(variant, stream)
+        await variant.close(stream)
         assert task.said(await asyncio.wait_for(reader, SOON)) == []
         assert stream.text == "Hello"
         assert await asyncio.to_thread(server.wait_until_running, 0, SOON)
         with pytest.raises(IncompleteStreamError, match="closed before its end"):
-            await face.final(stream)
+            await variant.final(stream)
 
 
 @CANCEL
-async def test_close_from_another_thread_wakes_a_reader(face: Face, clients: Clients, task: Task) -> None:
+async def test_close_from_another_thread_wakes_a_reader(variant: Variant, clients: Clients, task: Task) -> None:
     with ScriptedServer(endless(task)) as server:
-        stream = await task.open(face, clients(server.url))
-        reader = await reading(face, stream)
-        close = stream.close if face.name == "sync" else lambda: asyncio.run(stream.aclose())
+        stream = await task.open(variant, clients(server.url))
+        reader = await reading(variant, stream)
+        close = stream.close if variant.name == "sync" else lambda: asyncio.run(stream.aclose())
         closer = threading.Thread(target=close)
         closer.start()
         assert await asyncio.wait_for(reader, SOON) == []
@@ -691,10 +697,10 @@ async def test_close_from_another_thread_wakes_a_reader(face: Face, clients: Cli
 
 @CANCEL.only(task="text")
 async def test_a_reader_who_comes_while_the_stream_is_being_closed(
-    face: Face, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    variant: Variant, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ScriptedServer(endless(Task("text"))) as server:
-        stream = await face.open(clients(server.url))
+        stream = await variant.open(clients(server.url))
         line, closing, read = stream._line, threading.Event(), threading.Event()
         release = line.release
 
@@ -708,10 +714,10 @@ async def test_a_reader_who_comes_while_the_stream_is_being_closed(
             await asyncio.to_thread(read.wait, SOON)
             await release()
 
-        monkeypatch.setattr(line, "release", slowly if face.name == "sync" else slowly_async)
-        closer = asyncio.create_task(face.close(stream))
+        monkeypatch.setattr(line, "release", slowly if variant.name == "sync" else slowly_async)
+        closer = asyncio.create_task(variant.close(stream))
         assert await asyncio.to_thread(closing.wait, SOON)
-        assert await face.rest(stream) == []
+        assert await variant.rest(stream) == []
         read.set()
         await closer
 
@@ -719,25 +725,25 @@ async def test_a_reader_who_comes_while_the_stream_is_being_closed(
 @CANCEL
 @pytest.mark.parametrize("state", ["opening", "waiting to ask again"])
 async def test_closing_the_client_ends_what_is_not_open_yet(
-    face: Face, clients: Clients, task: Task, state: str
+    variant: Variant, clients: Clients, task: Task, state: str
 ) -> None:
     asleep = threading.Event()
-    with ScriptedServer(Answer([Fault.STALL]) if state == "opening" else BUSY) as server:
+    with ScriptedServer(Response([Fault.STALL]) if state == "opening" else BUSY) as server:
         client = clients(server.url, retry=patient(asleep))
-        call = asyncio.create_task(task.open(face, client))
+        call = asyncio.create_task(task.open(variant, client))
         come = asyncio.to_thread(server.wait_until_running, 1) if state == "opening" else asyncio.to_thread(asleep.wait)
         assert await asyncio.wait_for(come, SOON)
-        await face.close(client)
+        await variant.close(client)
         with pytest.raises(InferenceConnectionError, match="client was closed"):
             await asyncio.wait_for(call, SOON)
         assert await asyncio.to_thread(server.wait_until_running, 0, SOON)
 
 
-@CANCEL.only(face="async")
+@CANCEL.only(variant="async")
 @pytest.mark.parametrize("backend", PAUSES)
 @pytest.mark.parametrize("state", ["opening", "reading", "waiting to ask again"])
 def test_a_cancelled_task_ends_its_stream(task: Task, backend: str, state: str) -> None:
-    answer = {"opening": Answer([Fault.STALL]), "reading": endless(task), "waiting to ask again": BUSY}[state]
+    answer = {"opening": Response([Fault.STALL]), "reading": endless(task), "waiting to ask again": BUSY}[state]
     reached = threading.Event()
     ended: list[str] = []
 
@@ -782,15 +788,15 @@ KEEP_ALIVES: list[Step] = [b": still here\n\n", 0.02] * 500
 @pytest.mark.parametrize("silence", [[Fault.STALL], KEEP_ALIVES], ids=["silent", "keep-alives"])
 @pytest.mark.parametrize("phase", ["first_token", "between_tokens"])
 async def test_silence_has_a_limit_with_a_name(
-    face: Face, clients: Clients, task: Task, silence: list[Step], phase: str
+    variant: Variant, clients: Clients, task: Task, silence: list[Step], phase: str
 ) -> None:
     spoken = [task.event("Hello")] if phase == "between_tokens" else []
     limits = Timeouts(**{"first_token": 30, "between_tokens": 30, phase: 0.15})
-    with ScriptedServer(Answer([*spoken, *silence])) as server:
+    with ScriptedServer(Response([*spoken, *silence])) as server:
         client = clients(server.url, timeout=limits, retry=None)
 
         async def read() -> None:
-            await face.rest(await task.open(face, client))
+            await variant.rest(await task.open(variant, client))
 
         with pytest.raises(InferenceTimeoutError, match=rf"Timeouts\.{phase}") as caught:
             await asyncio.wait_for(read(), 5)  # the keep-alives would last for ten
@@ -817,7 +823,12 @@ CUT = row(
     ],
 )
 async def test_what_cuts_a_stream_is_typed_and_keeps_the_text(
-    face: Face, clients: Clients, task: Task, fault: Fault, expected: type[InferenceError], builtin: type[Exception]
+    variant: Variant,
+    clients: Clients,
+    task: Task,
+    fault: Fault,
+    expected: type[InferenceError],
+    builtin: type[Exception],
 ) -> None:
     # A reset takes what was not read yet with it: it comes when the client has read.
     read = threading.Event()
@@ -828,13 +839,13 @@ async def test_what_cuts_a_stream_is_typed_and_keeps_the_text(
         read.wait(SOON)
         yield fault
 
-    with ScriptedServer(Answer(body())) as server:
+    with ScriptedServer(Response(body())) as server:
         client = clients(server.url, timeout=Timeouts(between_tokens=0.3))
-        stream = await task.open(face, client)
-        assert task.said([await face.next(stream), await face.next(stream)]) == ["Hello", ","]
+        stream = await task.open(variant, client)
+        assert task.said([await variant.next(stream), await variant.next(stream)]) == ["Hello", ","]
         read.set()
         with pytest.raises(expected) as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert isinstance(caught.value, builtin)
         assert caught.value.partial_text == "Hello,"
         assert len(server.requests) == 1
@@ -921,24 +932,26 @@ def quick() -> Iterator[str]:
 @pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 async def test_a_lost_answer_goes_on(
-    face: Face, clients: Clients, task: Task, quick: str, options: dict[str, Any], reset: bool
+    variant: Variant, clients: Clients, task: Task, quick: str, options: dict[str, Any], reset: bool
 ) -> None:
     asked = {**ASKED[task.name], **options}
-    expected = await face.rest(await task.open(face, clients(quick), **asked))
+    expected = await variant.rest(await task.open(variant, clients(quick), **asked))
     assert len(task.said(expected)) > 20
     with CuttingProxy(quick, [1500, 1501, 2300], reset=reset) as proxy:
-        stream = await task.open(face, clients(proxy.url, resume=True, retry=AGAIN), **asked)
-        assert task.said(await face.rest(stream)) == task.said(expected)
+        stream = await task.open(variant, clients(proxy.url, resume=True, retry=AGAIN), **asked)
+        assert task.said(await variant.rest(stream)) == task.said(expected)
         assert stream.text == "".join(task.said(expected))
         assert proxy.cut == 3
         assert stream.metrics.resumed >= 1
 
 
 @RESUME
-async def test_without_resume_a_lost_answer_is_an_error(face: Face, clients: Clients, task: Task, quick: str) -> None:
+async def test_without_resume_a_lost_answer_is_an_error(
+    variant: Variant, clients: Clients, task: Task, quick: str
+) -> None:
     with CuttingProxy(quick, [2000], reset=False) as proxy:
         with pytest.raises(InferenceConnectionError) as caught:
-            await face.rest(await task.open(face, clients(proxy.url), **ASKED[task.name]))
+            await variant.rest(await task.open(variant, clients(proxy.url), **ASKED[task.name]))
         assert caught.value.partial_text
         assert proxy.cut == 1
 
@@ -954,13 +967,13 @@ CHUNKED = row(
 
 
 @CHUNKED
-async def test_an_error_in_pieces_is_the_same_on_both_faces(face: Face, clients: Clients, task: Task) -> None:
+async def test_an_error_in_pieces_is_the_same_on_both_faces(variant: Variant, clients: Clients, task: Task) -> None:
     words = "Input validation error: `max_new_tokens` must be strictly positive"
     body = json.dumps({"error": words, "error_type": "validation"}).encode()
     steps: list[Step] = [step for place in range(len(body)) for step in (body[place : place + 1], 0.0005)]
-    with ScriptedServer(Answer(steps, 422, "application/json", {"X-Request-Id": "r1"})) as server:
+    with ScriptedServer(Response(steps, 422, "application/json", {"X-Request-Id": "r1"})) as server:
         with pytest.raises(ValidationError) as caught:
-            await task.open(face, clients(server.url))
+            await task.open(variant, clients(server.url))
         assert str(caught.value) == words
         assert caught.value.request_id == "r1"
         assert caught.value.response_body == body.decode()
@@ -974,9 +987,9 @@ LOOPS = row(
 )
 
 
-@LOOPS.only(face="async")
+@LOOPS.only(variant="async")
 def test_a_client_lives_through_several_event_loops(task: Task) -> None:
-    with ScriptedServer(Answer(task.whole(*WORDS))) as server:
+    with ScriptedServer(Response(task.whole(*WORDS))) as server:
         client = AsyncInferenceClient(server.url)
 
         async def main() -> list[str]:
@@ -1025,7 +1038,7 @@ async def _close_from_another_task(task: Task, client: AsyncInferenceClient) -> 
         assert [item async for item in stream] == []
 
 
-@LOOPS.only(face="async")
+@LOOPS.only(variant="async")
 @pytest.mark.parametrize("backend", PAUSES)
 @pytest.mark.parametrize("leave", [_read_to_the_end, _break, _with, _close_the_client, _fail, _close_from_another_task])
 def test_every_way_to_leave_is_silent_in_every_loop(
@@ -1058,10 +1071,10 @@ asyncio.run(main())
 """
 
 
-@LOOPS.only(face="async", task="text")
+@LOOPS.only(variant="async", task="text")
 def test_streams_left_open_at_the_end_of_the_program_are_silent() -> None:
     text = Task("text")
-    with ScriptedServer(Answer([text.event("Hello"), text.event("Hello"), Fault.STALL])) as server:
+    with ScriptedServer(Response([text.event("Hello"), text.event("Hello"), Fault.STALL])) as server:
         command = [sys.executable, "-W", "always", "-c", FORGETFUL, server.url]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Hello Hello\nHello Hello\n", "")
@@ -1081,13 +1094,13 @@ SECRET = "hf_do_not_tell"
 
 @TOKEN
 async def test_the_environments_token_goes_home_only(
-    face: Face, clients: Clients, task: Task, monkeypatch: pytest.MonkeyPatch
+    variant: Variant, clients: Clients, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
-    with ScriptedServer(Answer(task.whole(*WORDS))) as server:
+    with ScriptedServer(Response(task.whole(*WORDS))) as server:
         for client in (clients(server.url), clients(None, base_url=server.url)):
-            await face.rest(await task.open(face, client))
-            await face.rest(await task.open(face, client, model=server.url))
+            await variant.rest(await task.open(variant, client))
+            await variant.rest(await task.open(variant, client, model=server.url))
         assert len(server.requests) == 4
         assert not any(SECRET in str(request) for request in server.requests)
 
@@ -1098,32 +1111,32 @@ async def test_the_environments_token_goes_home_only(
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=b"".join(task.whole("Hi")))
 
     transport = httpx.MockTransport(answer)
-    own: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)(transport=transport)
+    own: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)(transport=transport)
     client = clients("org/name", http_client=own)
-    await face.rest(await task.open(face, client))
-    await face.rest(await task.open(face, client, model="https://huggingface.co.example.org"))
+    await variant.rest(await task.open(variant, client))
+    await variant.rest(await task.open(variant, client, model="https://huggingface.co.example.org"))
     assert [request.url.host for request in sent] == ["router.huggingface.co", "huggingface.co.example.org"]
     assert [request.headers.get("authorization") for request in sent] == [f"Bearer {SECRET}", None]
 
 
 @TOKEN
-async def test_cookies_stay_with_their_client(face: Face, clients: Clients, task: Task) -> None:
-    with ScriptedServer(Answer(task.whole(*WORDS), headers={"Set-Cookie": "session=theirs; Path=/"})) as server:
+async def test_cookies_stay_with_their_client(variant: Variant, clients: Clients, task: Task) -> None:
+    with ScriptedServer(Response(task.whole(*WORDS), headers={"Set-Cookie": "session=theirs; Path=/"})) as server:
         for cookies in ({"mine": "1"}, None, {"mine": "2"}):
-            await face.rest(await task.open(face, clients(server.url, cookies=cookies)))
+            await variant.rest(await task.open(variant, clients(server.url, cookies=cookies)))
         assert [request.headers.get("cookie") for request in server.requests] == ["mine=1", None, "mine=2"]
 
 
 @TOKEN
 @pytest.mark.parametrize("status", [307, 308])
 async def test_nothing_secret_follows_a_redirect_elsewhere(
-    face: Face, clients: Clients, task: Task, status: int
+    variant: Variant, clients: Clients, task: Task, status: int
 ) -> None:
-    with ScriptedServer(Answer(task.whole(*WORDS))) as elsewhere:
-        moved = Answer(status=status, headers={"Location": elsewhere.url + "/generate_stream"})  # another port
+    with ScriptedServer(Response(task.whole(*WORDS))) as elsewhere:
+        moved = Response(status=status, headers={"Location": elsewhere.url + "/generate_stream"})  # another port
         with ScriptedServer(moved) as server:
             client = clients(server.url, token=SECRET, cookies={"session": SECRET})
-            assert task.said(await face.rest(await task.open(face, client))) == WORDS
+            assert task.said(await variant.rest(await task.open(variant, client))) == WORDS
             assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"
             assert server.requests[0].headers["cookie"] == f"session={SECRET}"
         assert len(elsewhere.requests) == 1
@@ -1139,20 +1152,22 @@ TALE = row(
 
 
 @TALE
-async def test_secrets_are_not_told(face: Face, clients: Clients, task: Task, caplog: pytest.LogCaptureFixture) -> None:
+async def test_secrets_are_not_told(
+    variant: Variant, clients: Clients, task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, logger="hfstream")
     with ScriptedServer(
-        Answer.error(503, "busy"),
-        Answer(task.whole(*WORDS)),
-        Answer.error(422, "Input validation error"),
-        Answer([task.event("Hello"), Fault.DROP]),
-        Answer([b"<html>"], content_type="text/html"),
+        Response.error(503, "busy"),
+        Response(task.whole(*WORDS)),
+        Response.error(422, "Input validation error"),
+        Response([task.event("Hello"), Fault.DROP]),
+        Response([b"<html>"], content_type="text/html"),
     ) as server:
         query = ("/generate_stream" if task.text else "/v1/chat/completions") + f"?key={SECRET}"
         secrets = {"headers": {"X-Api-Key": SECRET}, "cookies": {"session": SECRET}}
         client = clients(server.url + query, retry=AGAIN, token=SECRET, **secrets)
-        stream = await task.open(face, client)
-        await face.rest(stream)
+        stream = await task.open(variant, client)
+        await variant.rest(stream)
         shown = [client, stream, stream._exchange, stream._exchange.call, client._settings, *stream.attempts]
         other = clients(server.url.replace("://", f"://user:{SECRET}@") + query, retry=AGAIN, **secrets)
         shown += [other, other._settings]
@@ -1166,7 +1181,7 @@ async def test_secrets_are_not_told(face: Face, clients: Clients, task: Task, ca
             (client, {"model": f"ftp://user:{SECRET}@host{query}"}),
         ):
             with pytest.raises((InferenceError, ValueError)) as caught:
-                await face.rest(await task.open(face, failing, **options))
+                await variant.rest(await task.open(variant, failing, **options))
             shown += [caught.value, str(caught.value), vars(caught.value)]
         first, last = server.requests[0], server.requests[-1]
         assert all(SECRET in text for text in (first.path, first.headers["authorization"], first.headers["cookie"]))
@@ -1194,8 +1209,8 @@ SCHEMA: dict[str, Any] = {
 
 
 @NULLS
-async def test_nulls_in_a_schema_are_kept(face: Face, clients: Clients, task: Task) -> None:
-    with ScriptedServer(Answer(task.whole(*WORDS)), task.document("Hello")) as server:
+async def test_nulls_in_a_schema_are_kept(variant: Variant, clients: Clients, task: Task) -> None:
+    with ScriptedServer(Response(task.whole(*WORDS)), task.document("Hello")) as server:
         client = clients(server.url)
         options: dict[str, Any] = {"seed": None, "extra_body": {"mine": None}}
         if task.text:
@@ -1203,8 +1218,8 @@ async def test_nulls_in_a_schema_are_kept(face: Face, clients: Clients, task: Ta
         else:
             options["response_format"] = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
             options["tools"] = [{"type": "function", "function": {"name": "x", "parameters": SCHEMA}}]
-        await face.rest(await task.open(face, client, **options))
-        await task.ask(face, client, **options)
+        await variant.rest(await task.open(variant, client, **options))
+        await task.ask(variant, client, **options)
         assert len(server.requests) == 2
         for body in (request.json() for request in server.requests):
             assert body["mine"] is None
@@ -1229,14 +1244,14 @@ STREAMS = 25
 
 
 @MEMORY
-async def test_nothing_is_kept_of_a_stream(face: Face, clients: Clients, task: Task) -> None:
-    with ScriptedServer(Answer(task.whole(*WORDS))) as server:
+async def test_nothing_is_kept_of_a_stream(variant: Variant, clients: Clients, task: Task) -> None:
+    with ScriptedServer(Response(task.whole(*WORDS))) as server:
         client = clients(server.url)
 
         async def after_more() -> tuple[int, int]:
             for _ in range(STREAMS):
-                stream = await task.open(face, client)
-                await face.rest(stream)
+                stream = await task.open(variant, client)
+                await variant.rest(stream)
                 del stream
             server.requests.clear()
             gc.collect()
@@ -1279,17 +1294,17 @@ def at_most(mebibytes: int) -> Iterator[None]:
 
 @BOUNDS
 @pytest.mark.parametrize("start", [b"data: ", b": "], ids=["data", "a comment"])
-async def test_an_event_without_an_end_is_refused(face: Face, clients: Clients, task: Task, start: bytes) -> None:
+async def test_an_event_without_an_end_is_refused(variant: Variant, clients: Clients, task: Task, start: bytes) -> None:
     # One that reads it all is told by its memory, not by a machine that stands still.
     body = itertools.chain([task.event("Hello"), start], itertools.repeat(b"x" * 65536, 80 * MIB // 65536))
-    with ScriptedServer(Answer(body)) as server:
-        stream = await task.open(face, clients(server.url))
-        assert task.said([await face.next(stream)]) == ["Hello"]
+    with ScriptedServer(Response(body)) as server:
+        stream = await task.open(variant, clients(server.url))
+        assert task.said([await variant.next(stream)]) == ["Hello"]
         with (
             at_most(40),
             pytest.raises(UnexpectedResponseError, match="larger than 16777216 bytes") as caught,
         ):
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == "Hello"
 
 
@@ -1305,21 +1320,21 @@ def bomb(size: int) -> bytes:
     ("status", "expected"), [(200, UnexpectedResponseError), (400, BadRequestError)], ids=["stream", "refusal"]
 )
 async def test_a_body_that_swells_is_refused(
-    face: Face, clients: Clients, task: Task, status: int, expected: type[InferenceError]
+    variant: Variant, clients: Clients, task: Task, status: int, expected: type[InferenceError]
 ) -> None:
-    with ScriptedServer(Answer([bomb(448 * MIB)], status, headers={"Content-Encoding": "gzip"})) as server:
+    with ScriptedServer(Response([bomb(448 * MIB)], status, headers={"Content-Encoding": "gzip"})) as server:
         client = clients(server.url, retry=None)
         with at_most(60), pytest.raises(expected):
-            await task.open(face, client)
+            await task.open(variant, client)
 
 
 @BOUNDS.only(task="text")
-async def test_a_body_that_swells_twice_is_refused(face: Face, clients: Clients) -> None:
+async def test_a_body_that_swells_twice_is_refused(variant: Variant, clients: Clients) -> None:
     packed = gzip.compress(bomb(448 * MIB))
-    with ScriptedServer(Answer([packed], headers={"Content-Encoding": "gzip, gzip"})) as server:
+    with ScriptedServer(Response([packed], headers={"Content-Encoding": "gzip, gzip"})) as server:
         client = clients(server.url, retry=None)
         with at_most(40), pytest.raises(UnexpectedResponseError, match="encoded as 'gzip, gzip'"):
-            await face.open(client)
+            await variant.open(client)
 
 
 @contextlib.contextmanager
@@ -1342,9 +1357,9 @@ def endless_head() -> Iterator[str]:
 
 
 @BOUNDS
-async def test_a_head_without_an_end_is_refused(face: Face, clients: Clients, task: Task) -> None:
+async def test_a_head_without_an_end_is_refused(variant: Variant, clients: Clients, task: Task) -> None:
     with endless_head() as url, at_most(8), pytest.raises(InferenceConnectionError, match="broke"):
-        await task.open(face, clients(url, retry=None))
+        await task.open(variant, clients(url, retry=None))
 
 
 # Lines on the wire ---------------------------------------------------------------------------------------------------
@@ -1353,13 +1368,15 @@ LINES = "Lines on the wire"
 BOM = b"\xef\xbb\xbf"
 
 
-async def check(face: Face, clients: Clients, task: Task, wire: bytes, expected: list[str], kind: str = "") -> None:
+async def check(
+    variant: Variant, clients: Clients, task: Task, wire: bytes, expected: list[str], kind: str = ""
+) -> None:
     """Reads `wire` in one piece, and in pieces of three bytes."""
     crumbs: list[Step] = [wire[place : place + 3] for place in range(0, len(wire), 3)]
     for body in ([wire], crumbs):
-        with ScriptedServer(Answer(body, content_type=kind or "text/event-stream")) as server:
-            stream = await task.open(face, clients(server.url, retry=None))
-            assert task.said(await face.rest(stream)) == expected
+        with ScriptedServer(Response(body, content_type=kind or "text/event-stream")) as server:
+            stream = await task.open(variant, clients(server.url, retry=None))
+            assert task.said(await variant.rest(stream)) == expected
             assert stream.text == "".join(expected)
 
 
@@ -1367,10 +1384,10 @@ A_BOM = row(LINES, "a byte order mark, whole or cut in two", "the first event is
 
 
 @A_BOM
-async def test_a_byte_order_mark_is_no_content(face: Face, clients: Clients, task: Task) -> None:
-    await check(face, clients, task, BOM + b"".join(task.whole(*WORDS)), WORDS)
-    with ScriptedServer(Answer([BOM[:2], BOM[2:], *task.whole(*WORDS)])) as server:
-        assert task.said(await face.rest(await task.open(face, clients(server.url)))) == WORDS
+async def test_a_byte_order_mark_is_no_content(variant: Variant, clients: Clients, task: Task) -> None:
+    await check(variant, clients, task, BOM + b"".join(task.whole(*WORDS)), WORDS)
+    with ScriptedServer(Response([BOM[:2], BOM[2:], *task.whole(*WORDS)])) as server:
+        assert task.said(await variant.rest(await task.open(variant, clients(server.url)))) == WORDS
 
 
 GHOSTS = row(
@@ -1385,9 +1402,9 @@ GHOSTS = row(
 @pytest.mark.parametrize(
     "block", [b"event: ping\n\n", b"id: 1\n\n", b"retry: 10\n\n", b"id: 1\n\n: keep-alive\n\n:\n\n", b":\n\n\n\n"]
 )
-async def test_blocks_without_data_are_no_events(face: Face, clients: Clients, task: Task, block: bytes) -> None:
+async def test_blocks_without_data_are_no_events(variant: Variant, clients: Clients, task: Task, block: bytes) -> None:
     wire = block + b"".join(event + block for event in task.whole(*WORDS))
-    await check(face, clients, task, wire, WORDS)
+    await check(variant, clients, task, wire, WORDS)
     decoder = SSEDecoder()
     assert [event.data for event in decoder.feed(block + b"data: a\n\n" + block)] == ["a"]
 
@@ -1404,9 +1421,9 @@ SEPARATORS = row(
 @pytest.mark.parametrize(
     "character", ["\u2028", "\u2029", "\u0085", "\x7f", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"], ids=ascii
 )
-async def test_only_lf_and_cr_end_a_line(face: Face, clients: Clients, task: Task, character: str) -> None:
+async def test_only_lf_and_cr_end_a_line(variant: Variant, clients: Clients, task: Task, character: str) -> None:
     word = f"a{character}b"
-    await check(face, clients, task, b"".join(task.whole("Hello", word)), ["Hello", word])
+    await check(variant, clients, task, b"".join(task.whole("Hello", word)), ["Hello", word])
     assert [event.data for event in SSEDecoder().feed(f"data: {word}\n\n".encode())] == [word]
 
 
@@ -1419,13 +1436,13 @@ TIGHT = row(
 
 
 @TIGHT
-async def test_the_space_after_the_colon_is_optional(face: Face, clients: Clients, task: Task) -> None:
+async def test_the_space_after_the_colon_is_optional(variant: Variant, clients: Clients, task: Task) -> None:
     wire = b"".join(task.whole(*WORDS)).replace(b"data: ", b"data:")
     assert wire.count(b"data:{") >= 3
-    await check(face, clients, task, wire, WORDS)
-    with ScriptedServer(Answer([b"event:error\ndata:data: at a tad\n\n"])) as server:
+    await check(variant, clients, task, wire, WORDS)
+    with ScriptedServer(Response([b"event:error\ndata:data: at a tad\n\n"])) as server:
         with pytest.raises(ServerError) as caught:
-            await task.open(face, clients(server.url, retry=None))
+            await task.open(variant, clients(server.url, retry=None))
         assert str(caught.value) == "data: at a tad"
 
 
@@ -1433,9 +1450,9 @@ MANY_LINES = row(LINES, "data of several lines; `data` without a colon", "JSON i
 
 
 @MANY_LINES
-async def test_lines_of_data_are_joined(face: Face, clients: Clients, task: Task) -> None:
+async def test_lines_of_data_are_joined(variant: Variant, clients: Clients, task: Task) -> None:
     wire = b"data\n\n" + b"".join(task.whole("a", "b")).replace(b',"', b'\ndata: ,"').replace(b"{", b"{\ndata\ndata:")
-    await check(face, clients, task, wire, ["a", "b"])
+    await check(variant, clients, task, wire, ["a", "b"])
     assert [event.data for event in SSEDecoder().feed(b"data: a\ndata\ndata:b\n\n")] == ["a\n\nb"]
 
 
@@ -1448,13 +1465,13 @@ PARTIAL = row(
 
 
 @PARTIAL
-async def test_a_part_of_an_event_is_none(face: Face, clients: Clients, task: Task) -> None:
+async def test_a_part_of_an_event_is_none(variant: Variant, clients: Clients, task: Task) -> None:
     first, part = task.event("Hello"), task.event(" never")
     for end in (part[:-1], part[:-2], part[:-9]):
-        with ScriptedServer(Answer([first, end])) as server:
-            stream = await task.open(face, clients(server.url, retry=None))
+        with ScriptedServer(Response([first, end])) as server:
+            stream = await task.open(variant, clients(server.url, retry=None))
             with pytest.raises(IncompleteStreamError) as caught:
-                await face.rest(stream)
+                await variant.rest(stream)
             assert caught.value.partial_text == "Hello"
 
 
@@ -1462,9 +1479,9 @@ BROKEN_UTF8 = row(LINES, "bytes that are no UTF-8", "`UnicodeDecodeError`", "U+F
 
 
 @BROKEN_UTF8
-async def test_broken_utf8_is_a_replacement_character(face: Face, clients: Clients, task: Task) -> None:
+async def test_broken_utf8_is_a_replacement_character(variant: Variant, clients: Clients, task: Task) -> None:
     wire = b"".join(task.whole("a$b", "c")).replace(b"$", b"\xff")
-    await check(face, clients, task, wire, ["a\ufffdb", "c"])
+    await check(variant, clients, task, wire, ["a\ufffdb", "c"])
     assert [event.data for event in SSEDecoder().feed(b"data: a\xff\n\ndata: b\n\n")] == ["a\ufffd", "b"]
 
 
@@ -1475,9 +1492,9 @@ CHARSET = row(
 
 @CHARSET
 @pytest.mark.parametrize("charset", ["latin-1", "utf-16", "nonsense"])
-async def test_an_event_stream_is_utf8(face: Face, clients: Clients, task: Task, charset: str) -> None:
+async def test_an_event_stream_is_utf8(variant: Variant, clients: Clients, task: Task, charset: str) -> None:
     words = ["Käse", " 日本", " 👩‍🚀"]
-    await check(face, clients, task, b"".join(task.whole(*words)), words, f"text/event-stream; charset={charset}")
+    await check(variant, clients, task, b"".join(task.whole(*words)), words, f"text/event-stream; charset={charset}")
 
 
 RETRY_FIELD = row(
@@ -1486,7 +1503,7 @@ RETRY_FIELD = row(
 
 
 @RETRY_FIELD
-async def test_only_digits_are_a_reconnection_time(face: Face, clients: Clients, task: Task) -> None:
+async def test_only_digits_are_a_reconnection_time(variant: Variant, clients: Clients, task: Task) -> None:
     decoder = SSEDecoder()
     for value in (b" -5", b"1_000", b"+5", b"5 ", b"5.0", "\u0665".encode(), b""):
         [event] = decoder.feed(b"retry: " + value + b"\ndata: a\n\n")
@@ -1494,7 +1511,7 @@ async def test_only_digits_are_a_reconnection_time(face: Face, clients: Clients,
     [event] = decoder.feed(b"retry: 1000\ndata: a\n\n")
     assert (event.retry, decoder.retry) == (1000, 1000)
     wire = b"".join(b"retry: -5\n" + event + b"retry: 1_000\n\n" for event in task.whole(*WORDS))
-    await check(face, clients, task, wire, WORDS)
+    await check(variant, clients, task, wire, WORDS)
 
 
 CR_ONLY = row(LINES, "a server that ends its lines with CR", "each event comes when the next one does", "at once")
@@ -1502,7 +1519,7 @@ CR_ONLY = row(LINES, "a server that ends its lines with CR", "each event comes w
 
 @CR_ONLY
 @pytest.mark.parametrize("end", [b"\r", b"\r\n"], ids=["CR", "CRLF"])
-async def test_a_cr_ends_a_line_at_once(face: Face, clients: Clients, task: Task, end: bytes) -> None:
+async def test_a_cr_ends_a_line_at_once(variant: Variant, clients: Clients, task: Task, end: bytes) -> None:
     heard = threading.Semaphore(0)
     first = 0 if task.text else 1  # after the role
 
@@ -1513,10 +1530,10 @@ async def test_a_cr_ends_a_line_at_once(face: Face, clients: Clients, task: Task
             if 0 <= place < len(WORDS) and not heard.acquire(timeout=SOON):
                 yield Fault.DROP
 
-    with ScriptedServer(Answer(body())) as server:
-        stream = await task.open(face, clients(server.url, retry=None))
+    with ScriptedServer(Response(body())) as server:
+        stream = await task.open(variant, clients(server.url, retry=None))
         said: list[str] = []
-        while (item := await face.next(stream)) is not None:
+        while (item := await variant.next(stream)) is not None:
             if words := task.said([item]):
                 said += words
                 heard.release()
@@ -1532,15 +1549,15 @@ LARGE = row(
 
 
 @LARGE
-async def test_a_large_event_in_small_pieces(face: Face, clients: Clients, task: Task) -> None:
+async def test_a_large_event_in_small_pieces(variant: Variant, clients: Clients, task: Task) -> None:
     word = "x" * 900_000
     wire = b"".join(task.whole("Hello", word))
     pieces: list[Step] = [wire[place : place + 1024] for place in range(0, len(wire), 1024)]
-    with ScriptedServer(Answer(pieces)) as server:
-        assert task.said(await face.rest(await task.open(face, clients(server.url)))) == ["Hello", word]
+    with ScriptedServer(Response(pieces)) as server:
+        assert task.said(await variant.rest(await task.open(variant, clients(server.url)))) == ["Hello", word]
 
 
-@LARGE.only(face="sync", task="text")
+@LARGE.only(variant="sync", task="text")
 def test_the_time_for_a_large_event_is_linear() -> None:
     # One buffer that is copied at each piece would move 0.5 TB, which takes a minute and more.
     decoder, piece = SSEDecoder(), b"x" * 16
@@ -1557,7 +1574,7 @@ def test_the_time_for_a_large_event_is_linear() -> None:
 UNBOUNDED = row(LINES, "an event that never ends", "no bound on its size", "`UnexpectedResponseError` at 16 MiB")
 
 
-@UNBOUNDED.only(face="sync", task="text")
+@UNBOUNDED.only(variant="sync", task="text")
 @pytest.mark.parametrize("start", [b"data: ", b": ", b"id: ", b"event: ", b"data: x\n"])
 def test_a_decoder_has_a_bound(start: bytes) -> None:
     decoder = SSEDecoder(max_event_size=10_000)

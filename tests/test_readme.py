@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from hfstream.cli.options import parsed
-from hfstream.core.verdicts import TABLE
+from hfstream.core.retry_decisions import DECISIONS
 from hfstream.server import BackgroundServer
 
 ROOT = Path(__file__).parent.parent
@@ -93,7 +93,7 @@ def test_the_table_of_verdicts_is_the_codes() -> None:
     drawn = page.partition("<!-- verdicts: begin -->")[2].partition("<!-- verdicts: end -->")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in drawn.strip().splitlines()[2:]]
     assert [(kind, before, after) for kind, _, before, after in rows] == [
-        (kind.value, before.value, after.value) for kind, (before, after) in TABLE.items()
+        (kind.value, before.value, after.value) for kind, (before, after) in DECISIONS.items()
     ]
 
 

@@ -19,8 +19,8 @@ import httpx
 import pytest
 import tenacity
 from conftest import Clients
-from faces import HI, Face
 from pydantic import BaseModel
+from variants import HI, Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -36,7 +36,16 @@ from hfstream import (
     Token,
 )
 from hfstream.server import BackgroundServer, Settings
-from hfstream.testing import Answer, Fault, Request, ScriptedServer, chat_event, final_event, token_event, token_events
+from hfstream.testing import (
+    Fault,
+    Request,
+    Response,
+    ScriptedServer,
+    chat_event,
+    final_event,
+    token_event,
+    token_events,
+)
 
 AT_ONCE = RetryPolicy(stop=tenacity.stop_after_attempt(5), wait=tenacity.wait_fixed(0.001))
 PROMPT = "How do you make cheese?"
@@ -171,11 +180,11 @@ TASKS: dict[str, dict[str, Any]] = {
 EACH_TASK = pytest.mark.parametrize("task", TASKS)
 
 
-async def start(face: Face, client: Any, task: str, url: str) -> Any:
+async def start(variant: Variant, client: Any, task: str, url: str) -> Any:
     if task == "chat":
-        return await face.open_chat(client, HI, **TASKS[task])
+        return await variant.open_chat(client, HI, **TASKS[task])
     model = {"model": url + "/v1/completions"} if task == "completions" else {}
-    return await face.open(client, PROMPT, **TASKS[task], **model)
+    return await variant.open(client, PROMPT, **TASKS[task], **model)
 
 
 def plain(value: Any) -> Any:
@@ -189,23 +198,23 @@ def plain(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-async def whole(face: Face, client: Any, task: str, url: str) -> tuple[list[Any], Any, Any]:
-    stream = await start(face, client, task, url)
-    items = [plain(item) for item in await face.rest(stream)]
-    return items, plain(await face.final(stream)), stream
+async def whole(variant: Variant, client: Any, task: str, url: str) -> tuple[list[Any], Any, Any]:
+    stream = await start(variant, client, task, url)
+    items = [plain(item) for item in await variant.rest(stream)]
+    return items, plain(await variant.final(stream)), stream
 
 
 @EACH_TASK
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("cut", [700, 1000, 1900])
 async def test_every_token_comes_once_however_often_the_connection_is_lost(
-    face: Face, clients: Clients, cheese: str, task: str, how: str, cut: int
+    variant: Variant, clients: Clients, cheese: str, task: str, how: str, cut: int
 ) -> None:
-    items, final, undisturbed = await whole(face, clients(cheese), task, cheese)
+    items, final, undisturbed = await whole(variant, clients(cheese), task, cheese)
     assert undisturbed.metrics.resumed == 0
     with Wire(cheese, *[cut] * 3, how=how) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE)
-        heard, ended, stream = await whole(face, client, task, wire.url)
+        heard, ended, stream = await whole(variant, client, task, wire.url)
         assert heard == items
         assert ended == final
         assert wire.lost >= 1
@@ -213,78 +222,78 @@ async def test_every_token_comes_once_however_often_the_connection_is_lost(
         assert stream.metrics.resumed + sum(not attempt.error for attempt in stream.attempts) >= 1
         assert stream.metrics.continued == 0
         assert stream.usage == undisturbed.usage
-        await face.close(client)
+        await variant.close(client)
 
 
 @EACH_TASK
-async def test_a_cut_anywhere(face: Face, clients: Clients, cheese: str, task: str) -> None:
-    items, final, _ = await whole(face, clients(cheese), task, cheese)
+async def test_a_cut_anywhere(variant: Variant, clients: Clients, cheese: str, task: str) -> None:
+    items, final, _ = await whole(variant, clients(cheese), task, cheese)
     resumed = 0
     for cut in range(0, 4000, 331):
         with Wire(cheese, cut) as wire:
             client = clients(wire.url, resume=True, retry=AT_ONCE)
-            heard, ended, stream = await whole(face, client, task, wire.url)
+            heard, ended, stream = await whole(variant, client, task, wire.url)
             assert (heard, ended) == (items, final)
             resumed += stream.metrics.resumed
-            await face.close(client)
+            await variant.close(client)
     assert resumed >= 3
 
 
-async def test_a_silence_between_tokens_is_a_loss(face: Face, clients: Clients, cheese: str) -> None:
-    items, final, _ = await whole(face, clients(cheese), "details", cheese)
+async def test_a_silence_between_tokens_is_a_loss(variant: Variant, clients: Clients, cheese: str) -> None:
+    items, final, _ = await whole(variant, clients(cheese), "details", cheese)
     with Wire(cheese, 1500, 1500, how="stall") as wire:
         patience = Timeouts(first_token=20, between_tokens=0.5)
         client = clients(wire.url, resume=True, retry=AT_ONCE, timeout=patience)
-        heard, ended, stream = await whole(face, client, "details", wire.url)
+        heard, ended, stream = await whole(variant, client, "details", wire.url)
         assert (heard, ended) == (items, final)
         assert [item["index"] for item in heard] == list(range(1, len(heard) + 1))
         assert stream.metrics.resumed >= 1
         failures = [attempt.error for attempt in stream.attempts if attempt.error]
         assert all(isinstance(error, InferenceTimeoutError) for error in failures)
-        await face.close(client)
+        await variant.close(client)
 
 
-async def test_with_no_retries_a_stream_goes_on_all_the_same(face: Face, clients: Clients, cheese: str) -> None:
+async def test_with_no_retries_a_stream_goes_on_all_the_same(variant: Variant, clients: Clients, cheese: str) -> None:
     with Wire(cheese, 1500, 1500) as wire:
         client = clients(wire.url, resume=True, retry=None)
-        _, _, stream = await whole(face, client, "details", wire.url)
+        _, _, stream = await whole(variant, client, "details", wire.url)
         assert stream.metrics.resumed >= 1
-        await face.close(client)
+        await variant.close(client)
 
 
-async def test_a_client_of_ones_own_goes_on_too(face: Face, clients: Clients, cheese: str) -> None:
-    items, final, _ = await whole(face, clients(cheese), "sampled", cheese)
-    own: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)()
+async def test_a_client_of_ones_own_goes_on_too(variant: Variant, clients: Clients, cheese: str) -> None:
+    items, final, _ = await whole(variant, clients(cheese), "sampled", cheese)
+    own: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)()
     with Wire(cheese, 1500, 1500) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE, http_client=own)
-        heard, ended, stream = await whole(face, client, "sampled", wire.url)
+        heard, ended, stream = await whole(variant, client, "sampled", wire.url)
         assert (heard, ended) == (items, final)
         assert stream.metrics.resumed >= 1
-        await asyncio.to_thread(own.close) if face.name == "sync" else await own.aclose()
+        await asyncio.to_thread(own.close) if variant.name == "sync" else await own.aclose()
 
 
 @EACH_TASK
 async def test_without_resume_a_lost_connection_is_an_error(
-    face: Face, clients: Clients, cheese: str, task: str
+    variant: Variant, clients: Clients, cheese: str, task: str
 ) -> None:
     with Wire(cheese, 1500) as wire:
         client = clients(wire.url, retry=AT_ONCE)
-        stream = await start(face, client, task, wire.url)
+        stream = await start(variant, client, task, wire.url)
         with pytest.raises(InferenceConnectionError) as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == stream.text != ""
         assert len(stream.attempts) == 1
         assert stream.metrics.resumed == 0
-        await face.close(client)
+        await variant.close(client)
 
 
-async def test_many_streams_are_lost_together_and_go_on(face: Face, clients: Clients, cheese: str) -> None:
-    items, _, _ = await whole(face, clients(cheese), "sampled", cheese)
+async def test_many_streams_are_lost_together_and_go_on(variant: Variant, clients: Clients, cheese: str) -> None:
+    items, _, _ = await whole(variant, clients(cheese), "sampled", cheese)
     with Wire(cheese, *[1400] * 8) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE)
-        found = await asyncio.gather(*(whole(face, client, "sampled", wire.url) for _ in range(8)))
+        found = await asyncio.gather(*(whole(variant, client, "sampled", wire.url) for _ in range(8)))
         assert [heard for heard, _, _ in found] == [items] * 8
-        await face.close(client)
+        await variant.close(client)
 
 
 def test_what_was_lost_before_it_spoke_is_given_up_after_the_grace(cheese: str) -> None:
@@ -299,63 +308,67 @@ def test_what_was_lost_before_it_spoke_is_given_up_after_the_grace(cheese: str) 
 LONG: TextGenerationParameters = {"max_new_tokens": 100}
 
 
-async def test_close_gives_the_permit_back_at_once(face: Face, clients: Clients, slow: Any) -> None:
+async def test_close_gives_the_permit_back_at_once(variant: Variant, clients: Clients, slow: Any) -> None:
     client = clients(slow.url, resume=True)
     for _ in range(2):  # the second one needs the permit, and the grace is half a minute
-        stream = await face.open(client, PROMPT, **LONG)
-        await face.next(stream)
-        await face.close(stream)
-        await face.close(stream)
+        stream = await variant.open(client, PROMPT, **LONG)
+        await variant.next(stream)
+        await variant.close(stream)
+        await variant.close(stream)
         assert await eventually(lambda: permits(slow.url) == 0)
-        assert await face.rest(stream) == []
+        assert await variant.rest(stream) == []
 
 
-async def test_close_while_it_is_being_read_gives_the_permit_back(face: Face, clients: Clients, slow: Any) -> None:
-    stream = await face.open(clients(slow.url, resume=True), PROMPT, **LONG)
-    reader = asyncio.create_task(face.rest(stream))
+async def test_close_while_it_is_being_read_gives_the_permit_back(
+    variant: Variant, clients: Clients, slow: Any
+) -> None:
+    stream = await variant.open(clients(slow.url, resume=True), PROMPT, **LONG)
+    reader = asyncio.create_task(variant.rest(stream))
     assert await eventually(lambda: stream.metrics.tokens > 2)
-    await face.close(stream)
+    await variant.close(stream)
     await asyncio.wait_for(reader, 10)
     assert await eventually(lambda: permits(slow.url) == 0)
 
 
-async def test_close_while_it_waits_to_come_back_gives_the_permit_back(face: Face, clients: Clients, slow: Any) -> None:
+async def test_close_while_it_waits_to_come_back_gives_the_permit_back(
+    variant: Variant, clients: Clients, slow: Any
+) -> None:
     with Wire(slow.url, 1000) as wire:
         patient = RetryPolicy(wait=tenacity.wait_fixed(60), max_wait=60)
-        stream = await face.open(clients(wire.url, resume=True, retry=patient), PROMPT, **LONG)
-        reader = asyncio.create_task(face.rest(stream))
+        stream = await variant.open(clients(wire.url, resume=True, retry=patient), PROMPT, **LONG)
+        reader = asyncio.create_task(variant.rest(stream))
         assert await eventually(lambda: bool(stream.attempts[0].error))
         assert permits(slow.url) == 1
-        await face.close(stream)
+        await variant.close(stream)
         await asyncio.wait_for(reader, 10)
         assert await eventually(lambda: permits(slow.url) == 0)
 
 
-async def test_a_stream_that_is_read_out_is_not_taken_leave_of(face: Face, clients: Clients) -> None:
+async def test_a_stream_that_is_read_out_is_not_taken_leave_of(variant: Variant, clients: Clients) -> None:
     events = [b"id: s:%d\n%b" % (at, event) for at, event in enumerate(token_events("a", "b"), 1)]
-    with ScriptedServer(Answer(events)) as server:
-        stream = await face.open(clients(server.url, resume=True))
-        await face.rest(stream)
-        await face.close(stream)
+    with ScriptedServer(Response(events)) as server:
+        stream = await variant.open(clients(server.url, resume=True))
+        await variant.rest(stream)
+        await variant.close(stream)
         assert [request.method for request in server.requests] == ["POST"]
 
 
-async def test_a_server_that_has_gone_does_not_keep_close_waiting(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([b"id: s:1\n" + token_event(1, "a"), Fault.STALL])) as server:
-        stream = await face.open(clients(server.url, resume=True))
-        server.answers[:] = [Answer([Fault.STALL])]
+async def test_a_server_that_has_gone_does_not_keep_close_waiting(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([b"id: s:1\n" + token_event(1, "a"), Fault.STALL])) as server:
+        stream = await variant.open(clients(server.url, resume=True))
+        server.responses[:] = [Response([Fault.STALL])]
         started = time.monotonic()
-        await face.close(stream)
+        await variant.close(stream)
         assert time.monotonic() - started < 8
         assert server.wait_until_running(0)
         assert [request.method for request in server.requests] == ["POST", "DELETE"]
         assert server.requests[1].headers["last-event-id"] == "s:1"
 
 
-async def test_without_resume_closing_says_nothing(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([b"id: s:1\n" + token_event(1, "a"), Fault.STALL])) as server:
-        stream = await face.open(clients(server.url))
-        await face.close(stream)
+async def test_without_resume_closing_says_nothing(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([b"id: s:1\n" + token_event(1, "a"), Fault.STALL])) as server:
+        stream = await variant.open(clients(server.url))
+        await variant.close(stream)
         assert server.wait_until_running(0)
         assert [request.method for request in server.requests] == ["POST"]
         assert "prefer" not in server.requests[0].headers
@@ -420,12 +433,12 @@ def test_a_forgotten_plain_stream_gives_the_permit_back(hasty: Any) -> None:
             time.sleep(0.02)
 
 
-async def test_who_comes_back_too_late_is_told_why(face: Face, clients: Clients, hasty: Any) -> None:
+async def test_who_comes_back_too_late_is_told_why(variant: Variant, clients: Clients, hasty: Any) -> None:
     with Wire(hasty.url, 1000) as wire:
         late = RetryPolicy(wait=tenacity.wait_fixed(2))
-        stream = await face.open(clients(wire.url, resume=True, retry=late), PROMPT, **LONG)
+        stream = await variant.open(clients(wire.url, resume=True, retry=late), PROMPT, **LONG)
         with pytest.raises(IncompleteStreamError, match="no such stream, or not any more") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert "cannot be gone on with" in caught.value.message
         assert caught.value.partial_text == stream.text != ""
         assert [attempt.status_code for attempt in stream.attempts] == [200, 404]
@@ -439,18 +452,18 @@ WORDS = ["Milk", " and", " salt", ",", " and", " time"]
 class PlainTGI:
     """Says `WORDS` after whatever prompt, as far as they are not in it yet; it numbers no events and keeps nothing."""
 
-    def __init__(self, *cuts: int, tokenize: Callable[[list[int]], list[int] | Answer] = lambda found: found) -> None:
+    def __init__(self, *cuts: int, tokenize: Callable[[list[int]], list[int] | Response] = lambda found: found) -> None:
         self._cuts = list(cuts)
         self._tokenize = tokenize
 
-    def __call__(self, request: Request) -> Answer:
+    def __call__(self, request: Request) -> Response:
         inputs: str = request.json()["inputs"]
         said = next(n for n in range(len(WORDS), -1, -1) if inputs.endswith("".join(WORDS[:n])))
         if request.path == "/tokenize":
             found = self._tokenize([1, 2, *(100 + n for n in range(1, said + 1))])
-            if isinstance(found, Answer):
+            if isinstance(found, Response):
                 return found
-            return Answer.document([{"id": token, "text": "x", "start": 0, "stop": 1} for token in found])
+            return Response.json([{"id": token, "text": "x", "start": 0, "stop": 1} for token in found])
         budget = request.json()["parameters"]["max_new_tokens"]
         texts = WORDS[said : said + budget]
         events = [_event(at, 100 + said + at, text) for at, text in enumerate(texts, 1)]
@@ -458,7 +471,7 @@ class PlainTGI:
         last = {"finish_reason": "length", "generated_tokens": len(texts), "seed": None, "input_length": 2 + said}
         events[-1] = _event(len(texts), 100 + said + len(texts), texts[-1], whole, last)
         cut = self._cuts.pop(0) if self._cuts else len(events)
-        return Answer([*events[:cut], *([Fault.DROP] if cut < len(events) else [])])
+        return Response([*events[:cut], *([Fault.DROP] if cut < len(events) else [])])
 
 
 def _event(index: int, token: int, text: str, whole: str | None = None, details: Any = None) -> bytes:
@@ -471,16 +484,16 @@ def _event(index: int, token: int, text: str, whole: str | None = None, details:
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("cuts", [(1,), (3,), (5,), (2, 1, 1), (1, 1, 1, 1, 1)])
 async def test_at_a_plain_TGI_the_answer_goes_on_from_its_text(
-    face: Face, clients: Clients, cuts: tuple[int, ...], full: bool, details: bool
+    variant: Variant, clients: Clients, cuts: tuple[int, ...], full: bool, details: bool
 ) -> None:
     options: dict[str, Any] = {"max_new_tokens": len(WORDS), "details": details, "return_full_text": full}
     with ScriptedServer(PlainTGI()) as server:
-        undisturbed = await face.open(clients(server.url), "Hi", **options)
-        items, final = await face.rest(undisturbed), await face.final(undisturbed)
+        undisturbed = await variant.open(clients(server.url), "Hi", **options)
+        items, final = await variant.rest(undisturbed), await variant.final(undisturbed)
     with ScriptedServer(PlainTGI(*cuts)) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", **options)
-        assert await face.rest(stream) == items
-        assert await face.final(stream) == final
+        stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", **options)
+        assert await variant.rest(stream) == items
+        assert await variant.final(stream) == final
         assert stream.usage == undisturbed.usage
         assert stream.metrics.tokens == len(WORDS)
         assert (stream.metrics.resumed, stream.metrics.continued) == (len(cuts), len(cuts))
@@ -488,34 +501,34 @@ async def test_at_a_plain_TGI_the_answer_goes_on_from_its_text(
         assert len(server.requests) == len(stream.attempts) == 1 + 3 * len(cuts)
 
 
-@pytest.mark.parametrize("answer", [Answer.error(404, "not here"), Answer.document({"a": 1})])
-async def test_a_TGI_that_cannot_be_asked(face: Face, clients: Clients, answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [Response.error(404, "not here"), Response.json({"a": 1})])
+async def test_a_TGI_that_cannot_be_asked(variant: Variant, clients: Clients, answer: Response) -> None:
     with ScriptedServer(PlainTGI(2, tokenize=lambda _: answer)) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", max_new_tokens=6)
+        stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", max_new_tokens=6)
         with pytest.raises(IncompleteStreamError, match="cannot be gone on with") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == "Milk and"
         assert len(server.requests) == 2
 
 
-async def test_a_TGI_that_reads_otherwise(face: Face, clients: Clients) -> None:
+async def test_a_TGI_that_reads_otherwise(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(PlainTGI(2, tokenize=lambda found: found[::-1])) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", max_new_tokens=6)
+        stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", max_new_tokens=6)
         with pytest.raises(IncompleteStreamError, match="as other tokens") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == "Milk and"
         assert len(server.requests) == 3
 
 
-async def test_a_question_that_is_lost_is_asked_again(face: Face, clients: Clients) -> None:
+async def test_a_question_that_is_lost_is_asked_again(variant: Variant, clients: Clients) -> None:
     times = iter(range(100))
 
-    def tokenize(found: list[int]) -> list[int] | Answer:
-        return Answer([Fault.RESET], content_type="application/json") if next(times) % 2 == 0 else found
+    def tokenize(found: list[int]) -> list[int] | Response:
+        return Response([Fault.RESET], content_type="application/json") if next(times) % 2 == 0 else found
 
     with ScriptedServer(PlainTGI(2, tokenize=tokenize)) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", max_new_tokens=6)
-        assert await face.final(stream) == stream.text == "".join(WORDS)
+        stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", max_new_tokens=6)
+        assert await variant.final(stream) == stream.text == "".join(WORDS)
         assert [request.path for request in server.requests[1:-1]] == ["/tokenize"] * 4
 
 
@@ -523,21 +536,21 @@ async def test_a_question_that_is_lost_is_asked_again(face: Face, clients: Clien
     "options", [{}, {"max_new_tokens": 6, "temperature": 0.5}, {"max_new_tokens": 6, "stop": [" andy"]}]
 )
 async def test_where_it_might_go_on_otherwise_the_loss_is_the_error(
-    face: Face, clients: Clients, options: dict[str, Any]
+    variant: Variant, clients: Clients, options: dict[str, Any]
 ) -> None:
-    with ScriptedServer(Answer([token_event(1, "Milk"), token_event(2, " and"), Fault.DROP])) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", **options)
+    with ScriptedServer(Response([token_event(1, "Milk"), token_event(2, " and"), Fault.DROP])) as server:
+        stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", **options)
         with pytest.raises(IncompleteStreamError, match="cannot be gone on with") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == "Milk and"
         assert len(server.requests) == 1
 
 
-async def test_a_chat_at_a_plain_server_cannot_go_on(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([chat_event("Half"), Fault.DROP])) as server:
-        stream = await face.open_chat(clients(server.url, resume=True, retry=AT_ONCE))
+async def test_a_chat_at_a_plain_server_cannot_go_on(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([chat_event("Half"), Fault.DROP])) as server:
+        stream = await variant.open_chat(clients(server.url, resume=True, retry=AT_ONCE))
         with pytest.raises(IncompleteStreamError, match="does not number events") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == "Half"
         assert len(server.requests) == 1
 
@@ -548,15 +561,15 @@ FIRST = b"id: s:1\n" + token_event(1, "a")
 SECOND = b"id: s:2\n" + final_event(2, "b", "ab")
 
 
-async def test_overload_on_the_way_back_is_waited_out(face: Face, clients: Clients) -> None:
+async def test_overload_on_the_way_back_is_waited_out(variant: Variant, clients: Clients) -> None:
     told: list[int] = []
     policy = RetryPolicy(
         attempts=3, wait=tenacity.wait_fixed(0.01), before_sleep=lambda state: told.append(state.attempt_number)
     )
-    busy = Answer.error(429, "Model is overloaded", "overloaded", Retry_After="0")
-    with ScriptedServer(Answer([FIRST, Fault.DROP]), busy, Answer([SECOND])) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=policy))
-        assert await face.final(stream) == "ab"
+    busy = Response.error(429, "Model is overloaded", "overloaded", Retry_After="0")
+    with ScriptedServer(Response([FIRST, Fault.DROP]), busy, Response([SECOND])) as server:
+        stream = await variant.open(clients(server.url, resume=True, retry=policy))
+        assert await variant.final(stream) == "ab"
         assert [request.headers.get("last-event-id") for request in server.requests] == [None, "s:1", "s:1"]
         assert len({request.body for request in server.requests}) == 1
         assert told == [1, 2]
@@ -570,53 +583,53 @@ async def test_overload_on_the_way_back_is_waited_out(face: Face, clients: Clien
     [(Fault.DROP, InferenceConnectionError), (Fault.RESET, InferenceConnectionError), (b"", IncompleteStreamError)],
 )
 async def test_a_stream_that_is_gone_is_the_error_that_lost_it(
-    face: Face, clients: Clients, end: Any, kind: type[InferenceError], status: int
+    variant: Variant, clients: Clients, end: Any, kind: type[InferenceError], status: int
 ) -> None:
     # What a reset overtakes is lost to the client: a moment lets the event through.
-    with ScriptedServer(Answer([FIRST, 0.1, end]), Answer.error(status, "no such stream")) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=AT_ONCE))
+    with ScriptedServer(Response([FIRST, 0.1, end]), Response.error(status, "no such stream")) as server:
+        stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE))
         with pytest.raises(IncompleteStreamError, match=r"cannot be gone on with: .*no such stream") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert type(caught.value.__cause__) is kind
         assert caught.value.partial_text == "a"
         assert len(server.requests) == 2
-        assert await face.rest(stream) == []
+        assert await variant.rest(stream) == []
 
 
-async def test_the_total_spans_the_way_back(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([FIRST, Fault.DROP]), Answer([Fault.STALL])) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=AT_ONCE, timeout=Timeouts(total=0.8)))
+async def test_the_total_spans_the_way_back(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([FIRST, Fault.DROP]), Response([Fault.STALL])) as server:
+        stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE, timeout=Timeouts(total=0.8)))
         started = time.monotonic()
         with pytest.raises(InferenceTimeoutError, match=r"Timeouts\.total") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert time.monotonic() - started < 8
         assert caught.value.phase == "total"
         assert caught.value.partial_text == "a"
         assert server.wait_until_running(0)
 
 
-async def test_a_hook_that_raises_ends_the_stream(face: Face, clients: Clients) -> None:
+async def test_a_hook_that_raises_ends_the_stream(variant: Variant, clients: Clients) -> None:
     def hook(state: Any) -> None:
         raise LookupError("hook")
 
-    with ScriptedServer(Answer([FIRST, Fault.DROP]), Answer([SECOND])) as server:
-        stream = await face.open(clients(server.url, resume=True, retry=RetryPolicy(before_sleep=hook)))
-        assert await face.next(stream) == "a"
+    with ScriptedServer(Response([FIRST, Fault.DROP]), Response([SECOND])) as server:
+        stream = await variant.open(clients(server.url, resume=True, retry=RetryPolicy(before_sleep=hook)))
+        assert await variant.next(stream) == "a"
         with pytest.raises(LookupError, match="hook"):
-            await face.next(stream)
-        assert await face.rest(stream) == []
+            await variant.next(stream)
+        assert await variant.rest(stream) == []
         assert [request.method for request in server.requests] == ["POST"]
         with pytest.raises(IncompleteStreamError):
-            await face.final(stream)
+            await variant.final(stream)
 
 
-async def test_closing_the_client_ends_a_wait_to_come_back(face: Face, clients: Clients) -> None:
+async def test_closing_the_client_ends_a_wait_to_come_back(variant: Variant, clients: Clients) -> None:
     patient = RetryPolicy(wait=tenacity.wait_fixed(60))
-    with ScriptedServer(Answer([FIRST, Fault.DROP])) as server:
+    with ScriptedServer(Response([FIRST, Fault.DROP])) as server:
         client = clients(server.url, resume=True, retry=patient)
-        stream = await face.open(client)
-        reader = asyncio.create_task(face.rest(stream))
+        stream = await variant.open(client)
+        reader = asyncio.create_task(variant.rest(stream))
         assert await eventually(lambda: bool(stream.attempts[0].error))
-        await face.close(client)
+        await variant.close(client)
         assert await asyncio.wait_for(reader, 10) == ["a"]
         assert len(server.requests) == 1

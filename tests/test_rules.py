@@ -22,10 +22,10 @@ import pytest
 
 import hfstream
 from hfstream import errors
-from hfstream._transport import translated
-from hfstream.core.calls import Call
-from hfstream.core.routes import Target
-from hfstream.core.text import text_generation
+from hfstream._transport import map_exception
+from hfstream.core.request_spec import RequestSpec
+from hfstream.core.text_generation import text_generation
+from hfstream.core.urls import Endpoint
 from hfstream.types import aliases, inputs
 
 ROOT = Path(__file__).parent.parent
@@ -92,7 +92,7 @@ FLOORS = [
     ["hfstream.errors", "hfstream.version"],
     ["hfstream.types"],
     ["hfstream.core"],
-    ["hfstream._settings", "hfstream._transport", "hfstream._opening", "hfstream._async", "hfstream._sync"],
+    ["hfstream._config", "hfstream._transport", "hfstream._stream_manager", "hfstream._async", "hfstream._sync"],
 ]
 """From the ground up. Above them are the conveniences: every other module, and `hfstream` itself."""
 
@@ -267,15 +267,15 @@ def raised(kind: type[Exception]) -> Exception:
     return kind() if takes_none else kind("why")
 
 
-def secret_call() -> Call[Any, Any, Any]:
-    target = Target("https://user:secret@h:8080/secret?key=secret", stream_in_body=False)
+def secret_call() -> RequestSpec[Any, Any, Any]:
+    target = Endpoint("https://user:secret@h:8080/secret?key=secret", stream_in_body=False)
     return text_generation(target, "p", {}, stream=True, details=False, headers={"Authorization": "Bearer secret"})
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_every_error_of_the_network_becomes_ours(kind: type[Exception]) -> None:
     theirs = raised(kind)
-    ours = translated(theirs, secret_call())
+    ours = map_exception(theirs, secret_call().url)
     assert type(ours) is CLASSES[kind.__name__]
     assert ours.__cause__ is theirs
     assert "https://h:8080" in str(ours) or kind in (httpx.PoolTimeout, httpcore.PoolTimeout, httpx.HTTPStatusError)
@@ -286,7 +286,7 @@ def test_every_error_of_the_network_becomes_ours(kind: type[Exception]) -> None:
 def test_an_error_without_a_word_still_has_a_message(kind: type[Exception]) -> None:
     if issubclass(kind, httpx.HTTPStatusError | httpx.StreamError):
         return
-    ours = translated(kind(""), secret_call())
+    ours = map_exception(kind(""), secret_call().url)
     assert len(str(ours)) > 10
     assert ": ." not in str(ours)
 
@@ -298,16 +298,16 @@ def test_errors_of_later_making_are_known_by_their_base() -> None:
     class ConnectError(Exception):
         """Of the same name, but nobody's of httpx."""
 
-    assert type(translated(OddTimeoutError("x"), secret_call())) is errors.InferenceTimeoutError
+    assert type(map_exception(OddTimeoutError("x"), secret_call().url)) is errors.InferenceTimeoutError
     theirs = ConnectError("x")
-    assert translated(theirs, secret_call()) is theirs
+    assert map_exception(theirs, secret_call().url) is theirs
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("x"), RuntimeError("x"), OSError("x"), errors.OverloadedError("x"), KeyError("x")]
 )
 def test_what_is_not_of_the_networks_making_stays_as_it_is(error: Exception) -> None:
-    assert translated(error, secret_call()) is error
+    assert map_exception(error, secret_call().url) is error
 
 
 @pytest.mark.parametrize(
@@ -315,14 +315,14 @@ def test_what_is_not_of_the_networks_making_stays_as_it_is(error: Exception) -> 
     [(httpx.ConnectTimeout, "connect"), (httpx.PoolTimeout, "connect"), (httpcore.ConnectTimeout, "connect")],
 )
 def test_a_wait_for_a_connection_has_its_phase(kind: type[Exception], phase: str) -> None:
-    ours = translated(kind("x"), secret_call())
+    ours = map_exception(kind("x"), secret_call().url)
     assert isinstance(ours, errors.InferenceTimeoutError)
     assert ours.phase == phase
 
 
 @pytest.mark.parametrize("kind", [httpx.LocalProtocolError, httpcore.LocalProtocolError])
 def test_a_header_that_is_refused_is_not_quoted(kind: type[Exception]) -> None:
-    assert "secret" not in str(translated(kind("Illegal header value b'Bearer secret\\n'"), secret_call()))
+    assert "secret" not in str(map_exception(kind("Illegal header value b'Bearer secret\\n'"), secret_call().url))
 
 
 # --- Size ------------------------------------------------------------------------------------------------------------

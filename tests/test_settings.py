@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from hfstream import AsyncInferenceClient, InferenceClient, RetryPolicy, Timeouts
-from hfstream._settings import Settings
+from hfstream._config import ClientConfig
 from hfstream.version import __version__
 
 HERE, HOME = "http://127.0.0.1:8080", "https://router.huggingface.co/x"
@@ -21,15 +21,15 @@ def no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
-def made(model: str | None = HERE, **arguments: Any) -> Settings:
+def made(model: str | None = HERE, **arguments: Any) -> ClientConfig:
     defaults: dict[str, Any] = {
         "token": None, "timeout": Timeouts(), "headers": None, "bill_to": None, "base_url": None, "api_key": None,
         "retry": RetryPolicy(),
     }  # fmt: skip
-    return Settings.of(model, **{**defaults, **arguments})
+    return ClientConfig.of(model, **{**defaults, **arguments})
 
 
-def sent(settings: Settings, *, stream: bool = True, **options: Any) -> httpx.Headers:
+def sent(settings: ClientConfig, *, stream: bool = True, **options: Any) -> httpx.Headers:
     """The headers of a call, as httpx sends them: all of one name are joined."""
     exchange = settings.text_generation("p", stream=stream, details=False, options=options)  # type: ignore[arg-type]
     return httpx.Headers(dict(exchange.call.headers))

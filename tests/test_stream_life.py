@@ -14,7 +14,7 @@ import anyio
 import httpx
 import pytest
 from conftest import Clients
-from faces import Face
+from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -26,129 +26,131 @@ from hfstream import (
     RetryPolicy,
     Timeouts,
 )
-from hfstream.testing import Answer, Fault, ScriptedServer, Step, token_event, token_events
+from hfstream.testing import Fault, Response, ScriptedServer, Step, token_event, token_events
 
 STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
-ENDLESS = Answer([STREAM[0], Fault.STALL])
+ENDLESS = Response([STREAM[0], Fault.STALL])
 """One token, and then nothing: only a client that leaves ends it."""
 
 
 # Connections ---------------------------------------------------------------------------------------------------------
 
 
-async def test_ten_streams_in_a_row_use_one_connection(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
+async def test_ten_streams_in_a_row_use_one_connection(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(STREAM)) as server:
         client = clients(server.url)
         for _ in range(10):
-            await face.rest(await face.open(client))
+            await variant.rest(await variant.open(client))
         assert server.connections == 1
 
 
-async def test_a_late_end_of_the_body_is_waited_for_a_little(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([*STREAM, 0.02])) as server:
+async def test_a_late_end_of_the_body_is_waited_for_a_little(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([*STREAM, 0.02])) as server:
         client = clients(server.url)
         for _ in range(3):
-            await face.rest(await face.open(client))
+            await variant.rest(await variant.open(client))
         assert server.connections == 1
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["our sockets", "a user's client"])
 async def test_a_body_that_never_ends_costs_a_moment_and_the_connection(
-    face: Face, clients: Clients, own: bool
+    variant: Variant, clients: Clients, own: bool
 ) -> None:
-    with ScriptedServer(Answer([*STREAM, Fault.STALL])) as server:
-        http_client: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)() if own else None
+    with ScriptedServer(Response([*STREAM, Fault.STALL])) as server:
+        http_client: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)() if own else None
         client = clients(server.url, http_client=http_client)
         started = time.monotonic()
-        assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
+        assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
         assert time.monotonic() - started < 5  # the read limit would be 60 s
         assert server.wait_until_running(0)
         if own:
-            await asyncio.to_thread(http_client.close) if face.name == "sync" else await http_client.aclose()
+            await asyncio.to_thread(http_client.close) if variant.name == "sync" else await http_client.aclose()
 
 
-async def test_a_hundred_forgotten_streams_leave_the_client_whole(face: Face, clients: Clients) -> None:
-    with ScriptedServer(*[ENDLESS] * 100, Answer(STREAM)) as server:
+async def test_a_hundred_forgotten_streams_leave_the_client_whole(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(*[ENDLESS] * 100, Response(STREAM)) as server:
         client = clients(server.url)
         for _ in range(100):
-            await face.open(client)
+            await variant.open(client)
         await asyncio.sleep(0)  # the event loop still holds the result of what it ran last
         gc.collect()
         assert server.wait_until_running(0)
-        assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
+        assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
 
 
 # Ends before the end -------------------------------------------------------------------------------------------------
 
 
-async def test_close_ends_the_answer_and_the_loop(face: Face, clients: Clients) -> None:
+async def test_close_ends_the_answer_and_the_loop(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(ENDLESS) as server:
-        stream = await face.open(clients(server.url))
-        assert await face.next(stream) == "Hello"
-        await face.close(stream)
-        await face.close(stream)
+        stream = await variant.open(clients(server.url))
+        assert await variant.next(stream) == "Hello"
+        await variant.close(stream)
+        await variant.close(stream)
         assert server.wait_until_running(0)
-        assert await face.rest(stream) == []
+        assert await variant.rest(stream) == []
         assert stream.text == "Hello"
         with pytest.raises(IncompleteStreamError, match="closed before its end") as caught:
-            await face.final(stream)
+            await variant.final(stream)
         assert caught.value.partial_text == "Hello"
 
 
-async def test_close_wakes_a_reader_who_waits(face: Face, clients: Clients) -> None:
+async def test_close_wakes_a_reader_who_waits(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(ENDLESS) as server:
-        stream = await face.open(clients(server.url))
-        reader = asyncio.create_task(face.rest(stream))
+        stream = await variant.open(clients(server.url))
+        reader = asyncio.create_task(variant.rest(stream))
         await asyncio.sleep(0.1)
         assert not reader.done()
-        await face.close(stream)
+        await variant.close(stream)
         assert await asyncio.wait_for(reader, 5) == ["Hello"]
         assert server.wait_until_running(0)
 
 
-async def test_closing_the_client_ends_its_streams(face: Face, clients: Clients) -> None:
+async def test_closing_the_client_ends_its_streams(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(ENDLESS) as server:
         client = clients(server.url)
-        stream = await face.open(client)
-        reader = asyncio.create_task(face.rest(stream))
+        stream = await variant.open(client)
+        reader = asyncio.create_task(variant.rest(stream))
         await asyncio.sleep(0.1)
-        await face.close(client)
+        await variant.close(client)
         assert await asyncio.wait_for(reader, 5) == ["Hello"]
         assert server.wait_until_running(0)
         with pytest.raises(RuntimeError, match="closed"):
-            await face.open(client)
+            await variant.open(client)
 
 
-@pytest.mark.parametrize("answer", [Answer([Fault.STALL]), Answer.error(429, "Model is overloaded", Retry_After="30")])
+@pytest.mark.parametrize(
+    "answer", [Response([Fault.STALL]), Response.error(429, "Model is overloaded", Retry_After="30")]
+)
 async def test_closing_the_client_ends_calls_that_are_still_opening(
-    face: Face, clients: Clients, answer: Answer
+    variant: Variant, clients: Clients, answer: Response
 ) -> None:
     with ScriptedServer(answer) as server:
         client = clients(server.url, retry=RetryPolicy(max_wait=30))
-        call = asyncio.create_task(face.open(client))
+        call = asyncio.create_task(variant.open(client))
         await asyncio.sleep(0.2)
-        await face.close(client)
+        await variant.close(client)
         with pytest.raises(InferenceConnectionError, match="client was closed"):
             await asyncio.wait_for(call, 5)
         assert server.wait_until_running(0)
 
 
-async def test_a_stream_lives_on_when_its_client_is_gone(face: Face) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
-        stream = await face.open(face.client(server.url))
+async def test_a_stream_lives_on_when_its_client_is_gone(variant: Variant) -> None:
+    with ScriptedServer(Response(STREAM)) as server:
+        stream = await variant.open(variant.client(server.url))
         gc.collect()
-        assert await face.rest(stream) == ["Hello", ",", " you"]
+        assert await variant.rest(stream) == ["Hello", ",", " you"]
 
 
-async def test_two_readers_of_one_stream_are_told(face: Face, clients: Clients) -> None:
+async def test_two_readers_of_one_stream_are_told(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(ENDLESS) as server:
-        stream = await face.open(clients(server.url))
-        await face.next(stream)
-        reader = asyncio.create_task(face.next(stream))
+        stream = await variant.open(clients(server.url))
+        await variant.next(stream)
+        reader = asyncio.create_task(variant.next(stream))
         await asyncio.sleep(0.1)
         with pytest.raises(RuntimeError, match="being read already"):
-            await face.next(stream)
-        await face.close(stream)
+            await variant.next(stream)
+        await variant.close(stream)
         assert await reader is None
 
 
@@ -250,12 +252,12 @@ async def test_a_cancelled_task_ends_its_stream() -> None:
 
 # Time ----------------------------------------------------------------------------------------------------------------
 
-SILENT = Answer([Fault.STALL])
+SILENT = Response([Fault.STALL])
 KEEP_ALIVES: list[Step] = [b":\n\n", 0.05] * 100
-KEEP_ALIVE_ONLY = Answer(KEEP_ALIVES)
+KEEP_ALIVE_ONLY = Response(KEEP_ALIVES)
 THEN_SILENT = ENDLESS
-THEN_KEEP_ALIVE_ONLY = Answer([STREAM[0], *KEEP_ALIVES])
-TRICKLE = Answer([piece for index in range(1, 100) for piece in (token_event(index, "a"), 0.05)])
+THEN_KEEP_ALIVE_ONLY = Response([STREAM[0], *KEEP_ALIVES])
+TRICKLE = Response([piece for index in range(1, 100) for piece in (token_event(index, "a"), 0.05)])
 
 
 @pytest.mark.parametrize(
@@ -271,43 +273,43 @@ TRICKLE = Answer([piece for index in range(1, 100) for piece in (token_event(ind
     ids=["silent", "keep-alives only", "then silent", "then keep-alives only", "trickle", "silent, total"],
 )
 async def test_every_wait_has_a_limit_with_a_name(
-    face: Face, clients: Clients, answer: Answer, timeouts: Timeouts, phase: str
+    variant: Variant, clients: Clients, answer: Response, timeouts: Timeouts, phase: str
 ) -> None:
     with ScriptedServer(answer) as server:
         started = time.monotonic()
         with pytest.raises(InferenceTimeoutError, match=rf"Timeouts\.{phase}") as caught:
-            await face.rest(await face.open(clients(server.url, timeout=timeouts, retry=None)))
+            await variant.rest(await variant.open(clients(server.url, timeout=timeouts, retry=None)))
         assert caught.value.phase == phase
         assert isinstance(caught.value, TimeoutError)
         assert time.monotonic() - started < 3
         assert server.wait_until_running(0)
 
 
-async def test_a_limit_of_the_call_wins(face: Face, clients: Clients) -> None:
+async def test_a_limit_of_the_call_wins(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(SILENT) as server, pytest.raises(InferenceTimeoutError, match=r"within 0\.1 s"):
-        await face.whole(clients(server.url, retry=None), timeout=0.1)
+        await variant.whole(clients(server.url, retry=None), timeout=0.1)
 
 
-async def test_no_limit_is_no_limit(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([0.2, *STREAM])) as server:
-        assert await face.final(await face.open(clients(server.url, timeout=None))) == "Hello, you"
+async def test_no_limit_is_no_limit(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([0.2, *STREAM])) as server:
+        assert await variant.final(await variant.open(clients(server.url, timeout=None))) == "Hello, you"
 
 
-async def test_a_users_client_reads_by_the_larger_limit(face: Face, clients: Clients) -> None:
-    own: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)()
+async def test_a_users_client_reads_by_the_larger_limit(variant: Variant, clients: Clients) -> None:
+    own: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)()
     with ScriptedServer(THEN_SILENT) as server:
         client = clients(server.url, http_client=own, timeout=Timeouts(first_token=0.3, between_tokens=0.1))
         with pytest.raises(InferenceTimeoutError) as caught:
-            await face.rest(await face.open(client))
+            await variant.rest(await variant.open(client))
         assert caught.value.phase == "between_tokens"
-    await asyncio.to_thread(own.close) if face.name == "sync" else await own.aclose()
+    await asyncio.to_thread(own.close) if variant.name == "sync" else await own.aclose()
 
 
-async def test_the_total_ends_the_waits_between_attempts_too(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer.error(429, "Model is overloaded", Retry_After="5")) as server:
+async def test_the_total_ends_the_waits_between_attempts_too(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response.error(429, "Model is overloaded", Retry_After="5")) as server:
         started = time.monotonic()
         with pytest.raises(OverloadedError):
-            await face.open(clients(server.url, timeout=Timeouts(total=1)))
+            await variant.open(clients(server.url, timeout=Timeouts(total=1)))
         assert time.monotonic() - started < 1  # there is no time for another attempt: no use in waiting
         assert len(server.requests) == 1
 

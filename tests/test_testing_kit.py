@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Clients
-from faces import Face
+from variants import Variant
 
 from hfstream import (
     IncompleteStreamError,
@@ -26,13 +26,13 @@ from hfstream import (
     UnexpectedResponseError,
 )
 from hfstream.testing import (
-    Answer,
-    Chaos,
     ChaosProxy,
     Chunk,
     Fault,
+    FaultRates,
     Recorder,
     Recording,
+    Response,
     ScriptedServer,
     Step,
     chat_events,
@@ -40,7 +40,7 @@ from hfstream.testing import (
     token_events,
 )
 
-TEXTS = ["Grüß", " Gott", faults.LINE_SEPARATORS, "👩‍🚀"]
+TEXTS = ["Grüß", " Gott", faults.UNICODE_LINE_SEPARATORS, "👩‍🚀"]
 WHOLE = "".join(TEXTS)
 EVENTS = token_events(*TEXTS)
 CHAT = chat_events(*TEXTS)
@@ -54,32 +54,32 @@ ODD_BUT_RIGHT = [
     faults.cr_only,
     faults.crlf,
     faults.keep_alives,
-    faults.pieces,
+    faults.rechunk,
     faults.retry_frames,
     faults.split_utf8,
 ]
 
 
 @pytest.mark.parametrize("odd", ODD_BUT_RIGHT, ids=lambda odd: odd.__name__)
-async def test_what_only_looks_odd_is_a_whole_answer(face: Face, clients: Clients, odd: Any) -> None:
+async def test_what_only_looks_odd_is_a_whole_answer(variant: Variant, clients: Clients, odd: Any) -> None:
     with ScriptedServer(odd(EVENTS), odd(CHAT)) as server:
         client = clients(server.url, retry=None)
-        assert await face.rest(await face.open(client)) == TEXTS
-        assert (await face.final(await face.open_chat(client))).choices[0].message.content == WHOLE
+        assert await variant.rest(await variant.open(client)) == TEXTS
+        assert (await variant.final(await variant.open_chat(client))).choices[0].message.content == WHOLE
 
 
-async def test_a_pace_is_kept(face: Face, clients: Clients) -> None:
+async def test_a_pace_is_kept(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(faults.paced(EVENTS, 0.05)) as server:
-        stream = await face.open(clients(server.url))
-        assert await face.rest(stream) == TEXTS
+        stream = await variant.open(clients(server.url))
+        assert await variant.rest(stream) == TEXTS
         assert stream.metrics.duration >= 0.2
 
 
-async def test_a_head_can_be_late(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(EVENTS, delay=0.2)) as server:
-        stream = await face.open(clients(server.url))
+async def test_a_head_can_be_late(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(EVENTS, delay=0.2)) as server:
+        stream = await variant.open(clients(server.url))
         assert stream.metrics.time_to_first_token >= 0.2
-        await face.close(stream)
+        await variant.close(stream)
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ async def test_a_head_can_be_late(face: Face, clients: Clients) -> None:
 )
 @pytest.mark.parametrize("after", [1, 3])
 async def test_who_breaks_off_leaves_the_tokens_before(
-    face: Face, clients: Clients, fault: Any, kind: type[InferenceError], after: int
+    variant: Variant, clients: Clients, fault: Any, kind: type[InferenceError], after: int
 ) -> None:
     with ScriptedServer(fault(EVENTS, after=after), fault(CHAT, after=after + 1)) as server:
         client = clients(server.url, timeout=SOON)
-        text, chat = await face.open(client), await face.open_chat(client)
+        text, chat = await variant.open(client), await variant.open_chat(client)
         for stream in (text, chat):
             with pytest.raises(kind) as caught:
-                await face.rest(stream)
+                await variant.rest(stream)
             assert caught.value.partial_text == "".join(TEXTS[:after])
 
 
@@ -115,30 +115,32 @@ async def test_who_breaks_off_leaves_the_tokens_before(
     ],
 )
 async def test_overload_has_three_forms(
-    face: Face, clients: Clients, answer: Answer, retry_after: float | None
+    variant: Variant, clients: Clients, answer: Response, retry_after: float | None
 ) -> None:
     with ScriptedServer(answer) as server:
         client = clients(server.url, retry=None)
-        for ask in (face.open, face.open_chat):
+        for ask in (variant.open, variant.open_chat):
             with pytest.raises(OverloadedError, match="Model is overloaded") as caught:
                 await ask(client)
             assert (caught.value.status_code, caught.value.retry_after) == (429, retry_after)
 
 
-async def test_refusals_are_followed_by_the_answer(face: Face, clients: Clients) -> None:
-    with ScriptedServer(faults.overloaded(0), faults.overloaded_in_stream(), faults.empty(), Answer(EVENTS)) as server:
-        stream = await face.open(clients(server.url, retry=RetryPolicy(4, max_wait=0.01)))
-        assert await face.rest(stream) == TEXTS
+async def test_refusals_are_followed_by_the_answer(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(
+        faults.overloaded(0), faults.overloaded_in_stream(), faults.empty(), Response(EVENTS)
+    ) as server:
+        stream = await variant.open(clients(server.url, retry=RetryPolicy(4, max_wait=0.01)))
+        assert await variant.rest(stream) == TEXTS
         assert len(server.requests) == len(stream.attempts) == 4
 
 
-async def test_a_page_and_nothing_are_no_answers(face: Face, clients: Clients) -> None:
+async def test_a_page_and_nothing_are_no_answers(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(faults.html(), faults.empty()) as server:
         client = clients(server.url, retry=None)
         with pytest.raises(UnexpectedResponseError, match="Sign in"):
-            await face.open(client)
+            await variant.open(client)
         with pytest.raises(IncompleteStreamError):
-            await face.open(client)
+            await variant.open(client)
 
 
 def test_no_chunk_has_a_whole_character_of_several_bytes() -> None:
@@ -154,13 +156,13 @@ def test_no_chunk_has_a_whole_character_of_several_bytes() -> None:
 # The recorder --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_recording_says_what_was_said_when(face: Face, clients: Clients, tmp_path: Path) -> None:
+async def test_a_recording_says_what_was_said_when(variant: Variant, clients: Clients, tmp_path: Path) -> None:
     steps: list[Step] = [EVENTS[0], 0.1, EVENTS[1] + EVENTS[2], 0.1, EVENTS[3]]
-    answer = Answer(steps, headers={"X-Request-Id": "r1", "Set-Cookie": "secret=1"}, delay=0.1)
+    answer = Response(steps, headers={"X-Request-Id": "r1", "Set-Cookie": "secret=1"}, delay=0.1)
     with ScriptedServer(answer) as server, Recorder(server.url) as recorder:
         client = clients(recorder.url + "?key=secret", token="secret")
-        stream = await face.open(client)
-        assert await face.rest(stream) == TEXTS
+        stream = await variant.open(client)
+        assert await variant.rest(stream) == TEXTS
         assert stream.headers["x-request-id"] == "r1"
         assert server.requests[0].headers["authorization"] == "Bearer secret"
     [recording] = recorder.recordings
@@ -180,17 +182,17 @@ async def test_a_recording_says_what_was_said_when(face: Face, clients: Clients,
 
 @pytest.mark.parametrize(("speed", "least", "most"), [(1.0, 0.3, 5), (2.0, 0.15, 5), (None, 0, 0.15), (1000, 0, 0.15)])
 async def test_a_recording_is_played_at_any_speed(
-    face: Face, clients: Clients, speed: float | None, least: float, most: float
+    variant: Variant, clients: Clients, speed: float | None, least: float, most: float
 ) -> None:
     chunks = [Chunk(0.1 + 0.06 * number, event) for number, event in enumerate(EVENTS)]
     headers = {"content-type": "text/event-stream", "x-request-id": "r1"}
     recording = Recording("POST", "/", b"", 200, headers, 0.1, chunks, "complete", 0.3)
-    with ScriptedServer(recording.answer(speed)) as server:
+    with ScriptedServer(recording.response(speed)) as server:
         client = clients(server.url)
         for _ in range(2):  # it can be played again
             began = time.monotonic()
-            stream = await face.open(client)
-            assert await face.rest(stream) == TEXTS
+            stream = await variant.open(client)
+            assert await variant.rest(stream) == TEXTS
             assert stream.headers["x-request-id"] == "r1"
             assert least <= time.monotonic() - began < most
 
@@ -207,48 +209,50 @@ async def test_bytes_that_are_no_text_are_kept(tmp_path: Path) -> None:
         Recording.load(tmp_path / "half.jsonl")
 
 
-async def test_a_lost_connection_is_recorded_and_played_as_one(face: Face, clients: Clients, tmp_path: Path) -> None:
+async def test_a_lost_connection_is_recorded_and_played_as_one(
+    variant: Variant, clients: Clients, tmp_path: Path
+) -> None:
     with ScriptedServer(faults.drop(EVENTS, after=2)) as server, Recorder(server.url) as recorder:
         for url in (recorder.url, None):
-            played = [recording.answer(None) for recording in recorder.recordings[:1]]
+            played = [recording.response(None) for recording in recorder.recordings[:1]]
             with ScriptedServer(*played) as again:
                 with pytest.raises(InferenceConnectionError) as caught:
-                    await face.rest(await face.open(clients(url or again.url, retry=None)))
+                    await variant.rest(await variant.open(clients(url or again.url, retry=None)))
                 assert caught.value.partial_text == "".join(TEXTS[:2])
         assert recorder.recordings[0].ending == "lost"
 
 
-async def test_who_leaves_the_recorder_leaves_the_server(face: Face, clients: Clients) -> None:
+async def test_who_leaves_the_recorder_leaves_the_server(variant: Variant, clients: Clients) -> None:
     again: list[Step] = [0.02, EVENTS[1]]
     steps = [EVENTS[0], *again * 500, Fault.STALL]
-    with ScriptedServer(Answer(steps)) as server, Recorder(server.url) as recorder:
-        stream = await face.open(clients(recorder.url))
-        assert await face.next(stream) == TEXTS[0]
-        await face.close(stream)
+    with ScriptedServer(Response(steps)) as server, Recorder(server.url) as recorder:
+        stream = await variant.open(clients(recorder.url))
+        assert await variant.next(stream) == TEXTS[0]
+        await variant.close(stream)
         assert server.wait_until_running(0)
         assert recorder.recordings[0].ending == "left"
 
 
-async def test_errors_pass_through_the_recorder(face: Face, clients: Clients) -> None:
+async def test_errors_pass_through_the_recorder(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(faults.overloaded(3)) as server, Recorder(server.url) as recorder:
         with pytest.raises(OverloadedError) as caught:
-            await face.open(clients(recorder.url, retry=None))
+            await variant.open(clients(recorder.url, retry=None))
         assert caught.value.retry_after == 3
         assert recorder.recordings[0].status == 429
         server.close()
         with pytest.raises(InferenceError, match="cannot reach its server") as gone:
-            await face.open(clients(recorder.url, retry=None))
+            await variant.open(clients(recorder.url, retry=None))
         assert gone.value.status_code == 502
 
 
 async def test_a_recording_of_the_reference_backend_plays_like_it(
-    face: Face, clients: Clients, reference_backend: Any, tmp_path: Path
+    variant: Variant, clients: Clients, reference_backend: Any, tmp_path: Path
 ) -> None:
     with Recorder(reference_backend.url) as recorder:
-        live = await face.rest(await face.open(clients(recorder.url), max_new_tokens=12, details=True))
+        live = await variant.rest(await variant.open(clients(recorder.url), max_new_tokens=12, details=True))
         recorder.recordings[0].save(tmp_path / "cheese.jsonl")
-    with ScriptedServer(Recording.load(tmp_path / "cheese.jsonl").answer(None)) as server:
-        assert await face.rest(await face.open(clients(server.url), max_new_tokens=12, details=True)) == live
+    with ScriptedServer(Recording.load(tmp_path / "cheese.jsonl").response(None)) as server:
+        assert await variant.rest(await variant.open(clients(server.url), max_new_tokens=12, details=True)) == live
     assert len(live) == 12
 
 
@@ -257,7 +261,7 @@ async def test_a_recording_of_the_reference_backend_plays_like_it(
 
 def test_misfortunes_depend_on_the_seed_and_the_connection_alone() -> None:
     def plan(seed: str) -> list[Any]:
-        steps = Chaos().plan(seed)
+        steps = FaultRates().plan(seed)
         return [next(steps) for _ in range(50)]
 
     assert plan("1/1/down") == plan("1/1/down")
@@ -267,7 +271,7 @@ def test_misfortunes_depend_on_the_seed_and_the_connection_alone() -> None:
 LONG = token_events(*[f" {number}" for number in range(200)])
 
 
-async def heard(url: str, *, seed: int, chaos: Chaos) -> tuple[list[bytes], dict[str, int]]:
+async def heard(url: str, *, seed: int, chaos: FaultRates) -> tuple[list[bytes], dict[str, int]]:
     """What three connections in a row carry, and what befell them."""
     bodies: list[bytes] = []
     with ChaosProxy(url, seed=seed, chaos=chaos) as proxy:
@@ -283,42 +287,44 @@ async def heard(url: str, *, seed: int, chaos: Chaos) -> tuple[list[bytes], dict
             bodies.append(body)
             writer.close()
             await writer.wait_closed()
-        return bodies, dict(proxy.happened)
+        return bodies, dict(proxy.fault_counts)
 
 
 async def test_the_same_seed_is_the_same_chaos() -> None:
-    chaos = Chaos(every=9000, reset=0, stall=0, longest_delay=0.001)  # a reset may overtake what was sent before it
-    with ScriptedServer(Answer(LONG)) as server:
+    chaos = FaultRates(
+        every=9000, reset=0, stall=0, longest_delay=0.001
+    )  # a reset may overtake what was sent before it
+    with ScriptedServer(Response(LONG)) as server:
         first, second, other = [await heard(server.url, seed=seed, chaos=chaos) for seed in (3, 3, 4)]
     assert first == second
     assert first != other
     assert {body.endswith(b"\r\n0\r\n\r\n") for body in first[0] + other[0]} == {True, False}
 
 
-async def test_splits_and_delays_change_nothing(face: Face, clients: Clients) -> None:
-    harmless = Chaos(every=20, cut=0, reset=0, stall=0, longest_delay=0.002)
-    with ScriptedServer(Answer(EVENTS)) as server, ChaosProxy(server.url, chaos=harmless) as proxy:
-        assert await face.rest(await face.open(clients(proxy.url, retry=None))) == TEXTS
-        assert proxy.happened["split"] > 5
-        assert proxy.happened["delay"] > 2
+async def test_splits_and_delays_change_nothing(variant: Variant, clients: Clients) -> None:
+    harmless = FaultRates(every=20, cut=0, reset=0, stall=0, longest_delay=0.002)
+    with ScriptedServer(Response(EVENTS)) as server, ChaosProxy(server.url, chaos=harmless) as proxy:
+        assert await variant.rest(await variant.open(clients(proxy.url, retry=None))) == TEXTS
+        assert proxy.fault_counts["split"] > 5
+        assert proxy.fault_counts["delay"] > 2
 
 
 @pytest.mark.parametrize(
     ("chaos", "kind"),
     [
-        (Chaos(every=8000, split=0, delay=0, cut=1, reset=0, stall=0), InferenceConnectionError),
-        (Chaos(every=8000, split=0, delay=0, cut=0, reset=1, stall=0), InferenceConnectionError),
-        (Chaos(every=8000, split=0, delay=0, cut=0, reset=0, stall=1), InferenceTimeoutError),
+        (FaultRates(every=8000, split=0, delay=0, cut=1, reset=0, stall=0), InferenceConnectionError),
+        (FaultRates(every=8000, split=0, delay=0, cut=0, reset=1, stall=0), InferenceConnectionError),
+        (FaultRates(every=8000, split=0, delay=0, cut=0, reset=0, stall=1), InferenceTimeoutError),
     ],
     ids=["cut", "reset", "stall"],
 )
 async def test_what_breaks_a_stream_is_one_of_three(
-    face: Face, clients: Clients, chaos: Chaos, kind: type[InferenceError]
+    variant: Variant, clients: Clients, chaos: FaultRates, kind: type[InferenceError]
 ) -> None:
     endless: list[Step] = [*LONG[:-1], *LONG[1:-1] * 20]
-    with ScriptedServer(Answer(endless)) as server, ChaosProxy(server.url, seed=1, chaos=chaos) as proxy:
+    with ScriptedServer(Response(endless)) as server, ChaosProxy(server.url, seed=1, chaos=chaos) as proxy:
         with pytest.raises(kind) as caught:
-            await face.rest(await face.open(clients(proxy.url, timeout=SOON)))
+            await variant.rest(await variant.open(clients(proxy.url, timeout=SOON)))
         expected = "".join(f" {number}" for number in range(199))
         assert (caught.value.partial_text or "")[: len(expected)] == expected[: len(caught.value.partial_text or "")]
         assert server.wait_until_running(0)

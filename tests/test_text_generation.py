@@ -13,7 +13,7 @@ import pytest
 import respx
 import trio
 from conftest import Clients
-from faces import Face
+from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -34,7 +34,7 @@ from hfstream import (
     UnexpectedResponseError,
     ValidationError,
 )
-from hfstream.testing import Answer, Fault, ScriptedServer, final_event, token_event, token_events
+from hfstream.testing import Fault, Response, ScriptedServer, final_event, token_event, token_events
 
 QUICK = RetryPolicy(attempts=3, max_wait=0.05)
 WHOLE = {
@@ -55,10 +55,10 @@ WHOLE = {
 STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
 
 
-async def test_a_stream_of_text_has_one_item_for_each_token_that_is_text(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
-        stream = await face.open(clients(server.url))
-        assert await face.rest(stream) == ["Hello", ",", " you"]
+async def test_a_stream_of_text_has_one_item_for_each_token_that_is_text(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(STREAM)) as server:
+        stream = await variant.open(clients(server.url))
+        assert await variant.rest(stream) == ["Hello", ",", " you"]
         assert stream.text == "Hello, you"
         assert stream.finish_reason is FinishReason.EndOfSequenceToken
         assert stream.usage.completion_tokens == 4
@@ -67,9 +67,9 @@ async def test_a_stream_of_text_has_one_item_for_each_token_that_is_text(face: F
         assert [attempt.status_code for attempt in stream.attempts] == [200]
 
 
-async def test_a_stream_of_details_has_one_response_for_each_token(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
-        responses = await face.rest(await face.open(clients(server.url), details=True))
+async def test_a_stream_of_details_has_one_response_for_each_token(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(STREAM)) as server:
+        responses = await variant.rest(await variant.open(clients(server.url), details=True))
     assert all(isinstance(response, StreamResponse) for response in responses)
     assert [response.token.text for response in responses] == ["Hello", ",", " you", "</s>"]
     assert [response.index for response in responses] == [1, 2, 3, 4]
@@ -81,17 +81,17 @@ async def test_a_stream_of_details_has_one_response_for_each_token(face: Face, c
     )
 
 
-async def test_a_whole_text_is_a_string(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer.document({"generated_text": "Hello, you"})) as server:
-        assert await face.whole(clients(server.url)) == "Hello, you"
+async def test_a_whole_text_is_a_string(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response.json({"generated_text": "Hello, you"})) as server:
+        assert await variant.whole(clients(server.url)) == "Hello, you"
         assert server.requests[0].path == "/generate"
         assert server.requests[0].json() == {"inputs": "Hi", "parameters": {}}
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["object", "list of one"])
-async def test_a_whole_answer_with_details(face: Face, clients: Clients, wrapped: bool) -> None:
-    with ScriptedServer(Answer.document([WHOLE] if wrapped else WHOLE)) as server:
-        answer = await face.whole(clients(server.url), details=True)
+async def test_a_whole_answer_with_details(variant: Variant, clients: Clients, wrapped: bool) -> None:
+    with ScriptedServer(Response.json([WHOLE] if wrapped else WHOLE)) as server:
+        answer = await variant.whole(clients(server.url), details=True)
     assert isinstance(answer, TextGenerationResponse)
     assert isinstance(answer.details, Details)
     assert answer.details.finish_reason is FinishReason.EndOfSequenceToken
@@ -99,54 +99,54 @@ async def test_a_whole_answer_with_details(face: Face, clients: Clients, wrapped
 
 
 @pytest.mark.parametrize("details", [False, True])
-async def test_final_is_what_the_call_without_stream_returns(face: Face, clients: Clients, details: bool) -> None:
-    with ScriptedServer(Answer(STREAM), Answer.document(WHOLE)) as server:
+async def test_final_is_what_the_call_without_stream_returns(variant: Variant, clients: Clients, details: bool) -> None:
+    with ScriptedServer(Response(STREAM), Response.json(WHOLE)) as server:
         client = clients(server.url)
-        streamed = await face.final(await face.open(client, details=details))
-        assert streamed == await face.whole(client, details=details)
+        streamed = await variant.final(await variant.open(client, details=details))
+        assert streamed == await variant.whole(client, details=details)
 
 
-async def test_final_after_a_few_tokens_is_still_the_whole(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
-        stream = await face.open(clients(server.url))
-        assert await face.next(stream) == "Hello"
-        assert await face.final(stream) == "Hello, you"
-        assert await face.final(stream) == "Hello, you"
+async def test_final_after_a_few_tokens_is_still_the_whole(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(STREAM)) as server:
+        stream = await variant.open(clients(server.url))
+        assert await variant.next(stream) == "Hello"
+        assert await variant.final(stream) == "Hello, you"
+        assert await variant.final(stream) == "Hello, you"
 
 
-async def test_the_servers_own_text_is_what_counts(face: Face, clients: Clients) -> None:
+async def test_the_servers_own_text_is_what_counts(variant: Variant, clients: Clients) -> None:
     events = [token_event(1, " To"), final_event(2, " sell", "To sell")]  # seq2seq models lose the leading space
-    with ScriptedServer(Answer(events)) as server:
-        stream = await face.open(clients(server.url))
-        assert await face.final(stream) == "To sell"
+    with ScriptedServer(Response(events)) as server:
+        stream = await variant.open(clients(server.url))
+        assert await variant.final(stream) == "To sell"
         assert stream.text == " To sell"
 
 
-async def test_every_parameter_is_sent_as_it_is(face: Face, clients: Clients) -> None:
+async def test_every_parameter_is_sent_as_it_is(variant: Variant, clients: Clients) -> None:
     parameters: dict[str, Any] = {
         "adapter_id": "lora", "best_of": 2, "decoder_input_details": True, "do_sample": True, "frequency_penalty": 0.1,
         "grammar": {"type": "json", "value": {"properties": {"a": None}}}, "max_new_tokens": 5,
         "repetition_penalty": 1.1, "return_full_text": True, "seed": 2**64 - 1, "stop": ["x"], "temperature": 0.5,
         "top_k": 3, "top_n_tokens": 2, "top_p": 0.9, "truncate": 10, "typical_p": 0.8, "watermark": True,
     }  # fmt: skip
-    with ScriptedServer(Answer.document(WHOLE)) as server:
-        await face.whole(clients(server.url), details=True, **parameters)
+    with ScriptedServer(Response.json(WHOLE)) as server:
+        await variant.whole(clients(server.url), details=True, **parameters)
         assert server.requests[0].json() == {"inputs": "Hi", "parameters": {**parameters, "details": True}}
 
 
-async def test_the_stream_returns_with_its_first_token_in_hand(face: Face, clients: Clients) -> None:
+async def test_the_stream_returns_with_its_first_token_in_hand(variant: Variant, clients: Clients) -> None:
     first, *rest = STREAM
-    with ScriptedServer(Answer([first, Fault.STALL, *rest])) as server:
-        stream = await face.open(clients(server.url))
+    with ScriptedServer(Response([first, Fault.STALL, *rest])) as server:
+        stream = await variant.open(clients(server.url))
         assert stream.metrics.tokens == 1
-        assert await face.next(stream) == "Hello"
-        await face.close(stream)
+        assert await variant.next(stream) == "Hello"
+        await variant.close(stream)
 
 
-async def test_tokens_come_as_they_are_made(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([STREAM[0], 0.3, *STREAM[1:]])) as server:
-        stream = await face.open(clients(server.url))
-        await face.rest(stream)
+async def test_tokens_come_as_they_are_made(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([STREAM[0], 0.3, *STREAM[1:]])) as server:
+        stream = await variant.open(clients(server.url))
+        await variant.rest(stream)
     assert stream.metrics.inter_token.max >= 0.25
     assert stream.metrics.duration - stream.metrics.time_to_first_token >= 0.25
 
@@ -154,10 +154,10 @@ async def test_tokens_come_as_they_are_made(face: Face, clients: Clients) -> Non
 # What goes wrong -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_refusal_has_the_servers_words(face: Face, clients: Clients) -> None:
+async def test_a_refusal_has_the_servers_words(variant: Variant, clients: Clients) -> None:
     words = "Input validation error: `max_new_tokens` must be strictly positive"
-    with ScriptedServer(Answer.error(422, words, "validation")) as server:
-        for ask in (face.open, face.whole):
+    with ScriptedServer(Response.error(422, words, "validation")) as server:
+        for ask in (variant.open, variant.whole):
             with pytest.raises(ValidationError) as caught:
                 await ask(clients(server.url), max_new_tokens=0)
             assert str(caught.value) == words
@@ -167,46 +167,46 @@ async def test_a_refusal_has_the_servers_words(face: Face, clients: Clients) -> 
 
 @pytest.mark.parametrize(("status", "expected"), [(401, AuthenticationError), (404, NotFoundError)])
 async def test_an_empty_refusal_says_what_to_check(
-    face: Face, clients: Clients, status: int, expected: type[Exception]
+    variant: Variant, clients: Clients, status: int, expected: type[Exception]
 ) -> None:
-    with ScriptedServer(Answer(status=status)) as server, pytest.raises(expected, match="check the"):
-        await face.open(clients(server.url))
+    with ScriptedServer(Response(status=status)) as server, pytest.raises(expected, match="check the"):
+        await variant.open(clients(server.url))
 
 
-async def test_an_error_in_the_first_event_is_raised_by_the_call(face: Face, clients: Clients) -> None:
+async def test_an_error_in_the_first_event_is_raised_by_the_call(variant: Variant, clients: Clients) -> None:
     event = b'data: {"error":"Model is overloaded","error_type":"overloaded"}\n\n'
-    with ScriptedServer(Answer([event])) as server:
+    with ScriptedServer(Response([event])) as server:
         with pytest.raises(OverloadedError) as caught:
-            await face.open(clients(server.url, retry=None))
+            await variant.open(clients(server.url, retry=None))
         assert caught.value.status_code == 429
 
 
-async def test_an_error_in_the_middle_keeps_what_was_said(face: Face, clients: Clients) -> None:
+async def test_an_error_in_the_middle_keeps_what_was_said(variant: Variant, clients: Clients) -> None:
     event = b'data: {"error":"Request failed during generation: oops","error_type":"generation"}\n\n'
-    with ScriptedServer(Answer([STREAM[0] + STREAM[1] + event])) as server:
-        stream = await face.open(clients(server.url))
-        assert [await face.next(stream), await face.next(stream)] == ["Hello", ","]
+    with ScriptedServer(Response([STREAM[0] + STREAM[1] + event])) as server:
+        stream = await variant.open(clients(server.url))
+        assert [await variant.next(stream), await variant.next(stream)] == ["Hello", ","]
         with pytest.raises(Exception, match="oops") as caught:
-            await face.next(stream)
+            await variant.next(stream)
         assert caught.value.partial_text == "Hello,"  # type: ignore[attr-defined]
 
 
-async def test_an_early_end_is_no_answer(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(STREAM[:2])) as server:
-        stream = await face.open(clients(server.url))
+async def test_an_early_end_is_no_answer(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(STREAM[:2])) as server:
+        stream = await variant.open(clients(server.url))
         with pytest.raises(IncompleteStreamError, match="after 2 tokens") as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert caught.value.partial_text == "Hello,"
         with pytest.raises(IncompleteStreamError):
-            await face.final(stream)
+            await variant.final(stream)
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP, Fault.RESET])
-async def test_a_lost_connection_is_typed(face: Face, clients: Clients, fault: Fault) -> None:
-    with ScriptedServer(Answer([*STREAM[:2], 0.05, fault])) as server:
-        stream = await face.open(clients(server.url))
+async def test_a_lost_connection_is_typed(variant: Variant, clients: Clients, fault: Fault) -> None:
+    with ScriptedServer(Response([*STREAM[:2], 0.05, fault])) as server:
+        stream = await variant.open(clients(server.url))
         with pytest.raises(InferenceConnectionError) as caught:
-            await face.rest(stream)
+            await variant.rest(stream)
         assert isinstance(caught.value, ConnectionError)
         assert caught.value.partial_text == "Hello,"
 
@@ -225,82 +225,82 @@ async def test_a_lost_connection_is_typed(face: Face, clients: Clients, fault: F
     ],
 )
 async def test_a_200_that_is_no_stream(
-    face: Face, clients: Clients, kind: str | None, body: bytes, expected: type[Exception], words: str
+    variant: Variant, clients: Clients, kind: str | None, body: bytes, expected: type[Exception], words: str
 ) -> None:
-    with ScriptedServer(Answer([body], content_type=kind)) as server, pytest.raises(expected, match=words):
-        await face.open(clients(server.url, retry=None))
+    with ScriptedServer(Response([body], content_type=kind)) as server, pytest.raises(expected, match=words):
+        await variant.open(clients(server.url, retry=None))
 
 
-async def test_a_server_that_is_not_there(face: Face, clients: Clients) -> None:
+async def test_a_server_that_is_not_there(variant: Variant, clients: Clients) -> None:
     with ScriptedServer() as server:
         url = server.url
     with pytest.raises(InferenceConnectionError, match=r"cannot connect to http://127.*hfstream serve") as caught:
-        await face.open(clients(url, retry=None))
+        await variant.open(clients(url, retry=None))
     assert isinstance(caught.value.__cause__, httpx.ConnectError | Exception)
 
 
-async def test_a_name_that_does_not_resolve(face: Face, clients: Clients) -> None:
+async def test_a_name_that_does_not_resolve(variant: Variant, clients: Clients) -> None:
     with pytest.raises(InferenceConnectionError, match=r"cannot connect to http://no-such-host\.invalid"):
-        await face.open(clients("http://no-such-host.invalid", retry=None))
+        await variant.open(clients("http://no-such-host.invalid", retry=None))
 
 
-async def test_a_mistyped_parameter_is_named_with_the_right_one(face: Face, clients: Clients) -> None:
+async def test_a_mistyped_parameter_is_named_with_the_right_one(variant: Variant, clients: Clients) -> None:
     with pytest.raises(TypeError, match="did you mean `max_new_tokens`"):
-        await face.open(clients("http://127.0.0.1:1"), max_new_token=5)
+        await variant.open(clients("http://127.0.0.1:1"), max_new_token=5)
 
 
 # Retry ---------------------------------------------------------------------------------------------------------------
 
-OVERLOADED = Answer.error(429, "Model is overloaded", "overloaded", Retry_After="0.01")
+OVERLOADED = Response.error(429, "Model is overloaded", "overloaded", Retry_After="0.01")
 
 
 @pytest.mark.parametrize(
     "failure",
     [
         OVERLOADED,
-        Answer.error(503, "loading", "loading"),
-        Answer([b'data: {"error":"Model is overloaded","error_type":"overloaded"}\n\n']),
-        Answer([]),
-        Answer([Fault.DROP]),
-        Answer([Fault.RESET]),
-        Answer.error(502, "bad gateway"),
+        Response.error(503, "loading", "loading"),
+        Response([b'data: {"error":"Model is overloaded","error_type":"overloaded"}\n\n']),
+        Response([]),
+        Response([Fault.DROP]),
+        Response([Fault.RESET]),
+        Response.error(502, "bad gateway"),
     ],
     ids=["429", "503", "overloaded in a 200", "empty", "dropped", "reset", "502"],
 )
 async def test_until_the_first_token_failures_of_the_moment_are_forgiven(
-    face: Face, clients: Clients, failure: Answer
+    variant: Variant, clients: Clients, failure: Response
 ) -> None:
-    with ScriptedServer(failure, failure, Answer(STREAM)) as server:
-        stream = await face.open(clients(server.url, retry=QUICK))
-        assert await face.rest(stream) == ["Hello", ",", " you"]
+    with ScriptedServer(failure, failure, Response(STREAM)) as server:
+        stream = await variant.open(clients(server.url, retry=QUICK))
+        assert await variant.rest(stream) == ["Hello", ",", " you"]
         assert len(server.requests) == 3
         assert [attempt.error is None for attempt in stream.attempts] == [False, False, True]
 
 
-async def test_whole_answers_are_retried_too(face: Face, clients: Clients) -> None:
-    with ScriptedServer(OVERLOADED, Answer.document(WHOLE)) as server:
-        assert await face.whole(clients(server.url, retry=QUICK)) == "Hello, you"
+async def test_whole_answers_are_retried_too(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(OVERLOADED, Response.json(WHOLE)) as server:
+        assert await variant.whole(clients(server.url, retry=QUICK)) == "Hello, you"
 
 
-async def test_patience_has_an_end(face: Face, clients: Clients) -> None:
+async def test_patience_has_an_end(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(OVERLOADED) as server:
         with pytest.raises(OverloadedError):
-            await face.open(clients(server.url, retry=QUICK))
+            await variant.open(clients(server.url, retry=QUICK))
         assert len(server.requests) == 3
 
 
-async def test_after_the_first_token_nothing_is_asked_again(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([STREAM[0], 0.05, Fault.DROP]), Answer(STREAM)) as server:
-        stream = await face.open(clients(server.url, retry=QUICK))
+async def test_after_the_first_token_nothing_is_asked_again(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([STREAM[0], 0.05, Fault.DROP]), Response(STREAM)) as server:
+        stream = await variant.open(clients(server.url, retry=QUICK))
         with pytest.raises(InferenceConnectionError):
-            await face.rest(stream)
+            await variant.rest(stream)
         assert len(server.requests) == 1
 
 
-async def test_retry_none_never_asks_again(face: Face, clients: Clients) -> None:
+async def test_retry_none_never_asks_again(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(OVERLOADED) as server:
         with pytest.raises(OverloadedError) as caught:
-            await face.open(clients(server.url, retry=None))
+            await variant.open(clients(server.url, retry=None))
         assert caught.value.retry_after == 0.01
         assert len(server.requests) == 1
 
@@ -312,52 +312,52 @@ def _mock(status: int, body: bytes, kind: str) -> httpx.MockTransport:
     return httpx.MockTransport(lambda _: httpx.Response(status, headers={"content-type": kind}, content=body))
 
 
-async def test_a_users_client_is_used_as_it_is_and_not_closed(face: Face, clients: Clients) -> None:
+async def test_a_users_client_is_used_as_it_is_and_not_closed(variant: Variant, clients: Clients) -> None:
     transport = _mock(200, b"".join(STREAM), "text/event-stream")
-    own: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)(transport=transport)
+    own: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)(transport=transport)
     client = clients("http://model", http_client=own)
-    assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
-    await face.close(client)
+    assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
+    await variant.close(client)
     assert not own.is_closed
 
 
-async def test_a_client_of_httpx2_is_as_good(face: Face, clients: Clients) -> None:
-    own: Any = (httpx2.Client if face.name == "sync" else httpx2.AsyncClient)()
-    with ScriptedServer(Answer(STREAM), Answer([STREAM[0], Fault.STALL])) as server:
+async def test_a_client_of_httpx2_is_as_good(variant: Variant, clients: Clients) -> None:
+    own: Any = (httpx2.Client if variant.name == "sync" else httpx2.AsyncClient)()
+    with ScriptedServer(Response(STREAM), Response([STREAM[0], Fault.STALL])) as server:
         client = clients(server.url, http_client=own)
-        assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
+        assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
         with pytest.raises(InferenceTimeoutError) as caught:
-            await face.rest(await face.open(client, timeout=0.2))
+            await variant.rest(await variant.open(client, timeout=0.2))
         assert caught.value.phase == "between_tokens"
         assert type(caught.value.__cause__).__module__.startswith("httpx2")
         assert server.wait_until_running(0)
-    await asyncio.to_thread(own.close) if face.name == "sync" else await own.aclose()
+    await asyncio.to_thread(own.close) if variant.name == "sync" else await own.aclose()
 
 
-async def test_a_foreign_exception_stays_what_it_is(face: Face, clients: Clients) -> None:
+async def test_a_foreign_exception_stays_what_it_is(variant: Variant, clients: Clients) -> None:
     def refuse(_: httpx.Request) -> httpx.Response:
         raise ZeroDivisionError("not yours")
 
     transport = httpx.MockTransport(refuse)
-    own: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)(transport=transport)
+    own: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)(transport=transport)
     with pytest.raises(ZeroDivisionError):
-        await face.open(clients("http://model", http_client=own))
+        await variant.open(clients("http://model", http_client=own))
 
 
-async def test_respx_can_stand_for_the_network(face: Face, clients: Clients) -> None:
-    own: Any = (httpx.Client if face.name == "sync" else httpx.AsyncClient)()
+async def test_respx_can_stand_for_the_network(variant: Variant, clients: Clients) -> None:
+    own: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)()
     with respx.mock:
         route = respx.post("http://model/generate").respond(json={"generated_text": "mocked"})
-        assert await face.whole(clients("http://model", http_client=own)) == "mocked"
+        assert await variant.whole(clients("http://model", http_client=own)) == "mocked"
     assert route.call_count == 1
-    await asyncio.to_thread(own.close) if face.name == "sync" else await own.aclose()
+    await asyncio.to_thread(own.close) if variant.name == "sync" else await own.aclose()
 
 
 # Only async: all the ways in which people write it -------------------------------------------------------------------
 
 
 async def test_the_async_stream_in_every_spelling() -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
+    with ScriptedServer(Response(STREAM)) as server:
         async with AsyncInferenceClient(server.url) as client:
             expected = ["Hello", ",", " you"]
             assert [token async for token in await client.text_generation("Hi", stream=True)] == expected
@@ -375,7 +375,7 @@ async def test_the_async_stream_in_every_spelling() -> None:
 
 
 def test_one_async_client_survives_event_loops() -> None:
-    with ScriptedServer(Answer(STREAM)) as server:
+    with ScriptedServer(Response(STREAM)) as server:
         client = AsyncInferenceClient(server.url)
 
         async def once() -> str:
@@ -389,7 +389,7 @@ def test_one_async_client_survives_event_loops() -> None:
 
 
 def test_a_plain_loop_as_the_documentation_writes_it() -> None:
-    with ScriptedServer(Answer(STREAM)) as server, InferenceClient(server.url) as client:
+    with ScriptedServer(Response(STREAM)) as server, InferenceClient(server.url) as client:
         assert list(client.text_generation("How do you make cheese?", max_new_tokens=12, stream=True)) == [
             "Hello", ",", " you"
         ]  # fmt: skip

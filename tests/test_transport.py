@@ -13,7 +13,7 @@ from typing import Any
 import httpcore
 import pytest
 from conftest import Clients
-from faces import Face
+from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -24,79 +24,79 @@ from hfstream import (
     Timeouts,
     UnexpectedResponseError,
 )
-from hfstream.testing import Answer, Fault, Request, ScriptedServer, token_events
+from hfstream.testing import Fault, Request, Response, ScriptedServer, token_events
 
 STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
-ENDLESS = Answer([STREAM[0], Fault.STALL])
+ENDLESS = Response([STREAM[0], Fault.STALL])
 
 
 @pytest.mark.parametrize("named", ["localhost,127.0.0.1", "*", ".example.com, 127.0.0.1", "::1,http://127.0.0.1"])
 async def test_a_host_that_needs_no_proxy_gets_our_sockets(
-    face: Face, clients: Clients, monkeypatch: pytest.MonkeyPatch, named: str
+    variant: Variant, clients: Clients, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     monkeypatch.setenv("NO_PROXY", named)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with ScriptedServer(ENDLESS) as server:
         started = time.monotonic()
         with pytest.raises(InferenceTimeoutError, match="between_tokens"):
-            stream = await face.open(clients(server.url, timeout=Timeouts(first_token=30, between_tokens=0.2)))
-            await face.rest(stream)
+            stream = await variant.open(clients(server.url, timeout=Timeouts(first_token=30, between_tokens=0.2)))
+            await variant.rest(stream)
         assert time.monotonic() - started < 5
 
 
 async def test_a_proxy_from_the_environment_is_used(
-    face: Face, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    variant: Variant, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with ScriptedServer(Answer([*STREAM, Fault.STALL])) as proxy:
+    with ScriptedServer(Response([*STREAM, Fault.STALL])) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         started = time.monotonic()
-        stream = await face.open(clients("http://model.invalid"))
-        assert await face.rest(stream) == ["Hello", ",", " you"]
+        stream = await variant.open(clients("http://model.invalid"))
+        assert await variant.rest(stream) == ["Hello", ",", " you"]
         assert time.monotonic() - started < 5  # its sockets know no deadline, and the end is still bounded
         assert proxy.requests[0].path == "http://model.invalid/generate_stream"
 
 
 @pytest.mark.parametrize("status", [307, 308])
-async def test_no_secret_follows_a_redirect_to_another_origin(face: Face, clients: Clients, status: int) -> None:
-    with ScriptedServer(Answer(STREAM)) as elsewhere:
+async def test_no_secret_follows_a_redirect_to_another_origin(variant: Variant, clients: Clients, status: int) -> None:
+    with ScriptedServer(Response(STREAM)) as elsewhere:
         location = elsewhere.url.replace("127.0.0.1", "localhost") + "/generate_stream"
-        with ScriptedServer(Answer(status=status, headers={"Location": location})) as server:
+        with ScriptedServer(Response(status=status, headers={"Location": location})) as server:
             client = clients(
                 server.url, token="secret", cookies={"sess": "secret"}, headers={"api-key": "secret"}, bill_to="secret"
             )
-            assert await face.rest(await face.open(client)) == ["Hello", ",", " you"]
+            assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
             assert server.requests[0].headers["cookie"] == "sess=secret"
             assert server.requests[0].headers["authorization"] == "Bearer secret"
         assert "secret" not in str(elsewhere.requests[0].headers)
         assert elsewhere.requests[0].json() == server.requests[0].json()
 
 
-async def test_a_redirect_that_leads_nowhere_ends(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer(status=307, headers={"Location": "/generate_stream"})) as server:
+async def test_a_redirect_that_leads_nowhere_ends(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response(status=307, headers={"Location": "/generate_stream"})) as server:
         with pytest.raises(UnexpectedResponseError, match="redirect"):
-            await face.open(clients(server.url))
+            await variant.open(clients(server.url))
         assert len(server.requests) == 21
 
 
-async def test_a_redirect_within_the_origin_keeps_the_token(face: Face, clients: Clients) -> None:
-    def answer(request: Request) -> Answer:
+async def test_a_redirect_within_the_origin_keeps_the_token(variant: Variant, clients: Clients) -> None:
+    def answer(request: Request) -> Response:
         if request.path == "/generate_stream":
-            return Answer(status=307, headers={"Location": "/other/generate_stream"})
-        return Answer(STREAM)
+            return Response(status=307, headers={"Location": "/other/generate_stream"})
+        return Response(STREAM)
 
     with ScriptedServer(answer) as server:
-        stream = await face.open(clients(server.url, token="secret"))
-        assert await face.rest(stream) == ["Hello", ",", " you"]
+        stream = await variant.open(clients(server.url, token="secret"))
+        assert await variant.rest(stream) == ["Hello", ",", " you"]
         assert server.requests[1].headers["authorization"] == "Bearer secret"
 
 
 async def test_nothing_is_asked_again_when_the_end_is_interrupted(
-    face: Face, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    variant: Variant, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ScriptedServer(Answer([STREAM[0], 0.05, Fault.DROP]), Answer(STREAM)) as server:
-        stream = await face.open(clients(server.url))
+    with ScriptedServer(Response([STREAM[0], 0.05, Fault.DROP]), Response(STREAM)) as server:
+        stream = await variant.open(clients(server.url))
         line = stream._line
 
         def interrupt() -> None:
@@ -105,10 +105,10 @@ async def test_nothing_is_asked_again_when_the_end_is_interrupted(
         async def interrupt_async() -> None:
             raise KeyboardInterrupt
 
-        assert await face.next(stream) == "Hello"
+        assert await variant.next(stream) == "Hello"
         release = line.release
-        monkeypatch.setattr(line, "release", interrupt if face.name == "sync" else interrupt_async)
-        read: Any = stream._read() if face.name == "async" else None
+        monkeypatch.setattr(line, "release", interrupt if variant.name == "sync" else interrupt_async)
+        read: Any = stream._read() if variant.name == "async" else None
         with pytest.raises(KeyboardInterrupt):
             if read is None:
                 stream._read()
@@ -117,8 +117,8 @@ async def test_nothing_is_asked_again_when_the_end_is_interrupted(
                 while True:
                     await asyncio.sleep(0.01)
                     read.send(None)
-        await asyncio.to_thread(release) if face.name == "sync" else await release()
-        assert await face.rest(stream) == []
+        await asyncio.to_thread(release) if variant.name == "sync" else await release()
+        assert await variant.rest(stream) == []
         assert len(server.requests) == 1
 
 
@@ -131,7 +131,7 @@ async def test_an_alarm_rings_in_another_thread_too() -> None:
         with pytest.raises(InferenceConnectionError, match="client was closed"):
             await client.text_generation("Hi", stream=True)
 
-    with ScriptedServer(Answer.error(429, "Model is overloaded", Retry_After="30")) as server:
+    with ScriptedServer(Response.error(429, "Model is overloaded", Retry_After="30")) as server:
         thread = threading.Thread(target=lambda: asyncio.run(wait_for_a_retry()))
         thread.start()
         while not server.requests:
@@ -187,7 +187,7 @@ def test_many_readers_end_when_their_client_is_closed() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_parents_stream_alone() -> None:
-    with ScriptedServer(Answer([STREAM[0], 0.3, *STREAM[1:]])) as server, InferenceClient(server.url) as client:
+    with ScriptedServer(Response([STREAM[0], 0.3, *STREAM[1:]])) as server, InferenceClient(server.url) as client:
         stream = client.text_generation("Hi", stream=True)
         child = os.fork()
         if child == 0:
@@ -203,27 +203,27 @@ def test_a_forked_child_leaves_the_parents_stream_alone() -> None:
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 async def test_a_stream_that_is_compressed_unasked_is_read(
-    face: Face, clients: Clients, coding: str, size: int
+    variant: Variant, clients: Clients, coding: str, size: int
 ) -> None:
     texts = [*(f"word{number} " * 40 for number in range(400)), "end"]
     body = b"".join(token_events(*texts))
     packed = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
     pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
-    with ScriptedServer(Answer(pieces, headers={"Content-Encoding": coding})) as server:
-        stream = await face.open(clients(server.url))
-        assert "".join(await face.rest(stream)) == "".join(texts)
+    with ScriptedServer(Response(pieces, headers={"Content-Encoding": coding})) as server:
+        stream = await variant.open(clients(server.url))
+        assert "".join(await variant.rest(stream)) == "".join(texts)
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
-async def test_a_coding_that_nobody_asked_for_is_told(face: Face, clients: Clients, coding: str) -> None:
-    with ScriptedServer(Answer([b"whatever"], headers={"Content-Encoding": coding})) as server:
+async def test_a_coding_that_nobody_asked_for_is_told(variant: Variant, clients: Clients, coding: str) -> None:
+    with ScriptedServer(Response([b"whatever"], headers={"Content-Encoding": coding})) as server:
         with pytest.raises(UnexpectedResponseError, match=coding):
-            await face.open(clients(server.url))
+            await variant.open(clients(server.url))
         assert server.wait_until_running(0)
 
 
-async def test_a_body_that_is_not_coded_as_it_says_is_told(face: Face, clients: Clients) -> None:
-    with ScriptedServer(Answer([b"no gzip"], headers={"Content-Encoding": "gzip"})) as server:
+async def test_a_body_that_is_not_coded_as_it_says_is_told(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([b"no gzip"], headers={"Content-Encoding": "gzip"})) as server:
         client = clients(server.url)
         with pytest.raises(UnexpectedResponseError, match="not encoded as it says"):
-            await face.open(client)
+            await variant.open(client)

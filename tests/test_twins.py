@@ -14,17 +14,18 @@ SUBSTITUTIONS = [
     (r'^"""The asynchronous ', '"""The plain '),
     (r"^`_sync` is this package without its ``await``", "`_async` is this package with ``await``"),
     (r"^    close = aclose .*\n\n", ""),
-    (r"^from \.\._opening import Opening\n", ""),
-    (r"return Opening\(answer\) if", "return answer.open() if"),
-    (r"Opening\[", "TokenStream["),
+    (r"^from \.\._stream_manager import AsyncStreamManager\n", ""),
+    (r"return AsyncStreamManager\(answer\) if", "return answer.open() if"),
+    (r"AsyncStreamManager\[", "TokenStream["),
     (r"Coroutine, ", ""),
     (r"Coroutine\[Any, Any, (.+?)\](?=:| \|)", r"\1"),
-    (r"Async(?=Wire|Line)", "Sync"),
+    (r"Async(?=HTTP|StreamedResponse)", "Sync"),
     (r"Async(?=TokenStream|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),
     (r"(?<![\w`])(async|await) ", ""),
     (r"__a(?=iter__|next__|enter__|exit__)", "__"),
     (r"\ba(?=close\b|next\()", ""),
     (r"StopAsyncIteration", "StopIteration"),
+    (r"-> \(\n +(.+)\n +\):", r"-> \1:"),  # what fits on one line now
 ]
 
 
@@ -34,8 +35,8 @@ def sync_of(text: str) -> str:
     return text
 
 
-def rooms(face: str) -> dict[str, str]:
-    return {path.name: path.read_text() for path in sorted((PACKAGE / face).glob("*.py"))}
+def rooms(variant: str) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted((PACKAGE / variant).glob("*.py"))}
 
 
 def test_the_faces_are_twins() -> None:

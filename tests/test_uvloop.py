@@ -11,14 +11,9 @@ from typing import Any
 
 import pytest
 
-from hfstream import (
-    AsyncInferenceClient,
-    GenerationError,
-    InferenceTimeoutError,
-    Timeouts,
-)
-from hfstream._transport.sockets import shutdown, shutdownable
-from hfstream.testing import Answer, Fault, ScriptedServer, token_event, token_events
+from hfstream import AsyncInferenceClient, GenerationError, InferenceTimeoutError, Timeouts
+from hfstream._transport.sockets import shutdown, socket_handle
+from hfstream.testing import Fault, Response, ScriptedServer, token_event, token_events
 
 uvloop = pytest.importorskip("uvloop", reason="uvloop does not run here")
 
@@ -27,7 +22,7 @@ ERROR = b'data: {"error":"Request failed during generation","error_type":"genera
 
 @pytest.fixture
 def stalled() -> Iterator[ScriptedServer]:
-    with ScriptedServer(Answer([token_event(1, "Hello"), Fault.STALL])) as server:
+    with ScriptedServer(Response([token_event(1, "Hello"), Fault.STALL])) as server:
         yield server
 
 
@@ -108,8 +103,8 @@ def test_whole_answers_errors_and_the_connection_that_is_used_again() -> None:
             with pytest.raises(GenerationError, match="Request failed"):
                 await (await client.text_generation("Hi", stream=True)).final()
 
-    whole = Answer(token_events("Hello", " you"))
-    with ScriptedServer(whole, whole, whole, Answer([token_event(1, "Hello"), ERROR])) as server:
+    whole = Response(token_events("Hello", " you"))
+    with ScriptedServer(whole, whole, whole, Response([token_event(1, "Hello"), ERROR])) as server:
         uvloop.run(main())
 
 
@@ -117,7 +112,7 @@ def test_a_number_that_is_another_connections_by_now_is_let_alone() -> None:
     async def main() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         _, writer = await asyncio.open_connection(*listener.getsockname())
-        stale = shutdownable(writer.get_extra_info("socket"))
+        stale = socket_handle(writer.get_extra_info("socket"))
         number = writer.get_extra_info("socket").fileno()
         others, theirs = socket.socketpair()
         kept = os.dup(number)

@@ -51,7 +51,7 @@ from hfstream import (
     InferenceError,
     InferenceTimeoutError,
     InputToken,
-    InterToken,
+    InterTokenLatency,
     Metrics,
     Model,
     NotFoundError,
@@ -180,7 +180,7 @@ def numbers(metrics: Metrics, attempt: Attempt, usage: Usage) -> None:
     assert_type(metrics.time_to_first_token, float | None)
     assert_type(metrics.duration, float)
     assert_type(metrics.tokens_per_second, float)
-    assert_type(metrics.inter_token, InterToken)
+    assert_type(metrics.inter_token, InterTokenLatency)
     assert_type(metrics.inter_token.p50, float)
     assert_type(metrics.inter_token.p95, float)
     assert_type(metrics.inter_token.max, float)

@@ -11,22 +11,15 @@ from typing import Any, Literal, Self, Unpack, overload
 
 import httpx
 
-from .._opening import Opening
-from .._settings import Settings
-from .._transport import AsyncWire
+from .._config import ClientConfig
+from .._stream_manager import AsyncStreamManager
+from .._transport import AsyncHTTP
 from ..core.exchange import Exchange
 from ..core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts
 from ..errors import InferenceError, OverloadedError
-from ..types import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    Model,
-    SimpleToken,
-    StreamResponse,
-    TextGenerationResponse,
-)
+from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
 from .stream import AsyncTokenStream
 
 __all__ = ["AsyncInferenceClient"]
@@ -78,7 +71,7 @@ class AsyncInferenceClient:
         Raises:
             ValueError: a value that cannot be, or both names of one thing.
         """
-        self._settings = Settings.of(
+        self._settings = ClientConfig.of(
             model,
             token=token,
             timeout=timeout,
@@ -91,7 +84,7 @@ class AsyncInferenceClient:
             provider=provider,
             resume=resume,
         )
-        self._wire = AsyncWire(http_client)
+        self._wire = AsyncHTTP(http_client)
 
     @property
     def model(self) -> str | None:
@@ -126,7 +119,7 @@ class AsyncInferenceClient:
         details: Literal[False] | None = None,
         stream: Literal[True],
         **options: Unpack[TextGenerationOptions],
-    ) -> Opening[str]: ...
+    ) -> AsyncStreamManager[str]: ...
 
     @overload
     def text_generation(
@@ -136,7 +129,7 @@ class AsyncInferenceClient:
         details: Literal[True],
         stream: Literal[True],
         **options: Unpack[TextGenerationOptions],
-    ) -> Opening[StreamResponse]: ...
+    ) -> AsyncStreamManager[StreamResponse]: ...
 
     @overload
     def text_generation(
@@ -146,7 +139,9 @@ class AsyncInferenceClient:
         details: bool | None = None,
         stream: bool | None = None,
         **options: Unpack[TextGenerationOptions],
-    ) -> Coroutine[Any, Any, str | TextGenerationResponse] | Opening[str] | Opening[StreamResponse]: ...
+    ) -> (
+        Coroutine[Any, Any, str | TextGenerationResponse] | AsyncStreamManager[str] | AsyncStreamManager[StreamResponse]
+    ): ...
 
     def text_generation(
         self,
@@ -182,7 +177,7 @@ class AsyncInferenceClient:
         """
         exchange = self._settings.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
         answer: AsyncTokenStream[Any] = AsyncTokenStream(self._wire, exchange)
-        return Opening(answer) if stream else self._whole(answer)
+        return AsyncStreamManager(answer) if stream else self._whole(answer)
 
     @overload
     def chat_completion(
@@ -200,7 +195,7 @@ class AsyncInferenceClient:
         *,
         stream: Literal[True],
         **options: Unpack[ChatCompletionOptions],
-    ) -> Opening[ChatCompletionChunk]: ...
+    ) -> AsyncStreamManager[ChatCompletionChunk]: ...
 
     @overload
     def chat_completion(
@@ -209,7 +204,7 @@ class AsyncInferenceClient:
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> Coroutine[Any, Any, ChatCompletion] | Opening[ChatCompletionChunk]: ...
+    ) -> Coroutine[Any, Any, ChatCompletion] | AsyncStreamManager[ChatCompletionChunk]: ...
 
     def chat_completion(
         self,
@@ -245,7 +240,7 @@ class AsyncInferenceClient:
         """
         exchange = self._settings.chat_completion(messages, stream=bool(stream), options=options)
         answer: AsyncTokenStream[Any] = AsyncTokenStream(self._wire, exchange)
-        return Opening(answer) if stream else self._whole(answer)
+        return AsyncStreamManager(answer) if stream else self._whole(answer)
 
     @property
     def chat(self) -> AsyncChat:
@@ -354,7 +349,7 @@ class AsyncChatCompletions:
         *,
         stream: Literal[True],
         **options: Unpack[ChatCompletionOptions],
-    ) -> Opening[ChatCompletionChunk]: ...
+    ) -> AsyncStreamManager[ChatCompletionChunk]: ...
 
     @overload
     def create(
@@ -363,7 +358,7 @@ class AsyncChatCompletions:
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> Coroutine[Any, Any, ChatCompletion] | Opening[ChatCompletionChunk]: ...
+    ) -> Coroutine[Any, Any, ChatCompletion] | AsyncStreamManager[ChatCompletionChunk]: ...
 
     def create(
         self,

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from .._transport import AsyncWire, translated
-from .._transport.lines import AsyncLine
+from .._transport import AsyncHTTP, map_exception
+from .._transport.responses import AsyncStreamedResponse
+from ..core.base_stream import BaseStream
 from ..core.exchange import Exchange
-from ..core.stream import StreamView
 from ..errors import InferenceConnectionError
 from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGenerationResponse
 
@@ -22,16 +22,16 @@ __all__ = ["AsyncTokenStream"]
 I = TypeVar("I")  # noqa: E741  an item of the stream
 
 
-class AsyncTokenStream(StreamView[I, Any], AsyncIterator[I], Generic[I]):
+class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
     """An answer that is still being written: iterate over it, or ask it for `final()`.
 
     Also a context manager, which closes it. It stands on its own: it lives on when its client's variable is gone.
     Closing it before its end, in whatever way, closes the connection, and the server stops generating.
     """
 
-    def __init__(self, wire: AsyncWire, exchange: Exchange[I, Any]) -> None:
+    def __init__(self, wire: AsyncHTTP, exchange: Exchange[I, Any]) -> None:
         super().__init__(exchange)
-        self._line: AsyncLine | None = None
+        self._line: AsyncStreamedResponse | None = None
         self._closed = False
         self._wire = wire
         self._ready: Iterator[I] = iter(())
@@ -134,7 +134,7 @@ class AsyncTokenStream(StreamView[I, Any], AsyncIterator[I], Generic[I]):
                     await self._alarm.wait(exchange.delay)
                     if self._closed:
                         return []
-                self._line = await self._wire.send(exchange)
+                self._line = await self._wire.send(exchange.next_request())
                 exchange.begin(self._line.status_code, self._line.headers)
                 if self._closed:
                     return []
@@ -153,7 +153,7 @@ class AsyncTokenStream(StreamView[I, Any], AsyncIterator[I], Generic[I]):
                 self._closed = True
                 raise
             if not self._closed:
-                exchange.forgive(translated(error, exchange.call))
+                exchange.forgive(map_exception(error, exchange.call.url))
             return []
         except BaseException:  # cancelled or interrupted: whoever does that wants an end
             self._closed = True

@@ -11,21 +11,14 @@ from typing import Any, Literal, Self, Unpack, overload
 
 import httpx
 
-from .._settings import Settings
-from .._transport import SyncWire
+from .._config import ClientConfig
+from .._transport import SyncHTTP
 from ..core.exchange import Exchange
 from ..core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts
 from ..errors import InferenceError, OverloadedError
-from ..types import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    Model,
-    SimpleToken,
-    StreamResponse,
-    TextGenerationResponse,
-)
+from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
 from .stream import TokenStream
 
 __all__ = ["InferenceClient"]
@@ -77,7 +70,7 @@ class InferenceClient:
         Raises:
             ValueError: a value that cannot be, or both names of one thing.
         """
-        self._settings = Settings.of(
+        self._settings = ClientConfig.of(
             model,
             token=token,
             timeout=timeout,
@@ -90,7 +83,7 @@ class InferenceClient:
             provider=provider,
             resume=resume,
         )
-        self._wire = SyncWire(http_client)
+        self._wire = SyncHTTP(http_client)
 
     @property
     def model(self) -> str | None:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from .._transport import SyncWire, translated
-from .._transport.lines import SyncLine
+from .._transport import SyncHTTP, map_exception
+from .._transport.responses import SyncStreamedResponse
+from ..core.base_stream import BaseStream
 from ..core.exchange import Exchange
-from ..core.stream import StreamView
 from ..errors import InferenceConnectionError
 from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGenerationResponse
 
@@ -22,16 +22,16 @@ __all__ = ["TokenStream"]
 I = TypeVar("I")  # noqa: E741  an item of the stream
 
 
-class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
+class TokenStream(BaseStream[I, Any], Iterator[I], Generic[I]):
     """An answer that is still being written: iterate over it, or ask it for `final()`.
 
     Also a context manager, which closes it. It stands on its own: it lives on when its client's variable is gone.
     Closing it before its end, in whatever way, closes the connection, and the server stops generating.
     """
 
-    def __init__(self, wire: SyncWire, exchange: Exchange[I, Any]) -> None:
+    def __init__(self, wire: SyncHTTP, exchange: Exchange[I, Any]) -> None:
         super().__init__(exchange)
-        self._line: SyncLine | None = None
+        self._line: SyncStreamedResponse | None = None
         self._closed = False
         self._wire = wire
         self._ready: Iterator[I] = iter(())
@@ -134,7 +134,7 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
                     self._alarm.wait(exchange.delay)
                     if self._closed:
                         return []
-                self._line = self._wire.send(exchange)
+                self._line = self._wire.send(exchange.next_request())
                 exchange.begin(self._line.status_code, self._line.headers)
                 if self._closed:
                     return []
@@ -153,7 +153,7 @@ class TokenStream(StreamView[I, Any], Iterator[I], Generic[I]):
                 self._closed = True
                 raise
             if not self._closed:
-                exchange.forgive(translated(error, exchange.call))
+                exchange.forgive(map_exception(error, exchange.call.url))
             return []
         except BaseException:  # cancelled or interrupted: whoever does that wants an end
             self._closed = True

@@ -4,7 +4,7 @@ Knows what httpx does not offer: a read limit that changes while a response is r
 reader, a client for each event loop. Refuses to know what bytes mean and whether to try again.
 """
 
-from .translation import translated
-from .wires import AsyncWire, SyncWire
+from .exceptions import map_exception
+from .http import AsyncHTTP, SyncHTTP
 
-__all__ = ["AsyncWire", "SyncWire", "translated"]
+__all__ = ["AsyncHTTP", "SyncHTTP", "map_exception"]

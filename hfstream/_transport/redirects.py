@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from ..core.routes import origin
+from ..core.urls import origin
 
-__all__ = ["redirected"]
+__all__ = ["next_request"]
 
 MAX_REDIRECTS = 20
 """As many as httpx follows."""
@@ -22,7 +22,7 @@ _HARMLESS = frozenset(
 )
 
 
-def redirected(response: Any, hops: int) -> Any:
+def next_request(response: Any, hops: int) -> Any:
     """The request that a response leads on to; None if it leads nowhere.
 
     Raises:

@@ -30,7 +30,7 @@ __all__ = [
     "SyncStream",
     "SyncTransport",
     "shutdown",
-    "shutdownable",
+    "socket_handle",
     "ssl_context",
 ]
 
@@ -77,7 +77,7 @@ class _Descriptor:
             found.shutdown(how)
 
 
-def shutdownable(sock: Any) -> Any:
+def socket_handle(sock: Any) -> Any:
     """`sock`, or what stands for it where it cannot be shut down itself."""
     return _Descriptor(sock) if type(sock).__module__.partition(".")[0] == "uvloop" else sock
 
@@ -163,7 +163,7 @@ class _SyncBody(httpx.SyncByteStream):
 
 
 class SyncTransport(httpx.BaseTransport):
-    """httpx's own transport, but for the sockets. Lets httpcore's exceptions through: `translated` knows them."""
+    """httpx's own transport, but for the sockets. Lets httpcore's exceptions through: `map_exception` knows them."""
 
     def __init__(self) -> None:
         self._backend = _SyncBackend()
@@ -195,7 +195,7 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
-        self._socket = shutdownable(stream.get_extra_info("socket"))  # the same also under TLS
+        self._socket = socket_handle(stream.get_extra_info("socket"))  # the same also under TLS
         self._deadline: Deadline | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's

@@ -12,24 +12,15 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from ..types import (
-    Details,
-    FinishReason,
-    Noun,
-    StreamDetails,
-    StreamResponse,
-    TextGenerationResponse,
-    Token,
-    Usage,
-)
-from .transcript import DetailsTranscript, TextTranscript
+from ..types import APIModel, Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
+from .accumulators import DetailsAccumulator, TextAccumulator
 
 __all__ = [
     "CompletionChunk",
-    "CompletionDetailsTranscript",
-    "CompletionTextTranscript",
+    "CompletionDetailsAccumulator",
+    "CompletionTextAccumulator",
     "completion_body",
-    "whole_completion",
+    "parse_completion",
 ]
 
 UNKNOWN_ID = -1
@@ -81,7 +72,7 @@ def _response_format(grammar: Any) -> dict[str, Any]:
 # What is heard --------------------------------------------------------------------------------------------------------
 
 
-class CompletionLogprobs(Noun):
+class CompletionLogprobs(APIModel):
     """OpenAI's older form: parallel lists, one entry for each token."""
 
     tokens: list[str] = []
@@ -89,7 +80,7 @@ class CompletionLogprobs(Noun):
     top_logprobs: list[dict[str, float | None] | None] | None = None
 
 
-class CompletionChoice(Noun):
+class CompletionChoice(APIModel):
     """One answer, or what a chunk adds to it."""
 
     index: int = 0
@@ -102,7 +93,7 @@ class CompletionChoice(Noun):
     """vLLM, if `return_token_ids` was asked for."""
 
 
-class CompletionChunk(Noun):
+class CompletionChunk(APIModel):
     """One event of a stream, or a whole answer: they have the same shape."""
 
     choices: list[CompletionChoice]
@@ -111,7 +102,7 @@ class CompletionChunk(Noun):
     """hfstream's own server tells TGI's token too."""
 
 
-class _Ear:
+class CompletionAdapter:
     """Hears chunks as tokens."""
 
     def __init__(self, *, stops: Sequence[str], tops: bool) -> None:
@@ -208,12 +199,12 @@ def _reason(choice: CompletionChoice, stops: Sequence[str]) -> FinishReason | st
     return FinishReason(reason) if reason in ("length", "stop_sequence") else reason
 
 
-class CompletionTextTranscript(TextTranscript):
+class CompletionTextAccumulator(TextAccumulator):
     """Of a stream of text."""
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         super().__init__()
-        self._ear = _Ear(stops=stops, tops=False)
+        self._ear = CompletionAdapter(stops=stops, tops=False)
 
     @property
     def usage(self) -> Usage | None:
@@ -223,12 +214,12 @@ class CompletionTextTranscript(TextTranscript):
         return super().hear(self._ear.hear(said))
 
 
-class CompletionDetailsTranscript(DetailsTranscript):
+class CompletionDetailsAccumulator(DetailsAccumulator):
     """Of a stream of `StreamResponse`."""
 
     def __init__(self, stops: Sequence[str] = (), *, tops: bool = False, form: type[BaseModel] | None = None) -> None:
         super().__init__(form)
-        self._ear = _Ear(stops=stops, tops=tops)
+        self._ear = CompletionAdapter(stops=stops, tops=tops)
 
     @property
     def usage(self) -> Usage | None:
@@ -250,7 +241,7 @@ class CompletionDetailsTranscript(DetailsTranscript):
         return super().hear(responses)
 
 
-def whole_completion(body: bytes, stops: Sequence[str], *, details: bool, tops: bool) -> TextGenerationResponse:
+def parse_completion(body: bytes, stops: Sequence[str], *, details: bool, tops: bool) -> TextGenerationResponse:
     """A whole answer, as TGI would have given it.
 
     Raises:

@@ -17,14 +17,14 @@ from typing import Any, Generic, TypeVar
 
 from .. import errors
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, OverloadedError, Phase
-from .calls import Call
+from .accumulators import Accumulator
+from .decoders import ResponseDecoder, select_decoder
 from .metrics import Metrics
-from .replies import Reply, reply_to
-from .resume import Return, UnsoundError
-from .retry import Budget, Patience, RetryPolicy
+from .request_spec import PreparedRequest, RequestSpec
+from .resume import CannotResumeError, Resumption
+from .retry import RetryPacer, RetryPolicy, RetryState
+from .retry_decisions import Decision, decide
 from .timeouts import Clock, Deadline, Timeouts
-from .transcript import Transcript
-from .verdicts import Verdict, judge
 
 __all__ = ["Attempt", "Exchange"]
 
@@ -53,17 +53,17 @@ class Exchange(Generic[I, W]):
 
     def __init__(
         self,
-        call: Call[Any, I, W],
+        call: RequestSpec[Any, I, W],
         *,
         retry: RetryPolicy,
         timeouts: Timeouts,
-        budget: Budget | None = None,
+        budget: RetryPacer | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         now = clock()
         self.call = call
         self.timeouts = timeouts
-        self.transcript: Transcript[Any, I, W] = call.transcript()
+        self.transcript: Accumulator[Any, I, W] = call.transcript()
         self.metrics: Metrics = Metrics(now)
         self.attempts: list[Attempt] = []
         self.headers: Mapping[str, str] = {}
@@ -81,18 +81,18 @@ class Exchange(Generic[I, W]):
         self._heard = 0  # of the present reply
         self._handed: float | None = None  # when the caller got what came last
         self._retry = retry
-        self._patience = Patience(retry)
+        self._patience = RetryState(retry)
         self._budget = budget
-        self._reply: Reply[Any] | None = None
-        self._asked: Call[Any, Any, Any] = call
-        self._return = Return(call)
+        self._reply: ResponseDecoder[Any] | None = None
+        self._asked: RequestSpec[Any, Any, Any] = call
+        self._return = Resumption(call)
         self._disappointed = False  # since content came last
         self._hopeless = False  # there is no way back
         self._ends = math.inf if timeouts.total is None else now + timeouts.total
 
     # What a driver does, in this order ----------------------------------------------------------
 
-    def ask(self) -> Call[Any, Any, Any]:
+    def ask(self) -> RequestSpec[Any, Any, Any]:
         """Begins an attempt: what to send, now that the wait is over."""
         self.attempts.append(Attempt(len(self.attempts) + 1, self.delay))
         self._asked = self._return.next()
@@ -101,6 +101,11 @@ class Exchange(Generic[I, W]):
         self._handed = None
         self._expect(self._clock(), self.timeouts.first_token)
         return self._asked
+
+    def next_request(self) -> PreparedRequest:
+        """Begins an attempt: the request to send, now that the wait before it is over."""
+        spec = self.ask()
+        return PreparedRequest(spec.method, spec.url, spec.headers, spec.body, self.limits(), self.deadline)
 
     def limits(self) -> tuple[float | None, float | None, float | None, float | None]:
         """Seconds to connect, read, write and wait for a connection: bounds for a client that asks no deadline."""
@@ -113,7 +118,7 @@ class Exchange(Generic[I, W]):
         """The response's head has come."""
         self.attempts[-1].status_code = status
         self.headers = headers
-        self._reply = reply_to(status, headers, self._asked.reply, streamed=self._asked.streamed)
+        self._reply = select_decoder(status, headers, self._asked.reply, streamed=self._asked.streamed)
         self._heard = self._reply.heard
         self.hungry = True
 
@@ -196,39 +201,39 @@ class Exchange(Generic[I, W]):
         finally:
             del failure  # or this frame, which the traceback of what it raises holds, would hold that too
 
-    def farewell(self) -> Call[Any, Any, Any] | None:
+    def farewell(self) -> RequestSpec[Any, Any, Any] | None:
         """What to send when an answer is given up that its server would wait with; None if none does. Once."""
         call = None if self.answered or self._parted else self._return.farewell(self._reply)
         self._parted = self._parted or call is not None
         return call
 
-    def _judged(self, error: InferenceError) -> tuple[Verdict, InferenceError]:
+    def _judged(self, error: InferenceError) -> tuple[Decision, InferenceError]:
         """What to do about `error`, and what to raise if that is to raise."""
         if self.attempts:
             self.attempts[-1].error = _bare(error)
-        verdict = judge(error, speaking=self.speaking)
-        if verdict is Verdict.RETRY:
+        verdict = decide(error, speaking=self.speaking)
+        if verdict is Decision.RETRY:
             return verdict, error
         out_of_time = isinstance(error, InferenceTimeoutError) and error.phase == "total"
         if self._hopeless or out_of_time or not (self.call.resume and self.speaking):
-            return Verdict.RAISE, error
+            return Decision.RAISE, error
         lost = self._return.lost
-        if verdict is Verdict.RAISE:
+        if verdict is Decision.RAISE:
             goes_on = self._reply is not None and self._reply.heard > 0  # only to end in an error
             return verdict, error if lost is None or goes_on else _unresumable(lost, str(error))
         try:
             self._return.prepare(_bare(error), self._reply, self.transcript)
-        except UnsoundError as why:
-            return Verdict.RAISE, _unresumable(lost or error, str(why))
+        except CannotResumeError as why:
+            return Decision.RAISE, _unresumable(lost or error, str(why))
         return verdict, error
 
-    def _delay(self, error: InferenceError, verdict: Verdict) -> float | None:
+    def _delay(self, error: InferenceError, verdict: Decision) -> float | None:
         """Seconds until the next attempt; None if there is to be none."""
-        if verdict is Verdict.RAISE:
+        if verdict is Decision.RAISE:
             return None
         if self.speaking and not self._disappointed:  # after content patience begins anew: streams may last for hours
             once = self._retry.attempts == 1 and self._retry.stop is None
-            self._patience = Patience(replace(self._retry, attempts=RetryPolicy.attempts) if once else self._retry)
+            self._patience = RetryState(replace(self._retry, attempts=RetryPolicy.attempts) if once else self._retry)
         self._disappointed = True
         delay = self._patience.after(_bare(error))
         if delay is None:
@@ -257,7 +262,7 @@ class Exchange(Generic[I, W]):
         self.delay = 0.0
         try:
             self._return.take(said[0])
-        except UnsoundError as why:
+        except CannotResumeError as why:
             self._hopeless = True
             if lost is not None:
                 error = _unresumable(lost, str(why))

@@ -9,7 +9,7 @@ import math
 from bisect import bisect
 from dataclasses import dataclass
 
-__all__ = ["InterToken", "Metrics"]
+__all__ = ["InterTokenLatency", "Metrics"]
 
 _FINEST = 1e-5  # seconds; shorter gaps are tokens that came in one piece
 _PER_DECADE = 40  # buckets: neighbours differ by 6 %, so a percentile is off by 3 % at most
@@ -17,7 +17,7 @@ _BOUNDS = [_FINEST * 10 ** (bucket / _PER_DECADE) for bucket in range(1, 8 * _PE
 
 
 @dataclass(frozen=True)
-class InterToken:
+class InterTokenLatency:
     """Gaps between tokens, in seconds; percentiles are exact to 3 %. All zero while there is no gap."""
 
     p50: float = 0.0
@@ -81,9 +81,9 @@ class Metrics:
         return (self.tokens - 1) / span if span > 0 else 0.0
 
     @property
-    def inter_token(self) -> InterToken:
+    def inter_token(self) -> InterTokenLatency:
         """Median, 95th percentile and maximum of the gaps between tokens."""
-        return InterToken(self._percentile(0.50), self._percentile(0.95), self._max)
+        return InterTokenLatency(self._percentile(0.50), self._percentile(0.95), self._max)
 
     def _percentile(self, share: float) -> float:
         wanted = math.ceil(share * sum(self._counts))

@@ -15,29 +15,29 @@ from typing import Any
 
 from ..errors import InferenceError
 from ..types import SimpleToken, StreamResponse
-from .calls import Call, encoded
-from .events import TokenEvents
-from .replies import Reply
-from .service import tokenize
-from .transcript import Transcript
+from .accumulators import Accumulator
+from .decoders import ResponseDecoder
+from .request_spec import RequestSpec, encode_json
+from .server_info import tokenize
+from .stream_decoders import TGIStreamDecoder
 
-__all__ = ["Continuation", "Return", "UnsoundError"]
+__all__ = ["CannotResumeError", "Continuation", "Resumption"]
 
 
-class UnsoundError(Exception):
+class CannotResumeError(Exception):
     """The answer cannot be gone on with, or might go on otherwise; the message says why."""
 
 
-class Return:
+class Resumption:
     """The way back to one answer."""
 
-    def __init__(self, call: Call[Any, Any, Any]) -> None:
+    def __init__(self, call: RequestSpec[Any, Any, Any]) -> None:
         self.lost: InferenceError | None = None
         """What ended the connection that is being come back from."""
         self._call = call
         self._next = call
-        self._speaker: Reply[Any] | None = None
-        self._errand: _Errand | None = None
+        self._speaker: ResponseDecoder[Any] | None = None
+        self._errand: _TokenizeProbe | None = None
 
     @property
     def asks(self) -> bool:
@@ -49,7 +49,9 @@ class Return:
         """Whether the server is asked anew, with the text so far."""
         return self._errand is not None
 
-    def prepare(self, lost: InferenceError, reply: Reply[Any] | None, transcript: Transcript[Any, Any, Any]) -> None:
+    def prepare(
+        self, lost: InferenceError, reply: ResponseDecoder[Any] | None, transcript: Accumulator[Any, Any, Any]
+    ) -> None:
         """After a failure: finds the way.
 
         Raises:
@@ -63,22 +65,22 @@ class Return:
             return
         ids = getattr(transcript, "ids", None)
         if self._call.continuation is None or ids is None:
-            raise UnsoundError("its server does not number events")
+            raise CannotResumeError("its server does not number events")
         if not self.asks:  # else the same question is asked again
-            errand: _Errand = self._call.continuation.begin(self._call, transcript.text, ids)
+            errand: _TokenizeProbe = self._call.continuation.begin(self._call, transcript.text, ids)
             self._errand, self._next = errand, errand.next()
 
-    def _from_last_event(self, speaker: Reply[Any]) -> Call[Any, Any, Any]:
-        def reply() -> Reply[Any]:
+    def _from_last_event(self, speaker: ResponseDecoder[Any]) -> RequestSpec[Any, Any, Any]:
+        def reply() -> ResponseDecoder[Any]:
             speaker.resume()
             return speaker
 
         return replace(self._call, headers=self._headers(speaker), reply=reply)
 
-    def _headers(self, speaker: Reply[Any]) -> Mapping[str, str]:
+    def _headers(self, speaker: ResponseDecoder[Any]) -> Mapping[str, str]:
         return {**self._call.headers, "Last-Event-ID": speaker.last_event_id}
 
-    def next(self) -> Call[Any, Any, Any]:
+    def next(self) -> RequestSpec[Any, Any, Any]:
         """What to ask."""
         return self._next
 
@@ -96,7 +98,7 @@ class Return:
         """The answer goes on."""
         self.lost = None
 
-    def farewell(self, reply: Reply[Any] | None) -> Call[Any, Any, Any] | None:
+    def farewell(self, reply: ResponseDecoder[Any] | None) -> RequestSpec[Any, Any, Any] | None:
         """What tells a server that waits for us that nobody will come back; None if none does."""
         speaker = reply if reply is not None and reply.last_event_id else self._speaker
         if not self._call.resume or speaker is None or not speaker.last_event_id:
@@ -113,7 +115,7 @@ class Continuation:
     tokenize_url: str
     headers: Mapping[str, str]
 
-    def begin(self, call: Call[Any, Any, Any], text: str, ids: Sequence[int]) -> _Errand:
+    def begin(self, call: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]) -> _TokenizeProbe:
         """Asks how the server reads what there is.
 
         Raises:
@@ -121,10 +123,10 @@ class Continuation:
         """
         body = json.loads(call.body or b"{}")
         if body.keys() != {"inputs", "parameters"} or body["inputs"] != self.prompt:
-            raise UnsoundError("its request has more than a prompt and parameters")
+            raise CannotResumeError("its request has more than a prompt and parameters")
         if why := self._unsound(text):
-            raise UnsoundError(why)
-        return _Errand(self, call, text, ids)
+            raise CannotResumeError(why)
+        return _TokenizeProbe(self, call, text, ids)
 
     def _unsound(self, text: str) -> str | None:
         asked = self.parameters
@@ -142,17 +144,17 @@ class Continuation:
         return None
 
 
-class _Errand:
+class _TokenizeProbe:
     """The two questions before an answer can go on: how is the prompt read, and how with the text behind it?"""
 
-    def __init__(self, plan: Continuation, call: Call[Any, Any, Any], text: str, ids: Sequence[int]) -> None:
+    def __init__(self, plan: Continuation, call: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]) -> None:
         self._plan = plan
         self._call = call
         self._text = text
         self._said = list(ids)
         self._read: list[list[int]] = []
 
-    def next(self) -> Call[Any, Any, Any]:
+    def next(self) -> RequestSpec[Any, Any, Any]:
         """What to ask now: one of the questions, or for the rest of the answer.
 
         Raises:
@@ -164,12 +166,12 @@ class _Errand:
             return tokenize(plan.tokenize_url, text, plan.headers)
         prompt, everything = self._read
         if everything != prompt + self._said:
-            raise UnsoundError("the server would read its text as other tokens than it wrote")
+            raise CannotResumeError("the server would read its text as other tokens than it wrote")
         parameters = {**plan.parameters, "return_full_text": False}
         parameters["max_new_tokens"] = parameters["max_new_tokens"] - len(self._said)
-        body = encoded({"inputs": plan.prompt + self._text, "parameters": parameters})
+        body = encode_json({"inputs": plan.prompt + self._text, "parameters": parameters})
         preamble = (plan.prompt if plan.parameters.get("return_full_text") else "") + self._text
-        reply: Callable[[], TokenEvents] = lambda: _Continued(preamble, len(self._said), len(prompt))  # noqa: E731
+        reply: Callable[[], TGIStreamDecoder] = lambda: _ContinuedDecoder(preamble, len(self._said), len(prompt))  # noqa: E731
         return replace(self._call, body=body, reply=reply)
 
     @property
@@ -182,7 +184,7 @@ class _Errand:
         self._read.append([token.id for token in tokens])
 
 
-class _Continued(TokenEvents):
+class _ContinuedDecoder(TGIStreamDecoder):
     """The rest of an answer, numbered and counted as if it had never been interrupted."""
 
     def __init__(self, preamble: str, before: int, input_length: int) -> None:

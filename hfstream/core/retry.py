@@ -20,7 +20,7 @@ from tenacity.wait import wait_base
 
 from ..errors import OverloadedError
 
-__all__ = ["Budget", "Patience", "RetryPolicy", "retry_if_overloaded", "retry_on_overload", "wait_retry_after"]
+__all__ = ["RetryPacer", "RetryPolicy", "RetryState", "retry_if_overloaded", "retry_on_overload", "wait_retry_after"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +79,7 @@ class RetryPolicy:
         return value if isinstance(value, RetryPolicy) else cls(attempts=1 if value is None else value)
 
 
-class Patience:
+class RetryState:
     """The state of one policy: how often we were disappointed, and for how long."""
 
     def __init__(self, policy: RetryPolicy) -> None:
@@ -131,7 +131,7 @@ def _noting(states: list[tenacity.RetryCallState]) -> Callable[[tenacity.RetryCa
     return note
 
 
-class Budget:
+class RetryPacer:
     """Spaces out the retries of all the calls of one client, so that a thousand callers are not a thousand herds.
 
     It never forbids one: a call whose own policy allows another attempt gets it, perhaps later. The first few are free;
@@ -139,7 +139,7 @@ class Budget:
     """
 
     def __init__(self) -> None:
-        self._pause = SHORTEST_PAUSE
+        self._pause = MIN_INTERVAL
         self._due = 0.0  # when the queue would be over if none were free
 
     def book(self, delay: float, now: float, *, overloaded: bool) -> float:
@@ -147,20 +147,20 @@ class Budget:
 
         They queue by when they ask, not by when they leave: one that was told to wait for a minute is in nobody's way.
         """
-        queue = max(0.0, self._due - FREE_RETRIES * self._pause - now)
+        queue = max(0.0, self._due - BURST * self._pause - now)
         self._due = max(self._due, now) + self._pause
         if overloaded:
-            self._pause = min(1.25 * self._pause, LONGEST_PAUSE)
+            self._pause = min(1.25 * self._pause, MAX_INTERVAL)
         return delay + queue
 
     def answered(self) -> None:
         """A retry has been answered: there is room at the server."""
-        self._pause = max(self._pause / 2, SHORTEST_PAUSE)
+        self._pause = max(self._pause / 2, MIN_INTERVAL)
 
 
-FREE_RETRIES = 10
-SHORTEST_PAUSE = 0.001
-LONGEST_PAUSE = 0.05
+BURST = 10
+MIN_INTERVAL = 0.001
+MAX_INTERVAL = 0.05
 """Seconds between two retries of one client."""
 
 

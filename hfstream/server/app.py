@@ -18,30 +18,31 @@ from starlette.types import ASGIApp
 from hfstream.errors import InferenceError
 from hfstream.version import __version__
 
-from .auth import Guarded
-from .backend import Backend, Speaks
-from .chat import CHAT, chat_prompt
-from .completions import COMPLETIONS
-from .demo import demo
-from .generate import Generate
-from .native import COMPAT, GENERATE, GENERATE_STREAM
-from .openai_requests import ChatRequest
-from .replies import refusal
-from .requests import GenerateRequest, read
+from .auth import BearerAuth
+from .engine.protocol import EngineProtocol
+from .routes.chat import CHAT, chat_prompt
+from .routes.completions import COMPLETIONS
+from .routes.demo import demo
+from .routes.endpoint import GenerateEndpoint
+from .routes.formats import RouteFormat
+from .routes.responses import error_response
+from .routes.tgi import COMPAT, GENERATE, GENERATE_STREAM
+from .schemas.openai import ChatRequest
+from .schemas.tgi import GenerateRequest, read
+from .schemas.validation import MAX_STOP_SEQUENCES
+from .service.backend import Backend
 from .settings import Settings
-from .validation import MAX_STOP_SEQUENCES
-from .voice import Dialect
 
 
-def create_app(settings: Settings | None = None, *, engine: Speaks | None = None) -> Starlette:
+def create_app(settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> Starlette:
     """The backend as an ASGI application; its lifespan loads the model, and ends the engine.
 
     `engine`: something else that speaks, in place of the model's.
     """
-    return application(Backend(settings or Settings(), engine))
+    return build_app(Backend(settings or Settings(), engine))
 
 
-def application(backend: Backend) -> Starlette:
+def build_app(backend: Backend) -> Starlette:
     """The routes of a backend."""
 
     @asynccontextmanager
@@ -108,10 +109,12 @@ def _routes(backend: Backend) -> list[Route]:
         return JSONResponse({"object": "list", "data": [model]})
 
     def guarded(path: str, app: ASGIApp, *methods: str) -> Route:
-        return Route(path, Guarded(app, backend.settings.api_key), methods=methods)
+        return Route(path, BearerAuth(app, backend.settings.api_key), methods=methods)
 
-    def answers(path: str, dialect: Dialect[Any]) -> Route:
-        return guarded(path, Generate(backend, dialect), "POST", "DELETE")  # which ends a stream that can be resumed
+    def answers(path: str, dialect: RouteFormat[Any]) -> Route:
+        return guarded(
+            path, GenerateEndpoint(backend, dialect), "POST", "DELETE"
+        )  # which ends a stream that can be resumed
 
     return [
         Route("/", root),
@@ -152,7 +155,7 @@ def _info(backend: Backend) -> dict[str, str | int | None]:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    return refusal(cast("InferenceError", error))
+    return error_response(cast("InferenceError", error))
 
 
 async def _say_nothing(request: Request, error: Exception) -> Response:

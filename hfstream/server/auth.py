@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Guarded:
+class BearerAuth:
     """An ASGI application behind a key: who does not send ``Authorization: Bearer <key>`` gets a 401 without a word."""
 
     def __init__(self, app: ASGIApp, api_key: str | None) -> None:

@@ -15,8 +15,9 @@ from typing import Self
 
 import uvicorn
 
-from .app import application
-from .backend import Backend, Speaks
+from .app import build_app
+from .engine.protocol import EngineProtocol
+from .service.backend import Backend
 from .settings import Settings
 
 _IDLE = 75
@@ -50,7 +51,7 @@ class BackgroundServer:
     It is ready when the block begins. When the block ends, so does it, and with it whatever it was still saying.
     """
 
-    def __init__(self, settings: Settings | None = None, *, engine: Speaks | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> None:
         self._settings = replace(settings or Settings(), port=0)
         self._engine = engine
         self._server: _Server
@@ -97,7 +98,7 @@ class _Server(uvicorn.Server):
         self,
         settings: Settings,
         *,
-        engine: Speaks | None = None,
+        engine: EngineProtocol | None = None,
         started: Callable[[str], None] | None = None,
         opened: Callable[[], None] | None = None,
     ) -> None:
@@ -109,7 +110,7 @@ class _Server(uvicorn.Server):
         self.url = _url(self._socket)
         super().__init__(
             uvicorn.Config(
-                application(self._backend),
+                build_app(self._backend),
                 lifespan="on",
                 access_log=False,
                 log_config=None,  # a library leaves logging as it finds it

@@ -11,21 +11,21 @@ finds the fixtures `scripted_server` and `reference_backend` by itself.
 """
 
 from . import faults
-from .chaos import Chaos, ChaosProxy
+from .chaos import ChaosProxy, FaultRates
+from .events import DONE, chat_event, chat_events, final_event, token_event, token_events
 from .recorder import Chunk, Recorder, Recording
-from .scripted import Answer, Fault, Request, ScriptedServer, Step
-from .wire import DONE, chat_event, chat_events, final_event, token_event, token_events
+from .scripted import Fault, Request, Response, ScriptedServer, Step
 
 __all__ = [
     "DONE",
-    "Answer",
-    "Chaos",
     "ChaosProxy",
     "Chunk",
     "Fault",
+    "FaultRates",
     "Recorder",
     "Recording",
     "Request",
+    "Response",
     "ScriptedServer",
     "Step",
     "chat_event",

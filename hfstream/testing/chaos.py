@@ -22,13 +22,13 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-__all__ = ["Chaos", "ChaosProxy"]
+__all__ = ["ChaosProxy", "FaultRates"]
 
 _LONGEST_READ = 65_536
 
 
 @dataclass(frozen=True)
-class Chaos:
+class FaultRates:
     """How bad a network is: what happens every so many bytes, and how often it is what."""
 
     every: float = 500
@@ -59,18 +59,18 @@ class Chaos:
 class ChaosProxy:
     """Stands before the server at `url`; clients talk to the proxy's own `url`.
 
-    Runs on a thread of its own. `happened` counts what was done to connections, by its name in `Chaos`.
+    Runs on a thread of its own. `fault_counts` counts what was done to connections, by its name in `FaultRates`.
     """
 
-    def __init__(self, url: str, *, seed: int = 0, chaos: Chaos | None = None) -> None:
+    def __init__(self, url: str, *, seed: int = 0, chaos: FaultRates | None = None) -> None:
         parts = urlsplit(url)
-        self.happened: Counter[str] = Counter()
+        self.fault_counts: Counter[str] = Counter()
         self.connections: int = 0
         """How many connections have been made so far; the first has the number 1."""
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or 80
         self._seed = seed
-        self._chaos = chaos or Chaos()
+        self._chaos = chaos or FaultRates()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._open: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
@@ -161,7 +161,7 @@ class ChaosProxy:
                 target.write(data[:gap])
                 data = data[gap:]
                 await target.drain()
-                self.happened[kind] += 1
+                self.fault_counts[kind] += 1
                 if not await self._befall(kind, seconds, source, both):
                     return
                 gap, kind, seconds = next(plan)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .scripted import Answer, Request, ScriptedServer
+from .scripted import Request, Response, ScriptedServer
 
 if TYPE_CHECKING:
     from ..server import BackgroundServer, Settings
@@ -28,7 +28,7 @@ def scripted_server() -> Generator[Callable[..., ScriptedServer]]:
     """Makes servers that run until the test ends: ``scripted_server(*answers)``, with answers as `ScriptedServer`'s."""
     with ExitStack() as servers:
 
-        def start(*answers: Answer | Callable[[Request], Answer]) -> ScriptedServer:
+        def start(*answers: Response | Callable[[Request], Response]) -> ScriptedServer:
             return servers.enter_context(ScriptedServer(*answers))
 
         yield start

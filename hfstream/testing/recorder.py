@@ -4,7 +4,7 @@
         list(InferenceClient(recorder.url).text_generation("How do you make cheese?", stream=True))
         recorder.recordings[0].save("cheese.jsonl")
 
-    with ScriptedServer(Recording.load("cheese.jsonl").answer(speed=10)) as server: ...
+    with ScriptedServer(Recording.load("cheese.jsonl").response(speed=10)) as server: ...
 
 It keeps no header of the request, no query and no cookie: secrets are there. It refuses to know what the bytes mean.
 """
@@ -24,7 +24,7 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from .scripted import Answer, Fault, Request, ScriptedServer, Step
+from .scripted import Fault, Request, Response, ScriptedServer, Step
 
 __all__ = ["Chunk", "Recorder", "Recording"]
 
@@ -69,13 +69,13 @@ class Recording:
         """The chunks joined."""
         return b"".join(chunk.data for chunk in self.chunks)
 
-    def answer(self, speed: float | None = 1.0) -> Answer:
+    def response(self, speed: float | None = 1.0) -> Response:
         """The same again, for a `ScriptedServer`: `speed` times as fast, or as fast as can be (None).
 
         A recording whose client had gone ends in a stall: what the server would have said is not known.
         """
         pace = 0.0 if speed is None else 1 / speed
-        return Answer(_Playback(self, pace), self.status, None, self.headers, delay=self.head_at * pace)
+        return Response(_Playback(self, pace), self.status, None, self.headers, delay=self.head_at * pace)
 
     def save(self, path: str | Path) -> None:
         """Writes JSON lines: the head, each chunk, the end. What is UTF-8 can be read there, the rest is base64."""
@@ -184,7 +184,7 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def _forward(self, request: Request) -> Answer:
+    def _forward(self, request: Request) -> Response:
         recording = Recording(request.method, request.path.partition("?")[0], request.body)
         with self._lock:
             self.recordings.append(recording)
@@ -198,7 +198,7 @@ class Recorder:
             except httpx.TransportError as error:
                 recording.status, recording.ending = 502, "complete"
                 recording.head_at = recording.ended_at = time.monotonic() - began
-                return Answer.error(502, f"The recorder cannot reach its server: {error}")
+                return Response.error(502, f"The recorder cannot reach its server: {error}")
             recording.status = response.status_code
             recording.headers = {
                 name: value for name, value in response.headers.items() if name not in _HOP and name not in _SECRET
@@ -206,7 +206,7 @@ class Recorder:
             recording.head_at = time.monotonic() - began
             passed = {name: value for name, value in response.headers.items() if name not in _HOP}
             body = _relayed(recording, response, began, held.pop_all())
-            return Answer(body, response.status_code, None, passed)
+            return Response(body, response.status_code, None, passed)
 
 
 def _relayed(recording: Recording, response: httpx.Response, began: float, held: ExitStack) -> Generator[Step]:

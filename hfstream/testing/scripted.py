@@ -17,7 +17,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Answer", "Fault", "Request", "ScriptedServer", "Step"]
+__all__ = ["Fault", "Request", "Response", "ScriptedServer", "Step"]
 
 
 class Fault(Enum):
@@ -36,7 +36,7 @@ Step = bytes | float | Fault
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What one request is answered with: a head, and the steps of its body."""
 
     body: Iterable[Step] = ()
@@ -47,14 +47,14 @@ class Answer:
     """Seconds before the head."""
 
     @classmethod
-    def error(cls, status: int, message: str, error_type: str | None = None, **headers: str) -> Answer:
+    def error(cls, status: int, message: str, error_type: str | None = None, **headers: str) -> Response:
         """TGI's refusal. Underscores in the names of `headers` are dashes: ``Retry_After="1"``."""
         body = {"error": message} | ({"error_type": error_type} if error_type else {})
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return cls([json.dumps(body).encode()], status, "application/json", named)
 
     @classmethod
-    def document(cls, value: Any) -> Answer:
+    def json(cls, value: Any) -> Response:
         """A JSON value."""
         return cls([json.dumps(value, ensure_ascii=False).encode()], content_type="application/json")
 
@@ -79,8 +79,8 @@ class ScriptedServer:
     An answer may also be a function of the `Request`. Use it as a context manager, or `start` and `close` it.
     """
 
-    def __init__(self, *answers: Answer | Callable[[Request], Answer]) -> None:
-        self.answers: list[Answer | Callable[[Request], Answer]] = list(answers)
+    def __init__(self, *answers: Response | Callable[[Request], Response]) -> None:
+        self.responses: list[Response | Callable[[Request], Response]] = list(answers)
         self.requests: list[Request] = []
         """What has been asked so far, in order."""
         self.connections: int = 0
@@ -153,7 +153,7 @@ class ScriptedServer:
                     self.requests.append(request)
                     self._run(1)
                     try:
-                        if not _send_answer(sock, self._next_answer(request)):
+                        if not _send_response(sock, self._next_response(request)):
                             return
                     finally:
                         self._run(-1)
@@ -167,9 +167,9 @@ class ScriptedServer:
             self._running += change
             self._changed.notify_all()
 
-    def _next_answer(self, request: Request) -> Answer:
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return answer if isinstance(answer, Answer) else answer(request)
+    def _next_response(self, request: Request) -> Response:
+        answer = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+        return answer if isinstance(answer, Response) else answer(request)
 
 
 def _read_request(reader: Any) -> Request | None:
@@ -184,7 +184,7 @@ def _read_request(reader: Any) -> Request | None:
     return Request(method, path, headers, reader.read(int(headers.get("content-length", 0))))
 
 
-def _send_answer(sock: socket.socket, answer: Answer) -> bool:
+def _send_response(sock: socket.socket, answer: Response) -> bool:
     """Whether the connection can take another request."""
     if answer.delay and _client_left(sock, answer.delay):
         return False

@@ -5,8 +5,8 @@ and readable by attribute or ``[]``. Objects are immutable. This package refuses
 """
 
 from . import aliases, inputs
+from ._base import APIModel, Usage
 from .aliases import *  # noqa: F403
-from .base import Noun, Usage
 from .chat import (
     ChatCompletion,
     ChatCompletionChoice,
@@ -37,6 +37,7 @@ from .text import (
 )
 
 __all__ = [
+    "APIModel",
     "BestOfSequence",
     "ChatCompletion",
     "ChatCompletionChoice",
@@ -55,7 +56,6 @@ __all__ = [
     "FinishReason",
     "InputToken",
     "Model",
-    "Noun",
     "SimpleToken",
     "StreamDetails",
     "StreamResponse",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .base import Usage
+from ._base import Usage
 from .chat import (
     ChatCompletion,
     ChatCompletionChoice,

@@ -1,14 +1,14 @@
 """The nouns of chat, in OpenAI's shapes, as TGI, vLLM, llama.cpp and the rest bend them.
 
-https://platform.openai.com/docs/api-reference/chat. What servers leave out has a default, and `Noun.read` mends what
-they send in another form: TGI before 3.2 numbered its tool calls, and sent arguments as an object.
+https://platform.openai.com/docs/api-reference/chat. What servers leave out has a default, and `APIModel.read` mends
+what they send in another form: TGI before 3.2 numbered its tool calls, and sent arguments as an object.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .base import Noun, Structured, Usage
+from ._base import APIModel, ParsedModel, Usage
 
 __all__ = [
     "ChatCompletion",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-class ChatCompletionTopLogprob(Noun):
+class ChatCompletionTopLogprob(APIModel):
     """One of the likeliest tokens at a place."""
 
     token: str
@@ -38,7 +38,7 @@ class ChatCompletionTopLogprob(Noun):
     """Its UTF-8, where the server says."""
 
 
-class ChatCompletionLogprob(Noun):
+class ChatCompletionLogprob(APIModel):
     """One token of the answer, and how likely it was."""
 
     token: str
@@ -50,7 +50,7 @@ class ChatCompletionLogprob(Noun):
     """The likeliest tokens at this place, if `top_logprobs` was asked for."""
 
 
-class ChatCompletionLogprobs(Noun):
+class ChatCompletionLogprobs(APIModel):
     """Log probabilities of an answer's tokens, if `logprobs` was asked for."""
 
     content: list[ChatCompletionLogprob] | None = None
@@ -59,7 +59,7 @@ class ChatCompletionLogprobs(Noun):
 # A whole answer -------------------------------------------------------------------------------------------------------
 
 
-class ChatCompletionFunction(Noun):
+class ChatCompletionFunction(APIModel):
     """The function that the model wants called."""
 
     name: str = ""
@@ -68,7 +68,7 @@ class ChatCompletionFunction(Noun):
     description: str | None = None
 
 
-class ChatCompletionToolCall(Noun):
+class ChatCompletionToolCall(APIModel):
     """One call that the model wants made."""
 
     id: str = ""
@@ -77,7 +77,7 @@ class ChatCompletionToolCall(Noun):
     function: ChatCompletionFunction
 
 
-class ChatCompletionMessage(Structured):
+class ChatCompletionMessage(ParsedModel):
     """What the model said. It can be appended to the messages of the next call as it is."""
 
     role: str = "assistant"
@@ -98,10 +98,10 @@ class ChatCompletionMessage(Structured):
         Raises:
             UnexpectedResponseError: the content is no such thing.
         """
-        return self.fitted(self.content, None)
+        return self.parse_as(self.content, None)
 
 
-class ChatCompletionChoice(Noun):
+class ChatCompletionChoice(APIModel):
     """One answer; the only one, unless `n` asked for more."""
 
     index: int = 0
@@ -111,7 +111,7 @@ class ChatCompletionChoice(Noun):
     logprobs: ChatCompletionLogprobs | None = None
 
 
-class ChatCompletion(Noun):
+class ChatCompletion(APIModel):
     """A whole answer of a chat."""
 
     id: str = ""
@@ -135,13 +135,13 @@ class ChatCompletion(Noun):
         if not self.choices:
             return None
         first = self.choices[0]
-        return first.message.fitted(first.message.content, first.finish_reason)
+        return first.message.parse_as(first.message.content, first.finish_reason)
 
 
 # A stream -------------------------------------------------------------------------------------------------------------
 
 
-class ChatCompletionDeltaFunction(Noun):
+class ChatCompletionDeltaFunction(APIModel):
     """What a delta adds to the call of a function."""
 
     name: str | None = None
@@ -149,7 +149,7 @@ class ChatCompletionDeltaFunction(Noun):
     """The next piece of the arguments' JSON."""
 
 
-class ChatCompletionDeltaToolCall(Noun):
+class ChatCompletionDeltaToolCall(APIModel):
     """What a delta adds to one of the calls that the model wants made."""
 
     index: int | None = None
@@ -159,7 +159,7 @@ class ChatCompletionDeltaToolCall(Noun):
     function: ChatCompletionDeltaFunction | None = None
 
 
-class ChatCompletionDelta(Noun):
+class ChatCompletionDelta(APIModel):
     """What a chunk adds to the message."""
 
     role: str | None = None
@@ -173,7 +173,7 @@ class ChatCompletionDelta(Noun):
     tool_call_id: str | None = None
 
 
-class ChatCompletionChunkChoice(Noun):
+class ChatCompletionChunkChoice(APIModel):
     """What a chunk adds to one answer."""
 
     index: int = 0
@@ -183,7 +183,7 @@ class ChatCompletionChunkChoice(Noun):
     logprobs: ChatCompletionLogprobs | None = None
 
 
-class ChatCompletionChunk(Noun):
+class ChatCompletionChunk(APIModel):
     """One event of a chat's stream."""
 
     id: str = ""
@@ -202,7 +202,7 @@ class ChatCompletionChunk(Noun):
 # Models ---------------------------------------------------------------------------------------------------------------
 
 
-class Model(Noun):
+class Model(APIModel):
     """A model that a server offers."""
 
     id: str

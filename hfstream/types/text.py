@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .base import Noun, Structured
+from ._base import APIModel, ParsedModel
 
 __all__ = [
     "BestOfSequence",
     "Details",
     "FinishReason",
+    "FinishReasonField",
     "InputToken",
-    "Reason",
     "SimpleToken",
     "StreamDetails",
     "StreamResponse",
@@ -38,10 +38,10 @@ class FinishReason(StrEnum):
 
 
 # Left to right: pydantic's smart mode would find that "length" fits `str` best and never make a FinishReason of it.
-Reason = Annotated[FinishReason | str, Field(union_mode="left_to_right")]
+FinishReasonField = Annotated[FinishReason | str, Field(union_mode="left_to_right")]
 
 
-class Token(Noun):
+class Token(APIModel):
     """One generated token."""
 
     id: int
@@ -54,7 +54,7 @@ class Token(Noun):
     """True for tokens that are no text, such as ``</s>``."""
 
 
-class InputToken(Noun):
+class InputToken(APIModel):
     """One token of the prompt (`decoder_input_details`)."""
 
     id: int
@@ -63,10 +63,10 @@ class InputToken(Noun):
     """None for the first token: nothing came before it."""
 
 
-class StreamDetails(Noun):
+class StreamDetails(APIModel):
     """What the last event of a stream says about the whole answer."""
 
-    finish_reason: Reason
+    finish_reason: FinishReasonField
     generated_tokens: int
     """Number of tokens, special ones included."""
     seed: int | None = None
@@ -75,7 +75,7 @@ class StreamDetails(Noun):
     """Number of tokens in the prompt. Servers before TGI 2.3 do not say."""
 
 
-class StreamResponse(Noun):
+class StreamResponse(APIModel):
     """One event of a stream: a token, and with the last one the whole text."""
 
     index: int | None = Field(default=None, repr=False)
@@ -89,11 +89,11 @@ class StreamResponse(Noun):
     """In the last event only, if `details` was asked for."""
 
 
-class BestOfSequence(Noun):
+class BestOfSequence(APIModel):
     """One of the answers that `best_of` did not choose."""
 
     generated_text: str
-    finish_reason: Reason
+    finish_reason: FinishReasonField
     generated_tokens: int
     seed: int | None = None
     prefill: list[InputToken] = []
@@ -101,10 +101,10 @@ class BestOfSequence(Noun):
     top_tokens: list[list[Token]] | None = None
 
 
-class Details(Noun):
+class Details(APIModel):
     """What is known about a whole answer."""
 
-    finish_reason: Reason
+    finish_reason: FinishReasonField
     generated_tokens: int
     """Number of tokens, special ones included; equals ``len(tokens)``."""
     seed: int | None = None
@@ -118,7 +118,7 @@ class Details(Noun):
     """One list for each of `tokens`, if `top_n_tokens` was asked for."""
 
 
-class TextGenerationResponse(Structured):
+class TextGenerationResponse(ParsedModel):
     """A whole answer."""
 
     generated_text: str
@@ -132,10 +132,10 @@ class TextGenerationResponse(Structured):
         Raises:
             UnexpectedResponseError: the text is no such thing; for one, because it was cut at `max_new_tokens`.
         """
-        return self.fitted(self.generated_text, self.details.finish_reason if self.details else None)
+        return self.parse_as(self.generated_text, self.details.finish_reason if self.details else None)
 
 
-class SimpleToken(Noun):
+class SimpleToken(APIModel):
     """One token of a text, as `tokenize` tells it."""
 
     id: int

@@ -26,7 +26,7 @@ def slow(serve: Callable[..., str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def application(slow: str) -> Iterator[Client]:
+def build_app(slow: str) -> Iterator[Client]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
@@ -45,21 +45,21 @@ def permits(url: str) -> int:
     return int(next(line for line in lines if line.startswith("hfstream_permits_taken ")).split()[1])
 
 
-def test_the_answer_grows(application: Client) -> None:
-    seen: list[Any] = list(application.submit("How do you make cheese?", api_name="/answer"))
+def test_the_answer_grows(build_app: Client) -> None:
+    seen: list[Any] = list(build_app.submit("How do you make cheese?", api_name="/answer"))
     assert len(seen) > 5
     assert all(after.startswith(before) for before, after in itertools.pairwise(seen))
     assert "milk" in seen[-1]
 
 
-def test_what_was_said_is_heard(application: Client) -> None:
+def test_what_was_said_is_heard(build_app: Client) -> None:
     """A second turn: Gradio's history is what the server takes."""
-    assert "milk" in application.predict("How do you make cheese?", api_name="/answer")
-    assert "blue" in application.predict("Why is the sky blue?", api_name="/answer")
+    assert "milk" in build_app.predict("How do you make cheese?", api_name="/answer")
+    assert "blue" in build_app.predict("Why is the sky blue?", api_name="/answer")
 
 
-def test_cancelling_stops_the_model(application: Client, slow: str) -> None:
-    job = application.submit("How do you make cheese?", api_name="/answer")
+def test_cancelling_stops_the_model(build_app: Client, slow: str) -> None:
+    job = build_app.submit("How do you make cheese?", api_name="/answer")
     assert next(iter(job))
     assert permits(slow) == 1
     job.cancel()

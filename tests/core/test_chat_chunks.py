@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import DONE, RECORDINGS, Recording, choice, chunk, event
 
-from hfstream.core.events import MAX_HELD, ChatChunks
+from hfstream.core.stream_decoders import MAX_PRELUDE, ChatStreamDecoder
 from hfstream.errors import (
     AuthenticationError,
     BadRequestError,
@@ -26,7 +26,7 @@ from hfstream.errors import (
     ValidationError,
 )
 from hfstream.testing import chat_event
-from hfstream.types import ChatCompletion, ChatCompletionChunk, Noun
+from hfstream.types import APIModel, ChatCompletion, ChatCompletionChunk
 
 HELD = chunk(role="assistant", content="")
 HELLO = [chunk(content="Hel"), chunk(content="lo")]
@@ -42,7 +42,7 @@ def recording(request: pytest.FixtureRequest) -> Recording:
 
 def hear(pieces: Iterable[bytes]) -> tuple[list[ChatCompletionChunk], InferenceError | None]:
     """What is said in a body, and the error that it ends with: as a driver reads it."""
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     said: list[ChatCompletionChunk] = []
     try:
         for piece in pieces:
@@ -83,7 +83,7 @@ def test_a_recorded_stream_is_read_to_its_end(recording: Recording) -> None:
 
 
 def test_content_is_what_counts(recording: Recording) -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     said = [reply.feed(piece) for piece in b"".join(recording.events).splitlines(keepends=True)]
     assert reply.heard == recording.content
     assert len(next(filter(None, said))) == recording.held + 1
@@ -160,7 +160,7 @@ def test_chunks_without_choices_get_one_that_says_nothing() -> None:
     ],
 )
 def test_a_chunk_that_says_nothing_is_no_content_and_does_no_harm(odd: dict[str, Any]) -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     assert reply.feed(event(odd)) == []
     assert reply.heard == 0
     assert not reply.whole
@@ -184,7 +184,7 @@ def test_a_chunk_that_says_nothing_is_no_content_and_does_no_harm(odd: dict[str,
     ],
 )
 def test_what_content_is(delta: dict[str, Any]) -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     assert len(reply.feed(HELD + chunk(**delta))) == 2
     assert reply.heard == 1
 
@@ -200,7 +200,7 @@ def test_a_finish_reason_is_content_too(reason: str) -> None:
 
 
 def test_what_is_held_is_handed_over_with_the_first_content_in_its_order() -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     for role in ("a", "b", "c"):
         assert reply.feed(chunk(role=role)) == []
     said = reply.feed(HELLO[0] + HELLO[1])
@@ -209,21 +209,21 @@ def test_what_is_held_is_handed_over_with_the_first_content_in_its_order() -> No
 
 
 def test_what_is_held_has_a_bound() -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     count = 0
-    while not reply.done and count < 5 * MAX_HELD:
+    while not reply.done and count < 5 * MAX_PRELUDE:
         assert reply.feed(HELD) == []
         count += 1
-    assert count == MAX_HELD + 1
+    assert count == MAX_PRELUDE + 1
     with pytest.raises(UnexpectedResponseError, match="without any content"):
         reply.finish()
-    assert len(ChatChunks().feed(HELD * MAX_HELD + HELLO[0])) == MAX_HELD + 1
+    assert len(ChatStreamDecoder().feed(HELD * MAX_PRELUDE + HELLO[0])) == MAX_PRELUDE + 1
 
 
 def test_nothing_is_held_once_there_was_content() -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     reply.feed(HELLO[0])
-    assert sum(len(reply.feed(HELD)) for _ in range(2 * MAX_HELD)) == 2 * MAX_HELD
+    assert sum(len(reply.feed(HELD)) for _ in range(2 * MAX_PRELUDE)) == 2 * MAX_PRELUDE
     assert vars(reply)["_held"] == []
 
 
@@ -233,7 +233,7 @@ def test_nothing_is_held_once_there_was_content() -> None:
 @pytest.mark.parametrize("done", [DONE, b"data:[DONE]\n\n", b"data:  [DONE] \n\n", b"event: done\ndata: [DONE]\n\n"])
 @pytest.mark.parametrize("before", [[*HELLO], [*HELLO, FINISH], [*HELLO, FINISH, USAGE], [HELLO[0], HELD]])
 def test_DONE_ends_it(done: bytes, before: list[bytes]) -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     for piece in before:
         reply.feed(piece)
     assert not reply.done
@@ -245,7 +245,7 @@ def test_DONE_ends_it(done: bytes, before: list[bytes]) -> None:
 
 @pytest.mark.parametrize("rest", [[], [USAGE], [b":\n\n"], [b'data: {"cho'], [b"data: [DO"], [b"data: [DONE]"]])
 def test_after_the_finish_a_stream_is_whole_without_DONE(rest: list[bytes]) -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     for piece in [HELD, *HELLO, FINISH, *rest]:
         reply.feed(piece)
     assert reply.whole
@@ -278,7 +278,7 @@ def test_every_answer_has_to_finish() -> None:
     ],
 )
 def test_a_choice_that_has_finished_stays_finished(late: dict[str, Any]) -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     reply.feed(HELLO[0] + FINISH)
     assert reply.whole
     assert len(reply.feed(event(late))) == 1
@@ -294,7 +294,7 @@ def test_a_choice_that_has_finished_stays_finished(late: dict[str, Any]) -> None
     ],
 )  # fmt: skip
 def test_an_empty_stream_is_told(pieces: list[bytes]) -> None:
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     assert [said for piece in pieces for said in reply.feed(piece)] == []
     assert not reply.whole
     error = failure(*pieces)
@@ -492,7 +492,7 @@ ODD = [None, True, 0, -1, 1.5, 1e300, "", "x", "1", [], [None], [1], ["x"], {}, 
 
 
 @pytest.mark.parametrize("kind", [ChatCompletionChunk, ChatCompletion])
-def test_whatever_stands_in_a_field_is_read_or_a_ValueError(kind: type[Noun], recording: Recording) -> None:
+def test_whatever_stands_in_a_field_is_read_or_a_ValueError(kind: type[APIModel], recording: Recording) -> None:
     # A TypeError or a KeyError would reach the user as it is.
     if kind is ChatCompletion:
         payloads = [recording.whole]
@@ -520,7 +520,7 @@ def test_whatever_stands_in_a_field_is_read_or_a_ValueError(kind: type[Noun], re
 def test_an_early_end_is_one_wherever_the_wire_was_cut() -> None:
     wire = chat_event("", role="assistant") + chat_event("Hi")[:-9]
     for cut in range(len(wire) + 1):
-        reply = ChatChunks()
+        reply = ChatStreamDecoder()
         reply.feed(wire[:cut])
         reply.feed(wire[cut:])
         with pytest.raises(IncompleteStreamError):

@@ -9,24 +9,24 @@ from typing import Any
 import pytest
 
 from hfstream import RetryPolicy, Timeouts
-from hfstream._settings import Settings
-from hfstream.core.calls import Call
-from hfstream.core.chat import chat_completion
-from hfstream.core.chat_transcript import ChatTranscript
-from hfstream.core.events import ChatChunks
+from hfstream._config import ClientConfig
+from hfstream.core.accumulators import SingleResult
+from hfstream.core.chat_accumulator import ChatAccumulator
+from hfstream.core.chat_completion import chat_completion
+from hfstream.core.decoders import JSONBodyDecoder
 from hfstream.core.parameters import ChatCompletionOptions, ChatCompletionParameters
-from hfstream.core.replies import Document
-from hfstream.core.routes import Target, chat_completion_url, service_url, text_generation_target
-from hfstream.core.transcript import DocumentTranscript
+from hfstream.core.request_spec import RequestSpec
+from hfstream.core.stream_decoders import ChatStreamDecoder
+from hfstream.core.urls import Endpoint, chat_completion_url, service_url, text_generation_endpoint
 from hfstream.types import ChatCompletionInputMessage, ChatCompletionMessage
 
 USER = {"role": "user", "content": "Hi"}
-ROUTER = "https://router.huggingface.co"
+HF_ROUTER_URL = "https://router.huggingface.co"
 
 
 def call(
     messages: Any = (USER,), *, model: str = "m", stream: bool = False, extra_body: Any = None, **parameters: Any
-) -> Call[Any, Any, Any]:
+) -> RequestSpec[Any, Any, Any]:
     url = "http://h/v1/chat/completions"
     return chat_completion(url, model, messages, parameters, stream=stream, headers={}, extra_body=extra_body)
 
@@ -194,7 +194,10 @@ def test_a_body_is_compact_UTF_8() -> None:
 
 
 def test_each_form_has_its_reply_and_its_transcript() -> None:
-    for stream, reply, transcript in ((True, ChatChunks, ChatTranscript), (False, Document, DocumentTranscript)):
+    for stream, reply, transcript in (
+        (True, ChatStreamDecoder, ChatAccumulator),
+        (False, JSONBodyDecoder, SingleResult),
+    ):
         made = call(stream=stream)
         assert (made.streamed, made.method) == (stream, "POST")
         assert type(made.reply()) is reply
@@ -225,7 +228,7 @@ def test_each_form_has_its_reply_and_its_transcript() -> None:
         ("https://h/v4/chat/completions", "https://h/v4/chat/completions"),
         ("http://h/v1#part", "http://h/v1/chat/completions"),
         ("https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions"),
-        ("org/name", f"{ROUTER}/v1/chat/completions"),
+        ("org/name", f"{HF_ROUTER_URL}/v1/chat/completions"),
     ],
 )  # fmt: skip
 def test_where_a_chat_goes(model: str, url: str) -> None:
@@ -244,8 +247,8 @@ def test_where_a_chat_goes(model: str, url: str) -> None:
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_text_at_a_server_of_openais_kind(model: str, url: str, stream: bool) -> None:
-    found = text_generation_target(model, stream=stream, served="org/name")
-    assert found == Target(url, stream_in_body=True, openai=True, model="org/name")
+    found = text_generation_endpoint(model, stream=stream, served="org/name")
+    assert found == Endpoint(url, stream_in_body=True, openai=True, model="org/name")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ def test_text_at_a_server_of_openais_kind(model: str, url: str, stream: bool) ->
     [
         ("http://h", "http://h/info"), ("http://h/", "http://h/info"), ("http://h/v1", "http://h/info"),
         ("http://h/a/v1/chat/completions?k=1", "http://h/a/info?k=1"), ("http://h/generate_stream", "http://h/info"),
-        ("http://h/a/b/", "http://h/a/b/info"), ("org/name", f"{ROUTER}/info"),
+        ("http://h/a/b/", "http://h/a/b/info"), ("org/name", f"{HF_ROUTER_URL}/info"),
     ],
 )  # fmt: skip
 def test_a_service_stands_beside_the_other_routes(model: str, url: str) -> None:
@@ -265,22 +268,22 @@ def test_a_service_stands_beside_the_other_routes(model: str, url: str) -> None:
 HERE, THERE = "http://here:8080", "http://there"
 
 
-def made(model: str | None = None, **arguments: Any) -> Settings:
+def made(model: str | None = None, **arguments: Any) -> ClientConfig:
     defaults: dict[str, Any] = {
         "token": None, "timeout": Timeouts(), "headers": None, "bill_to": None, "base_url": None, "api_key": None,
         "retry": RetryPolicy(),
     }  # fmt: skip
-    return Settings.of(model, **{**defaults, **arguments})
+    return ClientConfig.of(model, **{**defaults, **arguments})
 
 
-def sent(settings: Settings, **options: Any) -> tuple[str, str]:
+def sent(settings: ClientConfig, **options: Any) -> tuple[str, str]:
     """Where a chat goes, and which model it names."""
     found = settings.chat_completion([USER], stream=True, options=options).call  # type: ignore[arg-type]
     assert found.body is not None
     return found.url, json.loads(found.body)["model"]
 
 
-def authorization(settings: Settings, **options: Any) -> str | None:
+def authorization(settings: ClientConfig, **options: Any) -> str | None:
     found = settings.chat_completion([USER], stream=True, options=options).call  # type: ignore[arg-type]
     return found.headers.get("Authorization")
 
@@ -291,12 +294,12 @@ def authorization(settings: Settings, **options: Any) -> str | None:
         (HERE, None, HERE, "tgi"),
         (HERE, "org/name", HERE, "org/name"),
         (HERE, THERE, THERE, "tgi"),
-        ("org/name", None, ROUTER, "org/name"),
-        ("org/name", "org/other", ROUTER, "org/other"),
+        ("org/name", None, HF_ROUTER_URL, "org/name"),
+        ("org/name", "org/other", HF_ROUTER_URL, "org/other"),
         ("org/name", HERE, HERE, "org/name"),
         (None, HERE, HERE, "tgi"),
-        (None, "org/name", ROUTER, "org/name"),
-        ("org/name:groq", None, ROUTER, "org/name:groq"),
+        (None, "org/name", HF_ROUTER_URL, "org/name"),
+        ("org/name:groq", None, HF_ROUTER_URL, "org/name:groq"),
     ],
 )
 def test_a_URL_says_where_and_an_id_which(client: str | None, call_: str | None, url: str, served: str) -> None:
@@ -318,8 +321,8 @@ def test_without_a_model_there_is_nothing_to_ask(model: str | None) -> None:
 def test_a_provider_is_a_suffix_of_the_id(provider: str | None) -> None:
     suffix = f":{provider}" if provider not in (None, "auto") else ""
     settings = made("org/name", provider=provider)
-    assert sent(settings) == (f"{ROUTER}/v1/chat/completions", f"org/name{suffix}")
-    assert sent(settings, model="org/other") == (f"{ROUTER}/v1/chat/completions", f"org/other{suffix}")
+    assert sent(settings) == (f"{HF_ROUTER_URL}/v1/chat/completions", f"org/name{suffix}")
+    assert sent(settings, model="org/other") == (f"{HF_ROUTER_URL}/v1/chat/completions", f"org/other{suffix}")
     assert sent(settings, model=HERE) == (f"{HERE}/v1/chat/completions", "org/name")
     assert sent(made(HERE, provider=provider), model="m") == (f"{HERE}/v1/chat/completions", "m")
 
@@ -340,7 +343,7 @@ def test_text_generation_has_one_provider() -> None:
         settings.text_generation("p", stream=True, details=False, options={})
     for provider in (None, "auto", "hf-inference"):
         call = made("org/name", provider=provider).text_generation("p", stream=True, details=False, options={}).call
-        assert call.url == f"{ROUTER}/hf-inference/models/org/name"
+        assert call.url == f"{HF_ROUTER_URL}/hf-inference/models/org/name"
     call = settings.text_generation("p", stream=True, details=False, options={"model": HERE}).call
     assert call.url == f"{HERE}/generate_stream"
 
@@ -351,7 +354,7 @@ def test_an_id_names_a_model_of_a_server_of_openais_kind_for_text() -> None:
     assert json.loads(call.body or b"")["model"] == "org/name"
     # TGI serves one model: there an id means the hub, as in huggingface_hub.
     call = made(HERE).text_generation("p", stream=False, details=False, options={"model": "org/name"}).call
-    assert call.url == f"{ROUTER}/hf-inference/models/org/name"
+    assert call.url == f"{HF_ROUTER_URL}/hf-inference/models/org/name"
 
 
 def test_the_environments_token_goes_to_huggingface_only(monkeypatch: pytest.MonkeyPatch) -> None:

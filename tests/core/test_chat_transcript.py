@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import DONE, RECORDINGS, Recording, choice, chunk, event
 
-from hfstream.core.chat_transcript import ChatTranscript
-from hfstream.core.events import ChatChunks
+from hfstream.core.chat_accumulator import ChatAccumulator
+from hfstream.core.stream_decoders import ChatStreamDecoder
 from hfstream.types import ChatCompletion, ChatCompletionMessage, Usage
 
 
@@ -24,8 +24,8 @@ def recording(request: pytest.FixtureRequest) -> Recording:
     return found
 
 
-def heard(pieces: Iterable[bytes]) -> ChatTranscript:
-    reply, transcript = ChatChunks(), ChatTranscript()
+def heard(pieces: Iterable[bytes]) -> ChatAccumulator:
+    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     for piece in pieces:
         transcript.hear(reply.feed(piece))
     transcript.hear(reply.finish())
@@ -64,14 +64,14 @@ def test_a_stream_comes_to_the_same_as_the_answer_in_one_piece(recording: Record
 
 
 def test_what_is_heard_is_handed_on_as_it_is(recording: Recording) -> None:
-    reply, transcript = ChatChunks(), ChatTranscript()
+    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     for piece in recording.events:
         said = reply.feed(piece)
         assert transcript.hear(said) is said
 
 
 def test_the_text_so_far_is_the_first_answers() -> None:
-    reply, transcript = ChatChunks(), ChatTranscript()
+    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     assert (transcript.text, transcript.finish_reason, transcript.usage) == ("", None, None)
     steps: list[tuple[bytes, str, str | None]] = [
         (event({"choices": [choice(1, content="x")]}), "", None),
@@ -200,7 +200,7 @@ def test_unknown_fields_of_a_choice_are_kept_and_its_lists_joined() -> None:
 
 def test_what_was_heard_is_not_changed() -> None:
     pieces = [chunk(content="a", parts=[1], deep={"a": [1]}), event({"choices": [{**choice(content="b"), "ids": [1]}]})]
-    reply, transcript = ChatChunks(), ChatTranscript()
+    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     said = [each for piece in pieces * 2 for each in transcript.hear(reply.feed(piece))]
     before = [each.model_copy(deep=True) for each in said]
     transcript.final()
@@ -372,9 +372,9 @@ def test_any_message_comes_back_however_it_is_cut(
 
 def work(deltas: list[dict[str, Any]]) -> int:
     """How many lines of the transcript run while it hears these and makes the whole of them."""
-    reply = ChatChunks()
+    reply = ChatStreamDecoder()
     said = [each for delta in deltas for each in reply.feed(chunk(**delta))]
-    transcript, lines = ChatTranscript(), 0
+    transcript, lines = ChatAccumulator(), 0
 
     def count(frame: Any, kind: str, _: Any) -> Any:
         nonlocal lines
@@ -410,7 +410,7 @@ def test_work_grows_with_the_deltas_and_not_faster(delta: dict[str, Any]) -> Non
 
 
 def test_text_is_kept_once() -> None:
-    reply, transcript = ChatChunks(), ChatTranscript()
+    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     for _ in range(100):
         transcript.hear(reply.feed(chunk(content="ab")))
         assert transcript.text.endswith("ab")

@@ -15,12 +15,12 @@ from recordings import DONE, event
 
 from hfstream.core.completions import CompletionChunk
 from hfstream.core.parameters import TextGenerationParameters
-from hfstream.core.routes import Target
-from hfstream.core.text import text_generation
+from hfstream.core.text_generation import text_generation
+from hfstream.core.urls import Endpoint
 from hfstream.errors import IncompleteStreamError, InferenceError, OverloadedError, ServerError, UnexpectedResponseError
 from hfstream.types import FinishReason, StreamResponse, TextGenerationResponse, Token, Usage
 
-HERE = Target("http://h/v1/completions", stream_in_body=True, openai=True)
+HERE = Endpoint("http://h/v1/completions", stream_in_body=True, openai=True)
 
 
 def asked(*, stream: Any = False, details: Any = False, extra_body: Any = None, **parameters: Any) -> Any:

@@ -34,9 +34,9 @@ from hfstream.errors import (
     UnknownError,
     ValidationError,
     from_event,
-    from_wire,
+    from_response,
     retry_after,
-    to_wire,
+    to_response,
 )
 
 Class = type[InferenceError]
@@ -258,7 +258,7 @@ WIRES = [
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: f"{wire.status} {str(wire.body)[:60]}")
 def test_a_refusal_becomes_the_right_class_with_the_servers_words(wire: Wire) -> None:
-    error = from_wire(wire.status, {}, body(wire.body))
+    error = from_response(wire.status, {}, body(wire.body))
     assert type(error) is wire.kind
     assert error.message.startswith(wire.words) if wire.words.startswith("HTTP") else error.message == wire.words
     assert error.status_code == wire.status
@@ -267,13 +267,13 @@ def test_a_refusal_becomes_the_right_class_with_the_servers_words(wire: Wire) ->
 
 
 def test_a_BOM_before_the_JSON_is_no_matter() -> None:
-    error = from_wire(422, {}, b'\xef\xbb\xbf{"error": "words", "error_type": "validation"}')
+    error = from_response(422, {}, b'\xef\xbb\xbf{"error": "words", "error_type": "validation"}')
     assert error.message == "words"
 
 
 @pytest.mark.parametrize("status", [301, 304, 307, 308])
 def test_a_redirect_keeps_its_status(status: int) -> None:
-    error = from_wire(status, {"location": "https://elsewhere"}, b"<html>moved")
+    error = from_response(status, {"location": "https://elsewhere"}, b"<html>moved")
     assert type(error) is UnexpectedResponseError
     assert error.status_code == status
     assert str(status) in error.message
@@ -284,28 +284,28 @@ NESTED = b"[" * 5000 + b"]" * 5000
 
 @pytest.mark.parametrize("wire", [NESTED, b'{"error":' * 5000, b'{"error": ' + b"[" * 700 + b"]" * 700 + b"}"])
 def test_a_body_that_is_nested_without_end_is_an_error_like_any_other(wire: bytes) -> None:
-    assert type(from_wire(500, {}, wire)) is ServerError
+    assert type(from_response(500, {}, wire)) is ServerError
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
 @pytest.mark.parametrize("silence", [b"", b"  \n", b"null", b'""', b'{"error": [""]}', b"<html></html>", b'[""]'])
 def test_a_message_is_never_empty(status: int, silence: bytes) -> None:
-    assert from_wire(status, {}, silence).message.startswith(f"HTTP {status} without a message")
+    assert from_response(status, {}, silence).message.startswith(f"HTTP {status} without a message")
 
 
 @pytest.mark.parametrize("silence", [b"{}", b"[]", b'{"error": " "}', b'{"error": {"message": " "}}', b'{"error": {}}'])
 def test_a_message_is_never_as_good_as_empty(silence: bytes) -> None:
-    assert from_wire(400, {}, silence).message.startswith("HTTP 400 without a message")
+    assert from_response(400, {}, silence).message.startswith("HTTP 400 without a message")
 
 
 @pytest.mark.parametrize(("status", "hint"), [(401, "token"), (404, "URL"), (403, "not allowed")])
 def test_silence_is_answered_with_advice(status: int, hint: str) -> None:
-    assert hint in from_wire(status, {}, b"").message
+    assert hint in from_response(status, {}, b"").message
 
 
 @pytest.mark.parametrize("loc", [None, 5, True])
 def test_a_place_that_is_no_list_is_no_matter(loc: Any) -> None:
-    error = from_wire(422, {}, body({"detail": [{"loc": loc, "msg": "Field required"}]}))
+    error = from_response(422, {}, body({"detail": [{"loc": loc, "msg": "Field required"}]}))
     assert type(error) is ValidationError
     assert "Field required" in error.message
 
@@ -328,7 +328,7 @@ JSON = st.recursive(
 @settings(deadline=None, max_examples=300)
 def test_nothing_that_a_server_sends_breaks_the_reading_of_it(status: int, value: Any) -> None:
     wire = value if isinstance(value, bytes) else json.dumps(value).encode()
-    error = from_wire(status, {}, wire)
+    error = from_response(status, {}, wire)
     assert error.message
     assert error.status_code == status
     assert isinstance(error.error_type, str | None)
@@ -410,7 +410,7 @@ def test_an_event_that_names_an_error_is_one(payload: Any) -> None:
 
 
 def test_passing_failures_say_that_they_may_pass() -> None:
-    assert [status for status in range(400, 600) if from_wire(status, {}, b"").retryable] == [
+    assert [status for status in range(400, 600) if from_response(status, {}, b"").retryable] == [
         408,
         429,
         502,
@@ -449,7 +449,7 @@ def test_passing_failures_say_that_they_may_pass() -> None:
 def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
     raw = {name.encode(): value.encode() for name, value in headers.items()}
-    assert from_wire(429, httpx.Headers(raw), b"").retry_after == seconds
+    assert from_response(429, httpx.Headers(raw), b"").retry_after == seconds
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
@@ -486,13 +486,13 @@ def test_no_retry_after_breaks_the_reading_of_it(value: str) -> None:
 
 @pytest.mark.parametrize("name", ["x-request-id", "request-id", "x-amzn-requestid"])
 def test_the_servers_name_for_the_request_is_kept(name: str) -> None:
-    assert from_wire(500, {name: "r-1"}, b"").request_id == "r-1"
-    assert from_wire(500, httpx.Headers({name.upper(): "r-1"}), b"").request_id == "r-1"
-    assert from_wire(500, {}, b"").request_id is None
+    assert from_response(500, {name: "r-1"}, b"").request_id == "r-1"
+    assert from_response(500, httpx.Headers({name.upper(): "r-1"}), b"").request_id == "r-1"
+    assert from_response(500, {}, b"").request_id is None
 
 
 def test_the_start_of_the_body_is_kept_and_no_more() -> None:
-    error = from_wire(500, {}, b"x" * 10_000)
+    error = from_response(500, {}, b"x" * 10_000)
     assert error.response_body == "x" * 500
     assert error.message == "x" * 500
     inside = from_event({"error": "x" * 10_000})
@@ -509,33 +509,33 @@ NAMED = [ValidationError, GenerationError, OverloadedError, IncompleteGeneration
 @pytest.mark.parametrize("kind", NAMED)
 @pytest.mark.parametrize("words", ["words", "Model is overloaded", "Input validation error: é🙂\n"])
 def test_what_one_end_says_is_what_the_other_hears(kind: Class, words: str) -> None:
-    status, told = to_wire(kind(words))
+    status, told = to_response(kind(words))
     assert told == {"error": words, "error_type": kind.error_type}
-    for heard in (from_wire(status, {}, json.dumps(told).encode()), from_event(told)):
+    for heard in (from_response(status, {}, json.dumps(told).encode()), from_event(told)):
         assert type(heard) is kind
         assert (heard.message, heard.error_type, heard.status_code) == (words, kind.error_type, kind.status_code)
 
 
 def test_an_error_type_of_its_own_survives_the_wire() -> None:
-    status, told = to_wire(ValidationError("words", error_type="template_error"))
+    status, told = to_response(ValidationError("words", error_type="template_error"))
     assert (status, told["error_type"]) == (422, "template_error")
-    heard = from_wire(status, {}, json.dumps(told).encode())
+    heard = from_response(status, {}, json.dumps(told).encode())
     assert (type(heard), heard.error_type) == (ValidationError, "template_error")
-    status, told = to_wire(UnknownError("words", error_type="odd", status_code=418))
-    heard = from_wire(status, {}, json.dumps(told).encode())
+    status, told = to_response(UnknownError("words", error_type="odd", status_code=418))
+    heard = from_response(status, {}, json.dumps(told).encode())
     assert (type(heard), heard.error_type, heard.status_code) == (UnknownError, "odd", 418)
 
 
 @pytest.mark.parametrize("kind", [AuthenticationError, NotFoundError, BadRequestError, ServerError])
 def test_errors_without_a_type_are_heard_by_their_status(kind: Class) -> None:
-    status, told = to_wire(kind("words"))
-    assert type(from_wire(status, {}, json.dumps(told).encode())) is kind
+    status, told = to_response(kind("words"))
+    assert type(from_response(status, {}, json.dumps(told).encode())) is kind
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_error_can_be_sent(kind: Class) -> None:
-    status, told = to_wire(kind("words"))
+    status, told = to_response(kind("words"))
     assert 400 <= status <= 599
     assert told["error"] == "words"
-    heard = from_wire(status, {}, json.dumps(told).encode())
+    heard = from_response(status, {}, json.dumps(told).encode())
     assert heard.message == "words"

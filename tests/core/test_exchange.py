@@ -19,12 +19,12 @@ import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hfstream.core.base_stream import BaseStream
 from hfstream.core.exchange import Exchange
 from hfstream.core.retry import RetryPolicy
-from hfstream.core.routes import Target
-from hfstream.core.stream import StreamView
-from hfstream.core.text import text_generation
+from hfstream.core.text_generation import text_generation
 from hfstream.core.timeouts import Deadline, Timeouts
+from hfstream.core.urls import Endpoint
 from hfstream.errors import (
     GenerationError,
     IncompleteStreamError,
@@ -70,7 +70,7 @@ Step = bytes | float | Exception | Silence
 
 
 @dataclass
-class Answer:
+class Response:
     """What comes: bytes, seconds that pass, a failure."""
 
     steps: Sequence[Step] = ()
@@ -78,8 +78,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
 
 
-def stream(*steps: Step) -> Answer:
-    return Answer(steps)
+def stream(*steps: Step) -> Response:
+    return Response(steps)
 
 
 def slowly(piece: bytes, *, times: int, every: float = 5.0) -> list[Step]:
@@ -87,10 +87,10 @@ def slowly(piece: bytes, *, times: int, every: float = 5.0) -> list[Step]:
     return [every, piece] * times
 
 
-def whole(value: Any, status: int = 200, **headers: str) -> Answer:
+def whole(value: Any, status: int = 200, **headers: str) -> Response:
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return Answer([body[:5], body[5:]], status, {"content-type": "application/json", **named})
+    return Response([body[:5], body[5:]], status, {"content-type": "application/json", **named})
 
 
 class Talk:
@@ -98,14 +98,14 @@ class Talk:
 
     def __init__(
         self,
-        *answers: Answer | Exception | Silence,
+        *answers: Response | Exception | Silence,
         streamed: bool = True,
         details: bool = False,
         retry: RetryPolicy = AT_ONCE,
         timeouts: Timeouts = Timeouts(),  # noqa: B008  immutable
     ) -> None:
         self.clock = Clock()
-        target = Target("http://user:pw@host:8080/generate?key=secret", stream_in_body=False)
+        target = Endpoint("http://user:pw@host:8080/generate?key=secret", stream_in_body=False)
         call = text_generation(target, "p", {}, stream=streamed, details=details, headers={})
         self.exchange: Exchange[Any, Any] = Exchange(call, retry=retry, timeouts=timeouts, clock=self.clock)
         self.answers = list(answers)
@@ -121,9 +121,9 @@ class Talk:
                 self.exchange.forgive(error)
         return self
 
-    def _read(self, answer: Answer | Exception | Silence) -> None:
+    def _read(self, answer: Response | Exception | Silence) -> None:
         exchange = self.exchange
-        if not isinstance(answer, Answer):
+        if not isinstance(answer, Response):
             self._fail(answer)
         exchange.begin(answer.status, answer.headers)
         for step in answer.steps:
@@ -324,7 +324,7 @@ def test_an_empty_stream_is_tried_again_and_then_raised(empty: list[bytes]) -> N
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "text/event-stream", ""])
 @pytest.mark.parametrize("body", [b"<html>Hello</html>", b'{"a": 1}', b"[1]"])
 def test_a_200_that_is_no_answer_is_quoted_and_not_tried_again(kind: str, body: bytes) -> None:
-    talk = Talk(Answer([body[:4], body[4:]], headers={"content-type": kind}))
+    talk = Talk(Response([body[:4], body[4:]], headers={"content-type": kind}))
     error = talk.error()
     assert type(error) is UnexpectedResponseError
     assert body.decode() in error.message
@@ -353,7 +353,7 @@ def test_overload_in_the_first_event_of_a_200_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("refusal", [stream(INVALID), whole({"error": "bad", "error_type": "validation"}, 422)])
-def test_a_refusal_is_raised_at_once(refusal: Answer) -> None:
+def test_a_refusal_is_raised_at_once(refusal: Response) -> None:
     talk = Talk(refusal)
     assert type(talk.error()) is ValidationError
     assert len(talk.exchange.attempts) == 1
@@ -428,8 +428,8 @@ def test_the_request_id_of_a_failure_is_kept() -> None:
     named = {"content-type": "text/event-stream", "x-request-id": "r-1"}
     ends: list[Step] = [INVALID, InferenceConnectionError("reset"), SILENCE]
     for end in ends:
-        assert Talk(Answer([token_event(1, "a"), end], headers=named)).error().request_id == "r-1"
-    assert Talk(Answer([INVALID], headers=named)).error().request_id == "r-1"
+        assert Talk(Response([token_event(1, "a"), end], headers=named)).error().request_id == "r-1"
+    assert Talk(Response([INVALID], headers=named)).error().request_id == "r-1"
 
 
 def test_a_failure_is_not_given_the_request_id_of_the_attempt_before() -> None:
@@ -571,9 +571,9 @@ def test_an_error_that_the_server_tells_is_worth_more_than_a_limit() -> None:
 
 def test_an_answer_in_one_piece_has_the_first_limit_to_its_end() -> None:
     timeouts = Timeouts(first_token=20)
-    talk = Talk(Answer([b'{"generated', 30.0, b'_text":']), streamed=False, retry=ONCE, timeouts=timeouts)
+    talk = Talk(Response([b'{"generated', 30.0, b'_text":']), streamed=False, retry=ONCE, timeouts=timeouts)
     assert phase_of(talk) == "first_token"
-    late = Talk(Answer([b'{"generated', 15.0, b'_text": "a"}']), streamed=False, timeouts=timeouts)
+    late = Talk(Response([b'{"generated', 15.0, b'_text": "a"}']), streamed=False, timeouts=timeouts)
     assert late.run().final == "a"
 
 
@@ -721,18 +721,18 @@ def test_the_first_token_is_timed_from_the_call_with_its_failures_and_waits() ->
 
 def test_a_stream_shows_itself_without_its_secrets() -> None:
     talk = Talk(stream(*token_events("a", "b")))
-    view: StreamView[Any, Any] = StreamView(talk.exchange)
-    assert repr(view) == "<StreamView of POST http://host:8080: open, 0 tokens>"
+    view: BaseStream[Any, Any] = BaseStream(talk.exchange)
+    assert repr(view) == "<BaseStream of POST http://host:8080: open, 0 tokens>"
     assert (view.text, view.headers, view.request_id, view.attempts, view.usage, view.finish_reason) == (
         "", {}, None, (), None, None,
     )  # fmt: skip
     talk.run()
-    assert repr(view) == "<StreamView of POST http://host:8080: complete, 2 tokens>"
+    assert repr(view) == "<BaseStream of POST http://host:8080: complete, 2 tokens>"
     assert view.text == "ab"
     assert len(view.attempts) == 1
     failed = Talk(stream(token_event(1, "a")))
     failed.error()
-    assert repr(StreamView(failed.exchange)) == "<StreamView of POST http://host:8080: over, 1 tokens>"
+    assert repr(BaseStream(failed.exchange)) == "<BaseStream of POST http://host:8080: over, 1 tokens>"
 
 
 def test_a_retry_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
@@ -781,7 +781,7 @@ def no_collector() -> Iterator[None]:
         pytest.param([stream()] * 3, id="retried in vain"),
     ],
 )  # fmt: skip
-def test_an_exchange_goes_when_nobody_holds_it(answers: Sequence[Answer]) -> None:
+def test_an_exchange_goes_when_nobody_holds_it(answers: Sequence[Response]) -> None:
     talk = Talk(*answers)
     gone = weakref.ref(talk.exchange)
     with contextlib.suppress(InferenceError):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream import InterToken, Metrics
+from hfstream import InterTokenLatency, Metrics
 
 
 def measured(times: list[float], started: float = 0.0) -> Metrics:
@@ -25,7 +25,7 @@ def test_before_the_first_token_there_is_nothing() -> None:
     metrics = Metrics(5.0)
     assert metrics.time_to_first_token is None
     assert (metrics.tokens, metrics.duration, metrics.tokens_per_second) == (0, 0.0, 0.0)
-    assert metrics.inter_token == InterToken(0.0, 0.0, 0.0)
+    assert metrics.inter_token == InterTokenLatency(0.0, 0.0, 0.0)
     assert "time_to_first_token=None, tokens=0" in repr(metrics)
 
 
@@ -33,7 +33,7 @@ def test_one_token_has_no_gap() -> None:
     metrics = measured([7.0], started=5.0)
     assert (metrics.time_to_first_token, metrics.duration, metrics.tokens) == (2.0, 2.0, 1)
     assert metrics.tokens_per_second == 0.0
-    assert metrics.inter_token == InterToken(0.0, 0.0, 0.0)
+    assert metrics.inter_token == InterTokenLatency(0.0, 0.0, 0.0)
 
 
 def test_the_pace_is_that_of_the_tokens_after_the_first() -> None:
@@ -53,7 +53,7 @@ def test_tokens_that_came_in_one_piece_have_no_gap() -> None:
     metrics.tick(1.0, 40)
     assert (metrics.tokens, metrics.duration, metrics.tokens_per_second) == (40, 1.0, 0.0)
     metrics.tick(2.0, 1)
-    assert metrics.inter_token == InterToken(0.0, 0.0, 1.0)
+    assert metrics.inter_token == InterTokenLatency(0.0, 0.0, 1.0)
     assert metrics.tokens_per_second == 40.0
 
 

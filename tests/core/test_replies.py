@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream.core.events import TokenEvents
-from hfstream.core.replies import MAX_REFUSAL_SIZE, Document, Refusal, Reply, reply_to
+from hfstream.core.decoders import MAX_ERROR_BODY_SIZE, ErrorDecoder, JSONBodyDecoder, ResponseDecoder, select_decoder
+from hfstream.core.stream_decoders import TGIStreamDecoder
 from hfstream.errors import (
     AuthenticationError,
     GenerationError,
@@ -37,7 +37,7 @@ def event(payload: Any, head: bytes = b"data: ") -> bytes:
     return head + (payload if isinstance(payload, bytes) else json.dumps(payload).encode()) + b"\n\n"
 
 
-def hear(reply: Reply[Any], pieces: Iterable[bytes]) -> tuple[list[Any], InferenceError | None]:
+def hear(reply: ResponseDecoder[Any], pieces: Iterable[bytes]) -> tuple[list[Any], InferenceError | None]:
     """What a reply says of a body, and the error that it ends with: as a driver reads it."""
     said: list[Any] = []
     try:
@@ -52,12 +52,12 @@ def hear(reply: Reply[Any], pieces: Iterable[bytes]) -> tuple[list[Any], Inferen
 
 
 def texts(pieces: Iterable[bytes]) -> tuple[list[str], InferenceError | None]:
-    said, error = hear(TokenEvents(), pieces)
+    said, error = hear(TGIStreamDecoder(), pieces)
     return [response.token.text for response in said], error
 
 
 def failure(*pieces: bytes) -> InferenceError:
-    error = hear(TokenEvents(), pieces)[1]
+    error = hear(TGIStreamDecoder(), pieces)[1]
     assert error is not None
     return error
 
@@ -79,7 +79,7 @@ def no_answer(_: bytes) -> list[Any]:
 @pytest.mark.parametrize("status", [100, 199, 300, 304, 307, 400, 401, 404, 429, 500, 503, 599])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_any_status_but_a_successful_one_is_a_refusal(status: int, streamed: bool) -> None:
-    assert isinstance(reply_to(status, EVENT_STREAM, TokenEvents, streamed=streamed), Refusal)
+    assert isinstance(select_decoder(status, EVENT_STREAM, TGIStreamDecoder, streamed=streamed), ErrorDecoder)
 
 
 @pytest.mark.parametrize("status", [200, 201, 206, 299])
@@ -88,20 +88,20 @@ def test_any_status_but_a_successful_one_is_a_refusal(status: int, streamed: boo
     ["text/event-stream", "text/event-stream; charset=latin-1", " Text/Event-Stream ;x", "TEXT/EVENT-STREAM", ""],
 )
 def test_an_event_stream_is_one_whatever_its_charset(status: int, kind: str) -> None:
-    assert isinstance(reply_to(status, {"content-type": kind}, TokenEvents, streamed=True), TokenEvents)
+    assert isinstance(select_decoder(status, {"content-type": kind}, TGIStreamDecoder, streamed=True), TGIStreamDecoder)
     headers = httpx.Headers({"Content-Type": kind})
-    assert isinstance(reply_to(status, headers, TokenEvents, streamed=True), TokenEvents)
+    assert isinstance(select_decoder(status, headers, TGIStreamDecoder, streamed=True), TGIStreamDecoder)
 
 
 def test_a_server_may_forget_to_say_that_it_streams() -> None:
-    assert isinstance(reply_to(200, {}, TokenEvents, streamed=True), TokenEvents)
+    assert isinstance(select_decoder(200, {}, TGIStreamDecoder, streamed=True), TGIStreamDecoder)
 
 
 @pytest.mark.parametrize(
     "kind", ["text/html", "application/json", "text/plain", "text/event-streams", "application/x-ndjson"]
 )
 def test_what_is_no_event_stream_is_read_whole_and_refused(kind: str) -> None:
-    reply = reply_to(200, {"content-type": kind}, TokenEvents, streamed=True)
+    reply = select_decoder(200, {"content-type": kind}, TGIStreamDecoder, streamed=True)
     said, error = hear(reply, [b"<html>", b"Hello"])
     assert said == []
     assert type(error) is UnexpectedResponseError
@@ -112,12 +112,12 @@ def test_what_is_no_event_stream_is_read_whole_and_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "text/plain"])
 def test_an_answer_in_one_piece_may_call_itself_what_it_likes(kind: str) -> None:
-    reply = reply_to(200, {"content-type": kind}, lambda: Document(lambda body: [body]), streamed=False)
+    reply = select_decoder(200, {"content-type": kind}, lambda: JSONBodyDecoder(lambda body: [body]), streamed=False)
     assert hear(reply, [b"a", b"b"]) == ([b"ab"], None)
 
 
 def test_a_200_that_is_a_JSON_error_is_that_error() -> None:
-    reply = reply_to(200, {"content-type": "application/json"}, TokenEvents, streamed=True)
+    reply = select_decoder(200, {"content-type": "application/json"}, TGIStreamDecoder, streamed=True)
     error = hear(reply, [json.dumps(OVERLOADED).encode()])[1]
     assert type(error) is OverloadedError
     assert (error.message, error.status_code) == ("Model is overloaded", 429)
@@ -129,7 +129,7 @@ ANSWER = ["Grüß", " ", "\u2028", "", "👩‍🚀", " Gott"]
 
 
 def test_a_stream_ends_with_its_final_event() -> None:
-    reply = TokenEvents()
+    reply = TGIStreamDecoder()
     *events, last = token_events("a", "b", "c")
     for each in events:
         assert len(reply.feed(each)) == 1
@@ -158,9 +158,9 @@ def test_a_stream_says_the_same_however_it_is_cut(finish_reason: str, space: byt
 @settings(deadline=None, max_examples=150)
 def test_a_stream_in_any_pieces_says_the_same_objects(places: list[int], keep_alive: bool) -> None:
     wire = (b":\n\n" * keep_alive).join(token_events(*ANSWER, finish_reason="eos_token"))
-    whole, _ = hear(TokenEvents(), [wire])
+    whole, _ = hear(TGIStreamDecoder(), [wire])
     bounds = [0, *sorted(place % len(wire) for place in places), len(wire)]
-    assert hear(TokenEvents(), [wire[a:b] for a, b in itertools.pairwise(bounds)]) == (whole, None)
+    assert hear(TGIStreamDecoder(), [wire[a:b] for a, b in itertools.pairwise(bounds)]) == (whole, None)
 
 
 def test_what_comes_after_the_final_event_does_not_matter() -> None:
@@ -172,7 +172,7 @@ def test_what_comes_after_the_final_event_does_not_matter() -> None:
         token_event(9, "x"),
         b"\xff\n\n\r",
     ):
-        reply = TokenEvents()
+        reply = TGIStreamDecoder()
         assert len(reply.feed(b"".join(token_events("a", "b")) + more)) == 2
         assert reply.whole
         assert reply.finish() == []
@@ -180,14 +180,14 @@ def test_what_comes_after_the_final_event_does_not_matter() -> None:
 
 def test_the_final_event_is_known_by_its_text_even_if_that_is_empty() -> None:
     for last in ({"generated_text": ""}, {"generated_text": "x", "details": None}):
-        reply = TokenEvents()
+        reply = TGIStreamDecoder()
         reply.feed(token_event(1, "", **last))
         assert reply.whole
 
 
 def test_an_event_from_an_old_server_is_read() -> None:
     old = b'data:{"token":{"id":1,"text":"a","logprob":null,"special":false},"generated_text":null,"details":null}\n\n'
-    assert hear(TokenEvents(), [old, final_event(2, "b", "ab")])[0][0] == StreamResponse.model_validate(
+    assert hear(TGIStreamDecoder(), [old, final_event(2, "b", "ab")])[0][0] == StreamResponse.model_validate(
         {"token": {"id": 1, "text": "a", "logprob": None, "special": False}}
     )
 
@@ -235,7 +235,7 @@ def test_an_error_in_the_stream_comes_after_what_was_said(
 ) -> None:
     wire = b"".join(token_events("a", "b", "c")[:before]) + name + event(payload) + event(b"[DONE]")
     for pieces in ([wire], [wire[:9], wire[9:]], [wire[place : place + 1] for place in range(len(wire))]):
-        reply = TokenEvents()
+        reply = TGIStreamDecoder()
         said, error = hear(reply, pieces)
         assert [response.token.text for response in said] == ["a", "b"][:before]
         assert type(error) is kind
@@ -305,7 +305,7 @@ def test_a_token_with_broken_UTF_8_is_still_a_token(raw: bytes, text: str) -> No
 )
 def test_any_logprob_is_read(logprob: str, value: float | None) -> None:
     token = token_event(1, "a", logprob=-7).replace(b"-7", logprob.encode())
-    [response] = hear(TokenEvents(), [token, final_event(2, "b", "b")])[0][:1]
+    [response] = hear(TGIStreamDecoder(), [token, final_event(2, "b", "b")])[0][:1]
     assert response.token.logprob == value
 
 
@@ -329,7 +329,7 @@ def test_a_reply_that_raised_goes_when_nobody_holds_it() -> None:
     gc.collect()
     gc.disable()
     try:
-        reply = TokenEvents()
+        reply = TGIStreamDecoder()
         gone = weakref.ref(reply)
         hear(reply, [event(OVERLOADED)])
         del reply
@@ -371,16 +371,16 @@ def test_a_page_that_calls_itself_an_event_stream_is_quoted(body: bytes) -> None
 
 
 def test_a_document_is_joined_and_parsed_at_its_end() -> None:
-    document = Document(lambda body: [json.loads(body)])
+    document = JSONBodyDecoder(lambda body: [json.loads(body)])
     for piece in cuts(b'{"a": "\xc3\xa9"}'):
-        assert hear(Document(lambda body: [json.loads(body)]), piece) == ([{"a": "é"}], None)
+        assert hear(JSONBodyDecoder(lambda body: [json.loads(body)]), piece) == ([{"a": "é"}], None)
     assert not document.done
     assert not document.whole
 
 
 @pytest.mark.parametrize("body", [b"<html>no</html>", b"", b"{", b"\xff"])
 def test_a_document_that_cannot_be_parsed_is_quoted(body: bytes) -> None:
-    error = hear(Document(lambda body: [json.loads(body)]), [body])[1]
+    error = hear(JSONBodyDecoder(lambda body: [json.loads(body)]), [body])[1]
     assert type(error) is UnexpectedResponseError
     assert isinstance(error.__cause__, ValueError)
     assert (body.decode("utf-8", "replace") or "an empty body") in error.message
@@ -388,17 +388,17 @@ def test_a_document_that_cannot_be_parsed_is_quoted(body: bytes) -> None:
 
 @pytest.mark.parametrize(("payload", "kind", "words"), SHAPES)
 def test_a_document_that_is_an_error_is_raised_as_that(payload: Any, kind: type[InferenceError], words: str) -> None:
-    error = hear(Document(no_answer), [json.dumps(payload).encode()])[1]
+    error = hear(JSONBodyDecoder(no_answer), [json.dumps(payload).encode()])[1]
     assert type(error) is kind
     assert error.message == words
 
 
 def test_a_document_that_is_nested_without_end_is_quoted() -> None:
-    assert type(hear(Document(no_answer), [b"[" * 5000])[1]) is UnexpectedResponseError
+    assert type(hear(JSONBodyDecoder(no_answer), [b"[" * 5000])[1]) is UnexpectedResponseError
 
 
 def test_an_endless_document_is_refused() -> None:
-    document, mega = Document(no_answer), b"x" * 2**22
+    document, mega = JSONBodyDecoder(no_answer), b"x" * 2**22
     with pytest.raises(UnexpectedResponseError, match="larger than"):
         for _ in range(17):
             document.feed(mega)
@@ -410,7 +410,7 @@ def test_an_endless_document_is_refused() -> None:
 def test_a_refusal_reads_its_body_and_raises() -> None:
     headers = {"retry-after": "3", "x-request-id": "r-1"}
     for pieces in cuts(json.dumps(OVERLOADED).encode()):
-        said, error = hear(Refusal(429, headers), pieces)
+        said, error = hear(ErrorDecoder(429, headers), pieces)
         assert said == []
         assert type(error) is OverloadedError
         assert (error.message, error.status_code, error.retry_after, error.request_id) == (
@@ -419,17 +419,17 @@ def test_a_refusal_reads_its_body_and_raises() -> None:
 
 
 def test_a_refusal_without_a_body_says_what_to_do() -> None:
-    error = hear(Refusal(401, {}), [])[1]
+    error = hear(ErrorDecoder(401, {}), [])[1]
     assert type(error) is AuthenticationError
     assert "token" in error.message
 
 
 def test_an_endless_refusal_is_read_no_further_than_an_error_can_say() -> None:
-    refusal, fed = Refusal(500, {}), 0
+    refusal, fed = ErrorDecoder(500, {}), 0
     while not refusal.done:
         refusal.feed(b"x" * 1000)
         fed += 1000
-        assert fed <= MAX_REFUSAL_SIZE + 1000
+        assert fed <= MAX_ERROR_BODY_SIZE + 1000
     with pytest.raises(ServerError):
         refusal.finish()
     assert not refusal.whole

@@ -13,14 +13,14 @@ import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream.core.calls import Call
-from hfstream.core.chat import chat_completion
-from hfstream.core.events import TokenEvents
+from hfstream.core.chat_completion import chat_completion
 from hfstream.core.exchange import Exchange
-from hfstream.core.retry import FREE_RETRIES, LONGEST_PAUSE, Budget, RetryPolicy
-from hfstream.core.routes import text_generation_target
-from hfstream.core.text import text_generation
+from hfstream.core.request_spec import RequestSpec
+from hfstream.core.retry import BURST, MAX_INTERVAL, RetryPacer, RetryPolicy
+from hfstream.core.stream_decoders import TGIStreamDecoder
+from hfstream.core.text_generation import text_generation
 from hfstream.core.timeouts import Timeouts
+from hfstream.core.urls import text_generation_endpoint
 from hfstream.errors import (
     GenerationError,
     IncompleteStreamError,
@@ -53,7 +53,7 @@ GREEDY: dict[str, Any] = {"max_new_tokens": 20}
 
 
 @dataclass
-class Answer:
+class Response:
     """What comes: bytes, and then the body's end, or a failure."""
 
     body: bytes = b""
@@ -63,27 +63,27 @@ class Answer:
     pieces: int = 10**9
 
 
-def lost(*events: bytes, how: Exception = LOST) -> Answer:
-    return Answer(b"".join(events), end=how)
+def lost(*events: bytes, how: Exception = LOST) -> Response:
+    return Response(b"".join(events), end=how)
 
 
-def refusal(status: int, message: str, **more: str) -> Answer:
-    return Answer(json.dumps({"error": message, **more}).encode(), status, dict(JSON))
+def refusal(status: int, message: str, **more: str) -> Response:
+    return Response(json.dumps({"error": message, **more}).encode(), status, dict(JSON))
 
 
-def tokens(*found: int) -> Answer:
+def tokens(*found: int) -> Response:
     spans = [{"id": token, "text": "x", "start": 0, "stop": 1} for token in found]
-    return Answer(json.dumps(spans).encode(), 200, dict(JSON))
+    return Response(json.dumps(spans).encode(), 200, dict(JSON))
 
 
 def numbered(events: Sequence[bytes], stream: str = "s") -> list[bytes]:
     return [b"id: %b:%d\n%b" % (stream.encode(), at, event) for at, event in enumerate(events, 1)]
 
 
-Server = Callable[[Call[Any, Any, Any]], Answer]
+Server = Callable[[RequestSpec[Any, Any, Any]], Response]
 
 
-def playing(*answers: Answer) -> Server:
+def playing(*answers: Response) -> Server:
     """One after the other."""
     rest = list(answers)
     return lambda call: rest.pop(0)
@@ -104,11 +104,11 @@ class Talk:
         parameters: dict[str, Any] | None = None,
         extra_body: dict[str, Any] | None = None,
         url: str = URL,
-        budget: Budget | None = None,
+        budget: RetryPacer | None = None,
         streamed: bool = True,
     ) -> None:
         self.now = 100.0
-        self.asked: list[Call[Any, Any, Any]] = []
+        self.asked: list[RequestSpec[Any, Any, Any]] = []
         self.items: list[Any] = []
         self._server = server
         headers = {"Authorization": "Bearer t", "Prefer": "resumable", "Accept": "text/event-stream"}
@@ -118,7 +118,7 @@ class Talk:
                 url, "m", [{"role": "user", "content": "p"}], told, stream=True, headers=headers, resume=resume
             )
         else:
-            target = text_generation_target(url, stream=streamed)
+            target = text_generation_endpoint(url, stream=streamed)
             call = text_generation(
                 target,
                 "p",
@@ -144,7 +144,7 @@ class Talk:
                 self.exchange.forgive(error)
         return self
 
-    def _read(self, answer: Answer) -> None:
+    def _read(self, answer: Response) -> None:
         exchange = self.exchange
         exchange.begin(answer.status, answer.headers)
         for start in range(0, len(answer.body), answer.pieces):
@@ -203,12 +203,12 @@ def keeping(events: Sequence[bytes], cuts: Sequence[int], *, pieces: int = 10**9
     """A server that numbers and keeps everything; its connections are lost after so many bytes each, then no more."""
     said, left = numbered(events), list(cuts)
 
-    def answer(call: Call[Any, Any, Any]) -> Answer:
+    def answer(call: RequestSpec[Any, Any, Any]) -> Response:
         at = int(call.headers.get("Last-Event-ID", "s:0").removeprefix("s:"))
         body = b": hello\n\n" + b"".join(said[at:])
         if not left:
-            return Answer(body, pieces=pieces)
-        return Answer(body[: left.pop(0)], pieces=pieces, end=LOST)
+            return Response(body, pieces=pieces)
+        return Response(body[: left.pop(0)], pieces=pieces, end=LOST)
 
     return answer
 
@@ -246,7 +246,7 @@ def test_a_stream_cut_into_any_connections_is_the_same_stream(route: str, cuts: 
 
 def test_the_same_request_is_sent_again_with_the_last_id() -> None:
     events = numbered(TEXT)
-    talk = Talk(playing(lost(*events[:2], events[2][:30]), Answer(b"".join(events[2:])))).run()
+    talk = Talk(playing(lost(*events[:2], events[2][:30]), Response(b"".join(events[2:])))).run()
     first, second = talk.asked
     assert (second.method, second.url, second.body) == (first.method, first.url, first.body)
     assert second.headers == {**first.headers, "Last-Event-ID": "s:2"}
@@ -270,7 +270,7 @@ def test_the_same_request_is_sent_again_with_the_last_id() -> None:
 )
 def test_what_an_interruption_is(how: Exception | None) -> None:
     events = numbered(TEXT)
-    talk = Talk(playing(Answer(b"".join(events[:2]), end=how), Answer(b"".join(events[2:])))).run()
+    talk = Talk(playing(Response(b"".join(events[:2]), end=how), Response(b"".join(events[2:])))).run()
     assert talk.final == "Grüß 👩‍🚀 \nend"
     assert talk.exchange.metrics.resumed == 1
 
@@ -288,7 +288,7 @@ def test_nothing_is_resumed_without_being_asked(route: str) -> None:
 
 def test_before_the_first_content_it_is_a_new_question() -> None:
     events = numbered(CHAT)
-    talk = Talk(playing(lost(events[0]), Answer(b"".join(events))), chat=True).run()
+    talk = Talk(playing(lost(events[0]), Response(b"".join(events))), chat=True).run()
     assert "Last-Event-ID" not in talk.asked[1].headers
     assert talk.exchange.metrics.resumed == 0
     assert talk.final.choices[0].message.content == "Grüß 👩‍🚀end"
@@ -298,7 +298,7 @@ def test_new_content_starts_patience_anew() -> None:
     events = numbered(TEXT)
     away = refusal(503, "Service unavailable")
     answers = [part for event in events[:-1] for part in (lost(event), away)]
-    talk = Talk(playing(*answers, Answer(events[-1]))).run()
+    talk = Talk(playing(*answers, Response(events[-1]))).run()
     assert talk.final == "Grüß 👩‍🚀 \nend"
     assert talk.exchange.metrics.resumed == len(events) - 1
     assert len(talk.exchange.attempts) == 2 * len(events) - 1
@@ -306,7 +306,7 @@ def test_new_content_starts_patience_anew() -> None:
 
 def test_patience_ends_where_no_content_comes() -> None:
     events = numbered(TEXT)
-    talk = Talk(playing(lost(*events[:2]), lost(b":\n\n"), lost(events[2][:-1]), Answer()))
+    talk = Talk(playing(lost(*events[:2]), lost(b":\n\n"), lost(events[2][:-1]), Response()))
     error = talk.error()
     assert type(error) is InferenceConnectionError
     assert error.partial_text == "Grüß 👩‍🚀"
@@ -317,11 +317,11 @@ def test_patience_ends_where_no_content_comes() -> None:
 @pytest.mark.parametrize("retry", [None, 1, RetryPolicy(attempts=1)])
 def test_with_one_attempt_a_lost_stream_is_come_back_to_all_the_same(retry: Any) -> None:
     events = numbered(TEXT)
-    answers = [lost(events[0]), lost(), lost(), Answer()]
+    answers = [lost(events[0]), lost(), lost(), Response()]
     talk = Talk(playing(*answers), retry=RetryPolicy.of(retry))
     assert type(talk.error()) is InferenceConnectionError
     assert len(talk.asked) == RetryPolicy().attempts
-    once = Talk(playing(lost(), Answer()), retry=RetryPolicy.of(retry))
+    once = Talk(playing(lost(), Response()), retry=RetryPolicy.of(retry))
     assert type(once.error()) is InferenceConnectionError
     assert len(once.asked) == 1
 
@@ -330,7 +330,7 @@ def test_with_one_attempt_a_lost_stream_is_come_back_to_all_the_same(retry: Any)
 @pytest.mark.parametrize(("status", "why"), [(404, "no such stream"), (410, "keeps its events from number 9 on")])
 def test_a_stream_that_is_gone_is_the_error_that_lost_it(how: Exception | None, status: int, why: str) -> None:
     events = numbered(TEXT)
-    talk = Talk(playing(Answer(b"".join(events[:2]), end=how), refusal(status, why)))
+    talk = Talk(playing(Response(b"".join(events[:2]), end=how), refusal(status, why)))
     error = talk.error()
     given_up(error, how)
     assert "cannot be gone on with" in error.message
@@ -343,7 +343,7 @@ def test_a_stream_that_is_gone_is_the_error_that_lost_it(how: Exception | None, 
 def test_an_error_that_the_resumed_stream_tells_is_its_error() -> None:
     events = numbered(TEXT)
     failed = b'id: s:3\ndata: {"error":"out of memory","error_type":"generation"}\n\n'
-    error = Talk(playing(lost(*events[:2]), Answer(failed))).error()
+    error = Talk(playing(lost(*events[:2]), Response(failed))).error()
     assert type(error) is GenerationError
     assert error.message == "out of memory"
     assert error.partial_text == "Grüß 👩‍🚀"
@@ -351,7 +351,7 @@ def test_an_error_that_the_resumed_stream_tells_is_its_error() -> None:
 
 def test_a_page_in_place_of_the_rest_is_the_error_that_lost_it() -> None:
     events = numbered(TEXT)
-    page = Answer(b"<html>Sign in</html>", 200, {"content-type": "text/html"})
+    page = Response(b"<html>Sign in</html>", 200, {"content-type": "text/html"})
     error = Talk(playing(lost(*events[:2]), page)).error()
     given_up(error, LOST)
     assert "Sign in" in error.message
@@ -374,14 +374,14 @@ def test_the_usage_is_not_worth_an_error() -> None:
 def test_the_total_spans_all_of_it() -> None:
     events = numbered(TEXT)
     slowly = RetryPolicy(attempts=9, wait=tenacity.wait_fixed(10))
-    talk = Talk(playing(lost(events[0]), lost(events[1]), Answer()), retry=slowly, timeouts=Timeouts(total=15))
+    talk = Talk(playing(lost(events[0]), lost(events[1]), Response()), retry=slowly, timeouts=Timeouts(total=15))
     error = talk.error()
     assert type(error) is InferenceConnectionError
     assert error.partial_text == "Grüß 👩‍🚀"
     assert len(talk.asked) == 2
     late = Timeouts(total=15, first_token=30, between_tokens=30)
-    silent = Answer(events[1], end=InferenceTimeoutError("nothing", phase="between_tokens"))
-    talk = Talk(playing(lost(events[0]), silent, Answer()), retry=slowly, timeouts=late)
+    silent = Response(events[1], end=InferenceTimeoutError("nothing", phase="between_tokens"))
+    talk = Talk(playing(lost(events[0]), silent, Response()), retry=slowly, timeouts=late)
     ended = talk.error()
     assert isinstance(ended, InferenceTimeoutError)
     assert ended.phase == "total"
@@ -435,7 +435,7 @@ PROMPT, SO_FAR = tokens(7, 8), tokens(7, 8, 101, 102, 103)
 
 @pytest.mark.parametrize("details", [True, False])
 def test_a_plain_TGI_is_asked_how_it_reads_and_then_for_the_rest(details: bool) -> None:
-    talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, Answer(b"".join(REST))), details=details).run()
+    talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, Response(b"".join(REST))), details=details).run()
     assert talk.methods == ["POST /generate_stream", "POST /tokenize", "POST /tokenize", "POST /generate_stream"]
     assert (talk.body(1), talk.body(2)) == ({"inputs": "p"}, {"inputs": "pa bc"})
     first, last = talk.body(0), talk.body(3)
@@ -460,14 +460,14 @@ def test_a_plain_TGI_is_asked_how_it_reads_and_then_for_the_rest(details: bool) 
 
 def test_the_full_text_begins_with_the_prompt_once() -> None:
     full = {**GREEDY, "return_full_text": True}
-    talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, Answer(b"".join(REST))), parameters=full).run()
+    talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, Response(b"".join(REST))), parameters=full).run()
     assert talk.final == "pa bcde"
     assert talk.body(3)["parameters"]["return_full_text"] is False
 
 
 def test_a_second_loss_is_gone_on_with_from_all_of_the_text() -> None:
     again = tokens(7, 8, 101, 102, 103, 101)
-    rest = Answer(b"".join([token_event(1, "x"), final_event(2, "y", "xy")]))
+    rest = Response(b"".join([token_event(1, "x"), final_event(2, "y", "xy")]))
     talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, lost(REST[0]), PROMPT, again, rest), details=True).run()
     assert [item.index for item in talk.items] == [1, 2, 3, 4, 5, 6]
     assert talk.final.generated_text == "a bcdxy"
@@ -478,24 +478,24 @@ def test_a_second_loss_is_gone_on_with_from_all_of_the_text() -> None:
 
 
 def test_a_continuation_that_is_lost_before_it_speaks_is_tried_again() -> None:
-    talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, lost(), PROMPT, SO_FAR, Answer(b"".join(REST))), retry=EVER)
+    talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, lost(), PROMPT, SO_FAR, Response(b"".join(REST))), retry=EVER)
     assert talk.run().final == "a bcde"
     assert talk.exchange.metrics.resumed == 1
 
 
 @pytest.mark.parametrize("failure", [lost(), lost(b"[{"), refusal(503, "busy"), refusal(429, "Model is overloaded")])
 @pytest.mark.parametrize("at", [0, 1])
-def test_a_question_that_is_interrupted_is_asked_again(failure: Answer, at: int) -> None:
+def test_a_question_that_is_interrupted_is_asked_again(failure: Response, at: int) -> None:
     questions = [PROMPT, SO_FAR]
     answers = [*questions[:at], failure, *questions[at:]]
-    talk = Talk(playing(lost(*PLAIN), *answers, Answer(b"".join(REST)))).run()
+    talk = Talk(playing(lost(*PLAIN), *answers, Response(b"".join(REST)))).run()
     assert talk.final == "a bcde"
     assert talk.methods[1:4] == ["POST /tokenize"] * 3
     assert talk.body(1 + at) == talk.body(2 + at)
 
 
 def test_patience_ends_at_the_questions_too() -> None:
-    talk = Talk(playing(lost(*PLAIN), lost(), lost(), Answer()))
+    talk = Talk(playing(lost(*PLAIN), lost(), lost(), Response()))
     error = talk.error()
     assert type(error) is InferenceConnectionError
     assert error.partial_text == "a bc"
@@ -522,7 +522,7 @@ UNSOUND: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("how", [LOST, None], ids=["lost", "early end"])
 def test_what_might_go_on_otherwise_is_not_gone_on_with(case: str, how: Exception | None) -> None:
     parameters, why = UNSOUND[case]
-    talk = Talk(playing(Answer(b"".join(PLAIN), end=how)), parameters={**GREEDY, **parameters})
+    talk = Talk(playing(Response(b"".join(PLAIN), end=how)), parameters={**GREEDY, **parameters})
     error = talk.error()
     given_up(error, how)
     assert "cannot be gone on with" in error.message
@@ -536,7 +536,7 @@ def test_what_might_go_on_otherwise_is_not_gone_on_with(case: str, how: Exceptio
 )
 def test_what_cannot_go_on_otherwise_is_gone_on_with(parameters: dict[str, Any]) -> None:
     talk = Talk(
-        playing(lost(*PLAIN), PROMPT, SO_FAR, Answer(b"".join(REST))), parameters={**GREEDY, **parameters}
+        playing(lost(*PLAIN), PROMPT, SO_FAR, Response(b"".join(REST))), parameters={**GREEDY, **parameters}
     ).run()
     assert talk.final == "a bcde"
 
@@ -555,8 +555,8 @@ def test_what_extra_body_asks_for_counts_too() -> None:
     [tokens(7, 8), tokens(7, 9, 101, 102, 103), tokens(7, 8, 101, 104), tokens(7, 8, 101, 102, 103, 104), tokens()],
 )
 @pytest.mark.parametrize("how", [LOST, None, InferenceTimeoutError("nothing", phase="between_tokens")])
-def test_a_text_that_would_be_read_otherwise_is_not_gone_on_with(found: Answer, how: Exception | None) -> None:
-    talk = Talk(playing(Answer(b"".join(PLAIN), end=how), PROMPT, found))
+def test_a_text_that_would_be_read_otherwise_is_not_gone_on_with(found: Response, how: Exception | None) -> None:
+    talk = Talk(playing(Response(b"".join(PLAIN), end=how), PROMPT, found))
     error = talk.error()
     given_up(error, how)
     assert "as other tokens" in error.message
@@ -582,7 +582,7 @@ def test_a_server_that_cannot_be_asked_how_it_reads(status: int) -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b"<html>", b'{"tokens":[1]}', b""])
 def test_an_answer_that_is_no_list_of_tokens(body: bytes) -> None:
-    talk = Talk(playing(lost(*PLAIN), Answer(body, 200, dict(JSON))))
+    talk = Talk(playing(lost(*PLAIN), Response(body, 200, dict(JSON))))
     error = talk.error()
     given_up(error, LOST)
     assert "cannot be gone on with" in error.message
@@ -593,7 +593,7 @@ def test_a_continuation_that_is_refused_says_so() -> None:
     error = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, invalid)).error()
     given_up(error, LOST)
     assert "must be <= 9" in error.message
-    in_a_200 = Answer(b'data: {"error":"Input validation error: no","error_type":"validation"}\n\n')
+    in_a_200 = Response(b'data: {"error":"Input validation error: no","error_type":"validation"}\n\n')
     error = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, in_a_200)).error()
     assert not isinstance(error, ValidationError)
     assert "Input validation error" in error.message
@@ -613,7 +613,7 @@ def test_what_is_no_TGI_is_never_asked_anew(chat: bool) -> None:
 
 def test_a_continuation_that_is_numbered_is_come_back_to_by_its_numbers() -> None:
     rest = numbered([token_event(1, "d"), token_event(2, "e"), final_event(3, "f", "def")], "t")
-    talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, lost(*rest[:2]), Answer(rest[2])), details=True).run()
+    talk = Talk(playing(lost(*PLAIN), PROMPT, SO_FAR, lost(*rest[:2]), Response(rest[2])), details=True).run()
     assert talk.asked[4].headers["Last-Event-ID"] == "t:2"
     assert [item.index for item in talk.items] == [1, 2, 3, 4, 5, 6]
     assert talk.final.generated_text == "a bcdef"
@@ -647,7 +647,7 @@ BUSY = refusal(429, "Model is overloaded")
 def test_the_hook_is_called_before_each_wait() -> None:
     notes = Notes()
     policy = RetryPolicy(attempts=3, wait=tenacity.wait_fixed(2), before_sleep=notes)
-    talk = Talk(playing(BUSY, lost(), Answer(b"".join(TEXT))), retry=policy).run()
+    talk = Talk(playing(BUSY, lost(), Response(b"".join(TEXT))), retry=policy).run()
     assert notes.told == [(1, 2.0, 2.0, OverloadedError), (2, 2.0, 2.0, InferenceConnectionError)]
     assert [attempt.delay for attempt in talk.exchange.attempts] == [0.0, 2.0, 2.0]
 
@@ -668,13 +668,13 @@ def test_the_hook_is_called_on_the_way_back(attempts: int) -> None:
     notes = Notes()
     events = numbered(TEXT)
     policy = RetryPolicy(attempts=attempts, wait=tenacity.wait_fixed(2), before_sleep=notes)
-    Talk(playing(lost(events[0]), lost(events[1]), Answer(b"".join(events[2:]))), retry=policy).run()
+    Talk(playing(lost(events[0]), lost(events[1]), Response(b"".join(events[2:]))), retry=policy).run()
     assert notes.told == [(1, 2.0, 2.0, InferenceConnectionError)] * 2
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("hook"), KeyboardInterrupt(), OverloadedError("hook")])
 def test_a_hook_that_raises_ends_the_call(failure: BaseException) -> None:
-    talk = Talk(playing(BUSY, Answer(b"".join(TEXT))), retry=RetryPolicy(before_sleep=Notes(failure)))
+    talk = Talk(playing(BUSY, Response(b"".join(TEXT))), retry=RetryPolicy(before_sleep=Notes(failure)))
     with pytest.raises(type(failure)) as caught:
         talk.run()
     assert caught.value is failure
@@ -683,11 +683,11 @@ def test_a_hook_that_raises_ends_the_call(failure: BaseException) -> None:
 
 
 def test_the_hook_is_told_the_wait_that_the_budget_makes_of_it() -> None:
-    notes, budget = Notes(), Budget()
+    notes, budget = Notes(), RetryPacer()
     for _ in range(500):
         budget.book(0.0, 100.0, overloaded=True)
     policy = RetryPolicy(wait=tenacity.wait_fixed(2), before_sleep=notes)
-    talk = Talk(playing(BUSY, Answer(b"".join(TEXT))), retry=policy, budget=budget).run()
+    talk = Talk(playing(BUSY, Response(b"".join(TEXT))), retry=policy, budget=budget).run()
     [(_, sleep, _, _)] = notes.told
     assert sleep == talk.exchange.attempts[1].delay > 2
 
@@ -696,22 +696,22 @@ def test_the_hook_is_told_the_wait_that_the_budget_makes_of_it() -> None:
 
 
 def test_the_first_few_retries_are_free() -> None:
-    budget = Budget()
-    assert [budget.book(0.5, 100.0, overloaded=False) for _ in range(FREE_RETRIES)] == [0.5] * FREE_RETRIES
+    budget = RetryPacer()
+    assert [budget.book(0.5, 100.0, overloaded=False) for _ in range(BURST)] == [0.5] * BURST
     assert [budget.book(0.5, 100.0, overloaded=False) for _ in range(5)][-1] > 0.5
 
 
 def test_a_herd_is_spaced_out_and_nobody_is_forgotten() -> None:
-    budget = Budget()
+    budget = RetryPacer()
     delays = [budget.book(0.5, 100.0, overloaded=True) for _ in range(1000)]
     assert delays == sorted(delays)
     gaps = [later - earlier for earlier, later in itertools.pairwise(delays[100:])]
-    assert all(0 < gap <= LONGEST_PAUSE + 1e-9 for gap in gaps)
-    assert delays[-1] <= 0.5 + 1000 * LONGEST_PAUSE
+    assert all(0 < gap <= MAX_INTERVAL + 1e-9 for gap in gaps)
+    assert delays[-1] <= 0.5 + 1000 * MAX_INTERVAL
 
 
 def test_one_that_was_told_to_wait_for_a_minute_is_in_nobodys_way() -> None:
-    budget = Budget()
+    budget = RetryPacer()
     assert budget.book(60.0, 100.0, overloaded=True) == 60.0
     assert budget.book(0.1, 100.0, overloaded=True) == 0.1
     for _ in range(50):
@@ -720,11 +720,11 @@ def test_one_that_was_told_to_wait_for_a_minute_is_in_nobodys_way() -> None:
 
 
 def test_time_and_answers_make_room() -> None:
-    budget = Budget()
+    budget = RetryPacer()
     for _ in range(1000):
         budget.book(0.0, 100.0, overloaded=True)
     assert budget.book(0.0, 100.0, overloaded=True) > 1
-    assert budget.book(0.0, 100.0 + 1001 * LONGEST_PAUSE, overloaded=False) == 0.0
+    assert budget.book(0.0, 100.0 + 1001 * MAX_INTERVAL, overloaded=False) == 0.0
     for _ in range(10):
         budget.answered()
     after = [budget.book(0.0, 200.0, overloaded=False) for _ in range(100)]
@@ -739,21 +739,21 @@ def test_time_and_answers_make_room() -> None:
 )
 @settings(deadline=None, max_examples=100)
 def test_the_budget_never_forbids_and_never_hastens(bookings: list[tuple[float, float, bool, bool]]) -> None:
-    budget, now = Budget(), 1000.0
+    budget, now = RetryPacer(), 1000.0
     for count, (delay, passed, overloaded, answered) in enumerate(bookings, 1):
         now += passed
         booked = budget.book(delay, now, overloaded=overloaded)
-        assert delay <= booked <= delay + count * LONGEST_PAUSE
+        assert delay <= booked <= delay + count * MAX_INTERVAL
         if answered:
             budget.answered()
 
 
 def test_a_call_whose_own_policy_allows_a_retry_has_it_in_spite_of_the_budget() -> None:
-    budget = Budget()
+    budget = RetryPacer()
     for _ in range(5000):
         budget.book(0.0, 100.0, overloaded=True)
     talk = Talk(
-        playing(BUSY, Answer(b"".join(TEXT))),
+        playing(BUSY, Response(b"".join(TEXT))),
         retry=RetryPolicy(attempts=2, wait=tenacity.wait_fixed(1)),
         timeouts=Timeouts(total=5),
         budget=budget,
@@ -763,10 +763,10 @@ def test_a_call_whose_own_policy_allows_a_retry_has_it_in_spite_of_the_budget() 
 
 
 def test_an_answer_in_one_piece_makes_room_too() -> None:
-    budget = Budget()
+    budget = RetryPacer()
     for _ in range(1000):
         budget.book(0.0, 100.0, overloaded=True)
-    whole = Answer(b'{"generated_text":"ab"}', 200, dict(JSON))
+    whole = Response(b'{"generated_text":"ab"}', 200, dict(JSON))
     for _ in range(10):
         Talk(playing(BUSY, whole), streamed=False, budget=budget).run()
     later = [budget.book(0.0, 1000.0, overloaded=False) for _ in range(100)]
@@ -776,7 +776,7 @@ def test_an_answer_in_one_piece_makes_room_too() -> None:
 @pytest.mark.parametrize("again", ["1", "2"])
 def test_a_server_that_begins_anew_is_not_believed(again: str) -> None:
     """It numbers its events, and passes over Last-Event-ID: no token comes twice."""
-    reply = TokenEvents()
+    reply = TGIStreamDecoder()
     reply.feed(b"id: 1\n" + token_event(1, "a") + b"id: 2\n" + token_event(2, "b"))
     reply.resume()
     assert reply.feed(f"id: {again}\n".encode() + token_event(1, "a")) == []
@@ -786,7 +786,7 @@ def test_a_server_that_begins_anew_is_not_believed(again: str) -> None:
 
 
 def test_events_without_new_ids_are_not_believed_either() -> None:
-    reply = TokenEvents()
+    reply = TGIStreamDecoder()
     reply.feed(b"id: 1\n" + token_event(1, "a"))
     reply.resume()
     assert reply.feed(token_event(1, "a")) == []

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hfstream.retry
-from hfstream.core.retry import Patience, RetryPolicy, retry_if_overloaded, retry_on_overload, wait_retry_after
+from hfstream.core.retry import RetryPolicy, RetryState, retry_if_overloaded, retry_on_overload, wait_retry_after
 from hfstream.errors import InferenceConnectionError, OverloadedError, ValidationError
 
 
@@ -27,7 +27,7 @@ def overloaded(retry_after: float | None = None) -> OverloadedError:
 
 def delays(policy: RetryPolicy, errors: Iterator[Exception] | None = None, most: int = 50) -> list[float]:
     """How long one who has patience waits, until it is at its end."""
-    patience = Patience(policy)
+    patience = RetryState(policy)
     waits: list[float] = []
     while len(waits) < most and (delay := patience.after(next(errors) if errors else overloaded())) is not None:
         waits.append(delay)
@@ -101,7 +101,7 @@ def test_attempts_count_all_tries(attempts: int) -> None:
 
 
 def test_patience_at_its_end_stays_there() -> None:
-    patience = Patience(RetryPolicy(attempts=1))
+    patience = RetryState(RetryPolicy(attempts=1))
     assert patience.after(overloaded()) is None
     assert patience.after(overloaded()) is None
 
@@ -109,7 +109,7 @@ def test_patience_at_its_end_stays_there() -> None:
 def test_each_patience_counts_for_itself() -> None:
     policy = RetryPolicy(attempts=2, wait=tenacity.wait_none())
     assert delays(policy) == delays(policy) == [0]
-    first, second = Patience(policy), Patience(policy)
+    first, second = RetryState(policy), RetryState(policy)
     assert [first.after(overloaded()), second.after(overloaded()), first.after(overloaded())] == [0, 0, None]
 
 
@@ -152,7 +152,7 @@ def test_a_stop_replaces_attempts(stop: Any, tries: int) -> None:
     ],
 )
 def test_a_stop_may_look_at_the_clock(stop: Any, expected: list[float | None], clock: Clock) -> None:
-    patience = Patience(RetryPolicy(wait=tenacity.wait_fixed(10), stop=stop))
+    patience = RetryState(RetryPolicy(wait=tenacity.wait_fixed(10), stop=stop))
     told: list[float | None] = []
     while len(told) < 5 and None not in told:
         told.append(patience.after(overloaded()))
@@ -255,58 +255,58 @@ class Server:
         return self.ask(prompt, loud=loud)
 
 
-def call(server: Server, face: str, **options: Any) -> str:
+def call(server: Server, variant: str, **options: Any) -> str:
     decorator = retry_on_overload(**{"wait": NOW, **options})
-    if face == "async":
+    if variant == "async":
         return asyncio.run(decorator(server.ask_async)("hi", loud=True))
     return decorator(server.ask)("hi", loud=True)
 
 
-FACES = pytest.mark.parametrize("face", ["plain", "async"])
+VARIANTS = pytest.mark.parametrize("variant", ["plain", "async"])
 
 
-@FACES
-def test_the_decorator_asks_again_while_the_server_is_overloaded(face: str) -> None:
+@VARIANTS
+def test_the_decorator_asks_again_while_the_server_is_overloaded(variant: str) -> None:
     server = Server(overloaded(), overloaded())
-    assert call(server, face) == "HI"
+    assert call(server, variant) == "HI"
     assert server.asked == 3
 
 
-@FACES
-def test_the_decorator_raises_the_last_error_itself(face: str) -> None:
+@VARIANTS
+def test_the_decorator_raises_the_last_error_itself(variant: str) -> None:
     errors = [overloaded(), overloaded(), overloaded()]
     server = Server(*errors)
     with pytest.raises(OverloadedError) as caught:
-        call(server, face, attempts=3)
+        call(server, variant, attempts=3)
     assert caught.value is errors[-1]
     assert server.asked == 3
 
 
-@FACES
+@VARIANTS
 @pytest.mark.parametrize("error", [ValidationError("x"), InferenceConnectionError("x"), ValueError("x")], ids=repr)
-def test_the_decorator_forgives_nothing_else(face: str, error: Exception) -> None:
+def test_the_decorator_forgives_nothing_else(variant: str, error: Exception) -> None:
     server = Server(overloaded(), error)
     with pytest.raises(type(error)):
-        call(server, face)
+        call(server, variant)
     assert server.asked == 2
 
 
-@FACES
-def test_the_decorator_takes_a_stop(face: str) -> None:
+@VARIANTS
+def test_the_decorator_takes_a_stop(variant: str) -> None:
     server = Server(*[overloaded() for _ in range(9)])
     with pytest.raises(OverloadedError):
-        call(server, face, stop=tenacity.stop_after_attempt(4))
+        call(server, variant, stop=tenacity.stop_after_attempt(4))
     assert server.asked == 4
 
 
-@FACES
-def test_each_call_of_a_decorated_function_has_its_own_attempts(face: str) -> None:
+@VARIANTS
+def test_each_call_of_a_decorated_function_has_its_own_attempts(variant: str) -> None:
     server = Server()
-    ask = retry_on_overload(2, wait=NOW)(server.ask if face == "plain" else server.ask_async)
+    ask = retry_on_overload(2, wait=NOW)(server.ask if variant == "plain" else server.ask_async)
     for _ in range(3):
         server.failures = [overloaded()]
         answer: Any = ask("hi")
-        assert (answer if face == "plain" else asyncio.run(answer)) == "hi"
+        assert (answer if variant == "plain" else asyncio.run(answer)) == "hi"
 
 
 def test_the_decorator_waits_as_the_server_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,13 +357,13 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_patience_gives_the_error_back_without_its_traceback(attempts: int) -> None:
     error = overloaded()
-    Patience(RetryPolicy(attempts=attempts)).after(error)
+    RetryState(RetryPolicy(attempts=attempts)).after(error)
     assert error.__traceback__ is None
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_patience_holds_nothing_of_the_failure_that_it_was_told_of(attempts: int) -> None:
-    patience = Patience(RetryPolicy(attempts=attempts))
+    patience = RetryState(RetryPolicy(attempts=attempts))
 
     class Stream:
         def fail(self) -> None:
@@ -380,12 +380,12 @@ def test_patience_holds_nothing_of_the_failure_that_it_was_told_of(attempts: int
         assert gone() is None
 
 
-@FACES
-def test_a_decorated_function_leaves_no_cycle_behind_its_error(face: str) -> None:
+@VARIANTS
+def test_a_decorated_function_leaves_no_cycle_behind_its_error(variant: str) -> None:
     def attempt(server: Server) -> None:
         decorator = retry_on_overload(1)
         with contextlib.suppress(OverloadedError):
-            if face == "async":
+            if variant == "async":
                 decorator(server.ask_async)("hi").send(None)  # by hand: a task would hold the error too
             else:
                 decorator(server.ask)("hi")

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfstream.core.calls import Call
-from hfstream.core.events import TokenEvents
+from hfstream.core.accumulators import DetailsAccumulator, SingleResult, TextAccumulator
+from hfstream.core.decoders import JSONBodyDecoder
 from hfstream.core.parameters import TextGenerationParameters
-from hfstream.core.replies import Document
-from hfstream.core.routes import Target, is_huggingface, is_url, origin, text_generation_target
-from hfstream.core.text import text_generation
-from hfstream.core.transcript import DetailsTranscript, DocumentTranscript, TextTranscript
+from hfstream.core.request_spec import RequestSpec
+from hfstream.core.stream_decoders import TGIStreamDecoder
+from hfstream.core.text_generation import text_generation
+from hfstream.core.urls import Endpoint, is_huggingface, is_url, origin, text_generation_endpoint
 from hfstream.errors import UnexpectedResponseError
 from hfstream.types import TextGenerationResponse
 
-ROUTER = "https://router.huggingface.co/hf-inference/models"
+HF_ROUTER_URL = "https://router.huggingface.co/hf-inference/models"
 
 
 # --- URLs ------------------------------------------------------------------------------------------------------------
@@ -45,8 +45,8 @@ ROUTER = "https://router.huggingface.co/hf-inference/models"
     ],
 )
 def test_TGIs_routes_are_known_by_the_end_of_the_path(model: str, streamed: str, whole: str) -> None:
-    assert text_generation_target(model, stream=True) == Target(streamed, stream_in_body=False)
-    assert text_generation_target(model, stream=False) == Target(whole, stream_in_body=False)
+    assert text_generation_endpoint(model, stream=True) == Endpoint(streamed, stream_in_body=False)
+    assert text_generation_endpoint(model, stream=False) == Endpoint(whole, stream_in_body=False)
 
 
 @pytest.mark.parametrize(
@@ -58,22 +58,22 @@ def test_TGIs_routes_are_known_by_the_end_of_the_path(model: str, streamed: str,
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [True, False])
 def test_any_other_path_is_posted_to_as_it_is(model: str, stream: bool) -> None:
-    assert text_generation_target(model, stream=stream) == Target(model, stream_in_body=True)
-    assert text_generation_target(f"{model}#part", stream=stream).url == model
+    assert text_generation_endpoint(model, stream=stream) == Endpoint(model, stream_in_body=True)
+    assert text_generation_endpoint(f"{model}#part", stream=stream).url == model
 
 
 @pytest.mark.parametrize(
     ("model", "url"),
     [
-        ("gpt2", f"{ROUTER}/gpt2"),
-        ("org/name", f"{ROUTER}/org/name"),
-        ("org/na me?x#y", f"{ROUTER}/org/na%20me%3Fx%23y"),
-        ("org/name:provider", f"{ROUTER}/org/name%3Aprovider"),
+        ("gpt2", f"{HF_ROUTER_URL}/gpt2"),
+        ("org/name", f"{HF_ROUTER_URL}/org/name"),
+        ("org/na me?x#y", f"{HF_ROUTER_URL}/org/na%20me%3Fx%23y"),
+        ("org/name:provider", f"{HF_ROUTER_URL}/org/name%3Aprovider"),
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_model_id_goes_to_the_router(model: str, url: str, stream: bool) -> None:
-    assert text_generation_target(model, stream=stream) == Target(url, stream_in_body=True)
+    assert text_generation_endpoint(model, stream=stream) == Endpoint(url, stream_in_body=True)
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_what_we_take_for_home_is_home_for_the_network_too(parts: list[str]) -> 
 
 # --- Bodies ----------------------------------------------------------------------------------------------------------
 
-PLAIN, GIVEN = Target("http://h/generate", stream_in_body=False), Target("http://h/any", stream_in_body=True)
+PLAIN, GIVEN = Endpoint("http://h/generate", stream_in_body=False), Endpoint("http://h/any", stream_in_body=True)
 
 
 def call(
-    target: Target = PLAIN, *, prompt: str = "p", stream: bool = False, details: bool = False,
+    target: Endpoint = PLAIN, *, prompt: str = "p", stream: bool = False, details: bool = False,
     extra_body: Any = None, **parameters: Any,
-) -> Call[Any, Any, Any]:  # fmt: skip
+) -> RequestSpec[Any, Any, Any]:  # fmt: skip
     return text_generation(
         target, prompt, parameters, stream=stream, details=details, headers={}, extra_body=extra_body
     )
@@ -295,7 +295,7 @@ def test_a_body_is_compact_UTF_8() -> None:
 
 
 def test_a_call_shows_no_secrets() -> None:
-    target = Target("https://user:pw@h:8080/generate?key=secret", stream_in_body=False)
+    target = Endpoint("https://user:pw@h:8080/generate?key=secret", stream_in_body=False)
     made = text_generation(target, "secret", {}, stream=True, details=False, headers={"Authorization": "Bearer secret"})
     assert repr(made) == str(made) == "POST https://h:8080"
 
@@ -306,10 +306,10 @@ def test_a_call_shows_no_secrets() -> None:
 @pytest.mark.parametrize(
     ("stream", "details", "reply", "transcript"),
     [
-        (True, True, TokenEvents, DetailsTranscript),
-        (True, False, TokenEvents, TextTranscript),
-        (False, True, Document, DocumentTranscript),
-        (False, False, Document, DocumentTranscript),
+        (True, True, TGIStreamDecoder, DetailsAccumulator),
+        (True, False, TGIStreamDecoder, TextAccumulator),
+        (False, True, JSONBodyDecoder, SingleResult),
+        (False, False, JSONBodyDecoder, SingleResult),
     ],
 )
 def test_each_form_has_its_reply_and_its_transcript(stream: bool, details: bool, reply: type, transcript: type) -> None:

@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel
 from recordings import DONE, chunk
 
-from hfstream.core.calls import Call, form_of, is_form
-from hfstream.core.chat import chat_completion
-from hfstream.core.routes import Target
-from hfstream.core.text import text_generation
+from hfstream.core.chat_completion import chat_completion
+from hfstream.core.request_spec import RequestSpec, find_model_class, is_model_class
+from hfstream.core.text_generation import text_generation
+from hfstream.core.urls import Endpoint
 from hfstream.errors import UnexpectedResponseError
 from hfstream.testing import final_event, token_event
 from hfstream.types import ChatCompletion, ChatCompletionMessage, StreamDetails, TextGenerationResponse
@@ -33,25 +33,27 @@ class Box(BaseModel, Generic[T]):
 SCHEMA = City.model_json_schema()
 KOELN = City(name="Köln")
 TEXT = '{"name": "Köln"}'
-TGI, V1 = Target("http://h/generate", stream_in_body=False), Target("http://h/v1/completions", True, openai=True)
+TGI, V1 = Endpoint("http://h/generate", stream_in_body=False), Endpoint("http://h/v1/completions", True, openai=True)
 USER = [{"role": "user", "content": "Hi"}]
 
 
-def chat(response_format: Any, *, stream: bool = False) -> Call[Any, Any, Any]:
+def chat(response_format: Any, *, stream: bool = False) -> RequestSpec[Any, Any, Any]:
     given = {"response_format": response_format}
     return chat_completion("http://h/v1/chat/completions", "m", USER, given, stream=stream, headers={})
 
 
-def text(grammar: Any, *, target: Target = TGI, stream: bool = False, details: bool = True) -> Call[Any, Any, Any]:
+def text(
+    grammar: Any, *, target: Endpoint = TGI, stream: bool = False, details: bool = True
+) -> RequestSpec[Any, Any, Any]:
     return text_generation(target, "p", {"grammar": grammar}, stream=stream, details=details, headers={})
 
 
-def body(call: Call[Any, Any, Any]) -> Any:
+def body(call: RequestSpec[Any, Any, Any]) -> Any:
     assert call.body is not None
     return json.loads(call.body)
 
 
-def read(call: Call[Any, Any, Any], *pieces: bytes | dict[str, Any]) -> Any:
+def read(call: RequestSpec[Any, Any, Any], *pieces: bytes | dict[str, Any]) -> Any:
     """The whole answer that a call comes to."""
     reply, transcript = call.reply(), call.transcript()
     for piece in pieces:
@@ -124,7 +126,7 @@ def test_a_generics_name_is_one_that_a_server_takes() -> None:
     ],
 )
 def test_without_a_class_nothing_is_parsed(plain: Any) -> None:
-    assert form_of(plain) is None
+    assert find_model_class(plain) is None
     assert read(chat(plain), said(TEXT)).parsed is None
     assert read(text(plain), {"generated_text": TEXT}).parsed is None
     assert body(chat(plain)).get("response_format") == plain
@@ -132,8 +134,8 @@ def test_without_a_class_nothing_is_parsed(plain: Any) -> None:
 
 @pytest.mark.parametrize("other", [5, "City", int, KOELN, BaseModel.model_validate, [City], object()])
 def test_what_is_no_class_of_pydantics_is_no_form(other: Any) -> None:
-    assert not is_form(other)
-    assert form_of(other) is None
+    assert not is_model_class(other)
+    assert find_model_class(other) is None
 
 
 # --- What comes of it ------------------------------------------------------------------------------------------------
@@ -160,7 +162,7 @@ def test_a_text_is_parsed_streamed_or_whole() -> None:
 
 
 @pytest.mark.parametrize("target", [TGI, V1])
-def test_without_details_an_answer_is_its_text(target: Target) -> None:
+def test_without_details_an_answer_is_its_text(target: Endpoint) -> None:
     told = {"choices": [{"index": 0, "text": TEXT}], "generated_text": TEXT}
     assert read(text(City, target=target, details=False), told) == TEXT
 

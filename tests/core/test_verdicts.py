@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hfstream.core import verdicts
-from hfstream.core.verdicts import TABLE, Failure, Verdict, judge, kind_of
+from hfstream.core import retry_decisions
+from hfstream.core.retry_decisions import DECISIONS, Decision, FailureKind, classify, decide
 from hfstream.errors import (
     AuthenticationError,
     BadRequestError,
@@ -24,14 +24,14 @@ from hfstream.errors import (
     UnknownError,
     ValidationError,
     from_event,
-    from_wire,
+    from_response,
 )
 
-RAISE, RETRY, RESUME = Verdict.RAISE, Verdict.RETRY, Verdict.RESUME
+RAISE, RETRY, RESUME = Decision.RAISE, Decision.RETRY, Decision.RESUME
 
 
 def refused(status: int) -> InferenceError:
-    return from_wire(status, {}, b"")
+    return from_response(status, {}, b"")
 
 
 def told(error_type: str) -> InferenceError:
@@ -56,10 +56,10 @@ BROKEN = [
     *map(refused, (424, 500, 501, 505, 507, 520)),
 ]  # fmt: skip
 ROWS = [
-    (REFUSED, Failure.REFUSED, RAISE, RAISE),
-    (OVERLOADED, Failure.OVERLOADED, RETRY, RESUME),
-    (INTERRUPTED, Failure.INTERRUPTED, RETRY, RESUME),
-    (BROKEN, Failure.BROKEN, RAISE, RAISE),
+    (REFUSED, FailureKind.REFUSED, RAISE, RAISE),
+    (OVERLOADED, FailureKind.OVERLOADED, RETRY, RESUME),
+    (INTERRUPTED, FailureKind.INTERRUPTED, RETRY, RESUME),
+    (BROKEN, FailureKind.BROKEN, RAISE, RAISE),
 ]
 
 
@@ -71,15 +71,17 @@ ROWS = [
         for error in row
     ],
 )
-def test_every_cell_of_the_table(error: InferenceError, kind: Failure, silent: Verdict, speaking: Verdict) -> None:
-    assert kind_of(error) is kind
-    assert judge(error, speaking=False) is silent
-    assert judge(error, speaking=True) is speaking
+def test_every_cell_of_the_table(
+    error: InferenceError, kind: FailureKind, silent: Decision, speaking: Decision
+) -> None:
+    assert classify(error) is kind
+    assert decide(error, speaking=False) is silent
+    assert decide(error, speaking=True) is speaking
 
 
 def test_the_table_has_a_row_for_every_kind_and_never_resumes_what_has_not_begun() -> None:
-    assert set(TABLE) == set(Failure)
-    for silent, speaking in TABLE.values():
+    assert set(DECISIONS) == set(FailureKind)
+    for silent, speaking in DECISIONS.values():
         assert silent is not RESUME
         assert speaking is not RETRY
 
@@ -87,27 +89,27 @@ def test_the_table_has_a_row_for_every_kind_and_never_resumes_what_has_not_begun
 @pytest.mark.parametrize("phase", ["connect", "first_token", "between_tokens", "total"])
 def test_a_spent_total_is_the_end(phase: Phase) -> None:
     expected = RAISE if phase == "total" else RETRY
-    assert judge(InferenceTimeoutError("x", phase=phase), speaking=False) is expected
+    assert decide(InferenceTimeoutError("x", phase=phase), speaking=False) is expected
 
 
 @pytest.mark.parametrize("kind", [InferenceConnectionError, IncompleteStreamError])
 @pytest.mark.parametrize("speaking", [True, False])
 def test_what_was_closed_on_purpose_is_not_tried_again(kind: type[InferenceError], speaking: bool) -> None:
-    assert judge(kind("x", retryable=False), speaking=speaking) is RAISE
+    assert decide(kind("x", retryable=False), speaking=speaking) is RAISE
 
 
 @pytest.mark.parametrize("kind", [InferenceError, TextGenerationError, UnknownError])
 @pytest.mark.parametrize("speaking", [True, False])
 def test_what_nobody_knows_is_raised(kind: type[InferenceError], speaking: bool) -> None:
-    assert judge(kind("x"), speaking=speaking) is RAISE
+    assert decide(kind("x"), speaking=speaking) is RAISE
 
 
 def test_what_the_server_says_counts_before_its_status() -> None:
     body = b'{"error": "Input validation error: x", "error_type": "validation"}'
-    assert judge(from_wire(502, {}, body), speaking=False) is RAISE
+    assert decide(from_response(502, {}, body), speaking=False) is RAISE
 
 
 def test_the_table_is_drawn_in_its_own_documentation() -> None:
-    for kind, (silent, speaking) in TABLE.items():
-        [row] = [line for line in (verdicts.__doc__ or "").splitlines() if line.strip().startswith(kind.name)]
+    for kind, (silent, speaking) in DECISIONS.items():
+        [row] = [line for line in (retry_decisions.__doc__ or "").splitlines() if line.strip().startswith(kind.name)]
         assert row.split()[-2:] == [silent.name, speaking.name]

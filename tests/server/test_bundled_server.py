@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from speaking import chunks, events, eventually, http, idle, joined, metric, post, raw_request, user
+from scripted_engine import chunks, events, eventually, http, idle, joined, metric, post, raw_request, user
 
 from hfstream.server import BackgroundServer, Settings
 

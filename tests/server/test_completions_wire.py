@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from speaking import (
+from scripted_engine import (
     EOS,
     TOKENIZER,
     Script,
@@ -22,7 +22,7 @@ from speaking import (
 )
 
 from hfstream.server import BackgroundServer, Settings
-from hfstream.server.engine import Job
+from hfstream.server.engine.protocol import EngineRequest
 from hfstream.version import __version__
 
 PATH = "/v1/completions"
@@ -35,7 +35,7 @@ SPEECHES: dict[str, Script] = {
 }
 
 
-def speak(job: Job) -> Script:
+def speak(job: EngineRequest) -> Script:
     return SPEECHES.get(TOKENIZER.decode(list(job.prompt)), ids("Hello, 中文! The end."))
 
 
@@ -205,7 +205,10 @@ def test_refusals(url: str, fields: dict[str, Any], words: str, kind: str, strea
 )
 def test_several_at_once_are_refused(url: str, streamed: bool, words: str) -> None:
     response = ask(url, stream=streamed, best_of=2)
-    assert (response.status_code, response.text) == (422, refusal(f"Input validation error: `best_of` != 1 is {words}"))
+    assert (response.status_code, response.text) == (
+        422,
+        refusal(f"Input validation error: `best_of` != 1 is {words}"),
+    )
 
 
 def test_an_empty_list_of_prompts_is_malformed(url: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from chromium import CHROMIUM, Chromium, Page
-from speaking import (
+from scripted_engine import (
     EOS,
     Script,
     ScriptedEngine,
@@ -27,14 +27,14 @@ from speaking import (
 
 import hfstream.server
 from hfstream.server import BackgroundServer, Settings
-from hfstream.server.engine import Job
+from hfstream.server.engine.protocol import EngineRequest
 
 PAGE = (Path(hfstream.server.__file__).parent / "demo.html").read_text(encoding="utf-8")
 ANSWER = "\nGrüße, 日! " + 4 * "Hello, world! "
 KEY = "a key"
 
 
-def script(job: Job) -> Script:
+def script(job: EngineRequest) -> Script:
     if list(job.prompt) == ids("long"):
         return iter(lambda: ids("a")[0], EOS)
     return [*ids("ab"), RuntimeError("broken")] if list(job.prompt) == ids("break") else ids(ANSWER)

@@ -15,13 +15,19 @@ import pytest
 import torch
 from tiny_models import CONTEXT, Running, engine_threads, make_model, prompt_of, reference, save_model
 
-from hfstream.server.engine import Engine, EngineStoppedError, Failure, Job, Step
-from hfstream.server.rows import Rows
-from hfstream.server.sampler import Sampling
+from hfstream.server.engine.model_runner import ModelRunner
+from hfstream.server.engine.protocol import (
+    EngineRequest,
+    EngineStoppedError,
+    RequestFailed,
+    SamplingParams,
+    TokenOutput,
+)
+from hfstream.server.engine.worker import Engine
 
 ROWS = 4
-GREEDY = Sampling()
-LOUD = Sampling(do_sample=True, temperature=0.8, top_k=30, top_p=0.95)
+GREEDY = SamplingParams()
+LOUD = SamplingParams(do_sample=True, temperature=0.8, top_k=30, top_p=0.95)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def model() -> Any:
 
 
 @pytest.fixture(name="running")
-def running_engine(checkpoint: Path, the_rows: list[Rows]) -> Iterator[Running]:
+def running_engine(checkpoint: Path, the_rows: list[ModelRunner]) -> Iterator[Running]:
     with Running(checkpoint, max_batch_size=ROWS) as running:
         yield running
         running.until(lambda: running.engine.running == 0)
@@ -43,27 +49,27 @@ def running_engine(checkpoint: Path, the_rows: list[Rows]) -> Iterator[Running]:
 
 
 @pytest.fixture(autouse=True)
-def the_rows(monkeypatch: pytest.MonkeyPatch) -> list[Rows]:
+def the_rows(monkeypatch: pytest.MonkeyPatch) -> list[ModelRunner]:
     """The rows of every engine that is loaded from here on."""
-    made: list[Rows] = []
-    init = Rows.__init__
+    made: list[ModelRunner] = []
+    init = ModelRunner.__init__
 
-    def remember(rows: Rows, *args: Any) -> None:
+    def remember(rows: ModelRunner, *args: Any) -> None:
         init(rows, *args)
         made.append(rows)
 
-    monkeypatch.setattr(Rows, "__init__", remember)
+    monkeypatch.setattr(ModelRunner, "__init__", remember)
     return made
 
 
-def sound(rows: Rows) -> bool:
+def sound(rows: ModelRunner) -> bool:
     return not rows.lengths and not any(
         layer.keys[: rows.max_rows].any() or layer.values[: rows.max_rows].any() for layer in rows._layers
     )
 
 
-def job(length: int = 8, tokens: int = 10, sampling: Sampling = GREEDY, seed: int = 0) -> Job:
-    return Job(prompt_of(length, seed), tokens, sampling)
+def job(length: int = 8, tokens: int = 10, sampling: SamplingParams = GREEDY, seed: int = 0) -> EngineRequest:
+    return EngineRequest(prompt_of(length, seed), tokens, sampling)
 
 
 # What is said
@@ -74,7 +80,7 @@ def test_a_prompt_read_in_chunks_says_the_same(length: int, running: Running, mo
     assert running.answer(job(length)) == reference(model, prompt_of(length), 10)
 
 
-def test_memory_grows_by_doubling(running: Running, the_rows: list[Rows]) -> None:
+def test_memory_grows_by_doubling(running: Running, the_rows: list[ModelRunner]) -> None:
     for length, capacity in ((200, 256), (250, 512), (500, 512), (510, 1024)):
         running.answer(job(length))
         assert {layer.keys.shape[2] for layer in the_rows[0]._layers} == {capacity}
@@ -82,7 +88,7 @@ def test_memory_grows_by_doubling(running: Running, the_rows: list[Rows]) -> Non
 
 @pytest.mark.parametrize("penalty", [0.7, 1.3])
 def test_repetition_penalty_says_what_generate_says(penalty: float, running: Running, model: Any) -> None:
-    jobs = [job(3 * i + 1, 30, Sampling(repetition_penalty=penalty), seed=i) for i in range(6)]
+    jobs = [job(3 * i + 1, 30, SamplingParams(repetition_penalty=penalty), seed=i) for i in range(6)]
     running.submit(*jobs)
     for i, one in enumerate(jobs):
         assert running.tokens(one) == reference(model, prompt_of(3 * i + 1, i), 30, repetition_penalty=penalty)
@@ -97,7 +103,9 @@ def test_a_seed_says_the_same_alone_and_in_a_shifting_crowd(running: Running) ->
     ]
     alone = [running.answer(job(10, 60, sampling)) for sampling in samplings]
     watched = [job(10, 60, sampling) for sampling in samplings]
-    crowd = [job(1 + i % 40, 1 + i % 7, replace(LOUD, seed=i) if i % 3 else Sampling(), seed=i) for i in range(120)]
+    crowd = [
+        job(1 + i % 40, 1 + i % 7, replace(LOUD, seed=i) if i % 3 else SamplingParams(), seed=i) for i in range(120)
+    ]
     for i, one in enumerate(watched):
         running.submit(*crowd[30 * i : 30 * i + 15], one, *crowd[30 * i + 15 : 30 * i + 30])
     assert [running.tokens(one) for one in watched] == alone
@@ -106,7 +114,7 @@ def test_a_seed_says_the_same_alone_and_in_a_shifting_crowd(running: Running) ->
 
 
 def test_logprobs_are_those_of_the_model(running: Running, model: Any) -> None:
-    one = job(8, 5, Sampling(top_n_tokens=2))
+    one = job(8, 5, SamplingParams(top_n_tokens=2))
     tokens = running.answer(one)
     with torch.no_grad():
         logprobs = model(torch.tensor([list(one.prompt) + tokens])).logits[0, 7:-1].log_softmax(-1)
@@ -144,7 +152,7 @@ def test_an_answer_ends_with_an_eos(tmp_path: Path, model: Any) -> None:
 
 @pytest.mark.parametrize("prompt", [[], prompt_of(CONTEXT + 1), [3, 64], [-1]])
 def test_a_prompt_that_is_none_fails_alone(prompt: list[int], running: Running, model: Any) -> None:
-    before, wrong, after = job(seed=1), Job(prompt, 5, Sampling()), job(seed=2)
+    before, wrong, after = job(seed=1), EngineRequest(prompt, 5, SamplingParams()), job(seed=2)
     running.submit(before, wrong, after)
     assert isinstance(running.error(wrong), ValueError)
     assert running.tokens(before) == reference(model, prompt_of(8, 1), 10)
@@ -156,15 +164,15 @@ def test_a_prompt_that_is_none_fails_alone(prompt: list[int], running: Running, 
 def test_a_prompt_whose_reading_raises_fails_alone(
     chunk: int, error: Exception, running: Running, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, chunks = Rows._forward, iter(range(1, 99))
+    forward, chunks = ModelRunner._forward, iter(range(1, 99))
 
-    def fails(rows: Rows, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def fails(rows: ModelRunner, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits = forward(rows, ids, *args, **kwargs)
         if ids.shape[1] > 50 and next(chunks) == chunk:
             raise error
         return logits
 
-    monkeypatch.setattr(Rows, "_forward", fails)
+    monkeypatch.setattr(ModelRunner, "_forward", fails)
     before, wrong, after = job(tokens=30, seed=1), job(600), job(seed=2)
     running.submit(before, wrong, after)
     assert running.error(wrong) is error
@@ -174,17 +182,17 @@ def test_a_prompt_whose_reading_raises_fails_alone(
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_a_step_that_raises_fails_those_in_it_only(
-    error: Exception, checkpoint: Path, model: Any, monkeypatch: pytest.MonkeyPatch, the_rows: list[Rows]
+    error: Exception, checkpoint: Path, model: Any, monkeypatch: pytest.MonkeyPatch, the_rows: list[ModelRunner]
 ) -> None:
     with Running(checkpoint, max_batch_size=ROWS) as running:
-        forward, steps = Rows._forward, iter(range(99))
+        forward, steps = ModelRunner._forward, iter(range(99))
 
-        def fails(rows: Rows, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        def fails(rows: ModelRunner, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             if ids.shape[0] == ROWS and next(steps) == 3:
                 raise error
             return forward(rows, ids, *args, **kwargs)
 
-        monkeypatch.setattr(Rows, "_forward", fails)
+        monkeypatch.setattr(ModelRunner, "_forward", fails)
         jobs = [job(tokens=20, seed=i) for i in range(ROWS + 2)]
         running.submit(*jobs)
         for one in jobs[:ROWS]:
@@ -196,7 +204,7 @@ def test_a_step_that_raises_fails_those_in_it_only(
 
 
 def test_choosing_that_raises_fails_those_in_it_only(running: Running, model: Any) -> None:
-    wrong = job(sampling=Sampling(do_sample=True, seed=1, temperature="hot"))  # type: ignore[arg-type]
+    wrong = job(sampling=SamplingParams(do_sample=True, seed=1, temperature="hot"))  # type: ignore[arg-type]
     running.submit(wrong)
     assert isinstance(running.error(wrong), (TypeError, ValueError))
     assert running.answer(job()) == reference(model, prompt_of(8), 10)
@@ -205,9 +213,9 @@ def test_choosing_that_raises_fails_those_in_it_only(running: Running, model: An
 def test_numbers_gone_wrong_in_one_row_stay_there(
     running: Running, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = Rows._forward
+    forward = ModelRunner._forward
 
-    def spoils(rows: Rows, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def spoils(rows: ModelRunner, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits = forward(rows, ids, *args, **kwargs)
         if rows.lengths[:1] == [202]:
             for layer in rows._layers:
@@ -215,8 +223,8 @@ def test_numbers_gone_wrong_in_one_row_stay_there(
             return logits.index_fill(0, torch.tensor([0]), torch.nan)
         return logits
 
-    monkeypatch.setattr(Rows, "_forward", spoils)
-    wrong, beside = job(200, 4, Sampling(top_n_tokens=2)), job(5, 40, seed=1)
+    monkeypatch.setattr(ModelRunner, "_forward", spoils)
+    wrong, beside = job(200, 4, SamplingParams(top_n_tokens=2)), job(5, 40, seed=1)
     running.submit(wrong, beside)
     assert [(step.logprob, step.top) for step in running.steps(wrong)][-1] == (None, ())
     late = job(250, 5, seed=2)  # makes the view long enough to show what the first row left behind
@@ -249,7 +257,7 @@ def test_first_come_first_served(running: Running) -> None:
 def test_a_long_prompt_does_not_silence_the_others(checkpoint: Path) -> None:
     talker, long = job(tokens=60), job(600, 5)
 
-    def on_delivery(outputs: list[Step | Failure]) -> None:
+    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
         if not running.deliveries:
             running.submit(long)
 
@@ -270,14 +278,14 @@ def test_an_idle_engine_sleeps(running: Running) -> None:
 # Cancelling
 
 
-def deliveries_of(running: Running, one: Job) -> list[int]:
+def deliveries_of(running: Running, one: EngineRequest) -> list[int]:
     return [i for i, outputs in enumerate(running.deliveries) if any(output.job is one for output in outputs)]
 
 
 def test_a_cancelled_row_is_free_after_the_step(checkpoint: Path, model: Any) -> None:
     leaver, stayer, next_one = job(tokens=99, seed=1), job(tokens=30, seed=2), job(tokens=5, seed=3)
 
-    def on_delivery(outputs: list[Step | Failure]) -> None:
+    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
         if len(running.deliveries) == 3:
             running.engine.cancel(leaver)
             running.engine.cancel(leaver)
@@ -292,11 +300,11 @@ def test_a_cancelled_row_is_free_after_the_step(checkpoint: Path, model: Any) ->
 
 
 def test_cancelled_while_queued_or_being_read_it_never_speaks(
-    checkpoint: Path, model: Any, the_rows: list[Rows]
+    checkpoint: Path, model: Any, the_rows: list[ModelRunner]
 ) -> None:
     talker, read, queued, next_one = job(tokens=12), job(600, 5), job(tokens=5, seed=1), job(tokens=5, seed=2)
 
-    def on_delivery(outputs: list[Step | Failure]) -> None:
+    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
         if len(running.deliveries) == 0:
             running.submit(read, queued, next_one)
         if len(running.deliveries) == 2:
@@ -315,14 +323,14 @@ def test_cancelled_while_queued_or_being_read_it_never_speaks(
 def test_cancelled_during_a_step_it_is_not_in_what_that_step_delivers(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, leaver, stayer = Rows.decode, job(tokens=99, seed=1), job(tokens=9, seed=2)
+    decode, leaver, stayer = ModelRunner.decode, job(tokens=99, seed=1), job(tokens=9, seed=2)
 
-    def cancels(rows: Rows, tokens: Sequence[int]) -> torch.Tensor:
+    def cancels(rows: ModelRunner, tokens: Sequence[int]) -> torch.Tensor:
         if rows.lengths[0] == 10:
             running.engine.cancel(leaver)
         return decode(rows, tokens)
 
-    monkeypatch.setattr(Rows, "decode", cancels)
+    monkeypatch.setattr(ModelRunner, "decode", cancels)
     running.submit(leaver, stayer)
     assert len(running.tokens(stayer)) == 9
     assert len(deliveries_of(running, leaver)) == 3
@@ -438,7 +446,7 @@ def test_a_model_that_cannot_be_loaded_fails_what_waits_for_it(tmp_path: Path) -
 
 
 def test_a_callback_that_raises_ends_the_engine(checkpoint: Path) -> None:
-    def on_delivery(outputs: Sequence[Step | Failure]) -> None:
+    def on_delivery(outputs: Sequence[TokenOutput | RequestFailed]) -> None:
         raise RuntimeError("Event loop is closed")
 
     with Running(checkpoint, on_delivery=on_delivery) as running:

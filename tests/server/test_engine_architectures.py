@@ -9,9 +9,8 @@ import pytest
 import torch
 from tiny_models import CONFIGS, CONTEXT, Running, make_model, prompt_of, reference, save_model
 
-from hfstream.server.engine import Job, UnsupportedModelError
-from hfstream.server.rows import Rows
-from hfstream.server.sampler import Sampling
+from hfstream.server.engine.model_runner import ModelRunner
+from hfstream.server.engine.protocol import EngineRequest, SamplingParams, UnsupportedModelError
 
 LENGTHS = (5, 1, 30, 300, 12, 7, 2)
 
@@ -19,7 +18,9 @@ LENGTHS = (5, 1, 30, 300, 12, 7, 2)
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_mixed_requests_through_fewer_rows_say_what_generate_says(architecture: str, tmp_path: Path) -> None:
     model = make_model(architecture)
-    jobs = [Job(prompt_of(length, seed=i), max_new_tokens=3 + 4 * (i % 3)) for i, length in enumerate(LENGTHS)]
+    jobs = [
+        EngineRequest(prompt_of(length, seed=i), max_new_tokens=3 + 4 * (i % 3)) for i, length in enumerate(LENGTHS)
+    ]
     with Running(save_model(tmp_path, architecture), max_batch_size=3) as running:
         running.submit(*jobs)
         answers = [running.tokens(job) for job in jobs]
@@ -63,7 +64,7 @@ def test_what_would_come_out_wrong_is_refused(
 def test_a_window_longer_than_the_context_is_none(tmp_path: Path) -> None:
     model = make_model("mistral", sliding_window=48)
     with Running(save_model(tmp_path, "mistral", sliding_window=48), max_total_tokens=48) as running:
-        assert running.answer(Job(prompt_of(30), max_new_tokens=18)) == reference(model, prompt_of(30), 18)
+        assert running.answer(EngineRequest(prompt_of(30), max_new_tokens=18)) == reference(model, prompt_of(30), 18)
 
 
 @pytest.mark.parametrize("context", [7, CONTEXT + 1])
@@ -81,8 +82,8 @@ def test_the_smallest_contexts_and_batches_pass_the_self_check(context: int, tmp
 
 
 def test_a_model_that_disagrees_with_generate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = Rows.decode
-    monkeypatch.setattr(Rows, "decode", lambda rows, tokens: decode(rows, tokens) * 1.01)
+    decode = ModelRunner.decode
+    monkeypatch.setattr(ModelRunner, "decode", lambda rows, tokens: decode(rows, tokens) * 1.01)
     save_model(tmp_path)
     with pytest.raises(UnsupportedModelError, match="in the start-up self-check its logits differ"), Running(tmp_path):
         pass
@@ -99,14 +100,14 @@ def test_a_half_precision_checkpoint_runs_in_single(stored: torch.dtype, tmp_pat
     with Running(save_model(tmp_path, dtype=stored)) as running:
         assert running.facts is not None
         assert running.facts.dtype == "float32"
-        assert running.answer(Job(prompt_of(9), max_new_tokens=12)) == reference(rounded, prompt_of(9), 12)
+        assert running.answer(EngineRequest(prompt_of(9), max_new_tokens=12)) == reference(rounded, prompt_of(9), 12)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_passes_its_self_check_and_speaks(dtype: str, tmp_path: Path) -> None:
     with Running(save_model(tmp_path), dtype=dtype) as running:
-        sampling = Sampling(do_sample=True, seed=1, repetition_penalty=1.2, top_p=0.9, top_n_tokens=2)
-        assert len(running.answer(Job(prompt_of(9), 12, sampling))) == 12
+        sampling = SamplingParams(do_sample=True, seed=1, repetition_penalty=1.2, top_p=0.9, top_n_tokens=2)
+        assert len(running.answer(EngineRequest(prompt_of(9), 12, sampling))) == 12
 
 
 def test_what_was_loaded_is_told(tmp_path: Path) -> None:

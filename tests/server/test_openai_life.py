@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from speaking import (
+from scripted_engine import (
     EOS,
     Script,
     ScriptedEngine,
@@ -26,7 +26,7 @@ from speaking import (
 )
 
 from hfstream.server import BackgroundServer, Settings, create_app
-from hfstream.server.engine import Job
+from hfstream.server.engine.protocol import EngineRequest
 
 PERMITS = 3
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -35,7 +35,7 @@ EACH_ROUTE = pytest.mark.parametrize("path", BODIES)
 EITHER_WAY = pytest.mark.parametrize("streamed", [True, False])
 
 
-def go_on(job: Job) -> Script:
+def go_on(job: EngineRequest) -> Script:
     """Never comes to an end of its own."""
     return iter(lambda: ids("a")[0], EOS)
 

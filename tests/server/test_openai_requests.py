@@ -10,9 +10,9 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from hfstream.errors import ValidationError
-from hfstream.server.openai_requests import ChatRequest, CompletionRequest, OpenAIRequest
-from hfstream.server.requests import GenerateRequest, parse
-from hfstream.server.validation import Question, check_manner, validate
+from hfstream.server.schemas.openai import ChatRequest, CompletionRequest, OpenAIRequest
+from hfstream.server.schemas.tgi import GenerateRequest, parse
+from hfstream.server.schemas.validation import ValidRequest, check_manner, validate
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -25,7 +25,7 @@ def completion(**fields: Any) -> CompletionRequest:
     return parse(json.dumps({"prompt": "Hi", **fields}).encode(), CompletionRequest)
 
 
-async def question(asked: OpenAIRequest) -> Question:
+async def question(asked: OpenAIRequest) -> ValidRequest:
     async def encode(text: str) -> list[int]:
         return [ord(letter) for letter in text]
 

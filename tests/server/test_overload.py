@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from speaking import (
+from scripted_engine import (
     EOS,
     Script,
     ScriptedEngine,
@@ -27,13 +27,13 @@ from speaking import (
 
 from hfstream.errors import OverloadedError
 from hfstream.server import BackgroundServer, Settings
-from hfstream.server.engine import Job
-from hfstream.server.gate import Gate
+from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.service.admission import ConcurrencyLimiter
 
 PERMITS = 3
 
 
-def go_on(job: Job) -> Script:
+def go_on(job: EngineRequest) -> Script:
     """Never comes to an end of its own."""
     return iter(lambda: ids("a")[0], EOS)
 
@@ -45,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine() -> ScriptedEngine:
-    def script(job: Job) -> Script:
+    def script(job: EngineRequest) -> Script:
         return [*ids("ab"), RuntimeError("broken")] if list(job.prompt) == ids("break") else go_on(job)
 
     return ScriptedEngine(script, beat=0.01)
@@ -71,7 +71,7 @@ def request(stream: bool, **parameters: Any) -> dict[str, Any]:
 
 
 def test_a_gate_counts() -> None:
-    gate = Gate(2)
+    gate = ConcurrencyLimiter(2)
     with gate, pytest.raises(ZeroDivisionError), gate:
         assert gate.running == 2
         with pytest.raises(OverloadedError) as caught, gate:

@@ -15,12 +15,13 @@ from typing import Any
 
 import httpx
 import pytest
-from speaking import EOS, Script, ScriptedEngine, eventually, http, idle, ids, metric, save_chat_model, user
+from scripted_engine import EOS, Script, ScriptedEngine, eventually, http, idle, ids, metric, save_chat_model, user
 
-from hfstream.server import BackgroundServer, Settings, replay
-from hfstream.server.engine import Job
-from hfstream.server.metrics import DroppedError
-from hfstream.server.replay import GoneError, Replay, Replays
+from hfstream.server import BackgroundServer, Settings
+from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.service import resumable
+from hfstream.server.service.metrics import ClientDisconnectedError
+from hfstream.server.service.resumable import GoneError, ResumableStream, ResumableStreams
 
 PERMITS = 3
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -35,11 +36,11 @@ PREFER = {"prefer": "resumable"}
 DROPPED = 'tgi_request_failure{err="dropped"}'
 
 
-def say_hello(job: Job) -> Script:
+def say_hello(job: EngineRequest) -> Script:
     return [*ids("Hello, world! The end."), EOS]
 
 
-def go_on(job: Job) -> Script:
+def go_on(job: EngineRequest) -> Script:
     """Never comes to an end of its own."""
     return iter(lambda: ids("a")[0], EOS)
 
@@ -106,7 +107,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class Place:
+class ForwardContext:
     """A server, and what stands behind it."""
 
     url: str
@@ -119,28 +120,28 @@ class Place:
         return int(len(self.backend._tasks) + len(self.backend._answers) + self.backend.gate.running)
 
     @property
-    def job(self) -> Job:
+    def job(self) -> EngineRequest:
         return self.engine.seen[-1]
 
 
 @contextmanager
-def served(model: Path, engine: ScriptedEngine | None = None, **settings: Any) -> Generator[Place]:
+def served(model: Path, engine: ScriptedEngine | None = None, **settings: Any) -> Generator[ForwardContext]:
     engine = engine or ScriptedEngine(say_hello)
     told: dict[str, Any] = {"max_concurrent_requests": PERMITS, "resume_grace": 60.0, **settings}
     with BackgroundServer(Settings(model=str(model), **told), engine=engine) as server:
         inner: Any = server
-        yield Place(server.url, engine, inner._server._backend)
+        yield ForwardContext(server.url, engine, inner._server._backend)
 
 
 @pytest.fixture(scope="module")
-def patient(model: Path) -> Iterator[Place]:
+def patient(model: Path) -> Iterator[ForwardContext]:
     """Short answers, and a grace that no test lives to see the end of."""
     with served(model, max_concurrent_requests=100) as place:
         yield place
 
 
 @pytest.fixture(scope="module")
-def endless(model: Path) -> Iterator[Place]:
+def endless(model: Path) -> Iterator[ForwardContext]:
     """Endless answers, and next to no grace."""
     with served(model, ScriptedEngine(go_on, beat=0.002), resume_grace=0.2, keep_alive=0.1) as place:
         yield place
@@ -150,7 +151,7 @@ def endless(model: Path) -> Iterator[Place]:
 
 
 @EACH_ROUTE
-def test_nobody_is_numbered_who_has_not_asked(patient: Place, path: str) -> None:
+def test_nobody_is_numbered_who_has_not_asked(patient: ForwardContext, path: str) -> None:
     with opened(patient.url, path) as ear:
         assert "preference-applied" not in ear.response.headers
         assert {event_id for event_id, _ in ear.hear()} == {""}
@@ -158,7 +159,7 @@ def test_nobody_is_numbered_who_has_not_asked(patient: Place, path: str) -> None
 
 
 @EACH_ROUTE
-def test_a_numbered_stream_says_the_same(patient: Place, path: str) -> None:
+def test_a_numbered_stream_says_the_same(patient: ForwardContext, path: str) -> None:
     with opened(patient.url, path) as ear:
         expected = [plain(data) for _, data in ear.hear()]
     with opened(patient.url, path, **PREFER) as ear:
@@ -186,7 +187,7 @@ def test_a_numbered_stream_says_the_same(patient: Place, path: str) -> None:
         ([""], False),
     ],
 )
-def test_a_wish_may_stand_among_others(patient: Place, wishes: list[str], granted: bool) -> None:
+def test_a_wish_may_stand_among_others(patient: ForwardContext, wishes: list[str], granted: bool) -> None:
     headers = [("prefer", wish) for wish in wishes]
     response = http.post(patient.url + "/generate_stream", json=BODIES["/generate_stream"], headers=headers)
     assert ("preference-applied" in response.headers) is granted
@@ -194,7 +195,7 @@ def test_a_wish_may_stand_among_others(patient: Place, wishes: list[str], grante
 
 
 @pytest.mark.parametrize("path", ["/generate", "/", CHAT, COMPLETIONS])
-def test_an_answer_in_one_piece_has_nothing_to_number(patient: Place, path: str) -> None:
+def test_an_answer_in_one_piece_has_nothing_to_number(patient: ForwardContext, path: str) -> None:
     body = {**BODIES.get(path, BODIES["/"]), "stream": False}
     body.pop("stream_options", None)
     response = http.post(patient.url + path, json=body, headers=PREFER)
@@ -207,7 +208,7 @@ def test_an_answer_in_one_piece_has_nothing_to_number(patient: Place, path: str)
 
 
 @EACH_ROUTE
-def test_a_stream_cut_after_any_event_goes_on_after_it(patient: Place, path: str) -> None:
+def test_a_stream_cut_after_any_event_goes_on_after_it(patient: ForwardContext, path: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         whole = [plain(data) for _, data in ear.hear()]
     for cut in range(1, len(whole) + 1):
@@ -223,7 +224,7 @@ def test_a_stream_cut_after_any_event_goes_on_after_it(patient: Place, path: str
 
 
 @EACH_ROUTE
-def test_a_connection_for_each_event(patient: Place, path: str) -> None:
+def test_a_connection_for_each_event(patient: ForwardContext, path: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         heard = ear.hear(1)
     while True:
@@ -239,7 +240,7 @@ def test_a_connection_for_each_event(patient: Place, path: str) -> None:
 
 
 @EACH_ROUTE
-def test_what_was_heard_already_can_be_heard_again(patient: Place, path: str) -> None:
+def test_what_was_heard_already_can_be_heard_again(patient: ForwardContext, path: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         whole = ear.hear()
     stream = whole[0][0].partition(":")[0]
@@ -249,7 +250,7 @@ def test_what_was_heard_already_can_be_heard_again(patient: Place, path: str) ->
                 assert ear.hear() == whole[heard:]
 
 
-def test_an_id_names_its_stream_on_every_route(patient: Place) -> None:
+def test_an_id_names_its_stream_on_every_route(patient: ForwardContext) -> None:
     with opened(patient.url, CHAT, **PREFER) as ear:
         whole = ear.hear(1)
     with opened(patient.url, "/generate_stream", **after(whole[0][0])) as ear:
@@ -287,7 +288,7 @@ def test_an_answer_that_ends_while_nobody_listens_is_heard_later(model: Path, pa
         assert metric(place.url, DROPPED) == 0
 
 
-def test_silence_is_filled_with_comments_for_who_came_back(endless: Place) -> None:
+def test_silence_is_filled_with_comments_for_who_came_back(endless: ForwardContext) -> None:
     with opened(endless.url, CHAT, **PREFER) as ear:
         heard = ear.hear(3)
     endless.engine.flow.clear()
@@ -305,7 +306,7 @@ def test_silence_is_filled_with_comments_for_who_came_back(endless: Place) -> No
 
 
 def test_an_error_is_an_event_of_a_stream_that_was_come_back_to(model: Path) -> None:
-    def break_down(job: Job) -> Script:
+    def break_down(job: EngineRequest) -> Script:
         return [*ids("Hello, world!"), RuntimeError("out of memory")]
 
     with served(model, ScriptedEngine(break_down)) as place:
@@ -329,7 +330,7 @@ def test_an_error_is_an_event_of_a_stream_that_was_come_back_to(model: Path) -> 
 
 
 @EACH_ROUTE
-def test_who_does_not_come_back_frees_permit_and_place_after_the_grace(endless: Place, path: str) -> None:
+def test_who_does_not_come_back_frees_permit_and_place_after_the_grace(endless: ForwardContext, path: str) -> None:
     dropped = metric(endless.url, DROPPED)
     with opened(endless.url, path, **PREFER) as ear:
         heard = ear.hear(3)
@@ -377,7 +378,7 @@ def test_while_it_waits_it_keeps_its_permit_and_DELETE_gives_it_back(model: Path
         assert http.post(place.url + path, json=BODIES[path], headers=after(heard[-1][0])).status_code == 404
 
 
-def test_DELETE_ends_a_stream_for_who_is_listening_too(endless: Place) -> None:
+def test_DELETE_ends_a_stream_for_who_is_listening_too(endless: ForwardContext) -> None:
     with opened(endless.url, "/generate_stream", **PREFER) as ear:
         heard = ear.hear(2)
         assert delete(endless.url, "/generate_stream", **after(heard[0][0])).status_code == 204
@@ -386,7 +387,7 @@ def test_DELETE_ends_a_stream_for_who_is_listening_too(endless: Place) -> None:
     assert eventually(lambda: endless.left_over == 0)
 
 
-def test_DELETE_between_tokens_does_not_wait_for_one(endless: Place) -> None:
+def test_DELETE_between_tokens_does_not_wait_for_one(endless: ForwardContext) -> None:
     with opened(endless.url, "/generate_stream", **PREFER) as ear:
         heard = ear.hear(2)
         endless.engine.flow.clear()
@@ -424,7 +425,7 @@ MALFORMED = ["", "x", ":", ":1", "nobody:1", "{id}", "{id}:", "{id}:-1", "{id}:+
 
 @EACH_ROUTE
 @pytest.mark.parametrize("event_id", MALFORMED)
-def test_who_names_no_stream_is_told_so(patient: Place, path: str, event_id: str) -> None:
+def test_who_names_no_stream_is_told_so(patient: ForwardContext, path: str, event_id: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         stream = ear.hear(1)[0][0].partition(":")[0]
     headers = {"last-event-id": event_id.format(id=stream).encode("latin-1")}
@@ -438,12 +439,12 @@ def test_who_names_no_stream_is_told_so(patient: Place, path: str, event_id: str
 
 
 @EACH_ROUTE
-def test_DELETE_needs_an_id(patient: Place, path: str) -> None:
+def test_DELETE_needs_an_id(patient: ForwardContext, path: str) -> None:
     assert delete(patient.url, path).status_code == 404
 
 
 @EACH_ROUTE
-def test_what_has_not_been_said_yet_cannot_have_been_heard(patient: Place, path: str) -> None:
+def test_what_has_not_been_said_yet_cannot_have_been_heard(patient: ForwardContext, path: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         whole = ear.hear()
     stream = whole[0][0].partition(":")[0]
@@ -468,7 +469,7 @@ def test_the_key_is_asked_for_by_whoever_comes_back(model: Path, path: str) -> N
         assert eventually(lambda: place.left_over == 0)
 
 
-def test_what_is_no_question_gets_no_stream(patient: Place) -> None:
+def test_what_is_no_question_gets_no_stream(patient: ForwardContext) -> None:
     wrong = {"inputs": "Hi", "parameters": {"max_new_tokens": -1}}
     refused = http.post(patient.url + "/generate_stream", json=wrong, headers=PREFER)
     assert refused.status_code == 422
@@ -476,7 +477,7 @@ def test_what_is_no_question_gets_no_stream(patient: Place) -> None:
 
 
 def test_what_is_not_kept_any_more_is_gone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "KEPT", 4)
+    monkeypatch.setattr(resumable, "KEPT", 4)
     with served(model, ScriptedEngine(go_on)) as place:
         for path, body in BODIES.items():
             with opened(place.url, path, **PREFER) as ear:
@@ -527,14 +528,14 @@ def test_who_listens_when_the_server_ends_is_told(model: Path) -> None:
 
 
 def made(grace: float = 60.0, quiet: float = 60.0) -> Any:
-    forgotten: list[Replay] = []
+    forgotten: list[ResumableStream] = []
     ended: list[bool] = []
-    made = Replay(grace=grace, quiet=quiet, forget=forgotten.append)
+    made = ResumableStream(grace=grace, quiet=quiet, forget=forgotten.append)
     made.when_abandoned = lambda: ended.append(True)
     return SimpleNamespace(replay=made, forgotten=forgotten, ended=ended)
 
 
-async def said(replay: Replay, *texts: str) -> None:
+async def said(replay: ResumableStream, *texts: str) -> None:
     for text in texts:
         async with asyncio.timeout(5):
             await replay.say(text)
@@ -551,7 +552,7 @@ async def numbers(events: Any, count: int) -> list[int]:
 
 
 async def test_who_is_overtaken_by_another_reader_is_never_told_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "KEPT", 4)
+    monkeypatch.setattr(resumable, "KEPT", 4)
     stream = made().replay
     with stream.reader(), stream.reader():
         await said(stream, "a", "b")
@@ -569,7 +570,7 @@ async def test_who_is_overtaken_by_another_reader_is_never_told_something_else(m
 
 
 async def test_it_speaks_no_further_ahead_than_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "KEPT", 4)
+    monkeypatch.setattr(resumable, "KEPT", 4)
     stream = made().replay
     with stream.reader():
         await said(stream, *"abcd")
@@ -598,7 +599,7 @@ async def test_it_is_abandoned_once() -> None:
     with stream.reader():
         await said(stream, "a")
     saying = asyncio.create_task(stream.say("b"))
-    with pytest.raises(DroppedError):
+    with pytest.raises(ClientDisconnectedError):
         await asyncio.wait_for(saying, 5)
     stream.abandon()
     assert (made_one.forgotten, made_one.ended) == ([stream], [True])
@@ -637,7 +638,7 @@ async def test_silence_is_told_again_and_again() -> None:
 
 @pytest.mark.parametrize("unread_only", [True, False])
 async def test_all_are_abandoned_or_those_that_nobody_reads(unread_only: bool) -> None:
-    replays = Replays(grace=60.0, quiet=60.0)
+    replays = ResumableStreams(grace=60.0, quiet=60.0)
     read, unread = replays.new(), replays.new()
     with read.reader():
         replays.abandon(unread_only=unread_only)
@@ -645,7 +646,7 @@ async def test_all_are_abandoned_or_those_that_nobody_reads(unread_only: bool) -
         assert not _known(replays, unread)
 
 
-def _known(replays: Replays, stream: Replay) -> bool:
+def _known(replays: ResumableStreams, stream: ResumableStream) -> bool:
     with suppress(Exception):
         return replays.find(f"{stream.id}:0")[0] is stream
     return False

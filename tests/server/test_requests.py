@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from hfstream.server.requests import CompatGenerateRequest, GenerateParameters, GenerateRequest, parse, read
+from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest, parse, read
 
 
 def refused(body: str, form: type[GenerateRequest] = GenerateRequest) -> tuple[int, str]:

@@ -18,7 +18,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from hfstream.server.sampler import Choice, Chooser, Sampling, choose, fold_seed
+from hfstream.server.engine.protocol import SamplingParams
+from hfstream.server.engine.sampler import SampledToken, SamplerState, fold_seed, sample_tokens
 
 VOCAB = 50
 PROMPT = [3, 4, 4, 7]
@@ -28,16 +29,16 @@ def logits_of(rows: int, seed: int = 0) -> Tensor:
     return torch.randn(rows, VOCAB, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def chooser(prompt: list[int] = PROMPT, **wishes: Any) -> Chooser:
-    return Chooser(Sampling(**wishes), prompt, vocab_size=VOCAB, device="cpu")
+def chooser(prompt: list[int] = PROMPT, **wishes: Any) -> SamplerState:
+    return SamplerState(SamplingParams(**wishes), prompt, vocab_size=VOCAB, device="cpu")
 
 
-def sampler(**wishes: Any) -> Chooser:
+def sampler(**wishes: Any) -> SamplerState:
     return chooser(do_sample=True, **{"seed": 0, **wishes})
 
 
-def one(logits: Tensor, chooser: Chooser) -> Choice:
-    (choice,) = choose([logits], [chooser])
+def one(logits: Tensor, chooser: SamplerState) -> SampledToken:
+    (choice,) = sample_tokens([logits], [chooser])
     return choice
 
 
@@ -88,7 +89,7 @@ def test_a_crowd_is_treated_as_each_alone() -> None:
     ]
     logits = logits_of(len(wishes))
     alone = [one(logits[[row]], chooser(**wish)) for row, wish in enumerate(wishes)]
-    together = choose([logits[:2], logits[2:]], [chooser(**wish) for wish in wishes])
+    together = sample_tokens([logits[:2], logits[2:]], [chooser(**wish) for wish in wishes])
     assert [choice.token for choice in together] == [choice.token for choice in alone]
     assert [choice.logprob for choice in together] == pytest.approx([choice.logprob for choice in alone], abs=1e-5)
     assert [len(choice.top) for choice in together] == [0, 4, 0, 0, 1, 0]
@@ -126,7 +127,7 @@ def test_presence_penalty_is_taken_once_from_all_that_was_read_or_said() -> None
     penalised, plain = chooser(presence_penalty=1.5, top_n_tokens=VOCAB), chooser(top_n_tokens=VOCAB)
     penalised.hear(4)  # it was in the prompt twice
     penalised.hear(9)
-    told, untouched = choose([logits.clone()], [penalised, plain])
+    told, untouched = sample_tokens([logits.clone()], [penalised, plain])
     logits[0, [3, 4, 7, 9]] -= 1.5
     assert dict(told.top) == pytest.approx(dict(enumerate(logits.log_softmax(-1)[0].tolist())), abs=1e-5)
     assert dict(untouched.top) == pytest.approx(dict(enumerate(logits.log_softmax(-1)[1].tolist())), abs=1e-5)

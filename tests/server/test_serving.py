@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from speaking import ScriptedEngine, events, eventually, http, ids, metric, post, raw_request, save_tokenizer
+from scripted_engine import ScriptedEngine, events, eventually, http, ids, metric, post, raw_request, save_tokenizer
 
 from hfstream.server import BackgroundServer, Settings, StartError, create_app, serve
 

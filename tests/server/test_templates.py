@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from speaking import ScriptedEngine, save_chat_model
+from scripted_engine import ScriptedEngine, save_chat_model
 
 from hfstream.errors import ValidationError
 from hfstream.server import Settings
-from hfstream.server.backend import Backend
-from hfstream.server.templates import Template
+from hfstream.server.service.backend import Backend
+from hfstream.server.text.chat_template import ChatTemplate
 
 TURNS = (
     "{{ bos_token }}{% for message in messages %}[{{ message.role }}]{{ message.content }}{{ eos_token }}{% endfor %}"
@@ -32,7 +32,7 @@ def model(directory: Path, *, jinja: str | None = None, **files: Any) -> Path:
 
 
 def rendered(path: Path) -> str:
-    template = Template.load(path)
+    template = ChatTemplate.load(path)
     assert template is not None
     return template.render(CONVERSATION)
 
@@ -61,18 +61,18 @@ def test_tokens_from_the_special_tokens_map(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", [None, {}, {"chat_template": None}, {"chat_template": []}])
 def test_a_model_without_a_template(tmp_path: Path, config: Any) -> None:
-    assert Template.load(model(tmp_path, **({} if config is None else {"tokenizer_config": config}))) is None
+    assert ChatTemplate.load(model(tmp_path, **({} if config is None else {"tokenizer_config": config}))) is None
 
 
 def test_the_last_message_is_continued_and_not_closed() -> None:
-    template = Template(TURNS, {"bos_token": "<s>", "eos_token": "</s>"})
+    template = ChatTemplate(TURNS, {"bos_token": "<s>", "eos_token": "</s>"})
     conversation = [*CONVERSATION, {"role": "assistant", "content": "Well, "}]
     assert template.render(conversation, continued=True) == "<s>[user]Hi</s>[assistant]Well, "
     assert template.render(conversation).endswith("Well, </s>[bot]")
 
 
 def test_a_template_that_trims_is_continued_too() -> None:
-    template = Template("{% for message in messages %}<{{ message.content | trim }}>{% endfor %}", {})
+    template = ChatTemplate("{% for message in messages %}<{{ message.content | trim }}>{% endfor %}", {})
     conversation = [*CONVERSATION, {"role": "assistant", "content": "Well, "}]
     assert template.render(conversation, continued=True) == "<Hi><Well,"
 
@@ -89,7 +89,7 @@ def test_a_template_that_trims_is_continued_too() -> None:
     ids=["says no", "syntax", "undefined", "breaks", "breaks out"],
 )
 def test_what_goes_wrong_in_a_template_is_a_template_error(tmp_path: Path, source: str, words: str) -> None:
-    template = Template.load(model(tmp_path, jinja=source))
+    template = ChatTemplate.load(model(tmp_path, jinja=source))
     assert template is not None
     with pytest.raises(ValidationError) as caught:
         template.render(CONVERSATION)
@@ -104,7 +104,7 @@ async def test_a_template_is_rendered_on_another_thread(tmp_path: Path) -> None:
         await backend.opened.wait()
     renderers: list[threading.Thread] = []
 
-    def write(template: Template) -> str:
+    def write(template: ChatTemplate) -> str:
         renderers.append(threading.current_thread())
         return template.render(CONVERSATION)
 
@@ -114,6 +114,8 @@ async def test_a_template_is_rendered_on_another_thread(tmp_path: Path) -> None:
 
 
 def test_tool_calls_reach_the_template() -> None:
-    template = Template("{% for m in messages %}{{ m.tool_calls[0].function.name if m.tool_calls }}{% endfor %}", {})
+    template = ChatTemplate(
+        "{% for m in messages %}{{ m.tool_calls[0].function.name if m.tool_calls }}{% endfor %}", {}
+    )
     call = {"function": {"name": "weather", "arguments": "{}"}}
     assert template.render([{"role": "assistant", "content": None, "tool_calls": [call]}]) == "weather"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hfstream.errors import ValidationError
-from hfstream.server.requests import GenerateParameters, GenerateRequest
-from hfstream.server.validation import Question, check_manner, validate
+from hfstream.server.schemas.tgi import GenerateParameters, GenerateRequest
+from hfstream.server.schemas.validation import ValidRequest, check_manner, validate
 
 
 async def encode(text: str) -> list[int]:
@@ -16,7 +16,7 @@ async def encode(text: str) -> list[int]:
     return [ord(letter) for letter in text.replace("~", "")]
 
 
-async def question(inputs: str = "hello", *, full_text: bool = False, **parameters: Any) -> Question:
+async def question(inputs: str = "hello", *, full_text: bool = False, **parameters: Any) -> ValidRequest:
     request = GenerateRequest(inputs=inputs, parameters=GenerateParameters(**parameters))
     return await validate(request, max_total_tokens=20, encode=encode, full_text=full_text)
 

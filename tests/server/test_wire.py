@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from speaking import (
+from scripted_engine import (
     CONTEXT,
     EOS,
     TOKENIZER,
@@ -25,7 +25,7 @@ from speaking import (
 )
 
 from hfstream.server import BackgroundServer, Settings
-from hfstream.server.engine import Job
+from hfstream.server.engine.protocol import EngineRequest
 from hfstream.version import __version__
 
 LF = "\n"
@@ -37,7 +37,7 @@ SPEECHES: dict[str, Script] = {
 }
 
 
-def speak(job: Job) -> Script:
+def speak(job: EngineRequest) -> Script:
     return SPEECHES.get(TOKENIZER.decode(list(job.prompt)), ids("Hello, 中文! The end."))
 
 

@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from speaking import EOS, TOKENIZER, ids
-from tokenizers import Tokenizer
+import tokenizers
+from scripted_engine import EOS, TOKENIZER, ids
 from tokenizers.decoders import DecodeStream
 
-from hfstream.server import writer as writing
-from hfstream.server.engine import Job, Step
-from hfstream.server.sampler import Sampling
-from hfstream.server.validation import Question
-from hfstream.server.vocabulary import Vocabulary
-from hfstream.server.writer import Writer, whole
+from hfstream.server.engine.protocol import EngineRequest, SamplingParams, TokenOutput
+from hfstream.server.schemas.validation import ValidRequest
+from hfstream.server.text import output_builder as writing
+from hfstream.server.text.output_builder import OutputBuilder, whole
+from hfstream.server.text.tokenizer import Tokenizer
 from hfstream.types import FinishReason, StreamResponse
 
-VOCABULARY = Vocabulary(TOKENIZER)
+VOCABULARY = Tokenizer(TOKENIZER)
 TURN = 1
 SIZE = TOKENIZER.get_vocab_size()
 
@@ -29,13 +28,13 @@ def write(
     tokens: Sequence[int], *, limit: int | None = None, eos: bool = True, **question: Any
 ) -> list[StreamResponse]:
     """What is written of `tokens`, by an engine that ends after the last of them."""
-    asked = Question(prompt=ids("Hi"), max_new_tokens=limit or len(tokens), sampling=Sampling(), **question)
-    writer = Writer(VOCABULARY, asked, {EOS} if eos else ())
-    job = Job(asked.prompt, asked.max_new_tokens, asked.sampling)
+    asked = ValidRequest(prompt=ids("Hi"), max_new_tokens=limit or len(tokens), sampling=SamplingParams(), **question)
+    writer = OutputBuilder(VOCABULARY, asked, {EOS} if eos else ())
+    job = EngineRequest(asked.prompt, asked.max_new_tokens, asked.sampling)
     events: list[StreamResponse] = []
     for place, token in enumerate(tokens):
         last = place + 1 == min(len(tokens), asked.max_new_tokens)
-        events.append(writer.write(Step(job, token, -0.5, (), last)))
+        events.append(writer.write(TokenOutput(job, token, -0.5, (), last)))
         if last or events[-1].generated_text is not None:
             break
     return events
@@ -80,9 +79,9 @@ def test_what_is_complete_in_an_unfinished_token_is_kept() -> None:
     state = json.loads(TOKENIZER.to_str())
     blank, first = (TOKENIZER.id_to_token(ids(text)[0]) for text in " 鿿")
     state["model"]["vocab"][f"{blank}{first}"] = 1000
-    vocabulary = Vocabulary(Tokenizer.from_str(json.dumps(state)))
-    asked = Question(prompt=ids("Hi"), max_new_tokens=1, sampling=Sampling())
-    event = Writer(vocabulary, asked).write(Step(Job([1], 1), 1000, None, (), last=True))
+    vocabulary = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(state)))
+    asked = ValidRequest(prompt=ids("Hi"), max_new_tokens=1, sampling=SamplingParams())
+    event = OutputBuilder(vocabulary, asked).write(TokenOutput(EngineRequest([1], 1), 1000, None, (), last=True))
     assert (event.token.text, event.generated_text) == (" ", " ")
 
 
@@ -170,8 +169,8 @@ def test_the_prompt_opens_the_whole_text_only() -> None:
 
 
 def test_a_prompt_that_ends_in_a_replacement_character_is_not_repeated() -> None:
-    asked = Question(prompt=ids("x\ufffd"), max_new_tokens=1, sampling=Sampling())
-    event = Writer(VOCABULARY, asked).write(Step(Job([1], 1), ids_of("y"), None, (), last=True))
+    asked = ValidRequest(prompt=ids("x\ufffd"), max_new_tokens=1, sampling=SamplingParams())
+    event = OutputBuilder(VOCABULARY, asked).write(TokenOutput(EngineRequest([1], 1), ids_of("y"), None, (), last=True))
     assert event.token.text == "y"
 
 
@@ -206,8 +205,10 @@ def test_a_decoder_that_loses_its_prefix_goes_on(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_logprobs_are_written_as_short_as_float32_allows(logprob: float | None, text: str) -> None:
-    asked = Question(prompt=[5], max_new_tokens=9, sampling=Sampling())
-    event = Writer(VOCABULARY, asked).write(Step(Job([5], 9), 40, logprob, ((41, logprob),), last=False))
+    asked = ValidRequest(prompt=[5], max_new_tokens=9, sampling=SamplingParams())
+    event = OutputBuilder(VOCABULARY, asked).write(
+        TokenOutput(EngineRequest([5], 9), 40, logprob, ((41, logprob),), last=False)
+    )
     assert f'"logprob":{text},' in event.token.model_dump_json()
     assert event.top_tokens
     assert f'"logprob":{text},' in event.top_tokens[0].model_dump_json()

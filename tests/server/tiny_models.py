@@ -11,7 +11,8 @@ from typing import Any, NoReturn, Self
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from hfstream.server.engine import Engine, Failure, Job, ModelFacts, Step
+from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from hfstream.server.engine.worker import Engine
 
 torch.set_num_threads(1)  # more only get in each other's way at this size
 
@@ -82,14 +83,18 @@ class Running:
     """An engine between `with` and its end, and everything it has delivered."""
 
     def __init__(
-        self, path: Path, *, on_delivery: Callable[[list[Step | Failure]], None] | None = None, **options: Any
+        self,
+        path: Path,
+        *,
+        on_delivery: Callable[[list[TokenOutput | RequestFailed]], None] | None = None,
+        **options: Any,
     ) -> None:
         self.engine = Engine(path, **options)
-        self.deliveries: list[list[Step | Failure]] = []
-        self.facts: ModelFacts | None = None
+        self.deliveries: list[list[TokenOutput | RequestFailed]] = []
+        self.facts: ModelInfo | None = None
         self.fault: BaseException | None = None
         self.on_delivery = on_delivery
-        self._outputs: dict[Job, list[Step | Failure]] = defaultdict(list)
+        self._outputs: dict[EngineRequest, list[TokenOutput | RequestFailed]] = defaultdict(list)
         self._news = threading.Condition()
 
     def start(self) -> None:
@@ -112,35 +117,35 @@ class Running:
         with self._news:
             assert self._news.wait_for(condition, timeout), "the engine did not get there"
 
-    def submit(self, *jobs: Job) -> None:
+    def submit(self, *jobs: EngineRequest) -> None:
         for job in jobs:
             self.engine.submit(job)
 
-    def outcome(self, job: Job) -> list[Step | Failure]:
+    def outcome(self, job: EngineRequest) -> list[TokenOutput | RequestFailed]:
         """All that was delivered for a job, once it has ended."""
-        self.until(lambda: any(isinstance(output, Failure) or output.last for output in self._outputs[job]))
+        self.until(lambda: any(isinstance(output, RequestFailed) or output.last for output in self._outputs[job]))
         return self._outputs[job]
 
-    def tokens(self, job: Job) -> list[int]:
+    def tokens(self, job: EngineRequest) -> list[int]:
         """The answer to a job that must not fail."""
         return [step.token for step in self.steps(job)]
 
-    def steps(self, job: Job) -> list[Step]:
+    def steps(self, job: EngineRequest) -> list[TokenOutput]:
         """The same, with all that is known of each token."""
-        return [output if isinstance(output, Step) else _raise(output) for output in self.outcome(job)]
+        return [output if isinstance(output, TokenOutput) else _raise(output) for output in self.outcome(job)]
 
-    def error(self, job: Job) -> Exception:
+    def error(self, job: EngineRequest) -> Exception:
         """What a job failed with."""
         (*_, failure) = self.outcome(job)
-        assert isinstance(failure, Failure)
+        assert isinstance(failure, RequestFailed)
         return failure.error
 
-    def answer(self, job: Job) -> list[int]:
+    def answer(self, job: EngineRequest) -> list[int]:
         """Submit and wait."""
         self.submit(job)
         return self.tokens(job)
 
-    def _deliver(self, outputs: list[Step | Failure]) -> None:
+    def _deliver(self, outputs: list[TokenOutput | RequestFailed]) -> None:
         if self.on_delivery is not None:
             self.on_delivery(outputs)
         with self._news:
@@ -149,7 +154,7 @@ class Running:
                 self._outputs[output.job].append(output)
             self._news.notify_all()
 
-    def _ready(self, facts: ModelFacts) -> None:
+    def _ready(self, facts: ModelInfo) -> None:
         with self._news:
             self.facts = facts
             self._news.notify_all()
@@ -160,7 +165,7 @@ class Running:
             self._news.notify_all()
 
 
-def _raise(failure: Failure) -> NoReturn:
+def _raise(failure: RequestFailed) -> NoReturn:
     raise failure.error
 
 

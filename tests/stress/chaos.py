@@ -21,14 +21,14 @@ from typing import Any
 
 from hfstream import AsyncInferenceClient, InferenceClient, InferenceError, RetryPolicy, Timeouts
 from hfstream.server import BackgroundServer, Settings
-from hfstream.testing import Chaos, ChaosProxy
+from hfstream.testing import ChaosProxy, FaultRates
 
 __all__ = ["NETWORK", "Figures", "chaos"]
 
 PROMPTS = ("How do you make cheese?", "What is Deep Learning?", "Which emoji do you like?", "こんにちは")
 LIMITS = Timeouts(connect=5, first_token=2, between_tokens=0.5)
 PATIENT = RetryPolicy(attempts=25, max_wait=0.1)
-NETWORK = Chaos(every=600)
+NETWORK = FaultRates(every=600)
 """Worse than any that one would keep: of some three kilobytes one connection in two is lost."""
 
 
@@ -44,7 +44,7 @@ class Figures:
     errors: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     """What must not be."""
-    happened: Counter[str] = field(default_factory=Counter)
+    fault_counts: Counter[str] = field(default_factory=Counter)
     connections: int = 0
     seconds: float = 0.0
 
@@ -55,7 +55,7 @@ class Figures:
         )
         lines = [
             head,
-            f"    {self.connections} connections: {dict(self.happened)}",
+            f"    {self.connections} connections: {dict(self.fault_counts)}",
             *(f"    {fault}" for fault in self.faults[:20]),
         ]
         return "\n".join(lines)
@@ -85,7 +85,7 @@ class Asked:
 class Run:
     """Many streams of one kind, with or without `resume`."""
 
-    def __init__(self, url: str, *, resume: bool, network: Chaos) -> None:
+    def __init__(self, url: str, *, resume: bool, network: FaultRates) -> None:
         self.figures = Figures()
         self._url = url
         self._resume = resume
@@ -118,7 +118,7 @@ class Run:
             else:
                 self._read(proxy.url, todo, settings)
         with self._lock:
-            self.figures.happened.update(proxy.happened)
+            self.figures.fault_counts.update(proxy.fault_counts)
             self.figures.connections += proxy.connections
 
     def _read(self, url: str, todo: list[Asked], settings: dict[str, Any]) -> None:
@@ -174,7 +174,7 @@ def _text(item: Any) -> str:
 
 
 def chaos(
-    *, resume: bool, streams: int, seed: int = 0, workers: int = 16, network: Chaos = NETWORK, grace: float = 5.0
+    *, resume: bool, streams: int, seed: int = 0, workers: int = 16, network: FaultRates = NETWORK, grace: float = 5.0
 ) -> Figures:
     """`streams` streams, by so many workers at once."""
     with BackgroundServer(Settings(resume_grace=grace)) as server:

@@ -133,11 +133,11 @@ def openai(url: str) -> tuple[Faces, Faces]:
     """OpenAI's own client, which knows chats only."""
     package = importlib.import_module("openai")
 
-    def face(client: Any) -> Faces:
+    def variant(client: Any) -> Faces:
         return {"chat": lambda: client.chat.completions.create(model="any", messages=MESSAGES, stream=True)}
 
     options = {"base_url": f"{url}/v1", "api_key": "none"}
-    return face(package.OpenAI(**options)), face(package.AsyncOpenAI(**options))
+    return variant(package.OpenAI(**options)), variant(package.AsyncOpenAI(**options))
 
 
 # What is done with a stream: as little as a caller can, and the same with everyone's.
@@ -177,7 +177,7 @@ class Contender:
     """One of those that take turns."""
 
     name: str
-    face: str
+    variant: str
     column: str
     read: Callable[[], list[Any]]
     """Opens a stream and reads it to its end."""
@@ -238,24 +238,27 @@ Costs = Mapping[tuple[str, str, str], float]
 
 def table(costs: Costs) -> str:
     """The costs in Markdown."""
-    rows = list(dict.fromkeys((name, face) for name, face, _ in costs))
+    rows = list(dict.fromkeys((name, variant) for name, variant, _ in costs))
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---|---|---|---|"]
-    lines += [f"| {name}, {face} | {' | '.join(_cell(costs, name, face, c) for c in COLUMNS)} |" for name, face in rows]
+    lines += [
+        f"| {name}, {variant} | {' | '.join(_cell(costs, name, variant, c) for c in COLUMNS)} |"
+        for name, variant in rows
+    ]
     return "\n".join(lines)
 
 
-def _cell(costs: Costs, name: str, face: str, column: str) -> str:
-    if (name, face, column) not in costs:
+def _cell(costs: Costs, name: str, variant: str, column: str) -> str:
+    if (name, variant, column) not in costs:
         return ""
-    cost = costs[name, face, column]
+    cost = costs[name, variant, column]
     if name.startswith("bare"):
         return f"{cost:.1f}"
     (floor,) = [
         known
         for (other, its, kind), known in costs.items()
-        if other.startswith("bare") and its == face and PATHS[kind] == PATHS[column]
+        if other.startswith("bare") and its == variant and PATHS[kind] == PATHS[column]
     ]
-    (ours,) = [known for (other, *where), known in costs.items() if "hfstream" in other and where == [face, column]]
+    (ours,) = [known for (other, *where), known in costs.items() if "hfstream" in other and where == [variant, column]]
     times = "" if ours == cost else f", {cost / ours:.1f} times"
     return f"{cost:.1f} (+{cost - floor:.1f}{times})"
 
@@ -270,7 +273,7 @@ def main() -> None:
         all_of_them = list(contenders(url, Answers(asked.tokens), runner))
         for _ in range(asked.rounds):
             for contender in all_of_them:
-                which = contender.name, contender.face, contender.column
+                which = contender.name, contender.variant, contender.column
                 costs[which] = min(costs.get(which, float("inf")), measured(contender, asked.tokens))
     print(f"Python {platform.python_version()}, {asked.tokens} tokens, the best of {asked.rounds} rounds\n")
     print(table(costs))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hfstream import InferenceError, UnexpectedResponseError
-from hfstream.core.events import ChatChunks, CompletionChunks, TokenEvents
+from hfstream.core.stream_decoders import ChatStreamDecoder, CompletionStreamDecoder, TGIStreamDecoder
 from hfstream.sse import ServerSentEvent, SSEDecoder, encode
 from hfstream.testing import chat_events, faults, token_events
 
@@ -127,7 +127,7 @@ def decoder(data: bytes) -> None:
 def answers(data: bytes) -> None:
     """One input for what reads answers. Raises whatever is no InferenceError."""
     wire, pieces = cut(data)
-    for kind in (TokenEvents, ChatChunks, CompletionChunks):
+    for kind in (TGIStreamDecoder, ChatStreamDecoder, CompletionStreamDecoder):
         whole, in_pieces = _told(kind, [wire]), _told(kind, pieces)
         assert whole == in_pieces, f"the cut matters to {kind.__name__}: {whole} or {in_pieces}"
 
@@ -154,7 +154,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {"decoder": decoder, "answers": an
 
 def seeds() -> Iterator[bytes]:
     """Where fuzzing begins: streams, whole and odd."""
-    texts = ["Grüß", faults.LINE_SEPARATORS, "👩‍🚀"]
+    texts = ["Grüß", faults.UNICODE_LINE_SEPARATORS, "👩‍🚀"]
     for events in (
         token_events(*texts),
         chat_events(*texts),

@@ -125,11 +125,11 @@ async def _read(client: AsyncInferenceClient) -> None:
     assert "".join(text) == WHOLE
 
 
-def in_a_row(url: str, count: int, *, warm: int, every: int, face: str = "async") -> Iterator[tuple[int, State]]:
+def in_a_row(url: str, count: int, *, warm: int, every: int, variant: str = "async") -> Iterator[tuple[int, State]]:
     """So many streams one after the other: how many there were, and what is held then; the first when it is warm."""
     loop = None
     with contextlib.ExitStack() as held:
-        if face == "sync":
+        if variant == "sync":
             client = held.enter_context(InferenceClient(url))
 
             def read() -> None:
@@ -143,7 +143,7 @@ def in_a_row(url: str, count: int, *, warm: int, every: int, face: str = "async"
             def read() -> None:
                 runner.run(_read_many(patient, every))
 
-        step = 1 if face == "sync" else every
+        step = 1 if variant == "sync" else every
         for _ in range(0, warm, step):
             read()
         for number in range(0, count, step):
@@ -176,12 +176,12 @@ def main() -> None:
     print(f"    again:  {again}")
     grown = [(before.sockets, before.tasks) < (after.sockets, after.tasks)]
     grown.append(again.kilobytes > 1.1 * after.kilobytes)
-    for face, count in (("async", asked.in_a_row), ("sync", asked.in_a_row)):
+    for variant, count in (("async", asked.in_a_row), ("sync", asked.in_a_row)):
         began = time.monotonic()
         with scripted() as url:
-            print(f"{count} {face} streams in a row")
+            print(f"{count} {variant} streams in a row")
             states: list[State] = []
-            for number, now in in_a_row(url, count, warm=2000, every=count // 10, face=face):
+            for number, now in in_a_row(url, count, warm=2000, every=count // 10, variant=variant):
                 states.append(now)
                 print(f"    {number:7}: {now}", flush=True)
         first, last = states[0], states[-1]

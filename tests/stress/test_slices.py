@@ -24,7 +24,7 @@ def test_in_a_storm_every_patient_client_gets_its_answer() -> None:
 def test_in_chaos_streams_are_whole_or_end_with_an_exact_beginning(resume: bool) -> None:
     figures = chaos(resume=resume, streams=16, seed=20, workers=8, network=NETWORK)
     assert not figures.faults
-    assert figures.happened["cut"] + figures.happened["reset"] > 5
+    assert figures.fault_counts["cut"] + figures.fault_counts["reset"] > 5
     assert figures.resumed > 5 if resume else figures.errors.total() > 5
 
 
@@ -36,10 +36,10 @@ def test_streams_at_once_leave_nothing_open() -> None:
     assert after.sockets <= before.sockets
 
 
-@pytest.mark.parametrize("face", ["async", "sync"])
-def test_streams_in_a_row_leave_nothing_behind(face: str) -> None:
+@pytest.mark.parametrize("variant", ["async", "sync"])
+def test_streams_in_a_row_leave_nothing_behind(variant: str) -> None:
     with scripted() as url:
-        (_, first), (_, last) = in_a_row(url, 300, warm=300, every=300, face=face)
+        (_, first), (_, last) = in_a_row(url, 300, warm=300, every=300, variant=variant)
     assert (last.sockets, last.tasks, last.threads) == (first.sockets, first.tasks, first.threads)
     assert last.objects - first.objects < 100
     assert last.kilobytes - first.kilobytes < 4096

@@ -1,0 +1,64 @@
+"""The call for a chat, streamed or whole. Refuses to know clients and time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..types import ChatCompletion
+from .accumulators import SingleResult
+from .chat_accumulator import ChatAccumulator
+from .decoders import JSONBodyDecoder
+from .parameters import ChatCompletionParameters, Messages
+from .request_spec import RequestSpec, check_parameter_names, encode_json, find_model_class, is_model_class
+from .stream_decoders import ChatStreamDecoder
+
+__all__ = ["chat_completion"]
+
+
+def chat_completion(
+    url: str,
+    model: str,
+    messages: Messages,
+    parameters: Mapping[str, Any],
+    *,
+    stream: bool,
+    headers: Mapping[str, str],
+    extra_body: Mapping[str, Any] | None = None,
+    resume: bool = False,
+) -> RequestSpec[Any, Any, Any]:
+    """The call for one turn of a conversation.
+
+    Raises:
+        TypeError: a parameter that does not exist, or a value that JSON cannot say.
+    """
+    check_parameter_names("chat_completion", parameters, ChatCompletionParameters.__annotations__)
+    if isinstance(messages, str | bytes | Mapping):
+        raise TypeError('`messages` is a list of messages, such as [{"role": "user", "content": "Hi"}]')
+    # Nulls are left out: TGI refuses some. Those inside of a value are the user's own, and stay.
+    wanted = {name: value for name, value in parameters.items() if value is not None}
+    form = find_model_class(wanted.get("response_format"))
+    if form is not None and is_model_class(wanted["response_format"]):
+        name = re.sub(r"[^\w-]+", "_", form.__name__)[:64]  # a generic's has brackets, which OpenAI refuses
+        wanted["response_format"] = {"type": "json_schema", "json_schema": {"name": name, "schema": form}}
+    # The model comes first: a router reads it from the start of a body that may hold megabytes of images.
+    body = {"model": model, "messages": list(messages), "stream": stream, **wanted, **(extra_body or {})}
+
+    def whole(answer: bytes) -> list[ChatCompletion]:
+        completion = ChatCompletion.read(answer)
+        if completion.get("error") or not completion.choices:
+            raise ValueError("no answer, or an error beside it")
+        for choice in completion.choices:
+            choice.message.with_response_model(form)
+        return [completion]
+
+    return RequestSpec(
+        url=url,
+        body=encode_json(body),
+        headers=headers,
+        streamed=stream,
+        reply=ChatStreamDecoder if stream else lambda: JSONBodyDecoder(whole),
+        transcript=(lambda: ChatAccumulator(form)) if stream else SingleResult,
+        resume=resume and stream,
+    )

@@ -1,0 +1,168 @@
+"""How one answer is read: bytes in, what was said out; a refusal is also an answer, one that raises.
+
+Every reply has the verb pair `feed` and `finish`. When `done` is true it needs no more bytes: `finish` then returns, or
+raises what the server complained of. An error never overtakes what was said before it in the same piece.
+This module refuses to know where bytes come from, and what happens after an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+from .. import errors
+from ..errors import UnexpectedResponseError
+
+__all__ = ["ErrorDecoder", "JSONBodyDecoder", "ResponseDecoder", "select_decoder"]
+
+T = TypeVar("T")
+
+MAX_DOCUMENT_SIZE = 64 * 1024 * 1024
+"""Bytes of an answer in one piece. A million tokens with their details fit."""
+
+MAX_ERROR_BODY_SIZE = 64 * 1024
+"""Bytes of an error that are read; what follows cannot say more."""
+
+
+class ResponseDecoder(Protocol[T]):
+    """What every kind of reply can do."""
+
+    @property
+    def done(self) -> bool:
+        """No more bytes are needed; `finish` can be called."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """The answer is complete: whatever follows, or fails to, does not matter."""
+        ...
+
+    @property
+    def heard(self) -> int:
+        """How many pieces of content have come."""
+        ...
+
+    @property
+    def last_event_id(self) -> str:
+        """The id of the last event, ``""`` where there is none: what a lost stream can be resumed from."""
+        ...
+
+    def resume(self) -> None:
+        """Another connection goes on where the last one broke off."""
+        ...
+
+    def feed(self, chunk: bytes) -> list[T]:
+        """What `chunk` completed."""
+        ...
+
+    def finish(self) -> list[T]:
+        """What the end of the body completed. Raises if the answer is not whole."""
+        ...
+
+
+def select_decoder(
+    status: int, headers: Mapping[str, str], expected: Callable[[], ResponseDecoder[T]], *, streamed: bool
+) -> ResponseDecoder[T]:
+    """The reply that fits a response's head: the `expected` one, or a refusal, or something else altogether."""
+    if not 200 <= status < 300:
+        return ErrorDecoder(status, headers)
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if streamed and kind not in ("text/event-stream", ""):
+        return JSONBodyDecoder(unexpected_body_parser(kind))
+    return expected()
+
+
+class JSONBodyDecoder(Generic[T]):
+    """An answer in one piece; `parse` makes of its bytes what the caller asked for, or raises ValueError."""
+
+    done = False
+    whole = False  # not before its last byte
+    heard = 0
+    last_event_id = ""
+
+    def __init__(self, parse: Callable[[bytes], list[T]]) -> None:
+        self._parse = parse
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def resume(self) -> None:
+        self._pieces.clear()
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[T]:
+        self._pieces.append(chunk)
+        self._size += len(chunk)
+        if self._size > MAX_DOCUMENT_SIZE:
+            raise UnexpectedResponseError(f"the answer is larger than {MAX_DOCUMENT_SIZE} bytes")
+        return []
+
+    def finish(self) -> list[T]:
+        body = b"".join(self._pieces)
+        try:
+            return self._parse(body)
+        except ValueError as error:
+            raise errors.from_event(try_json(decode_lossy(body))) or UnexpectedResponseError(
+                f"not the JSON that was expected: {excerpt(body)}", response_body=decode_lossy(body)[:_QUOTED]
+            ) from error
+
+
+class ErrorDecoder:
+    """A status that says no: the body says why, and `finish` raises it."""
+
+    whole = False
+    heard = 0
+    last_event_id = ""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        self.done: bool = False
+        self._status = status
+        self._headers = headers
+        self._body = b""
+
+    def resume(self) -> None:
+        self._body = b""
+
+    def feed(self, chunk: bytes) -> list[Any]:
+        self._body += chunk
+        self.done = len(self._body) >= MAX_ERROR_BODY_SIZE
+        return []
+
+    def finish(self) -> list[Any]:
+        raise errors.from_response(self._status, self._headers, self._body)
+
+
+_QUOTED = 200
+"""How many characters of a strange body a message quotes."""
+
+
+def unexpected_body_parser(kind: str) -> Callable[[bytes], list[Any]]:
+    """A parser for a body that should have been an event stream: raises the error it carries, or quotes it."""
+
+    def parse(body: bytes) -> list[Any]:
+        raise errors.from_event(try_json(decode_lossy(body))) or UnexpectedResponseError(
+            f"expected an event stream, got {kind or 'something else'}: {excerpt(body)}. Check the URL, "
+            "and that the server streams there",
+            response_body=decode_lossy(body)[:_QUOTED],
+        )
+
+    return parse
+
+
+def try_json(text: str) -> Any:
+    """The JSON value of `text`, or None."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def decode_lossy(body: bytes) -> str:
+    """What the bytes say, whatever they are."""
+    return body.decode("utf-8", "replace")
+
+
+def excerpt(body: bytes) -> str:
+    """The start of `body`, for a message."""
+    text = decode_lossy(body[: 4 * _QUOTED]).strip()
+    return repr(text[:_QUOTED] + "…" * (len(text) > _QUOTED)) if text else "an empty body"

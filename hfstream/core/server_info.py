@@ -1,0 +1,68 @@
+"""Calls that ask a server about itself, or about a text: info, health, tokens, models. They are answered in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+
+from ..types import APIModel, Model, SimpleToken
+from .accumulators import SingleResult
+from .decoders import JSONBodyDecoder
+from .request_spec import RequestSpec, encode_json
+
+__all__ = ["health", "info", "models", "tokenize"]
+
+_TOKENS = TypeAdapter(list[SimpleToken])
+
+
+class _Models(APIModel):
+    data: list[Model]
+
+
+def info(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, dict[str, Any]]:
+    """TGI's `/info`."""
+    return _call("GET", url, headers, _object)
+
+
+def health(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, bool]:
+    """`/health`, whose status is all that it says."""
+    return _call("GET", url, headers, lambda _: True)
+
+
+def tokenize(url: str, text: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, list[SimpleToken]]:
+    """TGI's `/tokenize`."""
+    return _call("POST", url, headers, _TOKENS.validate_json, encode_json({"inputs": text}))
+
+
+def models(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, list[Model]]:
+    """OpenAI's `/v1/models`."""
+    return _call("GET", url, headers, _listed)
+
+
+def _listed(body: bytes) -> list[Model]:
+    if body.lstrip()[:1] == b"[":  # Together's is a bare list
+        body = b'{"data":' + body + b"}"
+    return _Models.read(body).data
+
+
+def _call(
+    method: str, url: str, headers: Mapping[str, str], parse: Callable[[bytes], Any], body: bytes | None = None
+) -> RequestSpec[Any, Any, Any]:
+    return RequestSpec(
+        method=method,
+        url=url,
+        headers=headers,
+        body=body,
+        reply=lambda: JSONBodyDecoder(lambda answer: [parse(answer)]),
+        transcript=SingleResult,
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    value = json.loads(body)
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004  whoever reads a document expects a ValueError
+    return cast("dict[str, Any]", value)

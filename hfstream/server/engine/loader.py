@@ -1,0 +1,152 @@
+"""From a checkpoint to rows that are known to work: load, refuse what would come out wrong, compare with `generate()`.
+
+Refuses to know requests, threads and text. Answers in `ModelInfo`; complains in `UnsupportedModelError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Generator, Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
+
+from .model_runner import ModelRunner
+from .protocol import ModelInfo, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MIN_CONTEXT = 8
+SELF_CHECK_TOKENS = 6
+
+
+def load(
+    path: str | PathLike[str], *, max_rows: int, dtype: str, device: str, max_total_tokens: int | None
+) -> tuple[ModelRunner, ModelInfo]:
+    """Load the checkpoint at `path` in `dtype`, whatever it is stored in, onto `device`."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    config: Any = cast(Any, AutoConfig).from_pretrained(path).get_text_config(decoder=True)
+    context = _context(config, max_total_tokens)
+    _refuse(config.model_type, _reasons(config, context))
+    model = _load_model(path, DTYPES[dtype], device)
+    _refuse(config.model_type, _missing_arguments(model))
+    rows = ModelRunner(model, max_rows)
+    _refuse(config.model_type, self_check(rows, context, config.vocab_size))
+    return rows, ModelInfo(
+        architecture=config.model_type,
+        max_total_tokens=context,
+        eos_ids=_eos_ids(model),
+        vocab_size=config.vocab_size,
+        dtype=dtype,
+        device=str(model.device),
+        parameters=model.num_parameters(),
+    )
+
+
+def _load_model(path: str | PathLike[str], dtype: torch.dtype, device: str) -> Any:
+    try:
+        # torch's attention is asked for by name: the others read a mask differently
+        with _no_progress_bar():
+            model = cast(Any, AutoModelForCausalLM).from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+    except ValueError as error:  # no causal language model, or one without this attention: the message tells
+        raise UnsupportedModelError(str(error)) from error
+    return model.eval().to(device)
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Generator[None]:
+    """Loading is our own business, and stderr the program's. The switch is the process's: it is put back."""
+    shown = logging.is_progress_bar_enabled()
+    cast(Any, logging).disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            cast(Any, logging).enable_progress_bar()
+
+
+@torch.inference_mode()
+def self_check(rows: ModelRunner, context: int, vocab_size: int) -> list[str]:
+    """Why these rows cannot be trusted, if so: one prompt's logits are compared with those of the model's `generate()`.
+
+    The prompt is read in two chunks and decoded beside a longer row. Logits are compared, not tokens: in half precision
+    the two ways may round a near tie differently and both be right.
+    """
+    size = min(16, context // 4)
+    prompt = [(7 * i + 3) % vocab_size for i in range(size)]
+    theirs, said = _generate(rows.model, prompt, steps=min(SELF_CHECK_TOKENS, context - 2 * size))
+    ours = [_seat(rows, [prompt[: size // 2], prompt[size // 2 :]])]
+    if rows.max_rows > 1:
+        _seat(rows, [prompt + prompt])
+    ours += [rows.decode([token] * len(rows.lengths))[:1] for token in said[:-1]]
+    rows.clear()
+    error = (torch.cat(ours).float() - theirs).abs().max().item()
+    tolerance = torch.finfo(rows.model.dtype).eps ** 0.5 * max(1e-6, theirs.abs().max().item())
+    if error <= tolerance:  # never so for a NaN
+        return []
+    return [
+        f"in the start-up self-check its logits differ from generate()'s by {error:.3g} (tolerated: {tolerance:.3g})"
+    ]
+
+
+def _generate(model: Any, prompt: list[int], steps: int) -> tuple[torch.Tensor, list[int]]:
+    """What `generate()` says greedily to `prompt`: its raw logits [steps, vocab_size], and its tokens."""
+    ids = torch.tensor([prompt], device=model.device)
+    wishes = {"do_sample": False, "num_beams": 1, "max_new_tokens": steps, "pad_token_id": 0}
+    outputs = {"output_logits": True, "return_dict_in_generate": True}
+    answer = model.generate(ids, attention_mask=torch.ones_like(ids), **wishes, **outputs)
+    return torch.cat(answer.logits).float(), answer.sequences[0, len(prompt) :].tolist()
+
+
+def _seat(rows: ModelRunner, chunks: Iterable[list[int]]) -> torch.Tensor:
+    logits = [rows.read(chunk) for chunk in chunks][-1]
+    rows.seat()
+    return logits
+
+
+def _context(config: Any, wished: int | None) -> int:
+    """Tokens of prompt and answer together that the model has positions for, or fewer if so wished."""
+    known: int | None = getattr(config, "max_position_embeddings", None)
+    context = known if wished is None else wished
+    if context is None:
+        raise ValueError(f"a {config.model_type} checkpoint does not say how long its context is: set max_total_tokens")
+    if context < MIN_CONTEXT or context > (known or context):
+        limits = f"between {MIN_CONTEXT} and {known} (the model's positions)"
+        raise ValueError(f"max_total_tokens must be {limits}, not {context}")
+    return context
+
+
+def _reasons(config: Any, context: int) -> Iterable[str]:
+    """What in a configuration makes rows of different lengths, with a plain causal mask, come out wrong."""
+    if foreign := set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
+        yield f"it has layers of type {', '.join(sorted(foreign))}, and only full_attention is implemented"
+    window: int | None = getattr(config, "sliding_window", None)
+    if window is not None and getattr(config, "use_sliding_window", True) and context > window:
+        yield f"its attention slides over {window} tokens, not all of them (max_total_tokens={window} would do)"
+    if getattr(config, "alibi", False):
+        yield "it uses ALiBi, and only position ids are implemented"
+    rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope" and context > (short := rope["original_max_position_embeddings"]):
+        # transformers switches all rows at once, by the longest: `modeling_rope_utils.longrope_frequency_update`
+        yield f"its longrope turns every row once one is longer than {short} tokens (max_total_tokens={short} would do)"
+
+
+def _missing_arguments(model: Any) -> Iterable[str]:
+    if missing := {"position_ids", "past_key_values"} - set(inspect.signature(model.forward).parameters):
+        yield f"its forward() takes no {' and no '.join(sorted(missing))}, so rows cannot stand at different positions"
+
+
+def _refuse(architecture: str, reasons: Iterable[str]) -> None:
+    if complaint := "; ".join(reasons):
+        raise UnsupportedModelError(f"{architecture} cannot be served here: {complaint}")
+
+
+def _eos_ids(model: Any) -> frozenset[int]:
+    ids: int | list[int] | None = model.generation_config.eos_token_id
+    return frozenset([ids] if isinstance(ids, int) else ids or ())

@@ -1,0 +1,1 @@
+"""Request bodies and the rules that they must keep."""

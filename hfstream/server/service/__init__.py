@@ -1,0 +1,1 @@
+"""What answers share: the backend, its limits, its streams."""

@@ -1,0 +1,226 @@
+"""What the backend's tests talk to: an engine that says what it is told, a small byte-level vocabulary, and a port."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFailed, TokenOutput
+
+EOS = 0
+CONTEXT = 100
+
+Script = Iterable["int | Exception"]
+
+
+def make_tokenizer() -> Tokenizer:
+    """Byte-level with a few merges: up to 4 tokens for a character, several characters in a token; two special ones."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=340,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<eos>", "<turn>"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["Hello, world! The end. Grüße 中文字符 中国 🙂🙃 naïve café üüüü"] * 9, trainer)
+    return tokenizer
+
+
+TOKENIZER = make_tokenizer()
+
+
+def ids(text: str) -> list[int]:
+    return TOKENIZER.encode(text).ids
+
+
+def save_tokenizer(directory: Path) -> Path:
+    """A model directory, as far as the HTTP side looks into it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    TOKENIZER.save(str(directory / "tokenizer.json"))
+    return directory
+
+
+class ScriptedEngine:
+    """Says to each prompt what `script(job)` yields, a token per beat; an exception in it is a failure."""
+
+    def __init__(
+        self,
+        script: Callable[[EngineRequest], Script] = lambda job: ids("Hello, world!"),
+        *,
+        beat: float = 0.0,
+        load: Callable[[], object] = lambda: None,
+        logprob: float | None = -0.007358551,
+    ) -> None:
+        self._script, self._beat, self._load, self._logprob = script, beat, load, logprob
+        self._jobs: dict[EngineRequest, Iterator[int | Exception]] = {}
+        self._counts: dict[EngineRequest, int] = {}
+        self._end = threading.Event()
+        self.seen: list[EngineRequest] = []
+        self.breakdown: Exception | None = None
+        self.flow = threading.Event()
+        """While it is not set, nothing is said."""
+        self.flow.set()
+
+    def start(self, *, deliver: Any, ready: Any, failed: Any) -> None:
+        def run() -> None:
+            try:
+                self._load()
+                ready(ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0))
+                while not self._end.wait(self._beat or 0.0005):
+                    if self.breakdown:
+                        raise self.breakdown
+                    if self.flow.is_set() and (results := self._step()):
+                        deliver(results)
+            except Exception as error:
+                failed(error)
+
+        self._thread = threading.Thread(target=run, daemon=True, name="scripted-engine")
+        self._thread.start()
+
+    def submit(self, job: EngineRequest) -> None:
+        self.seen.append(job)
+        self._jobs[job] = iter(self._script(job))
+
+    def cancel(self, job: EngineRequest) -> None:
+        job.cancelled = True
+
+    def close(self, timeout: float | None = None) -> None:
+        self._end.set()
+        self._thread.join(timeout)
+
+    @property
+    def running(self) -> int:
+        self._drop()
+        return len(self._jobs)
+
+    def _drop(self) -> None:
+        for job in [job for job in self._jobs if job.cancelled]:
+            self._jobs.pop(job, None)
+
+    def _step(self) -> list[TokenOutput | RequestFailed]:
+        self._drop()
+        results: list[TokenOutput | RequestFailed] = []
+        for job, script in list(self._jobs.items()):
+            token = next(script, EOS)
+            if isinstance(token, Exception):
+                results.append(RequestFailed(job, token))
+                self._jobs.pop(job)
+                continue
+            count = self._counts[job] = self._counts.get(job, 0) + 1
+            last = count == job.max_new_tokens or token == EOS
+            top = tuple((token, self._logprob) for _ in range(job.sampling.top_n_tokens))
+            results.append(TokenOutput(job, token, self._logprob, top, last))
+            if last:
+                self._jobs.pop(job)
+        return results
+
+
+# --- asking, reading and waiting --------------------------------------------------------------------------------------
+
+
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty: httpx would read all the world's certificates for each request
+http = SimpleNamespace(
+    **{
+        name: partial(getattr(httpx, name), verify=TLS, timeout=20)
+        for name in ("get", "options", "post", "request", "stream")
+    }
+)
+
+
+def post(url: str, path: str, inputs: Any = "Hi", **parameters: Any) -> httpx.Response:
+    response: httpx.Response = http.post(url + path, json={"inputs": inputs, "parameters": parameters})
+    return response
+
+
+def events(body: bytes) -> list[dict[str, Any]]:
+    assert body.endswith(b"\n\n")
+    blocks = [block for block in body[:-2].split(b"\n\n") if block != b":"]
+    assert all(block.startswith(b"data: ") and b"\n" not in block for block in blocks)
+    return [json.loads(block[6:]) for block in blocks]
+
+
+def joined(stream: list[dict[str, Any]]) -> str:
+    return "".join(event["token"]["text"] for event in stream if not event["token"]["special"])
+
+
+def metric(url: str, name: str) -> int:
+    lines = http.get(url + "/metrics").text.splitlines()
+    return next((int(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0)
+
+
+def eventually(check: Callable[[], bool], within: float = 3.0) -> bool:
+    end = time.monotonic() + within
+    while not check():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def idle(url: str) -> bool:
+    """Neither a permit nor a place in the batch nor one in the queue is taken."""
+    names = ("hfstream_permits_taken", "tgi_batch_current_size", "tgi_queue_size")
+    return [metric(url, name) for name in names] == [0, 0, 0]
+
+
+def raw_request(url: str, path: str, body: dict[str, Any]) -> socket.socket:
+    """A connection that has sent a request, and reads nothing yet."""
+    content = json.dumps(body).encode()
+    connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=10)
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+# --- OpenAI's routes --------------------------------------------------------------------------------------------------
+
+TEMPLATE = (
+    "{% for message in messages %}{% if message.role == 'no' %}{{ raise_exception('No!') }}{% endif %}"
+    "{{ message.content }}{% if message.role == 'user' %}<turn>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}>{% endif %}"
+)
+
+
+def save_chat_model(directory: Path) -> Path:
+    """The same with a chat template: "Hi" becomes "Hi<turn>>"."""
+    save_tokenizer(directory)
+    (directory / "chat_template.jinja").write_text(TEMPLATE, "utf-8")
+    return directory
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def chunks(body: bytes) -> list[dict[str, Any]]:
+    """The events of a stream that ends as OpenAI's do."""
+    done = b"data: [DONE]\n\n"
+    assert body.endswith(done)
+    assert body.count(done) == 1
+    return events(body.removesuffix(done))
+
+
+def pinned(body: str) -> str:
+    """A body of OpenAI's shape with one id and one time, put in place of those of the day."""
+    ids_of_body = set(re.findall(r'"id":"((?:chatcmpl|cmpl)-[0-9a-f]{32})"', body))
+    times = set(re.findall(r'"created":(\d+)', body))
+    assert len(ids_of_body) == len(times) == 1
+    (id_,), (created,) = ids_of_body, times
+    assert abs(int(created) - time.time()) < 60
+    return body.replace(id_, id_.partition("-")[0] + "-ID").replace(f'"created":{created}', '"created":0')
