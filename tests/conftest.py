@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from variants import VARIANTS, Variant
+
+from tests.helpers.variants import VARIANTS, Clients, Variant
 
 
 @pytest.fixture(autouse=True)
@@ -18,18 +18,6 @@ def no_token_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def variant(request: pytest.FixtureRequest) -> Variant:
     found: Variant = request.param
     return found
-
-
-class Clients:
-    """Makes clients of one face, and closes them after the test."""
-
-    def __init__(self, variant: Variant) -> None:
-        self.variant = variant
-        self.made: list[Any] = []
-
-    def __call__(self, model: str | None, **settings: Any) -> Any:
-        self.made.append(self.variant.client(model, **settings))
-        return self.made[-1]
 
 
 @pytest.fixture

@@ -11,10 +11,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Clients
 from pydantic import BaseModel
-from recordings import DONE, RECORDINGS, Recording, choice, chunk, event
-from variants import HI, Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -37,6 +34,8 @@ from hfstream import (
     ValidationError,
 )
 from hfstream.testing import Fault, Request, Response, ScriptedServer, Step
+from tests.helpers.recordings import DONE, RECORDINGS, Recording, choice, chunk, event
+from tests.helpers.variants import HI, Clients, Variant
 
 QUICK = RetryPolicy(attempts=3, max_wait=0.05)
 ROLE = chunk(role="assistant", content="")

@@ -17,8 +17,6 @@ from typing import Any
 import httpx
 import pytest
 import tenacity
-from conftest import Clients
-from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -40,6 +38,7 @@ from hfstream import (
 )
 from hfstream.retry import retry_if_overloaded, retry_on_overload, wait_retry_after
 from hfstream.server import BackgroundServer, Settings
+from tests.helpers.variants import Clients, Variant
 
 CHEESE = "How do you make cheese?"
 DEEP = "What is Deep Learning?"

@@ -32,9 +32,6 @@ import anyio
 import httpx
 import pytest
 import tenacity
-from conftest import Clients
-from robustness import PAGE, ROWS, page, row
-from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -67,6 +64,8 @@ from hfstream.testing import (
     token_event,
     token_events,
 )
+from tests.helpers.variants import Clients, Variant
+from tests.robustness import PAGE, ROWS, page, row
 
 WORDS = ["Hello", ",", " you"]
 SOON = 10

@@ -18,9 +18,7 @@ import anyio
 import httpx
 import pytest
 import tenacity
-from conftest import Clients
 from pydantic import BaseModel
-from variants import HI, Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -46,6 +44,7 @@ from hfstream.testing import (
     token_event,
     token_events,
 )
+from tests.helpers.variants import HI, Clients, Variant
 
 AT_ONCE = RetryPolicy(stop=tenacity.stop_after_attempt(5), wait=tenacity.wait_fixed(0.001))
 PROMPT = "How do you make cheese?"

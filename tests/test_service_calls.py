@@ -6,8 +6,6 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Clients
-from variants import Variant
 
 from hfstream import (
     AuthenticationError,
@@ -24,6 +22,7 @@ from hfstream import (
     ValidationError,
 )
 from hfstream.testing import Fault, Response, ScriptedServer
+from tests.helpers.variants import Clients, Variant
 
 QUICK = RetryPolicy(attempts=3, max_wait=0.05)
 INFO = {"model_id": "org/name", "model_sha": None, "max_concurrent_requests": 128, "version": "3.3.7"}

@@ -13,8 +13,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from conftest import Clients
-from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -27,6 +25,7 @@ from hfstream import (
     Timeouts,
 )
 from hfstream.testing import Fault, Response, ScriptedServer, Step, token_event, token_events
+from tests.helpers.variants import Clients, Variant
 
 STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
 ENDLESS = Response([STREAM[0], Fault.STALL])

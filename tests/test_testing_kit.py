@@ -12,8 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Clients
-from variants import Variant
 
 from hfstream import (
     IncompleteStreamError,
@@ -39,6 +37,7 @@ from hfstream.testing import (
     faults,
     token_events,
 )
+from tests.helpers.variants import Clients, Variant
 
 TEXTS = ["Grüß", " Gott", faults.UNICODE_LINE_SEPARATORS, "👩‍🚀"]
 WHOLE = "".join(TEXTS)

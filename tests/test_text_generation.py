@@ -12,8 +12,6 @@ import httpx2
 import pytest
 import respx
 import trio
-from conftest import Clients
-from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -35,6 +33,7 @@ from hfstream import (
     ValidationError,
 )
 from hfstream.testing import Fault, Response, ScriptedServer, final_event, token_event, token_events
+from tests.helpers.variants import Clients, Variant
 
 QUICK = RetryPolicy(attempts=3, max_wait=0.05)
 WHOLE = {

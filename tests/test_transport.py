@@ -12,8 +12,6 @@ from typing import Any
 
 import httpcore
 import pytest
-from conftest import Clients
-from variants import Variant
 
 from hfstream import (
     AsyncInferenceClient,
@@ -25,6 +23,7 @@ from hfstream import (
     UnexpectedResponseError,
 )
 from hfstream.testing import Fault, Request, Response, ScriptedServer, token_events
+from tests.helpers.variants import Clients, Variant
 
 STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
 ENDLESS = Response([STREAM[0], Fault.STALL])

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import DONE, RECORDINGS, Recording, choice, chunk, event
 
 from hfstream.core.stream_decoders import MAX_PRELUDE, ChatStreamDecoder
 from hfstream.errors import (
@@ -27,6 +26,7 @@ from hfstream.errors import (
 )
 from hfstream.testing import chat_event
 from hfstream.types import APIModel, ChatCompletion, ChatCompletionChunk
+from tests.helpers.recordings import DONE, RECORDINGS, Recording, choice, chunk, event
 
 HELD = chunk(role="assistant", content="")
 HELLO = [chunk(content="Hel"), chunk(content="lo")]

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import DONE, RECORDINGS, Recording, choice, chunk, event
 
 from hfstream.core.chat_accumulator import ChatAccumulator
 from hfstream.core.stream_decoders import ChatStreamDecoder
 from hfstream.types import ChatCompletion, ChatCompletionMessage, Usage
+from tests.helpers.recordings import DONE, RECORDINGS, Recording, choice, chunk, event
 
 
 @pytest.fixture(params=list(RECORDINGS.values()), ids=list(RECORDINGS))

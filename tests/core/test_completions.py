@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import DONE, event
 
 from hfstream.core.completions import CompletionChunk
 from hfstream.core.parameters import TextGenerationParameters
@@ -19,6 +18,7 @@ from hfstream.core.text_generation import text_generation
 from hfstream.core.urls import Endpoint
 from hfstream.errors import IncompleteStreamError, InferenceError, OverloadedError, ServerError, UnexpectedResponseError
 from hfstream.types import FinishReason, StreamResponse, TextGenerationResponse, Token, Usage
+from tests.helpers.recordings import DONE, event
 
 HERE = Endpoint("http://h/v1/completions", stream_in_body=True, openai=True)
 

@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 import pydantic
 import pytest
 from pydantic import BaseModel
-from recordings import DONE, chunk
 
 from hfstream.core.chat_completion import chat_completion
 from hfstream.core.request_spec import RequestSpec, find_model_class, is_model_class
@@ -17,6 +16,7 @@ from hfstream.core.urls import Endpoint
 from hfstream.errors import UnexpectedResponseError
 from hfstream.testing import final_event, token_event
 from hfstream.types import ChatCompletion, ChatCompletionMessage, StreamDetails, TextGenerationResponse
+from tests.helpers.recordings import DONE, chunk
 
 T = TypeVar("T")
 

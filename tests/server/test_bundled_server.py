@@ -7,9 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from scripted_engine import chunks, events, eventually, http, idle, joined, metric, post, raw_request, user
 
 from hfstream.server import BackgroundServer, Settings
+from tests.helpers.scripted_engine import (
+    chunks,
+    events,
+    eventually,
+    http,
+    idle,
+    joined,
+    metric,
+    post,
+    raw_request,
+    user,
+)
 
 PROMPT = "How do you make cheese?"
 

@@ -7,7 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from scripted_engine import (
+
+from hfstream.server import BackgroundServer, Settings
+from hfstream.server.engine.protocol import EngineRequest
+from hfstream.version import __version__
+from tests.helpers.scripted_engine import (
     EOS,
     TOKENIZER,
     Script,
@@ -20,10 +24,6 @@ from scripted_engine import (
     pinned,
     save_tokenizer,
 )
-
-from hfstream.server import BackgroundServer, Settings
-from hfstream.server.engine.protocol import EngineRequest
-from hfstream.version import __version__
 
 PATH = "/v1/completions"
 TURN: int = TOKENIZER.encode("<turn>").ids[0]

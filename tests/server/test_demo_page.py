@@ -11,8 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from chromium import CHROMIUM, Chromium, Page
-from scripted_engine import (
+
+import hfstream.server
+from hfstream.server import BackgroundServer, Settings
+from hfstream.server.engine.protocol import EngineRequest
+from tests.helpers.chromium import CHROMIUM, Chromium, Page
+from tests.helpers.scripted_engine import (
     EOS,
     Script,
     ScriptedEngine,
@@ -24,10 +28,6 @@ from scripted_engine import (
     raw_request,
     save_tokenizer,
 )
-
-import hfstream.server
-from hfstream.server import BackgroundServer, Settings
-from hfstream.server.engine.protocol import EngineRequest
 
 PAGE = (Path(hfstream.server.__file__).parent / "demo.html").read_text(encoding="utf-8")
 ANSWER = "\nGrüße, 日! " + 4 * "Hello, world! "

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CONTEXT, Running, engine_threads, make_model, prompt_of, reference, save_model
 
 from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.protocol import (
@@ -24,6 +23,7 @@ from hfstream.server.engine.protocol import (
     TokenOutput,
 )
 from hfstream.server.engine.worker import Engine
+from tests.helpers.tiny_models import CONTEXT, Running, engine_threads, make_model, prompt_of, reference, save_model
 
 ROWS = 4
 GREEDY = SamplingParams()

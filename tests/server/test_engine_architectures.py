@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CONFIGS, CONTEXT, Running, make_model, prompt_of, reference, save_model
 
 from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.protocol import EngineRequest, SamplingParams, UnsupportedModelError
+from tests.helpers.tiny_models import CONFIGS, CONTEXT, Running, make_model, prompt_of, reference, save_model
 
 LENGTHS = (5, 1, 30, 300, 12, 7, 2)
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from scripted_engine import (
+
+from hfstream.server import BackgroundServer, Settings, create_app
+from hfstream.server.engine.protocol import EngineRequest
+from tests.helpers.scripted_engine import (
     EOS,
     Script,
     ScriptedEngine,
@@ -24,9 +27,6 @@ from scripted_engine import (
     save_chat_model,
     user,
 )
-
-from hfstream.server import BackgroundServer, Settings, create_app
-from hfstream.server.engine.protocol import EngineRequest
 
 PERMITS = 3
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_engine import (
+
+from hfstream.errors import OverloadedError
+from hfstream.server import BackgroundServer, Settings
+from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.service.admission import ConcurrencyLimiter
+from tests.helpers.scripted_engine import (
     EOS,
     Script,
     ScriptedEngine,
@@ -24,11 +29,6 @@ from scripted_engine import (
     raw_request,
     save_tokenizer,
 )
-
-from hfstream.errors import OverloadedError
-from hfstream.server import BackgroundServer, Settings
-from hfstream.server.engine.protocol import EngineRequest
-from hfstream.server.service.admission import ConcurrencyLimiter
 
 PERMITS = 3
 

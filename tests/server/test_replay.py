@@ -15,13 +15,24 @@ from typing import Any
 
 import httpx
 import pytest
-from scripted_engine import EOS, Script, ScriptedEngine, eventually, http, idle, ids, metric, save_chat_model, user
 
 from hfstream.server import BackgroundServer, Settings
 from hfstream.server.engine.protocol import EngineRequest
 from hfstream.server.service import resumable
 from hfstream.server.service.metrics import ClientDisconnectedError
 from hfstream.server.service.resumable import GoneError, ResumableStream, ResumableStreams
+from tests.helpers.scripted_engine import (
+    EOS,
+    Script,
+    ScriptedEngine,
+    eventually,
+    http,
+    idle,
+    ids,
+    metric,
+    save_chat_model,
+    user,
+)
 
 PERMITS = 3
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

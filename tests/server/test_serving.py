@@ -18,9 +18,19 @@ from pathlib import Path
 
 import httpx
 import pytest
-from scripted_engine import ScriptedEngine, events, eventually, http, ids, metric, post, raw_request, save_tokenizer
 
 from hfstream.server import BackgroundServer, Settings, StartError, create_app, serve
+from tests.helpers.scripted_engine import (
+    ScriptedEngine,
+    events,
+    eventually,
+    http,
+    ids,
+    metric,
+    post,
+    raw_request,
+    save_tokenizer,
+)
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_engine import ScriptedEngine, save_chat_model
 
 from hfstream.errors import ValidationError
 from hfstream.server import Settings
 from hfstream.server.service.backend import Backend
 from hfstream.server.text.chat_template import ChatTemplate
+from tests.helpers.scripted_engine import ScriptedEngine, save_chat_model
 
 TURNS = (
     "{{ bos_token }}{% for message in messages %}[{{ message.role }}]{{ message.content }}{{ eos_token }}{% endfor %}"

@@ -9,7 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from scripted_engine import (
+
+from hfstream.server import BackgroundServer, Settings
+from hfstream.server.engine.protocol import EngineRequest
+from hfstream.version import __version__
+from tests.helpers.scripted_engine import (
     CONTEXT,
     EOS,
     TOKENIZER,
@@ -23,10 +27,6 @@ from scripted_engine import (
     post,
     save_tokenizer,
 )
-
-from hfstream.server import BackgroundServer, Settings
-from hfstream.server.engine.protocol import EngineRequest
-from hfstream.version import __version__
 
 LF = "\n"
 JSON = {"content-type": "application/json"}

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import tokenizers
-from scripted_engine import EOS, TOKENIZER, ids
 from tokenizers.decoders import DecodeStream
 
 from hfstream.server.engine.protocol import EngineRequest, SamplingParams, TokenOutput
@@ -18,6 +17,7 @@ from hfstream.server.text import output_builder as writing
 from hfstream.server.text.output_builder import OutputBuilder, whole
 from hfstream.server.text.tokenizer import Tokenizer
 from hfstream.types import FinishReason, StreamResponse
+from tests.helpers.scripted_engine import EOS, TOKENIZER, ids
 
 VOCABULARY = Tokenizer(TOKENIZER)
 TURN = 1

@@ -27,11 +27,11 @@ __all__ = ["State", "at_once", "in_a_row", "scripted", "state"]
 
 SERVER = """
 import sys, time
-from hfstream.testing import Answer, ScriptedServer, token_events
+from hfstream.testing import Response, ScriptedServer, token_events
 
 pace, tokens = float(sys.argv[1]), int(sys.argv[2])
 events = token_events(*[f" {number}" for number in range(tokens)])
-answer = Answer([step for event in events for step in ((pace, event) if pace else (event,))])
+answer = Response([step for event in events for step in ((pace, event) if pace else (event,))])
 def next_answer(request):
     server.requests.clear()
     return answer

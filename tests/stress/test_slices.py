@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import fuzz_sse
 import pytest
-from chaos import NETWORK, chaos
-from soak import at_once, in_a_row, scripted
-from storm import POLICIES, storm
+
+from tests.stress import fuzz_sse
+from tests.stress.chaos import NETWORK, chaos
+from tests.stress.soak import at_once, in_a_row, scripted
+from tests.stress.storm import POLICIES, storm
 
 
 def test_in_a_storm_every_patient_client_gets_its_answer() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from hfstream import AsyncInferenceClient, AsyncTokenStream, InferenceClient, TokenStream
 
-__all__ = ["HI", "VARIANTS", "AsyncVariant", "SyncVariant", "Variant"]
+__all__ = ["HI", "VARIANTS", "AsyncVariant", "Clients", "SyncVariant", "Variant"]
 
 HI = ({"role": "user", "content": "Hi"},)
 
@@ -111,3 +111,15 @@ class AsyncVariant:
 
 
 VARIANTS = [pytest.param(SyncVariant(), id="sync"), pytest.param(AsyncVariant(), id="async")]
+
+
+class Clients:
+    """Makes clients of one face, and closes them after the test."""
+
+    def __init__(self, variant: Variant) -> None:
+        self.variant = variant
+        self.made: list[Any] = []
+
+    def __call__(self, model: str | None, **settings: Any) -> Any:
+        self.made.append(self.variant.client(model, **settings))
+        return self.made[-1]
