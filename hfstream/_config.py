@@ -47,13 +47,13 @@ class ThreadSafeRetryPacer(RetryPacer):
         super().__init__()
         self._lock = threading.Lock()
 
-    def book(self, delay: float, now: float, *, overloaded: bool) -> float:
+    def schedule(self, delay: float, now: float, *, overloaded: bool) -> float:
         with self._lock:
-            return super().book(delay, now, overloaded=overloaded)
+            return super().schedule(delay, now, overloaded=overloaded)
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         with self._lock:
-            super().answered()
+            super().record_success()
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class ClientConfig:
         self, call: RequestSpec[Any, Any, Any], timeout: Timeouts | float | None, *, retry: RetryPolicy | None = None
     ) -> Exchange[Any, Any]:
         timeouts = self.timeouts if timeout is None else Timeouts.of(timeout)
-        return Exchange(call, retry=retry or self.retry, timeouts=timeouts, budget=self.budget)
+        return Exchange(call, retry=retry or self.retry, timeouts=timeouts, pacer=self.budget)
 
     @property
     def shown_model(self) -> str | None:

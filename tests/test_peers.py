@@ -1167,7 +1167,7 @@ async def test_secrets_are_not_told(
         client = clients(server.url + query, retry=AGAIN, token=SECRET, **secrets)
         stream = await task.open(variant, client)
         await variant.rest(stream)
-        shown = [client, stream, stream._exchange, stream._exchange.call, client._settings, *stream.attempts]
+        shown = [client, stream, stream._exchange, stream._exchange.spec, client._settings, *stream.attempts]
         other = clients(server.url.replace("://", f"://user:{SECRET}@") + query, retry=AGAIN, **secrets)
         shown += [other, other._settings]
         nobody = clients(f"http://user:{SECRET}@127.0.0.1:1{query}", retry=None, **secrets)

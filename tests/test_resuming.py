@@ -438,7 +438,7 @@ async def test_who_comes_back_too_late_is_told_why(variant: Variant, clients: Cl
         stream = await variant.open(clients(wire.url, resume=True, retry=late), PROMPT, **LONG)
         with pytest.raises(IncompleteStreamError, match="no such stream, or not any more") as caught:
             await variant.rest(stream)
-        assert "cannot be gone on with" in caught.value.message
+        assert "cannot resume" in caught.value.message
         assert caught.value.partial_text == stream.text != ""
         assert [attempt.status_code for attempt in stream.attempts] == [200, 404]
 
@@ -504,7 +504,7 @@ async def test_at_a_plain_TGI_the_answer_goes_on_from_its_text(
 async def test_a_TGI_that_cannot_be_asked(variant: Variant, clients: Clients, answer: Response) -> None:
     with ScriptedServer(PlainTGI(2, tokenize=lambda _: answer)) as server:
         stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", max_new_tokens=6)
-        with pytest.raises(IncompleteStreamError, match="cannot be gone on with") as caught:
+        with pytest.raises(IncompleteStreamError, match="cannot resume") as caught:
             await variant.rest(stream)
         assert caught.value.partial_text == "Milk and"
         assert len(server.requests) == 2
@@ -513,7 +513,7 @@ async def test_a_TGI_that_cannot_be_asked(variant: Variant, clients: Clients, an
 async def test_a_TGI_that_reads_otherwise(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(PlainTGI(2, tokenize=lambda found: found[::-1])) as server:
         stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", max_new_tokens=6)
-        with pytest.raises(IncompleteStreamError, match="as other tokens") as caught:
+        with pytest.raises(IncompleteStreamError, match="differently") as caught:
             await variant.rest(stream)
         assert caught.value.partial_text == "Milk and"
         assert len(server.requests) == 3
@@ -539,7 +539,7 @@ async def test_where_it_might_go_on_otherwise_the_loss_is_the_error(
 ) -> None:
     with ScriptedServer(Response([token_event(1, "Milk"), token_event(2, " and"), Fault.DROP])) as server:
         stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE), "Hi", **options)
-        with pytest.raises(IncompleteStreamError, match="cannot be gone on with") as caught:
+        with pytest.raises(IncompleteStreamError, match="cannot resume") as caught:
             await variant.rest(stream)
         assert caught.value.partial_text == "Milk and"
         assert len(server.requests) == 1
@@ -548,7 +548,7 @@ async def test_where_it_might_go_on_otherwise_the_loss_is_the_error(
 async def test_a_chat_at_a_plain_server_cannot_go_on(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(Response([chat_event("Half"), Fault.DROP])) as server:
         stream = await variant.open_chat(clients(server.url, resume=True, retry=AT_ONCE))
-        with pytest.raises(IncompleteStreamError, match="does not number events") as caught:
+        with pytest.raises(IncompleteStreamError, match="sends no event ids") as caught:
             await variant.rest(stream)
         assert caught.value.partial_text == "Half"
         assert len(server.requests) == 1
@@ -587,7 +587,7 @@ async def test_a_stream_that_is_gone_is_the_error_that_lost_it(
     # What a reset overtakes is lost to the client: a moment lets the event through.
     with ScriptedServer(Response([FIRST, 0.1, end]), Response.error(status, "no such stream")) as server:
         stream = await variant.open(clients(server.url, resume=True, retry=AT_ONCE))
-        with pytest.raises(IncompleteStreamError, match=r"cannot be gone on with: .*no such stream") as caught:
+        with pytest.raises(IncompleteStreamError, match=r"cannot resume: .*no such stream") as caught:
             await variant.rest(stream)
         assert type(caught.value.__cause__) is kind
         assert caught.value.partial_text == "a"

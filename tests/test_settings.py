@@ -32,7 +32,7 @@ def made(model: str | None = HERE, **arguments: Any) -> ClientConfig:
 def sent(settings: ClientConfig, *, stream: bool = True, **options: Any) -> httpx.Headers:
     """The headers of a call, as httpx sends them: all of one name are joined."""
     exchange = settings.text_generation("p", stream=stream, details=False, options=options)  # type: ignore[arg-type]
-    return httpx.Headers(dict(exchange.call.headers))
+    return httpx.Headers(dict(exchange.spec.headers))
 
 
 # --- The token -------------------------------------------------------------------------------------------------------
@@ -174,14 +174,14 @@ def test_both_names_of_one_thing_are_refused(both: dict[str, Any], client: type)
 
 def test_base_url_is_another_name_for_model() -> None:
     settings = made(None, base_url=HERE)
-    assert settings.text_generation("p", stream=True, details=False, options={}).call.url == f"{HERE}/generate_stream"
+    assert settings.text_generation("p", stream=True, details=False, options={}).spec.url == f"{HERE}/generate_stream"
 
 
 def test_a_calls_model_wins() -> None:
     settings = made(HERE)
-    call = settings.text_generation("p", stream=True, details=False, options={"model": "http://other/"}).call
+    call = settings.text_generation("p", stream=True, details=False, options={"model": "http://other/"}).spec
     assert call.url == "http://other/generate_stream"
-    call = settings.text_generation("p", stream=True, details=False, options={"model": None}).call
+    call = settings.text_generation("p", stream=True, details=False, options={"model": None}).spec
     assert call.url == f"{HERE}/generate_stream"
 
 

@@ -19,22 +19,22 @@ from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGen
 
 __all__ = ["AsyncTokenStream"]
 
-I = TypeVar("I")  # noqa: E741  an item of the stream
+ItemT = TypeVar("ItemT")
 
 
-class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
+class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[ItemT]):
     """An answer that is still being written: iterate over it, or ask it for `final()`.
 
     Also a context manager, which closes it. It stands on its own: it lives on when its client's variable is gone.
     Closing it before its end, in whatever way, closes the connection, and the server stops generating.
     """
 
-    def __init__(self, wire: AsyncHTTP, exchange: Exchange[I, Any]) -> None:
+    def __init__(self, wire: AsyncHTTP, exchange: Exchange[ItemT, Any]) -> None:
         super().__init__(exchange)
         self._line: AsyncStreamedResponse | None = None
         self._closed = False
         self._wire = wire
-        self._ready: Iterator[I] = iter(())
+        self._ready: Iterator[ItemT] = iter(())
         self._alarm = wire.alarm()
         self._reading = threading.Lock()  # only ever tried, never waited for
         wire.adopt(self)
@@ -42,7 +42,7 @@ class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> I:
+    async def __anext__(self) -> ItemT:
         for item in self._ready:
             return item
         await self._read()
@@ -75,16 +75,16 @@ class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
         """
         async for _ in self:
             pass
-        if not self._exchange.answered:
-            raise self._exchange.unfinished()
-        return self._exchange.transcript.final()
+        if not self._exchange.complete:
+            raise self._exchange.incomplete_error()
+        return self._exchange.accumulator.result()
 
     async def aclose(self) -> None:
         """Ends the stream, also while it is being read elsewhere: that reader sees its loop end."""
         self.abandon()
         await self._let_go()
-        if (farewell := self._exchange.farewell()) is not None:
-            await self._wire.part(farewell)
+        if (cancel := self._exchange.cancel_request()) is not None:
+            await self._wire.part(cancel)
 
     def abandon(self) -> None:
         """Ends the stream without waiting: its reader, if there is one, lets go of the connection."""
@@ -92,7 +92,7 @@ class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
         self._ready = iter(())
         self._alarm.set()
         line = self._line  # its reader may let go of it at any moment
-        if line is not None and (self._reading.locked() or not self._exchange.answered):
+        if line is not None and (self._reading.locked() or not self._exchange.complete):
             line.abort()
 
     async def __aenter__(self) -> Self:
@@ -114,19 +114,19 @@ class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
                 return  # whoever closes it, in another thread, is letting go of the connection
             raise RuntimeError("this stream is being read already: one loop for one stream")
         exchange = self._exchange
-        exchange.listen()
-        items: list[I] = []
+        exchange.deadline.resume()
+        items: list[ItemT] = []
         try:
-            while not (items or exchange.over or self._closed or (until_speaking and exchange.speaking)):
+            while not (items or exchange.closed or self._closed or (until_speaking and exchange.has_content)):
                 items = await self._step()
             if not self._closed:
                 self._ready = iter(items)
         finally:
             self._reading.release()
-            if exchange.over or self._closed:
+            if exchange.closed or self._closed:
                 await self._let_go()
 
-    async def _step(self) -> list[I]:
+    async def _step(self) -> list[ItemT]:
         exchange = self._exchange
         try:
             if self._line is None:
@@ -135,15 +135,15 @@ class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
                     if self._closed:
                         return []
                 self._line = await self._wire.send(exchange.next_request())
-                exchange.begin(self._line.status_code, self._line.headers)
+                exchange.receive_headers(self._line.status_code, self._line.headers)
                 if self._closed:
                     return []
-            if exchange.hungry:
+            if exchange.needs_data:
                 async for piece in self._line.pieces:
                     return exchange.feed(piece)
                 self._line.ended = True
             items = exchange.finish()
-            if not exchange.over:  # an answer on the way back to the one that was lost
+            if not exchange.closed:  # an answer on the way back to the one that was lost
                 await self._release()
             return items  # noqa: TRY300  what is raised here is handled below
         except Exception as error:  # noqa: BLE001  raised again, unless it is one that the exchange forgives
@@ -153,7 +153,7 @@ class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
                 self._closed = True
                 raise
             if not self._closed:
-                exchange.forgive(map_exception(error, exchange.call.url))
+                exchange.handle_error(map_exception(error, exchange.spec.url))
             return []
         except BaseException:  # cancelled or interrupted: whoever does that wants an end
             self._closed = True
@@ -163,7 +163,7 @@ class AsyncTokenStream(BaseStream[I, Any], AsyncIterator[I], Generic[I]):
         """Gives the connection back, unless a reader has it, who will."""
         if self._reading.acquire(False):
             try:
-                if self._line is not None and self._exchange.answered:
+                if self._line is not None and self._exchange.complete:
                     line, self._line = self._line, None
                     await line.drain(self._exchange.deadline)
                 else:

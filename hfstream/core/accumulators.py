@@ -34,11 +34,11 @@ class Accumulator(Protocol[S, I, W_co]):
         """Tokens of prompt and answer, once the server has counted them."""
         ...
 
-    def hear(self, said: list[S]) -> list[I]:
+    def add(self, said: list[S]) -> list[I]:
         """Notes what was said; returns what the caller sees of it."""
         ...
 
-    def final(self) -> W_co:
+    def result(self) -> W_co:
         """The whole answer. Only to be asked for when the answer is complete."""
         ...
 
@@ -95,10 +95,10 @@ class _Words:
 class TextAccumulator(_Words):
     """Of a stream of text."""
 
-    def hear(self, said: list[StreamResponse]) -> list[str]:
+    def add(self, said: list[StreamResponse]) -> list[str]:
         return self._note(said)
 
-    def final(self) -> str:
+    def result(self) -> str:
         return self._whole()
 
 
@@ -116,7 +116,7 @@ class DetailsAccumulator(_Words):
         self._tokens: list[_Plain | Token] = []
         self._top_tokens: list[list[Token] | None] = []
 
-    def hear(self, said: list[StreamResponse]) -> list[StreamResponse]:
+    def add(self, said: list[StreamResponse]) -> list[StreamResponse]:
         self._note(said)
         for response in said:
             token = response.token
@@ -125,7 +125,7 @@ class DetailsAccumulator(_Words):
             self._top_tokens.append(response.top_tokens)
         return said
 
-    def final(self) -> TextGenerationResponse:
+    def result(self) -> TextGenerationResponse:
         last = self.details
         details = last and Details(
             finish_reason=last.finish_reason,
@@ -153,10 +153,10 @@ class SingleResult:
     def __init__(self) -> None:
         self._whole: Any = None
 
-    def hear(self, said: list[T]) -> list[T]:
+    def add(self, said: list[T]) -> list[T]:
         if said:
             self._whole = said[-1]
         return said
 
-    def final(self) -> Any:
+    def result(self) -> Any:
         return self._whole

@@ -1,4 +1,4 @@
-"""What a stream shows of itself, whether it is read with `for` or `async for`. Refuses to know how it is read."""
+"""The attributes that synchronous and asynchronous streams share. Does not depend on how a stream is read."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from .metrics import Metrics
 
 __all__ = ["BaseStream"]
 
-I = TypeVar("I")  # noqa: E741  an item of the stream
-W = TypeVar("W")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
-class BaseStream(Generic[I, W]):
-    """The part of a stream that waits for nothing."""
+class BaseStream(Generic[ItemT, ResultT]):
+    """The part of a stream that does not wait."""
 
-    def __init__(self, exchange: Exchange[I, W]) -> None:
+    def __init__(self, exchange: Exchange[ItemT, ResultT]) -> None:
         self._exchange = exchange
 
     @property
     def text(self) -> str:
         """The text that has come so far."""
-        return self._exchange.transcript.text
+        return self._exchange.accumulator.text
 
     @property
     def finish_reason(self) -> FinishReason | str | None:
         """Why the answer ended; None before the last event."""
-        return self._exchange.transcript.finish_reason
+        return self._exchange.accumulator.finish_reason
 
     @property
     def usage(self) -> Usage | None:
@@ -38,7 +38,7 @@ class BaseStream(Generic[I, W]):
 
         In a chat None after it too, unless ``stream_options={"include_usage": True}`` was asked for.
         """
-        return self._exchange.transcript.usage
+        return self._exchange.accumulator.usage
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -57,10 +57,10 @@ class BaseStream(Generic[I, W]):
 
     @property
     def attempts(self) -> Sequence[Attempt]:
-        """Every try so far: its delay, its status, its error."""
+        """All attempts so far: the delay, status and error of each."""
         return tuple(self._exchange.attempts)
 
     def __repr__(self) -> str:
         exchange = self._exchange
-        state = "complete" if exchange.answered else "over" if exchange.over else "open"
-        return f"<{type(self).__name__} of {exchange.call}: {state}, {exchange.metrics.tokens} tokens>"
+        state = "complete" if exchange.complete else "closed" if exchange.closed else "open"
+        return f"<{type(self).__name__} of {exchange.spec}: {state}, {exchange.metrics.tokens} tokens>"

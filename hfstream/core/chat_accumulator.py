@@ -48,7 +48,7 @@ class ChatAccumulator:
     def usage(self) -> Usage | None:
         return self._usage
 
-    def hear(self, said: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
+    def add(self, said: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in said:
             for name in self._unsaid:
                 if value := getattr(chunk, name):  # Azure's first chunk and its last have none
@@ -65,7 +65,7 @@ class ChatAccumulator:
                 answer.add(choice)
         return said
 
-    def final(self) -> ChatCompletion:
+    def result(self) -> ChatCompletion:
         return ChatCompletion.model_validate(
             {
                 **self._extra,

@@ -58,7 +58,7 @@ def chat_completion(
         body=encode_json(body),
         headers=headers,
         streamed=stream,
-        reply=ChatStreamDecoder if stream else lambda: JSONBodyDecoder(whole),
-        transcript=(lambda: ChatAccumulator(form)) if stream else SingleResult,
+        make_decoder=ChatStreamDecoder if stream else lambda: JSONBodyDecoder(whole),
+        make_accumulator=(lambda: ChatAccumulator(form)) if stream else SingleResult,
         resume=resume and stream,
     )

@@ -1,6 +1,6 @@
 """Text generation at a server that speaks OpenAI's `/v1/completions` (vLLM, llama.cpp, Ollama): both ways of the map.
 
-TGI's parameters go out under OpenAI's names; chunks come in, and are heard as the same `StreamResponse` and `str` as a
+TGI's parameters go out under OpenAI's names; chunks come in, and are content_count as the same `StreamResponse` and `str` as a
 TGI's stream. What that route cannot be told is refused here, and never left out in silence. This module refuses to know
 where anything is sent.
 """
@@ -69,7 +69,7 @@ def _response_format(grammar: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": value}
 
 
-# What is heard --------------------------------------------------------------------------------------------------------
+# What is content_count --------------------------------------------------------------------------------------------------------
 
 
 class CompletionLogprobs(APIModel):
@@ -112,7 +112,7 @@ class CompletionAdapter:
         self._finished = False
         self.usage: Usage | None = None
 
-    def hear(self, chunks: list[CompletionChunk]) -> list[StreamResponse]:
+    def add(self, chunks: list[CompletionChunk]) -> list[StreamResponse]:
         """A response for each token of the chunks; the last one has `details`, but no `generated_text`."""
         responses: list[StreamResponse] = []
         for chunk in chunks:
@@ -210,8 +210,8 @@ class CompletionTextAccumulator(TextAccumulator):
     def usage(self) -> Usage | None:
         return self._ear.usage or super().usage
 
-    def hear(self, said: list[Any]) -> list[str]:
-        return super().hear(self._ear.hear(said))
+    def add(self, said: list[Any]) -> list[str]:
+        return super().add(self._ear.add(said))
 
 
 class CompletionDetailsAccumulator(DetailsAccumulator):
@@ -233,12 +233,12 @@ class CompletionDetailsAccumulator(DetailsAccumulator):
         counted = {"generated_tokens": usage.completion_tokens, "input_length": usage.prompt_tokens}
         return details.model_copy(update={name: count for name, count in counted.items() if count})
 
-    def hear(self, said: list[Any]) -> list[StreamResponse]:
-        responses = self._ear.hear(said)
+    def add(self, said: list[Any]) -> list[StreamResponse]:
+        responses = self._ear.add(said)
         if responses and responses[-1].details:
             new = "".join(response.token.text for response in responses if not response.token.special)
             responses[-1] = responses[-1].model_copy(update={"generated_text": self.text + new})
-        return super().hear(responses)
+        return super().add(responses)
 
 
 def parse_completion(body: bytes, stops: Sequence[str], *, details: bool, tops: bool) -> TextGenerationResponse:

@@ -34,12 +34,12 @@ class ResponseDecoder(Protocol[T]):
         ...
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """The answer is complete: whatever follows, or fails to, does not matter."""
         ...
 
     @property
-    def heard(self) -> int:
+    def content_count(self) -> int:
         """How many pieces of content have come."""
         ...
 
@@ -77,8 +77,8 @@ class JSONBodyDecoder(Generic[T]):
     """An answer in one piece; `parse` makes of its bytes what the caller asked for, or raises ValueError."""
 
     done = False
-    whole = False  # not before its last byte
-    heard = 0
+    complete = False  # not before its last byte
+    content_count = 0
     last_event_id = ""
 
     def __init__(self, parse: Callable[[bytes], list[T]]) -> None:
@@ -110,8 +110,8 @@ class JSONBodyDecoder(Generic[T]):
 class ErrorDecoder:
     """A status that says no: the body says why, and `finish` raises it."""
 
-    whole = False
-    heard = 0
+    complete = False
+    content_count = 0
     last_event_id = ""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:

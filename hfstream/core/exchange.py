@@ -1,8 +1,21 @@
-"""One question, however many attempts it takes. Everything about a call that does not wait.
+"""One call, however many attempts it takes: everything about it that does not wait.
 
-A driver knows four verbs: wait, send, read, close. It asks the exchange how long to wait and what to send, hands it
-what was read, and tells it of every failure; whether to ask again is decided here. The exchange refuses to know the
-network.
+A driver waits, sends, reads and closes; it decides nothing::
+
+    while not exchange.closed:
+        sleep(exchange.delay)
+        request = exchange.next_request()
+        try:
+            response = send(request)
+            exchange.receive_headers(response.status_code, response.headers)
+            while exchange.needs_data and (chunk := response.read()):
+                items += exchange.feed(chunk)
+            items += exchange.finish()
+        except Exception as error:
+            exchange.handle_error(error)
+
+What can happen in which state is a table (`exchange_states`), and so is what a failure means (`retry_decisions`). Does
+not depend on the network, nor on whether the driver is synchronous.
 """
 
 from __future__ import annotations
@@ -12,26 +25,29 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from .. import errors
-from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, OverloadedError, Phase
+from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
 from .accumulators import Accumulator
 from .decoders import ResponseDecoder, select_decoder
+from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
 from .resume import CannotResumeError, Resumption
 from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
-from .timeouts import Clock, Deadline, Timeouts
+from .timeouts import Clock, Deadline, Timeouts, transport_timeout
 
 __all__ = ["Attempt", "Exchange"]
 
 logger: logging.Logger = logging.getLogger("hfstream")
 
-I = TypeVar("I")  # noqa: E741  an item of the stream
-W = TypeVar("W")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+STREAMING = State.STREAMING  # compared once a chunk: a global is looked up faster than an attribute of a class
 
 
 @dataclass
@@ -48,277 +64,280 @@ class Attempt:
     """What ended it, unless it succeeded."""
 
 
-class Exchange(Generic[I, W]):
-    """All the tries for one call, and what came of them."""
+class Exchange(Generic[ItemT, ResultT]):
+    """All attempts of one call, and what they have brought so far."""
 
     def __init__(
         self,
-        call: RequestSpec[Any, I, W],
+        spec: RequestSpec[Any, ItemT, ResultT],
         *,
         retry: RetryPolicy,
         timeouts: Timeouts,
-        budget: RetryPacer | None = None,
+        pacer: RetryPacer | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        now = clock()
-        self.call = call
+        self.spec = spec
         self.timeouts = timeouts
-        self.transcript: Accumulator[Any, I, W] = call.transcript()
-        self.metrics: Metrics = Metrics(now)
+        self.state: State = State.WAITING
+        self.accumulator: Accumulator[Any, ItemT, ResultT] = spec.make_accumulator()
+        self.metrics: Metrics = Metrics(clock())
         self.attempts: list[Attempt] = []
         self.headers: Mapping[str, str] = {}
-        self.deadline: Deadline = Deadline(clock)
+        """Of the latest response."""
+        self.deadline: Deadline = Deadline(clock, timeouts.total)
         self.delay: float = 0.0
         """Seconds to wait before the next attempt."""
-        self.hungry: bool = False
-        """Whether the reply wants to be fed; if not, it wants to `finish`."""
-        self.over: bool = False
-        """The last word has been said, by the server or by us."""
+        self.needs_data: bool = False
+        """Whether the response's body is to be read further; if not, `finish` is due."""
         self._clock = clock
-        self._finished = False
-        self._whole = False  # whatever may still follow
-        self._parted = False
-        self._heard = 0  # of the present reply
-        self._handed: float | None = None  # when the caller got what came last
-        self._retry = retry
-        self._patience = RetryState(retry)
-        self._budget = budget
-        self._reply: ResponseDecoder[Any] | None = None
-        self._asked: RequestSpec[Any, Any, Any] = call
-        self._return = Resumption(call)
-        self._disappointed = False  # since content came last
-        self._hopeless = False  # there is no way back
-        self._ends = math.inf if timeouts.total is None else now + timeouts.total
+        self._decoder: ResponseDecoder[Any] | None = None
+        self._content_count = 0  # of `_decoder`; one that is resumed goes on counting
+        self._retry_state = RetryState(retry, pacer)
+        self._resumption = Resumption(spec)
 
-    # What a driver does, in this order ----------------------------------------------------------
-
-    def ask(self) -> RequestSpec[Any, Any, Any]:
-        """Begins an attempt: what to send, now that the wait is over."""
-        self.attempts.append(Attempt(len(self.attempts) + 1, self.delay))
-        self._asked = self._return.next()
-        self._reply = None
-        self.headers = {}
-        self._handed = None
-        self._expect(self._clock(), self.timeouts.first_token)
-        return self._asked
-
-    def next_request(self) -> PreparedRequest:
-        """Begins an attempt: the request to send, now that the wait before it is over."""
-        spec = self.ask()
-        return PreparedRequest(spec.method, spec.url, spec.headers, spec.body, self.limits(), self.deadline)
-
-    def limits(self) -> tuple[float | None, float | None, float | None, float | None]:
-        """Seconds to connect, read, write and wait for a connection: bounds for a client that asks no deadline."""
-        connect, first, between = self.timeouts.connect, self.timeouts.first_token, self.timeouts.between_tokens
-        rest = None if self._ends == math.inf else max(0.001, self._ends - self._clock())
-        read = None if first is None or between is None else max(first, between)
-        return _least(connect, rest), _least(read, rest), _least(first, rest), _least(connect, rest)
-
-    def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """The response's head has come."""
-        self.attempts[-1].status_code = status
-        self.headers = headers
-        self._reply = select_decoder(status, headers, self._asked.reply, streamed=self._asked.streamed)
-        self._heard = self._reply.heard
-        self.hungry = True
+    # What a driver reads ------------------------------------------------------------------------
 
     @property
-    def answered(self) -> bool:
-        """Whether the answer is complete, even if its body is not yet at its end."""
-        return self._finished or self._whole or (self._reply is not None and self._reply.whole)
+    def closed(self) -> bool:
+        """Whether nothing more will come: the response is complete, or an error has ended the exchange."""
+        return self.state in FINAL_STATES
 
     @property
-    def speaking(self) -> bool:
-        """Whether content has come."""
+    def complete(self) -> bool:
+        """Whether the answer is complete, even if its body is not yet at its end, or its usage is still to come."""
+        if self.state is State.COMPLETE or (self._decoder is not None and self._decoder.complete):
+            return True
+        # While a connection is sought to read the usage from, what was read before remains complete.
+        return self._resumption.decoder is not None and self._resumption.decoder.complete
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any attempt has brought content."""
         return self.metrics.tokens > 0
 
-    def listen(self) -> None:
-        """The caller has come back for more: the time that it took is not the server's."""
-        if self._handed is not None:
-            self._expect(self.deadline.at, self._clock() - self._handed)
-            self._handed = None
+    # What a driver calls, in this order ---------------------------------------------------------
 
-    def feed(self, chunk: bytes) -> list[I]:
-        """Takes a piece of the body; returns what the caller shall see."""
-        assert self._reply is not None  # noqa: S101  a driver that feeds before it begins is a bug
-        said = self._reply.feed(chunk)
-        self.hungry = not self._reply.done
+    def next_request(self) -> PreparedRequest:
+        """Begins an attempt: returns the request to send, now that the wait before it is over."""
+        self._move(Event.REQUEST)
+        self.attempts.append(Attempt(len(self.attempts) + 1, self.delay))
+        self._decoder = None
+        self.headers = {}
         now = self._clock()
-        heard = self._reply.heard
-        if heard > self._heard:
-            self.metrics.tick(now, heard - self._heard)
-            self._heard = heard
-            if self._disappointed:
-                self._recover()
-            self._expect(now, self.timeouts.between_tokens)
-        if now > self.deadline.at and self.hungry:
-            if not said:
-                raise self._timeout(now)
-            self.hungry = False  # what has come is handed over first; `finish` raises
-        if not said:
-            return []
-        self._handed = now
-        return self.transcript.hear(said)
+        self.deadline.paused_at = None
+        self.deadline.set(now, self.timeouts.first_token)
+        seconds_left = None if self.deadline.total_at == math.inf else max(0.001, self.deadline.total_at - now)
+        spec = self._resumption.spec
+        timeout = transport_timeout(self.timeouts, seconds_left)
+        return PreparedRequest(spec.method, spec.url, spec.headers, spec.body, timeout, self.deadline)
 
-    def finish(self) -> list[I]:
-        """Takes the body's end, or the reply's: the exchange is over, or another attempt is due, or this raises."""
-        assert self._reply is not None  # noqa: S101  a driver that feeds before it begins is a bug
-        if not (self.hungry or self._reply.done):
-            raise self._timeout(self._clock())
-        said = self._reply.finish()
-        if self._return.lost is not None and self._return.asks:
-            self._learn(said)
-            return []
-        if self._disappointed:
-            self._recover()
-        self.over = self._finished = True
-        return self.transcript.hear(said)
+    def receive_headers(self, status: int, headers: Mapping[str, str]) -> None:
+        """Takes the response's status and headers, which say how its body is to be read."""
+        self._move(Event.PROBE_HEADERS if self._resumption.probing else Event.HEADERS)
+        self.attempts[-1].status_code = status
+        self.headers = headers
+        spec = self._resumption.spec
+        self._decoder = select_decoder(status, headers, spec.make_decoder, streamed=spec.streamed)
+        self._content_count = self._decoder.content_count
+        self.needs_data = True
 
-    def forgive(self, failure: Exception) -> None:
-        """Judges what ended an attempt: returns if another one is due after `delay`, else raises `failure`.
+    def feed(self, chunk: bytes) -> list[ItemT]:
+        """Takes a chunk of the body; returns the items for the caller that it completed.
 
-        It returns, too, where nothing is missing but a formal end: the answer is complete, and the exchange over. What
-        may come before that end, the usage, is come back for, but is not worth an error.
+        Raises:
+            InferenceTimeoutError: the deadline has passed, and the chunk completed nothing.
         """
-        self.over = True  # unless all goes well, a user's hook included
-        self._whole = self.answered
-        done = self._reply is not None and self._reply.done
+        decoder = self._decoder
+        assert decoder is not None  # noqa: S101  a driver that feeds before there are headers is a bug
+        decoded = decoder.feed(chunk)
+        self.needs_data = not decoder.done
+        now = self._clock()
+        content_count = decoder.content_count
+        if content_count > self._content_count:
+            self.metrics._record(now, content_count - self._content_count)  # pyright: ignore[reportPrivateUsage]
+            self._content_count = content_count
+            if self.state is not STREAMING:
+                self._move(Event.CONTENT)
+                self._on_success()
+            self.deadline.set(now, self.timeouts.between_tokens)
+        if now > self.deadline.at and self.needs_data:
+            if not decoded:
+                raise self._timeout_error(now)
+            self.needs_data = False  # what has come is returned first; `finish` raises
+        if not decoded:
+            return []
+        self.deadline.paused_at = now
+        return self.accumulator.add(decoded)
+
+    def finish(self) -> list[ItemT]:
+        """Takes the end of the body, or of what is needed of it.
+
+        The exchange is then complete, or another attempt is due, or this raises the error that the response carries.
+        """
+        decoder = self._decoder
+        assert decoder is not None  # noqa: S101  as above
+        if not (self.needs_data or decoder.done):
+            raise self._timeout_error(self._clock())
+        decoded = decoder.finish()
+        if self.state is State.PROBING:
+            self._on_probe_response(decoded[0])
+            return []
+        if self.state is not STREAMING:  # a JSON document, or nothing new on the connection that was resumed
+            self._on_success()
+        self._move(Event.END)
+        return self.accumulator.add(decoded)
+
+    def handle_error(self, error: Exception) -> None:
+        """Takes what ended an attempt: returns if another one is due after `delay`, else raises it.
+
+        Also returns where nothing is missing but a formal end: the answer is complete, and the exchange closed. A usage
+        that would come before that end is worth another attempt, but not an error.
+        """
         try:
             delay = None
-            if isinstance(failure, InferenceError) and not (self._whole and (done or not self.call.resume)):
-                failure = self._explained(failure)
-                verdict, failure = self._judged(failure)
-                delay = self._delay(failure, verdict)
-            if delay is not None and self._clock() + delay < self._ends:
-                self._patience.announce(delay)
-                self.delay, self.over = delay, False
-            elif self._whole and isinstance(failure, InferenceError):
-                self._finished = True
+            if isinstance(error, InferenceError) and self._is_unfinished():
+                error = self._annotate(error)
+                decision, error = self._decide(error)
+                delay = self._next_delay(error, decision)
+            if delay is not None and self._clock() + delay < self.deadline.total_at:
+                self._retry_state.notify(delay)  # the user's hook, which may raise
+                self.delay = delay
+                self._move(Event.RETRY)
+            elif self.complete and isinstance(error, InferenceError):
+                self._move(Event.END)
             else:
-                if len(self.attempts) > 1 and not self.speaking:
-                    failure.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
-                raise failure
+                if len(self.attempts) > 1 and not self.has_content:
+                    error.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
+                raise error
+        except BaseException:
+            if not self.closed:
+                self._move(Event.FAILURE)
+            raise
         finally:
-            del failure  # or this frame, which the traceback of what it raises holds, would hold that too
+            del error  # or this frame, which the traceback of what it raises holds, would hold that too
 
-    def farewell(self) -> RequestSpec[Any, Any, Any] | None:
-        """What to send when an answer is given up that its server would wait with; None if none does. Once."""
-        call = None if self.answered or self._parted else self._return.farewell(self._reply)
-        self._parted = self._parted or call is not None
-        return call
+    def cancel_request(self) -> RequestSpec[Any, Any, Any] | None:
+        """What to send when the answer is given up and its server keeps it for a reconnect; else None. Once."""
+        return None if self.complete else self._resumption.cancel_request(self._decoder)
 
-    def _judged(self, error: InferenceError) -> tuple[Decision, InferenceError]:
-        """What to do about `error`, and what to raise if that is to raise."""
-        if self.attempts:
-            self.attempts[-1].error = _bare(error)
-        verdict = decide(error, speaking=self.speaking)
-        if verdict is Decision.RETRY:
-            return verdict, error
-        out_of_time = isinstance(error, InferenceTimeoutError) and error.phase == "total"
-        if self._hopeless or out_of_time or not (self.call.resume and self.speaking):
-            return Decision.RAISE, error
-        lost = self._return.lost
-        if verdict is Decision.RAISE:
-            goes_on = self._reply is not None and self._reply.heard > 0  # only to end in an error
-            return verdict, error if lost is None or goes_on else _unresumable(lost, str(error))
-        try:
-            self._return.prepare(_bare(error), self._reply, self.transcript)
-        except CannotResumeError as why:
-            return Decision.RAISE, _unresumable(lost or error, str(why))
-        return verdict, error
+    def incomplete_error(self) -> IncompleteStreamError:
+        """The error for an answer that was closed before its end, or that an error has ended."""
+        cause = self.attempts[-1].error if self.attempts else None
+        reason = "was closed before its end" if cause is None else f"has ended in an error: {cause}"
+        error = IncompleteStreamError(f"the stream {reason}", retryable=False)
+        error.__cause__ = cause
+        error.partial_text = self.accumulator.text
+        return error
 
-    def _delay(self, error: InferenceError, verdict: Decision) -> float | None:
-        """Seconds until the next attempt; None if there is to be none."""
-        if verdict is Decision.RAISE:
-            return None
-        if self.speaking and not self._disappointed:  # after content patience begins anew: streams may last for hours
-            once = self._retry.attempts == 1 and self._retry.stop is None
-            self._patience = RetryState(replace(self._retry, attempts=RetryPolicy.attempts) if once else self._retry)
-        self._disappointed = True
-        delay = self._patience.after(_bare(error))
-        if delay is None:
-            return None
-        if self._budget is not None:
-            now = self._clock()
-            booked = self._budget.book(delay, now, overloaded=isinstance(error, OverloadedError))
-            delay = booked if now + booked < self._ends else delay
-        kind, number = type(error).__name__, len(self.attempts)
-        logger.info("attempt %d of %s failed, next in %.2f s: %s", number, self.call, delay, kind)
-        return delay
+    # Success ------------------------------------------------------------------------------------
 
-    def _recover(self) -> None:
-        """Content has come after a failure."""
-        self._disappointed = False
-        if self._budget is not None:
-            self._budget.answered()
-        if self._return.lost is not None:
-            self._return.arrived()
+    def _move(self, event: Event) -> None:
+        self.state = next_state(self.state, event)
+
+    def _on_success(self) -> None:
+        """An attempt that is not the first one has brought what was asked for."""
+        if len(self.attempts) == 1:
+            return
+        self._retry_state.record_success()
+        if self._resumption.lost is not None:
+            self._resumption.succeeded()
             self.metrics.resumed += 1
-            self.metrics.continued += self._return.continues
+            self.metrics.continued += self._resumption.is_continuation
 
-    def _learn(self, said: list[Any]) -> None:
-        """Takes the answer to a question on the way back: the next one is due at once."""
-        lost = self._return.lost
-        self.delay = 0.0
+    def _on_probe_response(self, tokens: Any) -> None:
+        """Takes a probe's answer: the next request is due at once.
+
+        Raises:
+            IncompleteStreamError: the stream cannot be continued.
+        """
+        lost = self._resumption.lost
+        assert lost is not None  # noqa: S101  nothing else is probed for
         try:
-            self._return.take(said[0])
-        except CannotResumeError as why:
-            self._hopeless = True
-            if lost is not None:
-                error = _unresumable(lost, str(why))
-                raise error from error.__cause__
+            self._resumption.receive_tokens(tokens)
+        except CannotResumeError as reason:
+            self._move(Event.FAILURE)  # so that `handle_error` seeks no other way
+            error = _cannot_resume(lost, str(reason))
+            raise error from error.__cause__
+        self.delay = 0.0
+        self._move(Event.PROBED)
 
-    # Time --------------------------------------------------------------------------------------
+    # Failure ------------------------------------------------------------------------------------
 
-    def _expect(self, now: float, limit: float | None) -> None:
-        until = self._ends if limit is None else now + limit
-        self.deadline.at = until if until < self._ends else self._ends  # noqa: FURB136  once a token: min() is a call
+    def _is_unfinished(self) -> bool:
+        """Whether an error matters: the answer is incomplete, or its usage is missing and another attempt can bring it."""
+        ended = self._decoder is not None and self._decoder.done
+        return not self.complete or (self.spec.resume and not ended)
 
-    def _timeout(self, now: float) -> InferenceTimeoutError:
-        phase: Phase = "between_tokens" if self.speaking and not self._disappointed else "first_token"
-        if self._ends != math.inf and (now >= self._ends or self.deadline.at >= self._ends):
-            phase = "total"  # a timer may ring a moment early: what counts is which limit was the nearest
-        seconds = getattr(self.timeouts, phase)
-        if seconds is None:  # somebody else's: a proxy's, a transport's
-            return InferenceTimeoutError("nothing came in time", phase=phase)
-        said = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
-        return InferenceTimeoutError(f"{said[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
-
-    # Failure -----------------------------------------------------------------------------------
-
-    def _explained(self, error: InferenceError) -> InferenceError:
-        """`error`, told what only the exchange knows."""
+    def _annotate(self, error: InferenceError) -> InferenceError:
+        """`error` with what only the exchange knows: which time limit it was, the text so far, the request's id."""
         now = self._clock()
-        unsaid = isinstance(error, InferenceTimeoutError) and (error.phase != "connect" or now >= self._ends)
-        if unsaid and not self._hopeless:
-            timeout = self._timeout(now)
+        phase_unknown = isinstance(error, InferenceTimeoutError) and (
+            error.phase != "connect" or now >= self.deadline.total_at
+        )
+        if phase_unknown:
+            timeout = self._timeout_error(now)
             timeout.__cause__ = error.__cause__
             error = timeout
-        error.partial_text = self.transcript.text
+        error.partial_text = self.accumulator.text
         error.request_id = error.request_id or errors.request_id(self.headers)
         return error
 
-    def unfinished(self) -> IncompleteStreamError:
-        """The error for an answer that was given up before its end, or has ended in an error."""
-        ended = self.attempts[-1].error if self.attempts else None
-        why = "was closed before its end" if ended is None else f"has ended in an error: {ended}"
-        error = IncompleteStreamError(f"the stream {why}", retryable=False)
-        error.__cause__ = ended
-        error.partial_text = self.transcript.text
-        return error
+    def _decide(self, error: InferenceError) -> tuple[Decision, InferenceError]:
+        """What to do about `error`, and what to raise if that is to raise."""
+        if self.attempts:
+            self.attempts[-1].error = _without_traceback(error)
+        if self.state is State.CLOSED:  # it was found out that the stream cannot be resumed
+            return Decision.RAISE, error
+        decision = decide(error, after_content=self.has_content)
+        if decision is Decision.RETRY:
+            return decision, error
+        out_of_time = isinstance(error, InferenceTimeoutError) and error.phase == "total"
+        if out_of_time or not (self.spec.resume and self.has_content):
+            return Decision.RAISE, error
+        lost = self._resumption.lost
+        if decision is Decision.RAISE:
+            # An error that follows content is the answer's own end; one instead of content refuses to resume it.
+            after_content = self._decoder is not None and self._decoder.content_count > 0
+            return decision, error if lost is None or after_content else _cannot_resume(lost, str(error))
+        try:
+            self._resumption.plan(_without_traceback(error), self._decoder, self.accumulator)
+        except CannotResumeError as reason:
+            return Decision.RAISE, _cannot_resume(lost or error, str(reason))
+        return decision, error
+
+    def _next_delay(self, error: InferenceError, decision: Decision) -> float | None:
+        """Seconds until the next attempt; None if there is to be none."""
+        if decision is Decision.RAISE:
+            return None
+        if self.state is STREAMING:  # new content starts the retry limits afresh: a stream may last for hours
+            self._retry_state.restart()
+        delay = self._retry_state.next_delay(
+            _without_traceback(error), now=self._clock(), latest=self.deadline.total_at
+        )
+        if delay is not None:
+            kind, number = type(error).__name__, len(self.attempts)
+            logger.info("attempt %d of %s failed, next in %.2f s: %s", number, self.spec, delay, kind)
+        return delay
+
+    def _timeout_error(self, now: float) -> InferenceTimeoutError:
+        phase: Phase = "between_tokens" if self.state is STREAMING else "first_token"
+        total_at = self.deadline.total_at
+        if total_at != math.inf and (now >= total_at or self.deadline.at >= total_at):
+            phase = "total"  # a timer may fire a moment early: what counts is which limit was the nearest
+        seconds = getattr(self.timeouts, phase)
+        if seconds is None:  # a limit that is not ours: a proxy's, a transport's
+            return InferenceTimeoutError("nothing was received in time", phase=phase)
+        missing = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
+        return InferenceTimeoutError(f"{missing[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
 
 
-def _bare(error: InferenceError) -> InferenceError:
-    """A copy without a traceback, which would lead back to the stream."""
+def _without_traceback(error: InferenceError) -> InferenceError:
+    """A copy of `error`, whose traceback would lead back to the stream and keep it alive."""
     return copy.copy(error)
 
 
-def _unresumable(lost: InferenceError, why: str) -> IncompleteStreamError:
-    error = IncompleteStreamError(f"{lost.message}; the answer cannot be gone on with: {why}")
+def _cannot_resume(lost: InferenceError, reason: str) -> IncompleteStreamError:
+    error = IncompleteStreamError(f"{lost.message}; cannot resume: {reason}")
     vars(error).update(vars(lost), retryable=False)
-    error.__cause__ = _bare(lost)
+    error.__cause__ = _without_traceback(lost)
     return error
-
-
-def _least(limit: float | None, rest: float | None) -> float | None:
-    return limit if rest is None else rest if limit is None else min(limit, rest)

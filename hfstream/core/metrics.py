@@ -1,6 +1,6 @@
-"""How fast an answer came: time to first token, and the gaps between tokens in a histogram of fixed size.
+"""How fast a response came: time to first token, and the gaps between tokens in a histogram of fixed size.
 
-Seconds everywhere. It refuses to know what the tokens were.
+All times are in seconds. Does not depend on what the tokens are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["InterTokenLatency", "Metrics"]
 
-_FINEST = 1e-5  # seconds; shorter gaps are tokens that came in one piece
+_FINEST = 1e-5  # seconds; shorter gaps are tokens that came in one chunk
 _PER_DECADE = 40  # buckets: neighbours differ by 6 %, so a percentile is off by 3 % at most
 _BOUNDS = [_FINEST * 10 ** (bucket / _PER_DECADE) for bucket in range(1, 8 * _PER_DECADE)]  # up to 1000 s
 
@@ -28,29 +28,29 @@ class InterTokenLatency:
     """The longest."""
 
     def __repr__(self) -> str:
-        return f"InterToken(p50={self.p50:.4f}, p95={self.p95:.4f}, max={self.max:.4f})"
+        return f"InterTokenLatency(p50={self.p50:.4f}, p95={self.p95:.4f}, max={self.max:.4f})"
 
 
 class Metrics:
-    """The times of one stream, as they are so far. All in seconds."""
+    """The times of one stream so far. All in seconds."""
 
     __slots__ = ("_counts", "_first", "_last", "_max", "_started", "continued", "resumed", "tokens")
 
     def __init__(self, started: float) -> None:
         self.tokens: int = 0
-        """Number of tokens that came."""
+        """Number of tokens received."""
         self.resumed: int = 0
-        """How often the connection was lost and the answer went on: from the last event, or see `continued`."""
+        """How often the connection was lost and the stream was resumed, in either way."""
         self.continued: int = 0
-        """How often of these the server was asked anew, with the text so far behind the prompt."""
+        """How many of these sent the prompt and the text so far as a new request (the server kept no events)."""
         self._started = started
         self._first: float | None = None
         self._last = started
         self._max = 0.0
-        self._counts: list[int] = []  # made at the first gap; most calls for one document never need it
+        self._counts: list[int] = []  # made at the first token: a response without streaming never needs it
 
-    def tick(self, now: float, tokens: int) -> None:
-        """Notes that `tokens` came at `now`, in one piece."""
+    def _record(self, now: float, tokens: int) -> None:
+        """Counts `tokens` that came at `now`, in one chunk."""
         if self._first is None:
             self._first = now
             self._counts = [0] * (len(_BOUNDS) + 1)
@@ -76,7 +76,7 @@ class Metrics:
 
     @property
     def tokens_per_second(self) -> float:
-        """Pace once it ran: tokens after the first, by the time that they took."""
+        """Rate of generation: the tokens after the first, divided by the time that they took."""
         span = self._last - (self._first if self._first is not None else self._last)
         return (self.tokens - 1) / span if span > 0 else 0.0
 

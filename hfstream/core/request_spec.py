@@ -34,8 +34,8 @@ class RequestSpec(Generic[S, I, W]):
     """One question: `S` is what the reply says, `I` what a caller iterates over, `W` the whole answer."""
 
     url: str
-    reply: Callable[[], ResponseDecoder[S]]
-    transcript: Callable[[], Accumulator[S, I, W]]
+    make_decoder: Callable[[], ResponseDecoder[S]]
+    make_accumulator: Callable[[], Accumulator[S, I, W]]
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     streamed: bool = False

@@ -1,15 +1,17 @@
-"""How an answer goes on whose connection was lost.
+"""How a stream goes on whose connection was lost.
 
-A server that numbers its events is asked to go on from the last one. One that keeps nothing can be asked anew, with the
-text so far behind the prompt. That is sound only where the model would have said the same: greedily, within a budget of
-tokens, and if prompt and text together are read as the very tokens that the prompt was and the answer brought; so it is
-asked first how it reads both. This module refuses to know why the connection was lost, and how patient we are.
+There are two ways. A server that numbers its events is asked to continue after the last one (``Last-Event-ID``). A
+server that keeps nothing is asked anew, with the text so far appended to the prompt. The second way is sound only where
+the model would have generated the same: greedily, within a limit of tokens, and if prompt and text together are
+tokenized into the very tokens of the prompt and of the answer. Two probes of `/tokenize` find that out first.
+
+Does not depend on why the connection was lost, nor on how often it may be tried again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,189 +27,209 @@ __all__ = ["CannotResumeError", "Continuation", "Resumption"]
 
 
 class CannotResumeError(Exception):
-    """The answer cannot be gone on with, or might go on otherwise; the message says why."""
+    """The answer cannot be continued, or might continue differently; the message says why."""
 
 
 class Resumption:
-    """The way back to one answer."""
+    """How one stream is resumed. Until its connection is lost, `spec` is the call's own."""
 
-    def __init__(self, call: RequestSpec[Any, Any, Any]) -> None:
+    def __init__(self, spec: RequestSpec[Any, Any, Any]) -> None:
+        self.spec: RequestSpec[Any, Any, Any] = spec
+        """What the next attempt sends."""
         self.lost: InferenceError | None = None
-        """What ended the connection that is being come back from."""
-        self._call = call
-        self._next = call
-        self._speaker: ResponseDecoder[Any] | None = None
-        self._errand: _TokenizeProbe | None = None
+        """What ended the connection that is being resumed; None while none is."""
+        self.decoder: ResponseDecoder[Any] | None = None
+        """What has decoded the stream so far; kept, because attempts in between have decoders of their own."""
+        self._call = spec
+        self._probe: _TokenizeProbe | None = None
+        self._cancel_sent = False
 
     @property
-    def asks(self) -> bool:
-        """Whether what is asked next, or was asked last, is a question on the way, and not for the answer."""
-        return self._errand is not None and not self._errand.done
+    def probing(self) -> bool:
+        """Whether `spec` is a probe, and not a request for the rest of the stream."""
+        return self._probe is not None and not self._probe.done
 
     @property
-    def continues(self) -> bool:
-        """Whether the server is asked anew, with the text so far."""
-        return self._errand is not None
+    def is_continuation(self) -> bool:
+        """Whether the server is asked anew, with the text so far: the second way."""
+        return self._probe is not None
 
-    def prepare(
-        self, lost: InferenceError, reply: ResponseDecoder[Any] | None, transcript: Accumulator[Any, Any, Any]
+    def plan(
+        self, lost: InferenceError, decoder: ResponseDecoder[Any] | None, accumulator: Accumulator[Any, Any, Any]
     ) -> None:
-        """After a failure: finds the way.
+        """After a failure: decides what `spec` is next.
 
         Raises:
-            UnsoundError: there is none.
+            CannotResumeError: neither way is possible.
         """
-        self.lost = self.lost or lost
-        if reply is not None and reply.heard:
-            self._speaker = reply
-        if self._speaker is not None and self._speaker.last_event_id:
-            self._next = self._from_last_event(self._speaker)
+        self.lost = self.lost or lost  # the loss that began it, not a failure on the way back
+        if decoder is not None and decoder.content_count:
+            self.decoder = decoder
+        if self.decoder is not None and self.decoder.last_event_id:
+            self.spec = self._from_last_event(self.decoder)
             return
-        ids = getattr(transcript, "ids", None)
+        ids = getattr(accumulator, "ids", None)
         if self._call.continuation is None or ids is None:
-            raise CannotResumeError("its server does not number events")
-        if not self.asks:  # else the same question is asked again
-            errand: _TokenizeProbe = self._call.continuation.begin(self._call, transcript.text, ids)
-            self._errand, self._next = errand, errand.next()
+            raise CannotResumeError("the server sends no event ids")
+        if not self.probing:  # else the probe failed on the way, and the same one is sent again
+            self._probe = self._call.continuation.start_probe(self._call, accumulator.text, ids)
+            self.spec = self._probe.next_spec()
 
-    def _from_last_event(self, speaker: ResponseDecoder[Any]) -> RequestSpec[Any, Any, Any]:
-        def reply() -> ResponseDecoder[Any]:
-            speaker.resume()
-            return speaker
-
-        return replace(self._call, headers=self._headers(speaker), reply=reply)
-
-    def _headers(self, speaker: ResponseDecoder[Any]) -> Mapping[str, str]:
-        return {**self._call.headers, "Last-Event-ID": speaker.last_event_id}
-
-    def next(self) -> RequestSpec[Any, Any, Any]:
-        """What to ask."""
-        return self._next
-
-    def take(self, tokens: list[SimpleToken]) -> None:
-        """The answer to a question on the way.
+    def receive_tokens(self, tokens: list[SimpleToken]) -> None:
+        """Takes a probe's answer, and decides what `spec` is next.
 
         Raises:
-            UnsoundError: it leads nowhere.
+            CannotResumeError: the text is not tokenized as it was generated.
         """
-        if self._errand is not None:
-            self._errand.take(tokens)
-            self._next = self._errand.next()
+        if self._probe is not None:
+            self._probe.receive(tokens)
+            self.spec = self._probe.next_spec()
 
-    def arrived(self) -> None:
-        """The answer goes on."""
+    def succeeded(self) -> None:
+        """The stream goes on."""
         self.lost = None
 
-    def farewell(self, reply: ResponseDecoder[Any] | None) -> RequestSpec[Any, Any, Any] | None:
-        """What tells a server that waits for us that nobody will come back; None if none does."""
-        speaker = reply if reply is not None and reply.last_event_id else self._speaker
-        if not self._call.resume or speaker is None or not speaker.last_event_id:
+    def cancel_request(self, decoder: ResponseDecoder[Any] | None) -> RequestSpec[Any, Any, Any] | None:
+        """What tells a server that keeps the stream for a reconnect that there will be none. None if no server does."""
+        numbered = decoder if decoder is not None and decoder.last_event_id else self.decoder
+        if self._cancel_sent or not self._call.resume or numbered is None or not numbered.last_event_id:
             return None
-        return replace(self._call, method="DELETE", body=None, headers=self._headers(speaker))
+        self._cancel_sent = True
+        return replace(self._call, method="DELETE", body=None, headers=self._with_last_event_id(numbered))
+
+    def _from_last_event(self, decoder: ResponseDecoder[Any]) -> RequestSpec[Any, Any, Any]:
+        def make_decoder() -> ResponseDecoder[Any]:
+            # The same decoder: its parser knows the last event, its counts and indices go on.
+            decoder.resume()
+            return decoder
+
+        return replace(self._call, headers=self._with_last_event_id(decoder), make_decoder=make_decoder)
+
+    def _with_last_event_id(self, decoder: ResponseDecoder[Any]) -> Mapping[str, str]:
+        return {**self._call.headers, "Last-Event-ID": decoder.last_event_id}
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What it takes to go on with one call."""
+    """What the second way needs to know of a call."""
 
     prompt: str
     parameters: Mapping[str, Any]
     tokenize_url: str
     headers: Mapping[str, str]
 
-    def begin(self, call: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]) -> _TokenizeProbe:
-        """Asks how the server reads what there is.
+    def start_probe(self, call: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]) -> _TokenizeProbe:
+        """The probes for an answer of `text`, which came as the tokens `ids`.
 
         Raises:
-            UnsoundError: it need not be asked.
+            CannotResumeError: no probe is needed to know that the answer cannot be continued.
         """
         body = json.loads(call.body or b"{}")
         if body.keys() != {"inputs", "parameters"} or body["inputs"] != self.prompt:
             raise CannotResumeError("its request has more than a prompt and parameters")
-        if why := self._unsound(text):
-            raise CannotResumeError(why)
+        if reason := self._reason_not_resumable(text):
+            raise CannotResumeError(reason)
         return _TokenizeProbe(self, call, text, ids)
 
-    def _unsound(self, text: str) -> str | None:
-        asked = self.parameters
-        if asked.get("do_sample") or any(asked.get(name) is not None for name in ("top_k", "top_p", "typical_p")):
+    def _reason_not_resumable(self, text: str) -> str | None:
+        params = self.parameters
+        if params.get("do_sample") or any(params.get(name) is not None for name in ("top_k", "top_p", "typical_p")):
             return "it is sampled"
-        if asked.get("temperature") not in (None, 1):
+        if params.get("temperature") not in (None, 1):
             return "it is sampled"
-        if asked.get("max_new_tokens") is None:
+        if params.get("max_new_tokens") is None:
             return "it has no max_new_tokens"
         for name in ("grammar", "truncate", "watermark", "top_n_tokens"):
-            if asked.get(name):
+            if params.get(name):
                 return f"it has `{name}`"
-        if any(text.endswith(stop[:length]) for stop in asked.get("stop") or () for length in range(1, len(stop))):
+        # The server would look for stop strings in what it generates anew, and miss one that began before.
+        if any(text.endswith(stop[:length]) for stop in params.get("stop") or () for length in range(1, len(stop))):
             return "its text ends in what may be the beginning of a stop string"
         return None
 
 
 class _TokenizeProbe:
-    """The two questions before an answer can go on: how is the prompt read, and how with the text behind it?"""
+    """The two probes: how is the prompt tokenized, and how is the prompt with the text so far?
 
-    def __init__(self, plan: Continuation, call: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]) -> None:
-        self._plan = plan
+    Only if the second list of ids is the first one followed by the ids that were received does the model, asked with
+    prompt and text as one prompt, stand where it stood when the connection was lost.
+    """
+
+    def __init__(
+        self, continuation: Continuation, call: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]
+    ) -> None:
+        self._continuation = continuation
         self._call = call
         self._text = text
-        self._said = list(ids)
-        self._read: list[list[int]] = []
-
-    def next(self) -> RequestSpec[Any, Any, Any]:
-        """What to ask now: one of the questions, or for the rest of the answer.
-
-        Raises:
-            UnsoundError: the text would be read otherwise than it was written.
-        """
-        plan = self._plan
-        if len(self._read) < 2:
-            text = plan.prompt + (self._text if self._read else "")
-            return tokenize(plan.tokenize_url, text, plan.headers)
-        prompt, everything = self._read
-        if everything != prompt + self._said:
-            raise CannotResumeError("the server would read its text as other tokens than it wrote")
-        parameters = {**plan.parameters, "return_full_text": False}
-        parameters["max_new_tokens"] = parameters["max_new_tokens"] - len(self._said)
-        body = encode_json({"inputs": plan.prompt + self._text, "parameters": parameters})
-        preamble = (plan.prompt if plan.parameters.get("return_full_text") else "") + self._text
-        reply: Callable[[], TGIStreamDecoder] = lambda: _ContinuedDecoder(preamble, len(self._said), len(prompt))  # noqa: E731
-        return replace(self._call, body=body, reply=reply)
+        self._received = list(ids)
+        self._tokenized: list[list[int]] = []
 
     @property
     def done(self) -> bool:
-        """Both questions have been answered."""
-        return len(self._read) == 2
+        """Whether both probes have been answered."""
+        return len(self._tokenized) == 2
 
-    def take(self, tokens: list[SimpleToken]) -> None:
-        """The answer to a question."""
-        self._read.append([token.id for token in tokens])
+    def receive(self, tokens: list[SimpleToken]) -> None:
+        """Takes the answer to a probe."""
+        self._tokenized.append([token.id for token in tokens])
+
+    def next_spec(self) -> RequestSpec[Any, Any, Any]:
+        """What to send now: one of the probes, or the request for the rest of the answer.
+
+        Raises:
+            CannotResumeError: the text is not tokenized as it was generated.
+        """
+        continuation = self._continuation
+        if not self.done:
+            text = continuation.prompt + (self._text if self._tokenized else "")
+            return tokenize(continuation.tokenize_url, text, continuation.headers)
+        prompt, everything = self._tokenized
+        if everything != prompt + self._received:
+            raise CannotResumeError("the server would tokenize its text differently from how it was generated")
+        return self._rest_of_answer(len(prompt))
+
+    def _rest_of_answer(self, prompt_tokens: int) -> RequestSpec[Any, Any, Any]:
+        continuation, offset = self._continuation, len(self._received)
+        parameters = {**continuation.parameters, "return_full_text": False}
+        parameters["max_new_tokens"] = parameters["max_new_tokens"] - offset
+        body = encode_json({"inputs": continuation.prompt + self._text, "parameters": parameters})
+        prefix = (continuation.prompt if continuation.parameters.get("return_full_text") else "") + self._text
+
+        def make_decoder() -> TGIStreamDecoder:
+            return _ContinuedDecoder(prefix, offset, prompt_tokens)
+
+        return replace(self._call, body=body, make_decoder=make_decoder)
 
 
 class _ContinuedDecoder(TGIStreamDecoder):
-    """The rest of an answer, numbered and counted as if it had never been interrupted."""
+    """Decodes the rest of an answer, with indices and counts as if it had never been interrupted.
 
-    def __init__(self, preamble: str, before: int, input_length: int) -> None:
+    `prefix` is the text before the rest, `offset` the number of tokens before it, `input_length` that of the prompt.
+    """
+
+    def __init__(self, prefix: str, offset: int, input_length: int) -> None:
         super().__init__()
-        self._preamble = preamble
-        self._before = before
+        self._prefix = prefix
+        self._offset = offset
         self._input_length = input_length
-
-    def _take(self, data: bytes, name: str, said: list[StreamResponse]) -> None:
-        heard = self.heard
-        super()._take(data, name, said)
-        if self.heard > heard:
-            said[-1] = self._renumbered(said[-1])
 
     def _renumbered(self, response: StreamResponse) -> StreamResponse:
         changes: dict[str, Any] = {}
         if response.index is not None:
-            changes["index"] = response.index + self._before
+            changes["index"] = response.index + self._offset
         if response.generated_text is not None:
-            changes["generated_text"] = self._preamble + response.generated_text
+            changes["generated_text"] = self._prefix + response.generated_text
         if response.details is not None:
-            counted = response.details.generated_tokens + self._before
             changes["details"] = response.details.model_copy(
-                update={"generated_tokens": counted, "input_length": self._input_length}
+                update={
+                    "generated_tokens": response.details.generated_tokens + self._offset,
+                    "input_length": self._input_length,
+                }
             )
         return response.model_copy(update=changes)
+
+    def _take(self, data: bytes, name: str, said: list[StreamResponse]) -> None:
+        before = self.content_count
+        super()._take(data, name, said)
+        if self.content_count > before:
+            said[-1] = self._renumbered(said[-1])

@@ -1,16 +1,17 @@
-"""How long we keep asking: tenacity's own `stop` and `wait`, driven as a state machine.
+"""Retry limits: tenacity's own `stop` and `wait`, driven as a state machine.
 
-tenacity decides, the drivers wait: given a `sleep` that only notes the seconds, its public iterator is a pure state
-machine, so one controller serves both clients and users configure retries in tenacity's words. This module refuses to
-know what a failure means; that is judged in `verdicts`.
+tenacity decides, the drivers wait: given a `sleep` that only records the seconds, its public iterator is a pure state
+machine. So one implementation serves both clients, and users configure retries with tenacity's strategies. Does not
+depend on what a failure means; `retry_decisions` says that.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import tenacity
@@ -25,14 +26,14 @@ __all__ = ["RetryPacer", "RetryPolicy", "RetryState", "retry_if_overloaded", "re
 F = TypeVar("F", bound=Callable[..., Any])
 
 retry_if_overloaded: retry_base = tenacity.retry_if_exception_type(OverloadedError)
-"""tenacity's ``retry=`` for a wrapper of your own: again if the server was overloaded, and only then."""
+"""tenacity's ``retry=`` for a wrapper of your own: retries if the server was overloaded, and only then."""
 
 
 class wait_retry_after(wait_base):  # noqa: N801  tenacity's strategies are classes with function names
     """tenacity's ``wait=``: as long as the server asked for (Retry-After), else as `fallback` says.
 
-    The server's seconds are a least wait: up to a quarter more is added at random, because everyone who was refused at
-    the same moment was told the same number. `max_wait` bounds the sum, in seconds.
+    The server's seconds are a minimum: up to a quarter more is added at random, because all clients that were refused
+    at the same moment got the same number. `max_wait` bounds the sum, in seconds.
     """
 
     def __init__(self, fallback: wait_base, max_wait: float = 60.0) -> None:
@@ -44,20 +45,20 @@ class wait_retry_after(wait_base):  # noqa: N801  tenacity's strategies are clas
         seconds = getattr(outcome.exception(), "retry_after", None) if outcome else None
         if seconds is None:
             return float(self.fallback(retry_state))
-        if seconds >= self.max_wait:  # spread all the same, or everyone who is told "an hour" comes back together
+        if seconds >= self.max_wait:  # spread too, or all clients that got "an hour" would come back together
             return float(random.uniform(0.8, 1.0) * self.max_wait)  # noqa: S311
         return float(min(seconds + random.uniform(0, max(0.1, seconds / 4)), self.max_wait))  # noqa: S311
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How patient a client is until the first content has come.
+    """How often and for how long a client retries until the first content has come.
 
-    `attempts` counts all tries, the first included; `stop` and `wait` are tenacity strategies that replace it and the
-    default wait: Retry-After where the server says, else exponential with full jitter
+    `attempts` counts all attempts, the first included; `stop` and `wait` are tenacity strategies that replace it and the
+    default wait: Retry-After where the server sends it, else exponential with full jitter
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), never more than `max_wait` seconds.
-    `before_sleep` is tenacity's hook of that name: called with a `tenacity.RetryCallState` before each wait, while the
-    call still lasts, from the thread or task that makes it.
+    `before_sleep` is tenacity's hook of that name: called with a `tenacity.RetryCallState` before each wait, from the
+    thread or task that makes the call.
     """
 
     attempts: int = 3
@@ -67,104 +68,135 @@ class RetryPolicy:
     before_sleep: Callable[[tenacity.RetryCallState], object] | None = None
 
     def __post_init__(self) -> None:
-        # What comes from outside may be anything: True would count as one attempt, 2.5 as three.
+        # Annotations are not checked at run time: True would count as one attempt, 2.5 as three.
         if type(self.attempts) is not int or self.attempts < 1:
-            raise ValueError(f"RetryPolicy.attempts counts all tries and must be at least 1, not {self.attempts!r}")
+            raise ValueError(f"RetryPolicy.attempts counts all attempts and must be at least 1, not {self.attempts!r}")
         if not self.max_wait >= 0:
             raise ValueError(f"RetryPolicy.max_wait must be a number of seconds, not {self.max_wait!r}")
 
     @classmethod
     def of(cls, value: RetryPolicy | int | None) -> RetryPolicy:
-        """`value` as a policy: an int is the number of attempts in all, None is one attempt."""
+        """`value` as a policy: an int is the number of all attempts, None is one attempt."""
         return value if isinstance(value, RetryPolicy) else cls(attempts=1 if value is None else value)
 
 
 class RetryState:
-    """The state of one policy: how often we were disappointed, and for how long."""
+    """How far one call has used up its policy. Not for several threads."""
 
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._hook = policy.before_sleep
-        self._waits: list[float] = []
+    def __init__(self, policy: RetryPolicy, pacer: RetryPacer | None = None) -> None:
+        self._policy = policy
+        self._pacer = pacer
+        self._delays: list[float] = []
         self._states: list[tenacity.RetryCallState] = []
+        self._start(policy)
+
+    def _start(self, policy: RetryPolicy) -> None:
         backoff = tenacity.wait_random_exponential(multiplier=0.5, max=policy.max_wait)
-        self._tries = iter(
+        self._attempts = iter(
             tenacity.Retrying(
-                sleep=self._waits.append,  # the list's method, not ours: no reference cycle
+                sleep=self._delays.append,  # the list's method, not ours: no reference cycle
                 wait=policy.wait or wait_retry_after(backoff, policy.max_wait),
                 stop=policy.stop or tenacity.stop_after_attempt(policy.attempts),
                 retry=tenacity.retry_if_exception_type(BaseException),
-                before_sleep=_noting(self._states),
-                retry_error_callback=_give_up,
+                before_sleep=_recording_hook(self._states),
+                retry_error_callback=_stop_iteration,
             )
         )
-        self._try = next(self._tries)
+        self._attempt = next(self._attempts)
 
-    def after(self, error: BaseException) -> float | None:
-        """Seconds to wait before the next attempt, or None if patience is at its end."""
-        self._waits.clear()
+    def restart(self) -> None:
+        """Content has come since the last failure: counts and waits begin again.
+
+        A policy of one attempt is about getting an answer; to resume one it would be of no use, so that has the default
+        number of attempts.
+        """
+        only_one = self._policy.attempts == 1 and self._policy.stop is None
+        self._start(replace(self._policy, attempts=RetryPolicy.attempts) if only_one else self._policy)
+
+    def next_delay(self, error: BaseException, *, now: float = 0.0, latest: float = math.inf) -> float | None:
+        """Seconds to wait before the next attempt, or None if there is to be none.
+
+        `now` and `latest` are monotonic seconds; the pacer may add to the delay, but not beyond `latest`.
+        """
+        self._delays.clear()
         self._states.clear()
-        with self._try:
-            raise error  # the manager notes the error for `stop` and `wait`, and swallows it
+        with self._attempt:
+            raise error  # tenacity's context manager keeps the error for `stop` and `wait`, and suppresses it
         error.__traceback__ = error.__context__ = None  # they lead back here, and to the stream
-        another = next(self._tries, None)
-        if another is None:
+        following = next(self._attempts, None)
+        if following is None:
             return None
-        self._try = another
-        return sum(self._waits)
+        self._attempt = following
+        delay = sum(self._delays)
+        if self._pacer is None:
+            return delay
+        paced = self._pacer.schedule(delay, now, overloaded=isinstance(error, OverloadedError))
+        return paced if now + paced < latest else delay
 
-    def announce(self, seconds: float) -> None:
-        """Calls the policy's hook: there will be another attempt, and this is the wait before it."""
-        if self._hook is None:
+    def record_success(self) -> None:
+        """A retry was answered."""
+        if self._pacer is not None:
+            self._pacer.record_success()
+
+    def notify(self, delay: float) -> None:
+        """Calls the policy's `before_sleep`: there will be another attempt, `delay` seconds from now."""
+        hook = self._policy.before_sleep
+        if hook is None:
             return
         for state in self._states:
-            state.upcoming_sleep = seconds
-            state.next_action = tenacity.RetryAction(seconds)
-            self._hook(state)
+            state.upcoming_sleep = delay
+            state.next_action = tenacity.RetryAction(delay)
+            hook(state)
 
 
-def _noting(states: list[tenacity.RetryCallState]) -> Callable[[tenacity.RetryCallState], None]:
-    """For tenacity, which calls before anybody has looked at the time that is left, and uses its state again."""
+def _recording_hook(states: list[tenacity.RetryCallState]) -> Callable[[tenacity.RetryCallState], None]:
+    """A `before_sleep` for tenacity that keeps a copy of each state.
 
-    def note(state: tenacity.RetryCallState) -> None:
+    tenacity calls it before the time that is left has been looked at, and uses its state again.
+    """
+
+    def record(state: tenacity.RetryCallState) -> None:
         states.append(copy.copy(state))
 
-    return note
+    return record
 
 
 class RetryPacer:
-    """Spaces out the retries of all the calls of one client, so that a thousand callers are not a thousand herds.
+    """Spaces out the retries of all calls of one client, so that they do not all reach a busy server at once.
 
-    It never forbids one: a call whose own policy allows another attempt gets it, perhaps later. The first few are free;
-    beyond them they leave one after the other, the further apart the more of them found the server overloaded.
+    It forbids none: a call whose own policy allows another attempt gets it, perhaps later. The first few retries leave
+    at once; after them one follows the other, further apart the more of them found the server overloaded.
     """
 
     def __init__(self) -> None:
-        self._pause = MIN_INTERVAL
-        self._due = 0.0  # when the queue would be over if none were free
+        self._interval = MIN_INTERVAL
+        self._due = 0.0  # when the last scheduled retry would leave if there were no burst
 
-    def book(self, delay: float, now: float, *, overloaded: bool) -> float:
-        """How long a retry that wants to wait for `delay` shall wait: so long, or longer. Seconds, and monotonic ones.
+    def schedule(self, delay: float, now: float, *, overloaded: bool) -> float:
+        """Seconds to wait for a retry that wants to wait for `delay` seconds: so long, or longer. `now` is monotonic.
 
-        They queue by when they ask, not by when they leave: one that was told to wait for a minute is in nobody's way.
+        Retries queue in the order in which they ask, not in which they leave: one that waits for a minute, as its
+        server asked, delays no other.
         """
-        queue = max(0.0, self._due - BURST * self._pause - now)
-        self._due = max(self._due, now) + self._pause
+        queue = max(0.0, self._due - BURST * self._interval - now)
+        self._due = max(self._due, now) + self._interval
         if overloaded:
-            self._pause = min(1.25 * self._pause, MAX_INTERVAL)
+            self._interval = min(1.25 * self._interval, MAX_INTERVAL)
         return delay + queue
 
-    def answered(self) -> None:
-        """A retry has been answered: there is room at the server."""
-        self._pause = max(self._pause / 2, MIN_INTERVAL)
+    def record_success(self) -> None:
+        """A retry was answered: the server has capacity."""
+        self._interval = max(self._interval / 2, MIN_INTERVAL)
 
 
 BURST = 10
+"""Retries that leave without being spaced out."""
 MIN_INTERVAL = 0.001
 MAX_INTERVAL = 0.05
 """Seconds between two retries of one client."""
 
 
-def _give_up(_: tenacity.RetryCallState) -> None:
+def _stop_iteration(_: tenacity.RetryCallState) -> None:
     """Ends tenacity's iteration, which would raise otherwise."""
 
 

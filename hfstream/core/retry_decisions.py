@@ -1,7 +1,7 @@
-"""Judgement is a table: what a failure means, before the answer began and after.
+"""What a failure means, as a table: before any content has come, and after.
 
     ============  ===================================================  ==============  ================
-    kind          such as                                              nothing said    already speaking
+    kind          such as                                              before content  after content
     ============  ===================================================  ==============  ================
     REFUSED       validation, 401, 404, other 4xx, HTML in a 200       RAISE           RAISE
     OVERLOADED    429, 503, 529, an `overloaded` event                 RETRY           RESUME
@@ -9,7 +9,7 @@
     BROKEN        424, 500                                             RAISE           RAISE
     ============  ===================================================  ==============  ================
 
-It refuses to know how patient we are, and whether an answer can be resumed: where it cannot, RESUME is RAISE.
+Does not depend on how often a call may be retried, nor on whether it can be resumed: where it cannot, RESUME is RAISE.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["DECISIONS", "Decision", "FailureKind", "classify", "decide"]
 
 
 class FailureKind(Enum):
-    """Kinds of failure: what went wrong, seen by what can be done about it."""
+    """What went wrong, by what can be done about it."""
 
     REFUSED = "refused"
     OVERLOADED = "overloaded"
@@ -52,12 +52,12 @@ DECISIONS: dict[FailureKind, tuple[Decision, Decision]] = {
     FailureKind.INTERRUPTED: (Decision.RETRY, Decision.RESUME),
     FailureKind.BROKEN: (Decision.RAISE, Decision.RAISE),
 }
-"""For each kind: the verdict while nothing has been said, and the verdict once the answer has begun."""
+"""For each kind: the decision before any content has come, and the decision after."""
 
 
-def decide(error: InferenceError, *, speaking: bool) -> Decision:
-    """The verdict on `error`; `speaking` says whether content has reached the caller."""
-    return DECISIONS[classify(error)][speaking]
+def decide(error: InferenceError, *, after_content: bool) -> Decision:
+    """What to do about `error`; `after_content` says whether content has been received, in any attempt."""
+    return DECISIONS[classify(error)][after_content]
 
 
 def classify(error: InferenceError) -> FailureKind:

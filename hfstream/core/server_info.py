@@ -56,8 +56,8 @@ def _call(
         url=url,
         headers=headers,
         body=body,
-        reply=lambda: JSONBodyDecoder(lambda answer: [parse(answer)]),
-        transcript=SingleResult,
+        make_decoder=lambda: JSONBodyDecoder(lambda answer: [parse(answer)]),
+        make_accumulator=SingleResult,
     )
 
 

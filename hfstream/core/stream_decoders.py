@@ -34,22 +34,24 @@ class _EventStreamDecoder(Generic[N]):
 
     kind: type[N]
     done: bool
-    heard: int
+    content_count: int
 
     def __init__(self) -> None:
         self.done = False
-        self.heard = 0
+        self.content_count = 0
         # The bytes go to pydantic's validator as they are; model_validate_json() would cost a third more.
         self._validate: Callable[[bytes], N] = self.kind.__pydantic_validator__.validate_json
         self._error: InferenceError | None = None
         self._failed = False
         self._parser = SSEParser()
         self._first_id = ""
-        self._came_back: str | None = None  # the last id that was heard, until another connection has brought one
+        self._came_back: str | None = (
+            None  # the last id that was content_count, until another connection has brought one
+        )
         self._start: bytes | None = b""  # the body's first bytes, until an event shows that it is an event stream
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return self.done and not self._failed
 
     @property
@@ -107,11 +109,11 @@ class _EventStreamDecoder(Generic[N]):
                 raise error
             finally:
                 del error
-        if self.whole:
+        if self.complete:
             return []
         if self._start and self._start.lstrip()[:1] in (b"{", b"[", b"<"):
             return unexpected_body_parser("text/event-stream")(self._start)
-        raise IncompleteStreamError(_ended_early(self.heard))
+        raise IncompleteStreamError(_ended_early(self.content_count))
 
     def _take(self, data: bytes, name: str, said: list[N]) -> None:
         """Reads the data of one event."""
@@ -147,7 +149,7 @@ class TGIStreamDecoder(_EventStreamDecoder[StreamResponse]):
     """TGI's event stream: one `StreamResponse` an event, until the one that has the whole text."""
 
     kind = StreamResponse
-    heard: int
+    content_count: int
 
     def _take(self, data: bytes, name: str, said: list[StreamResponse]) -> None:
         try:
@@ -156,12 +158,12 @@ class TGIStreamDecoder(_EventStreamDecoder[StreamResponse]):
             self._take_other(data, name, said)
             return
         said.append(response)
-        self.heard += 1
+        self.content_count += 1
         if response.generated_text is not None or response.details is not None:
             self.done = True
 
     def _end(self) -> None:
-        self._fail(IncompleteStreamError(_ended_early(self.heard)))
+        self._fail(IncompleteStreamError(_ended_early(self.content_count)))
 
 
 class _OpenAIStreamDecoder(_EventStreamDecoder[C]):
@@ -171,7 +173,7 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[C]):
     role, a filter's verdict, nothing) are held back and handed over with it: content is what an answer begins with.
     """
 
-    heard: int
+    content_count: int
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,8 +182,8 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[C]):
         self._finished: set[int] = set()
 
     @property
-    def whole(self) -> bool:
-        return not self._failed and self.heard > 0 and (self.done or not self._unfinished)
+    def complete(self) -> bool:
+        return not self._failed and self.content_count > 0 and (self.done or not self._unfinished)
 
     def _take(self, data: bytes, name: str, said: list[C]) -> None:
         try:
@@ -208,11 +210,11 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[C]):
         if not chunk.choices:
             chunk = self._with_choice(chunk)
         if content:
-            if not self.heard:
+            if not self.content_count:
                 said += self._held
                 self._held = []
-            self.heard += 1
-        elif not self.heard:
+            self.content_count += 1
+        elif not self.content_count:
             self._hold(chunk)
             return
         said.append(chunk)
@@ -233,7 +235,7 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[C]):
         return None
 
     def _end(self) -> None:
-        if self.heard:
+        if self.content_count:
             self.done = True
         else:
             self._fail(IncompleteStreamError(_ended_early(0)))

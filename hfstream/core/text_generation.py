@@ -59,8 +59,8 @@ def text_generation(
         body=encode_json(body),
         headers=headers,
         streamed=stream,
-        reply=expected if stream else lambda: JSONBodyDecoder(parse),
-        transcript=transcript if stream else SingleResult,
+        make_decoder=expected if stream else lambda: JSONBodyDecoder(parse),
+        make_accumulator=transcript if stream else SingleResult,
         resume=asked.resume,
         continuation=_continuation(target, prompt, body, headers) if asked.resume else None,
     )

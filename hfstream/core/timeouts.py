@@ -1,6 +1,6 @@
-"""Four limits on time, and the one deadline that is in force.
+"""The four time limits, and the one deadline that is in force.
 
-Only content moves the deadline: keep-alive comments are no progress. This module refuses to know who waits, and how.
+Only content moves the deadline: keep-alive comments are not progress. Does not depend on how the waiting is done.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-__all__ = ["Clock", "Deadline", "Timeouts"]
+__all__ = ["Clock", "Deadline", "Timeouts", "transport_timeout"]
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
@@ -18,19 +18,19 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long to wait, in seconds. None is no limit.
+    """How long to wait, in seconds. None means no limit.
 
-    Each limit that runs out raises `InferenceTimeoutError`, whose `phase` is the limit's name.
+    A limit that is exceeded raises `InferenceTimeoutError`, whose `phase` is the limit's name.
     """
 
     connect: float | None = 10.0
-    """Until there is a connection, in each attempt."""
+    """Until the connection is made, in each attempt."""
     first_token: float | None = 120.0
-    """From the request to the first content, in each attempt; for an answer in one piece, to its end."""
+    """From the request to the first content, in each attempt; without streaming, to the end of the response."""
     between_tokens: float | None = 60.0
-    """From one token to the next. Keep-alive comments do not count."""
+    """From one token to the next. Keep-alive comments do not count as tokens."""
     total: float | None = None
-    """From the call to its end, all attempts and the waits between them included."""
+    """From the call to its end, including all attempts and the waits between them."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -42,19 +42,54 @@ class Timeouts:
 
     @classmethod
     def of(cls, value: Timeouts | float | None) -> Timeouts:
-        """`value` as Timeouts: a number sets the first three limits, None lifts all."""
+        """`value` as Timeouts: a number sets the first three limits, None removes all."""
         return value if isinstance(value, Timeouts) else cls(value, value, value)
 
 
 class Deadline:
-    """The moment at which the present wait is over; shared with whoever reads the socket."""
+    """The moment at which the present wait ends; shared with whatever reads the socket.
 
-    __slots__ = ("_clock", "at")
+    `at` and `total_at` are seconds of `clock`; infinity is no limit. `total` is in seconds from now.
+    """
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    __slots__ = ("_clock", "at", "paused_at", "total_at")
+
+    def __init__(self, clock: Clock = time.monotonic, total: float | None = None) -> None:
         self._clock = clock
         self.at: float = math.inf
+        """When the present wait ends. Never after `total_at`, unless set by hand."""
+        self.total_at: float = math.inf if total is None else clock() + total
+        """When the time for the whole exchange is over."""
+        self.paused_at: float | None = None
+        """Since when the caller, and not the server, has had the next move; None while the server has it."""
+
+    def set(self, now: float, limit: float | None) -> None:
+        """The present wait may last `limit` seconds from `now`; None is no limit but the total one."""
+        at = self.total_at if limit is None else now + limit
+        self.at = at if at < self.total_at else self.total_at  # noqa: FURB136  once a token: min() is a call
+
+    def resume(self) -> None:
+        """The caller wants more: the time that it has taken is added, for it is not the server's."""
+        if self.paused_at is not None:
+            self.set(self.at, self._clock() - self.paused_at)
+            self.paused_at = None
 
     def remaining(self) -> float | None:
-        """Seconds left, at least a millisecond, so that what has arrived already can still be read; None for ever."""
+        """Seconds left, at least a millisecond, so that what has arrived already can still be read; None: no limit."""
         return None if self.at == math.inf else max(0.001, self.at - self._clock())
+
+
+def transport_timeout(
+    timeouts: Timeouts, seconds_left: float | None
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """Seconds to connect, read, write and wait for a connection, for a transport that cannot follow a `Deadline`.
+
+    `seconds_left` is what remains of `timeouts.total`; None if there is no such limit.
+    """
+    connect, first, between = timeouts.connect, timeouts.first_token, timeouts.between_tokens
+    read = None if first is None or between is None else max(first, between)
+
+    def within(limit: float | None) -> float | None:
+        return limit if seconds_left is None else seconds_left if limit is None else min(limit, seconds_left)
+
+    return within(connect), within(read), within(first), within(connect)

@@ -85,7 +85,7 @@ def test_a_recorded_stream_is_read_to_its_end(recording: Recording) -> None:
 def test_content_is_what_counts(recording: Recording) -> None:
     reply = ChatStreamDecoder()
     said = [reply.feed(piece) for piece in b"".join(recording.events).splitlines(keepends=True)]
-    assert reply.heard == recording.content
+    assert reply.content_count == recording.content
     assert len(next(filter(None, said))) == recording.held + 1
 
 
@@ -162,11 +162,11 @@ def test_chunks_without_choices_get_one_that_says_nothing() -> None:
 def test_a_chunk_that_says_nothing_is_no_content_and_does_no_harm(odd: dict[str, Any]) -> None:
     reply = ChatStreamDecoder()
     assert reply.feed(event(odd)) == []
-    assert reply.heard == 0
-    assert not reply.whole
+    assert reply.content_count == 0
+    assert not reply.complete
     assert len(reply.feed(HELLO[0])) == 2
     assert len(reply.feed(event(odd))) == 1
-    assert reply.heard == 1
+    assert reply.content_count == 1
     assert texts([event(odd), *HELLO, event(odd), FINISH, event(odd), DONE])[1] is None
 
 
@@ -186,7 +186,7 @@ def test_a_chunk_that_says_nothing_is_no_content_and_does_no_harm(odd: dict[str,
 def test_what_content_is(delta: dict[str, Any]) -> None:
     reply = ChatStreamDecoder()
     assert len(reply.feed(HELD + chunk(**delta))) == 2
-    assert reply.heard == 1
+    assert reply.content_count == 1
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_DONE_ends_it(done: bytes, before: list[bytes]) -> None:
     assert not reply.done
     assert reply.feed(done + chunk(content="never")) == []
     assert reply.done
-    assert reply.whole
+    assert reply.complete
     assert reply.finish() == []
 
 
@@ -248,7 +248,7 @@ def test_after_the_finish_a_stream_is_whole_without_DONE(rest: list[bytes]) -> N
     reply = ChatStreamDecoder()
     for piece in [HELD, *HELLO, FINISH, *rest]:
         reply.feed(piece)
-    assert reply.whole
+    assert reply.complete
     assert not reply.done
     assert reply.finish() == []
 
@@ -280,9 +280,9 @@ def test_every_answer_has_to_finish() -> None:
 def test_a_choice_that_has_finished_stays_finished(late: dict[str, Any]) -> None:
     reply = ChatStreamDecoder()
     reply.feed(HELLO[0] + FINISH)
-    assert reply.whole
+    assert reply.complete
     assert len(reply.feed(event(late))) == 1
-    assert reply.whole
+    assert reply.complete
     assert reply.finish() == []
 
 
@@ -296,7 +296,7 @@ def test_a_choice_that_has_finished_stays_finished(late: dict[str, Any]) -> None
 def test_an_empty_stream_is_told(pieces: list[bytes]) -> None:
     reply = ChatStreamDecoder()
     assert [said for piece in pieces for said in reply.feed(piece)] == []
-    assert not reply.whole
+    assert not reply.complete
     error = failure(*pieces)
     assert type(error) is IncompleteStreamError
     assert error.retryable

@@ -200,10 +200,10 @@ def test_each_form_has_its_reply_and_its_transcript() -> None:
     ):
         made = call(stream=stream)
         assert (made.streamed, made.method) == (stream, "POST")
-        assert type(made.reply()) is reply
-        assert type(made.transcript()) is transcript
-        assert made.reply() is not made.reply()
-        assert made.transcript() is not made.transcript()
+        assert type(made.make_decoder()) is reply
+        assert type(made.make_accumulator()) is transcript
+        assert made.make_decoder() is not made.make_decoder()
+        assert made.make_accumulator() is not made.make_accumulator()
 
 
 # --- URLs ------------------------------------------------------------------------------------------------------------
@@ -278,13 +278,13 @@ def made(model: str | None = None, **arguments: Any) -> ClientConfig:
 
 def sent(settings: ClientConfig, **options: Any) -> tuple[str, str]:
     """Where a chat goes, and which model it names."""
-    found = settings.chat_completion([USER], stream=True, options=options).call  # type: ignore[arg-type]
+    found = settings.chat_completion([USER], stream=True, options=options).spec  # type: ignore[arg-type]
     assert found.body is not None
     return found.url, json.loads(found.body)["model"]
 
 
 def authorization(settings: ClientConfig, **options: Any) -> str | None:
-    found = settings.chat_completion([USER], stream=True, options=options).call  # type: ignore[arg-type]
+    found = settings.chat_completion([USER], stream=True, options=options).spec  # type: ignore[arg-type]
     return found.headers.get("Authorization")
 
 
@@ -342,18 +342,18 @@ def test_text_generation_has_one_provider() -> None:
     with pytest.raises(ValueError, match="does not serve text generation"):
         settings.text_generation("p", stream=True, details=False, options={})
     for provider in (None, "auto", "hf-inference"):
-        call = made("org/name", provider=provider).text_generation("p", stream=True, details=False, options={}).call
+        call = made("org/name", provider=provider).text_generation("p", stream=True, details=False, options={}).spec
         assert call.url == f"{HF_ROUTER_URL}/hf-inference/models/org/name"
-    call = settings.text_generation("p", stream=True, details=False, options={"model": HERE}).call
+    call = settings.text_generation("p", stream=True, details=False, options={"model": HERE}).spec
     assert call.url == f"{HERE}/generate_stream"
 
 
 def test_an_id_names_a_model_of_a_server_of_openais_kind_for_text() -> None:
-    call = made(f"{HERE}/v1").text_generation("p", stream=False, details=False, options={"model": "org/name"}).call
+    call = made(f"{HERE}/v1").text_generation("p", stream=False, details=False, options={"model": "org/name"}).spec
     assert call.url == f"{HERE}/v1/completions"
     assert json.loads(call.body or b"")["model"] == "org/name"
     # TGI serves one model: there an id means the hub, as in huggingface_hub.
-    call = made(HERE).text_generation("p", stream=False, details=False, options={"model": "org/name"}).call
+    call = made(HERE).text_generation("p", stream=False, details=False, options={"model": "org/name"}).spec
     assert call.url == f"{HF_ROUTER_URL}/hf-inference/models/org/name"
 
 
@@ -371,8 +371,8 @@ def test_the_environments_token_goes_to_huggingface_only(monkeypatch: pytest.Mon
 
 def test_who_pays_is_a_header() -> None:
     for settings in (made("org/name", bill_to="org"), made(HERE, bill_to="org")):
-        assert settings.chat_completion([USER], stream=False, options={}).call.headers["X-HF-Bill-To"] == "org"
-    assert "X-HF-Bill-To" not in made(HERE).chat_completion([USER], stream=False, options={}).call.headers
+        assert settings.chat_completion([USER], stream=False, options={}).spec.headers["X-HF-Bill-To"] == "org"
+    assert "X-HF-Bill-To" not in made(HERE).chat_completion([USER], stream=False, options={}).spec.headers
 
 
 def test_a_calls_timeout_wins() -> None:

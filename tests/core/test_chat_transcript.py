@@ -27,13 +27,13 @@ def recording(request: pytest.FixtureRequest) -> Recording:
 def heard(pieces: Iterable[bytes]) -> ChatAccumulator:
     reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     for piece in pieces:
-        transcript.hear(reply.feed(piece))
-    transcript.hear(reply.finish())
+        transcript.add(reply.feed(piece))
+    transcript.add(reply.finish())
     return transcript
 
 
 def final(*pieces: bytes) -> ChatCompletion:
-    return heard([*pieces, DONE]).final()
+    return heard([*pieces, DONE]).result()
 
 
 def message(*deltas: dict[str, Any]) -> ChatCompletionMessage:
@@ -56,8 +56,8 @@ def delta(name: str | None = None, arguments: Any = None, **more: Any) -> dict[s
 def test_a_stream_comes_to_the_same_as_the_answer_in_one_piece(recording: Recording) -> None:
     whole = ChatCompletion.read(json.dumps(recording.whole).encode())
     transcript = heard(recording.events)
-    assert transcript.final() == whole
-    assert transcript.final() == whole  # however often it is asked for
+    assert transcript.result() == whole
+    assert transcript.result() == whole  # however often it is asked for
     assert transcript.text == (whole.choices[0].message.content or "")
     assert transcript.finish_reason == whole.choices[0].finish_reason
     assert transcript.usage == whole.usage
@@ -67,7 +67,7 @@ def test_what_is_heard_is_handed_on_as_it_is(recording: Recording) -> None:
     reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     for piece in recording.events:
         said = reply.feed(piece)
-        assert transcript.hear(said) is said
+        assert transcript.add(said) is said
 
 
 def test_the_text_so_far_is_the_first_answers() -> None:
@@ -81,10 +81,10 @@ def test_the_text_so_far_is_the_first_answers() -> None:
         (chunk("stop"), "ac", "stop"),
     ]
     for piece, text, reason in steps:
-        transcript.hear(reply.feed(piece))
+        transcript.add(reply.feed(piece))
         assert (transcript.text, transcript.finish_reason) == (text, reason)
-    assert [found.message.content for found in transcript.final().choices] == ["ac", "xy"]
-    assert [found.finish_reason for found in transcript.final().choices] == ["stop", "length"]
+    assert [found.message.content for found in transcript.result().choices] == ["ac", "xy"]
+    assert [found.finish_reason for found in transcript.result().choices] == ["stop", "length"]
 
 
 def test_answers_stand_in_their_order() -> None:
@@ -201,10 +201,10 @@ def test_unknown_fields_of_a_choice_are_kept_and_its_lists_joined() -> None:
 def test_what_was_heard_is_not_changed() -> None:
     pieces = [chunk(content="a", parts=[1], deep={"a": [1]}), event({"choices": [{**choice(content="b"), "ids": [1]}]})]
     reply, transcript = ChatStreamDecoder(), ChatAccumulator()
-    said = [each for piece in pieces * 2 for each in transcript.hear(reply.feed(piece))]
+    said = [each for piece in pieces * 2 for each in transcript.add(reply.feed(piece))]
     before = [each.model_copy(deep=True) for each in said]
-    transcript.final()
-    transcript.final()
+    transcript.result()
+    transcript.result()
     assert said == before
 
 
@@ -360,7 +360,7 @@ def test_any_message_comes_back_however_it_is_cut(
     wire = b"".join([*(chunk(**delta) for delta in deltas), chunk("stop"), DONE])
     bounds = [0, *sorted(place % len(wire) for place in at), len(wire)]
     pieces = [wire[a:b] for a, b in itertools.pairwise(bounds)]
-    got = heard(pieces).final().choices[0].message
+    got = heard(pieces).result().choices[0].message
     if "unknown" not in whole:  # a null was told of it, which is no text
         got = got.model_copy()
         (got.__pydantic_extra__ or {}).pop("unknown", None)
@@ -385,8 +385,8 @@ def work(deltas: list[dict[str, Any]]) -> int:
     sys.settrace(count)
     try:
         for each in said:
-            transcript.hear([each])
-        transcript.final()
+            transcript.add([each])
+        transcript.result()
     finally:
         sys.settrace(before)
     return lines
@@ -412,7 +412,7 @@ def test_work_grows_with_the_deltas_and_not_faster(delta: dict[str, Any]) -> Non
 def test_text_is_kept_once() -> None:
     reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     for _ in range(100):
-        transcript.hear(reply.feed(chunk(content="ab")))
+        transcript.add(reply.feed(chunk(content="ab")))
         assert transcript.text.endswith("ab")
     [answer] = vars(transcript)["_answers"].values()
     assert len(vars(answer.content)["_pieces"]) == 1

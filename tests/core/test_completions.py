@@ -35,26 +35,26 @@ class Heard:
 
     def __init__(self, pieces: Iterable[bytes], *, details: bool = False, **parameters: Any) -> None:
         call = text_generation(HERE, "p", parameters, stream=True, details=details, headers={})
-        self.reply, self.transcript = call.reply(), call.transcript()
+        self.reply, self.transcript = call.make_decoder(), call.make_accumulator()
         self.items: list[Any] = []
         self.error: InferenceError | None = None
         try:
             for piece in pieces:
-                self.items += self.transcript.hear(self.reply.feed(piece))
+                self.items += self.transcript.add(self.reply.feed(piece))
                 if self.reply.done:
                     break
-            self.items += self.transcript.hear(self.reply.finish())
+            self.items += self.transcript.add(self.reply.finish())
         except InferenceError as error:
             self.error = error
 
     @property
     def final(self) -> Any:
         assert self.error is None
-        return self.transcript.final()
+        return self.transcript.result()
 
 
 def whole(answer: Any, *, details: bool = False, **parameters: Any) -> Any:
-    reply = text_generation(HERE, "p", parameters, stream=False, details=details, headers={}).reply()
+    reply = text_generation(HERE, "p", parameters, stream=False, details=details, headers={}).make_decoder()
     reply.feed(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
     return reply.finish()[0]
 
@@ -391,7 +391,7 @@ def test_an_early_end_is_told(rest: list[bytes]) -> None:
 def test_an_empty_stream_is_told(pieces: list[bytes]) -> None:
     heard = Heard(pieces)
     assert type(heard.error) is IncompleteStreamError
-    assert heard.reply.heard == 0
+    assert heard.reply.content_count == 0
 
 
 @pytest.mark.parametrize(

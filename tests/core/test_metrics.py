@@ -17,7 +17,7 @@ from hfstream import InterTokenLatency, Metrics
 def measured(times: list[float], started: float = 0.0) -> Metrics:
     metrics = Metrics(started)
     for now in times:
-        metrics.tick(now, 1)
+        metrics._record(now, 1)
     return metrics
 
 
@@ -43,16 +43,16 @@ def test_the_pace_is_that_of_the_tokens_after_the_first() -> None:
     assert metrics.inter_token.max == 1.0
     assert re.fullmatch(
         r"Metrics\(time_to_first_token=10.000, tokens=4, tokens_per_second=1.5, duration=12.000, "
-        r"inter_token=InterToken\(p50=0\.\d{4}, p95=\d\.\d{4}, max=1.0000\)\)",
+        r"inter_token=InterTokenLatency\(p50=0\.\d{4}, p95=\d\.\d{4}, max=1.0000\)\)",
         repr(metrics),
     )
 
 
 def test_tokens_that_came_in_one_piece_have_no_gap() -> None:
     metrics = Metrics(0.0)
-    metrics.tick(1.0, 40)
+    metrics._record(1.0, 40)
     assert (metrics.tokens, metrics.duration, metrics.tokens_per_second) == (40, 1.0, 0.0)
-    metrics.tick(2.0, 1)
+    metrics._record(2.0, 1)
     assert metrics.inter_token == InterTokenLatency(0.0, 0.0, 1.0)
     assert metrics.tokens_per_second == 40.0
 
@@ -60,7 +60,7 @@ def test_tokens_that_came_in_one_piece_have_no_gap() -> None:
 def test_gaps_within_a_piece_count_as_gaps() -> None:
     metrics = Metrics(0.0)
     for now in range(1, 11):
-        metrics.tick(float(now), 2)  # 10 gaps within, 9 between
+        metrics._record(float(now), 2)  # 10 gaps within, 9 between
     assert metrics.inter_token.p50 == 0.0
     assert metrics.inter_token.p95 == pytest.approx(1.0, rel=0.03)
 
@@ -85,7 +85,7 @@ def test_any_gap_can_be_counted(gaps: list[float], tokens: int) -> None:
     metrics, now = Metrics(0.0), 0.0
     for gap in gaps:
         now += gap
-        metrics.tick(now, tokens)
+        metrics._record(now, tokens)
     found = metrics.inter_token
     assert 0 <= found.p50 <= found.p95 <= found.max <= max(gaps, default=0) * 1.001
     assert metrics.tokens == tokens * len(gaps)

@@ -134,11 +134,11 @@ def test_a_stream_ends_with_its_final_event() -> None:
     for each in events:
         assert len(reply.feed(each)) == 1
         assert not reply.done
-        assert not reply.whole
+        assert not reply.complete
     [response] = reply.feed(last)
     assert response.generated_text == "abc"
     assert reply.done
-    assert reply.whole
+    assert reply.complete
     assert reply.finish() == []
 
 
@@ -174,7 +174,7 @@ def test_what_comes_after_the_final_event_does_not_matter() -> None:
     ):
         reply = TGIStreamDecoder()
         assert len(reply.feed(b"".join(token_events("a", "b")) + more)) == 2
-        assert reply.whole
+        assert reply.complete
         assert reply.finish() == []
 
 
@@ -182,7 +182,7 @@ def test_the_final_event_is_known_by_its_text_even_if_that_is_empty() -> None:
     for last in ({"generated_text": ""}, {"generated_text": "x", "details": None}):
         reply = TGIStreamDecoder()
         reply.feed(token_event(1, "", **last))
-        assert reply.whole
+        assert reply.complete
 
 
 def test_an_event_from_an_old_server_is_read() -> None:
@@ -241,7 +241,7 @@ def test_an_error_in_the_stream_comes_after_what_was_said(
         assert type(error) is kind
         assert error.message == words
         assert reply.done
-        assert not reply.whole
+        assert not reply.complete
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_document_is_joined_and_parsed_at_its_end() -> None:
     for piece in cuts(b'{"a": "\xc3\xa9"}'):
         assert hear(JSONBodyDecoder(lambda body: [json.loads(body)]), piece) == ([{"a": "é"}], None)
     assert not document.done
-    assert not document.whole
+    assert not document.complete
 
 
 @pytest.mark.parametrize("body", [b"<html>no</html>", b"", b"{", b"\xff"])
@@ -432,4 +432,4 @@ def test_an_endless_refusal_is_read_no_further_than_an_error_can_say() -> None:
         assert fed <= MAX_ERROR_BODY_SIZE + 1000
     with pytest.raises(ServerError):
         refusal.finish()
-    assert not refusal.whole
+    assert not refusal.complete

@@ -29,7 +29,7 @@ def delays(policy: RetryPolicy, errors: Iterator[Exception] | None = None, most:
     """How long one who has patience waits, until it is at its end."""
     patience = RetryState(policy)
     waits: list[float] = []
-    while len(waits) < most and (delay := patience.after(next(errors) if errors else overloaded())) is not None:
+    while len(waits) < most and (delay := patience.next_delay(next(errors) if errors else overloaded())) is not None:
         waits.append(delay)
     return waits
 
@@ -102,15 +102,19 @@ def test_attempts_count_all_tries(attempts: int) -> None:
 
 def test_patience_at_its_end_stays_there() -> None:
     patience = RetryState(RetryPolicy(attempts=1))
-    assert patience.after(overloaded()) is None
-    assert patience.after(overloaded()) is None
+    assert patience.next_delay(overloaded()) is None
+    assert patience.next_delay(overloaded()) is None
 
 
 def test_each_patience_counts_for_itself() -> None:
     policy = RetryPolicy(attempts=2, wait=tenacity.wait_none())
     assert delays(policy) == delays(policy) == [0]
     first, second = RetryState(policy), RetryState(policy)
-    assert [first.after(overloaded()), second.after(overloaded()), first.after(overloaded())] == [0, 0, None]
+    assert [first.next_delay(overloaded()), second.next_delay(overloaded()), first.next_delay(overloaded())] == [
+        0,
+        0,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,7 @@ def test_a_stop_may_look_at_the_clock(stop: Any, expected: list[float | None], c
     patience = RetryState(RetryPolicy(wait=tenacity.wait_fixed(10), stop=stop))
     told: list[float | None] = []
     while len(told) < 5 and None not in told:
-        told.append(patience.after(overloaded()))
+        told.append(patience.next_delay(overloaded()))
         clock.now += 10  # who asks waits as long as he was told
     assert told == expected
 
@@ -357,7 +361,7 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_patience_gives_the_error_back_without_its_traceback(attempts: int) -> None:
     error = overloaded()
-    RetryState(RetryPolicy(attempts=attempts)).after(error)
+    RetryState(RetryPolicy(attempts=attempts)).next_delay(error)
     assert error.__traceback__ is None
 
 
@@ -370,7 +374,7 @@ def test_patience_holds_nothing_of_the_failure_that_it_was_told_of(attempts: int
             try:
                 raise overloaded()
             except OverloadedError:
-                patience.after(overloaded())
+                patience.next_delay(overloaded())
 
     with no_collector():
         stream = Stream()

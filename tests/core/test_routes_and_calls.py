@@ -316,17 +316,17 @@ def test_each_form_has_its_reply_and_its_transcript(stream: bool, details: bool,
     made = call(stream=stream, details=details)
     assert made.streamed is stream
     assert made.method == "POST"
-    assert type(made.reply()) is reply
-    assert type(made.transcript()) is transcript
-    assert made.reply() is not made.reply()
-    assert made.transcript() is not made.transcript()
+    assert type(made.make_decoder()) is reply
+    assert type(made.make_accumulator()) is transcript
+    assert made.make_decoder() is not made.make_decoder()
+    assert made.make_accumulator() is not made.make_accumulator()
 
 
 @pytest.mark.parametrize(
     "wire", [b'{"generated_text": "a"}', b'[{"generated_text": "a"}]', b' \n[ {"generated_text": "a"} ]']
 )
 def test_a_whole_answer_may_come_in_a_list_of_one(wire: bytes) -> None:
-    text, details = call().reply(), call(details=True).reply()
+    text, details = call().make_decoder(), call(details=True).make_decoder()
     text.feed(wire)
     details.feed(wire)
     assert text.finish() == ["a"]
@@ -337,7 +337,7 @@ def test_a_whole_answer_may_come_in_a_list_of_one(wire: bytes) -> None:
     "wire", [b"[]", b"[1]", b'[{"generated_text": "a"}, {"generated_text": "b"}]', b"{}", b"null", b"[", b""]
 )
 def test_anything_else_is_not_the_answer(wire: bytes) -> None:
-    reply = call().reply()
+    reply = call().make_decoder()
     reply.feed(wire)
     with pytest.raises(UnexpectedResponseError, match="not the JSON that was expected"):
         reply.finish()

@@ -55,11 +55,11 @@ def body(call: RequestSpec[Any, Any, Any]) -> Any:
 
 def read(call: RequestSpec[Any, Any, Any], *pieces: bytes | dict[str, Any]) -> Any:
     """The whole answer that a call comes to."""
-    reply, transcript = call.reply(), call.transcript()
+    reply, transcript = call.make_decoder(), call.make_accumulator()
     for piece in pieces:
-        transcript.hear(reply.feed(piece if isinstance(piece, bytes) else json.dumps(piece).encode()))
-    transcript.hear(reply.finish())
-    return transcript.final()
+        transcript.add(reply.feed(piece if isinstance(piece, bytes) else json.dumps(piece).encode()))
+    transcript.add(reply.finish())
+    return transcript.result()
 
 
 def said(content: str | None, finish_reason: str = "stop", **more: Any) -> dict[str, Any]:

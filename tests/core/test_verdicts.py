@@ -64,52 +64,52 @@ ROWS = [
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "silent", "speaking"),
+    ("error", "kind", "silent", "after_content"),
     [
-        pytest.param(error, kind, silent, speaking, id=f"{kind.value} {type(error).__name__} {error.status_code}")
-        for row, kind, silent, speaking in ROWS
+        pytest.param(error, kind, silent, after_content, id=f"{kind.value} {type(error).__name__} {error.status_code}")
+        for row, kind, silent, after_content in ROWS
         for error in row
     ],
 )
 def test_every_cell_of_the_table(
-    error: InferenceError, kind: FailureKind, silent: Decision, speaking: Decision
+    error: InferenceError, kind: FailureKind, silent: Decision, after_content: Decision
 ) -> None:
     assert classify(error) is kind
-    assert decide(error, speaking=False) is silent
-    assert decide(error, speaking=True) is speaking
+    assert decide(error, after_content=False) is silent
+    assert decide(error, after_content=True) is after_content
 
 
 def test_the_table_has_a_row_for_every_kind_and_never_resumes_what_has_not_begun() -> None:
     assert set(DECISIONS) == set(FailureKind)
-    for silent, speaking in DECISIONS.values():
+    for silent, after_content in DECISIONS.values():
         assert silent is not RESUME
-        assert speaking is not RETRY
+        assert after_content is not RETRY
 
 
 @pytest.mark.parametrize("phase", ["connect", "first_token", "between_tokens", "total"])
 def test_a_spent_total_is_the_end(phase: Phase) -> None:
     expected = RAISE if phase == "total" else RETRY
-    assert decide(InferenceTimeoutError("x", phase=phase), speaking=False) is expected
+    assert decide(InferenceTimeoutError("x", phase=phase), after_content=False) is expected
 
 
 @pytest.mark.parametrize("kind", [InferenceConnectionError, IncompleteStreamError])
-@pytest.mark.parametrize("speaking", [True, False])
-def test_what_was_closed_on_purpose_is_not_tried_again(kind: type[InferenceError], speaking: bool) -> None:
-    assert decide(kind("x", retryable=False), speaking=speaking) is RAISE
+@pytest.mark.parametrize("after_content", [True, False])
+def test_what_was_closed_on_purpose_is_not_tried_again(kind: type[InferenceError], after_content: bool) -> None:
+    assert decide(kind("x", retryable=False), after_content=after_content) is RAISE
 
 
 @pytest.mark.parametrize("kind", [InferenceError, TextGenerationError, UnknownError])
-@pytest.mark.parametrize("speaking", [True, False])
-def test_what_nobody_knows_is_raised(kind: type[InferenceError], speaking: bool) -> None:
-    assert decide(kind("x"), speaking=speaking) is RAISE
+@pytest.mark.parametrize("after_content", [True, False])
+def test_what_nobody_knows_is_raised(kind: type[InferenceError], after_content: bool) -> None:
+    assert decide(kind("x"), after_content=after_content) is RAISE
 
 
 def test_what_the_server_says_counts_before_its_status() -> None:
     body = b'{"error": "Input validation error: x", "error_type": "validation"}'
-    assert decide(from_response(502, {}, body), speaking=False) is RAISE
+    assert decide(from_response(502, {}, body), after_content=False) is RAISE
 
 
 def test_the_table_is_drawn_in_its_own_documentation() -> None:
-    for kind, (silent, speaking) in DECISIONS.items():
+    for kind, (silent, after_content) in DECISIONS.items():
         [row] = [line for line in (retry_decisions.__doc__ or "").splitlines() if line.strip().startswith(kind.name)]
-        assert row.split()[-2:] == [silent.name, speaking.name]
+        assert row.split()[-2:] == [silent.name, after_content.name]

@@ -91,9 +91,9 @@ class Chromium:
 
     def page(self, url: str, *, width: int = 1100, height: int = 1000, dark: bool = False) -> Page:
         """A new page, in a context of its own."""
-        context = self.call("Endpoint.createBrowserContext")["browserContextId"]
-        target = self.call("Endpoint.createTarget", url="about:blank", browserContextId=context)["targetId"]
-        session = self.call("Endpoint.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, context, session)
         for domain in ("Page", "Runtime", "Log"):
             page.call(f"{domain}.enable")
@@ -117,7 +117,7 @@ class Page:
         return self._browser.call(method, self._session, **params)
 
     def close(self) -> None:
-        self._browser.call("Endpoint.disposeBrowserContext", browserContextId=self._context)
+        self._browser.call("Target.disposeBrowserContext", browserContextId=self._context)
 
     def complaints(self) -> list[str]:
         """What the browser has to say against the page: errors, and what its policy forbade."""

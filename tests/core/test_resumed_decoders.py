@@ -1,0 +1,32 @@
+"""A decoder on a second connection believes no server that begins anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from hfstream.core.stream_decoders import TGIStreamDecoder
+from hfstream.errors import (
+    IncompleteStreamError,
+)
+from hfstream.testing import token_event
+
+
+@pytest.mark.parametrize("again", ["1", "2"])
+def test_a_server_that_begins_anew_is_not_believed(again: str) -> None:
+    """It numbers its events, and passes over Last-Event-ID: no token comes twice."""
+    reply = TGIStreamDecoder()
+    reply.feed(b"id: 1\n" + token_event(1, "a") + b"id: 2\n" + token_event(2, "b"))
+    reply.resume()
+    assert reply.feed(f"id: {again}\n".encode() + token_event(1, "a")) == []
+    with pytest.raises(IncompleteStreamError, match="anew") as caught:
+        reply.finish()
+    assert not caught.value.retryable
+
+
+def test_events_without_new_ids_are_not_believed_either() -> None:
+    reply = TGIStreamDecoder()
+    reply.feed(b"id: 1\n" + token_event(1, "a"))
+    reply.resume()
+    assert reply.feed(token_event(1, "a")) == []
+    with pytest.raises(IncompleteStreamError, match="anew"):
+        reply.finish()

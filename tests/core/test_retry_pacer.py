@@ -1,0 +1,141 @@
+"""How the retries of one client's calls are spaced out."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import tenacity
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hfstream.core.retry import BURST, MAX_INTERVAL, RetryPacer, RetryPolicy
+from hfstream.core.timeouts import Timeouts
+from hfstream.errors import (
+    IncompleteStreamError,
+    InferenceError,
+    InferenceTimeoutError,
+)
+from hfstream.testing import token_events
+from tests.helpers import exchanges
+from tests.helpers.exchanges import (
+    JSON,
+    SILENCE,
+    ExchangeDriver,
+    Response,
+    Server,
+    Silence,
+    Step,
+    error_response,
+    in_turn,
+    stream,
+)
+
+TEXT = token_events("Grüß ", "👩‍🚀", " ", "\n", "e", "nd", finish_reason="eos_token")
+BUSY = error_response(429, "Model is overloaded")
+GREEDY: dict[str, Any] = {"max_new_tokens": 20}
+UNTIL_IT_SUCCEEDS = RetryPolicy(stop=tenacity.stop_never, wait=tenacity.wait_none())
+
+
+def drive(
+    server: Server, *, chat: bool = False, parameters: dict[str, Any] | None = None, **options: Any
+) -> ExchangeDriver:
+    greedy = {} if chat else GREEDY
+    options = {"resume": True, **options}
+    return exchanges.drive(server, chat=chat, parameters=greedy if parameters is None else parameters, **options)
+
+
+def ending(error: Exception | Silence | None) -> list[Step]:
+    """The last step of a response: a failure, or (None) the end of the body."""
+    return [] if error is None else [error]
+
+
+def assert_cannot_resume(error: InferenceError, lost: Exception | Silence | None) -> None:
+    """The answer is incomplete; what had ended its connection is the cause."""
+    assert type(error) is IncompleteStreamError
+    kind = InferenceTimeoutError if lost is SILENCE else type(lost) if lost else IncompleteStreamError
+    assert type(error.__cause__) is kind
+    assert not error.retryable
+    if isinstance(error.__cause__, InferenceTimeoutError):
+        assert error.__cause__.phase == "between_tokens"
+
+
+# --- The pacer ------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_few_retries_are_free() -> None:
+    pacer = RetryPacer()
+    assert [pacer.schedule(0.5, 100.0, overloaded=False) for _ in range(BURST)] == [0.5] * BURST
+    assert [pacer.schedule(0.5, 100.0, overloaded=False) for _ in range(5)][-1] > 0.5
+
+
+def test_a_herd_is_spaced_out_and_nobody_is_forgotten() -> None:
+    pacer = RetryPacer()
+    delays = [pacer.schedule(0.5, 100.0, overloaded=True) for _ in range(1000)]
+    assert delays == sorted(delays)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(delays[100:])]
+    assert all(0 < gap <= MAX_INTERVAL + 1e-9 for gap in gaps)
+    assert delays[-1] <= 0.5 + 1000 * MAX_INTERVAL
+
+
+def test_one_that_was_told_to_wait_for_a_minute_is_in_nobodys_way() -> None:
+    pacer = RetryPacer()
+    assert pacer.schedule(60.0, 100.0, overloaded=True) == 60.0
+    assert pacer.schedule(0.1, 100.0, overloaded=True) == 0.1
+    for _ in range(50):
+        assert pacer.schedule(60.0, 101.0, overloaded=False) < 62.0
+    assert pacer.schedule(0.1, 102.0, overloaded=False) == 0.1
+
+
+def test_time_and_answers_make_room() -> None:
+    pacer = RetryPacer()
+    for _ in range(1000):
+        pacer.schedule(0.0, 100.0, overloaded=True)
+    assert pacer.schedule(0.0, 100.0, overloaded=True) > 1
+    assert pacer.schedule(0.0, 100.0 + 1001 * MAX_INTERVAL, overloaded=False) == 0.0
+    for _ in range(10):
+        pacer.record_success()
+    after = [pacer.schedule(0.0, 200.0, overloaded=False) for _ in range(100)]
+    assert after[-1] < 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 60), st.floats(0, 5), st.booleans(), st.booleans()),
+        max_size=50,
+    )
+)
+@settings(deadline=None, max_examples=100)
+def test_the_pacer_never_forbids_and_never_hastens(bookings: list[tuple[float, float, bool, bool]]) -> None:
+    pacer, now = RetryPacer(), 1000.0
+    for count, (delay, passed, overloaded, answered) in enumerate(bookings, 1):
+        now += passed
+        booked = pacer.schedule(delay, now, overloaded=overloaded)
+        assert delay <= booked <= delay + count * MAX_INTERVAL
+        if answered:
+            pacer.record_success()
+
+
+def test_a_call_whose_own_policy_allows_a_retry_has_it_in_spite_of_the_pacer() -> None:
+    pacer = RetryPacer()
+    for _ in range(5000):
+        pacer.schedule(0.0, 100.0, overloaded=True)
+    driver = drive(
+        in_turn(BUSY, stream(b"".join(TEXT))),
+        retry=RetryPolicy(attempts=2, wait=tenacity.wait_fixed(1)),
+        timeouts=Timeouts(total=5),
+        pacer=pacer,
+    ).run()
+    assert driver.result == "Grüß 👩‍🚀 \nend"
+    assert driver.exchange.attempts[1].delay == 1.0
+
+
+def test_an_answer_in_one_piece_makes_room_too() -> None:
+    pacer = RetryPacer()
+    for _ in range(1000):
+        pacer.schedule(0.0, 100.0, overloaded=True)
+    whole = Response([b'{"generated_text":"ab"}'], 200, JSON)
+    for _ in range(10):
+        drive(in_turn(BUSY, whole), streamed=False, pacer=pacer).run()
+    later = [pacer.schedule(0.0, 1000.0, overloaded=False) for _ in range(100)]
+    assert later[-1] < 1
