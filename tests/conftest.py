@@ -1,4 +1,4 @@
-"""What all tests share: the two faces."""
+"""What all tests share: an environment of their own, and both client variants."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import pytest
 from tests.helpers.variants import VARIANTS, Clients, Variant
 
 
+OUTSIDE = ("HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
 @pytest.fixture(autouse=True)
-def no_token_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own token, proxies and certificates are not part of any test."""
+    for name in OUTSIDE:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture(params=VARIANTS)

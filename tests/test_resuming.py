@@ -187,14 +187,23 @@ async def start(variant: Variant, client: Any, task: str, url: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Without what differs from one answer to the next: names, times, and what a batch does to the last digits."""
+    """Without what differs from one answer to the next: ids and times."""
     if isinstance(value, BaseModel):
         return {
             name: plain(field) for name, field in value if name not in ("id", "created") or isinstance(value, Token)
         }
     if isinstance(value, list):
         return [plain(item) for item in cast("list[Any]", value)]
-    return round(value, 3) if isinstance(value, float) else value
+    return value
+
+
+def close_to(value: Any) -> Any:
+    """`value`, to be compared with: a batch of another size changes the last digits of log-probabilities."""
+    if isinstance(value, dict):
+        return {name: close_to(field) for name, field in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [close_to(item) for item in cast("list[Any]", value)]
+    return pytest.approx(value, abs=1e-3) if isinstance(value, float) else value
 
 
 async def whole(variant: Variant, client: Any, task: str, url: str) -> tuple[list[Any], Any, Any]:
@@ -214,8 +223,8 @@ async def test_every_token_comes_once_however_often_the_connection_is_lost(
     with Wire(cheese, *[cut] * 3, how=how) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE)
         heard, ended, stream = await whole(variant, client, task, wire.url)
-        assert heard == items
-        assert ended == final
+        assert heard == close_to(items)
+        assert ended == close_to(final)
         assert wire.lost >= 1
         assert stream.metrics.tokens == undisturbed.metrics.tokens
         assert stream.metrics.resumed + sum(not attempt.error for attempt in stream.attempts) >= 1
@@ -232,7 +241,7 @@ async def test_a_cut_anywhere(variant: Variant, clients: Clients, cheese: str, t
         with Wire(cheese, cut) as wire:
             client = clients(wire.url, resume=True, retry=AT_ONCE)
             heard, ended, stream = await whole(variant, client, task, wire.url)
-            assert (heard, ended) == (items, final)
+            assert (heard, ended) == (close_to(items), close_to(final))
             resumed += stream.metrics.resumed
             await variant.close(client)
     assert resumed >= 3
@@ -244,7 +253,7 @@ async def test_a_silence_between_tokens_is_a_loss(variant: Variant, clients: Cli
         patience = Timeouts(first_token=20, between_tokens=0.5)
         client = clients(wire.url, resume=True, retry=AT_ONCE, timeout=patience)
         heard, ended, stream = await whole(variant, client, "details", wire.url)
-        assert (heard, ended) == (items, final)
+        assert (heard, ended) == (close_to(items), close_to(final))
         assert [item["index"] for item in heard] == list(range(1, len(heard) + 1))
         assert stream.metrics.resumed >= 1
         failures = [attempt.error for attempt in stream.attempts if attempt.error]
@@ -266,7 +275,7 @@ async def test_a_client_of_ones_own_goes_on_too(variant: Variant, clients: Clien
     with Wire(cheese, 1500, 1500) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE, http_client=own)
         heard, ended, stream = await whole(variant, client, "sampled", wire.url)
-        assert (heard, ended) == (items, final)
+        assert (heard, ended) == (close_to(items), close_to(final))
         assert stream.metrics.resumed >= 1
         await asyncio.to_thread(own.close) if variant.name == "sync" else await own.aclose()
 

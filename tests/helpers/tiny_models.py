@@ -96,6 +96,7 @@ class Running:
         self.on_delivery = on_delivery
         self._outputs: dict[EngineRequest, list[TokenOutput | RequestFailed]] = defaultdict(list)
         self._news = threading.Condition()
+        self._others = set(_engine_threads())  # of other tests, which may still have a backend running
 
     def start(self) -> None:
         """Start without waiting for the model."""
@@ -110,9 +111,14 @@ class Running:
 
     def __exit__(self, *_: object) -> None:
         self.engine.close()
-        assert not engine_threads()
+        assert not self.threads
 
-    def until(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    @property
+    def threads(self) -> set[threading.Thread]:
+        """Engine threads that were started after this was made, and are alive."""
+        return set(_engine_threads()) - self._others
+
+    def until(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
         """Wait for something that a callback makes true."""
         with self._news:
             assert self._news.wait_for(condition, timeout), "the engine did not get there"
@@ -169,6 +175,5 @@ def _raise(failure: RequestFailed) -> NoReturn:
     raise failure.error
 
 
-def engine_threads() -> list[threading.Thread]:
-    """Engine threads alive in this process."""
+def _engine_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "hfstream-engine"]
