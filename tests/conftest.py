@@ -8,7 +8,6 @@ import pytest
 
 from tests.helpers.variants import VARIANTS, Clients, Variant
 
-
 OUTSIDE = ("HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 

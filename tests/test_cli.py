@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -25,10 +26,19 @@ from hfstream.testing import DONE, Request, Response, ScriptedServer, chat_event
 HFSTREAM = [sys.executable, "-m", "hfstream.cli"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
+HANGING = 120.0
+"""Seconds after which a program is taken to hang, on a machine that has other things to do."""
+
 
 def hfstream(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*HFSTREAM, *arguments], capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False, input=stdin
+        [*HFSTREAM, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=HANGING,
+        env=ENVIRONMENT,
+        check=False,
+        input=stdin,
     )
 
 
@@ -123,21 +133,32 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat() -> None:
             screen.wait_for("you> ")
             screen.type("one\n")
             screen.wait_for("Hel")
-            screen.type("\x03")
-            screen.wait_for("[stopped]")
-            assert server.wait_until_running(0)
+            screen.interrupt("[stopped]")
+            assert server.wait_until_running(0, timeout=HANGING)
             screen.wait_for("you> ")
             screen.type("two\n")
             screen.wait_for("Again")
             screen.wait_for("you> ")
             screen.type("half a li")
             screen.wait_for("half a li")
-            time.sleep(0.2)  # until it waits again: Python notices a signal only there
-            screen.type("\x03")
-            screen.wait_for("Ctrl-D ends the chat")
+            screen.interrupt("Ctrl-D ends the chat")
             screen.wait_for("you> ")
             screen.type("\x04")
         assert [message["content"] for message in server.requests[-1].json()["messages"]] == ["one", "Hel", "two"]
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> int:
+    """Sends SIGINT until the process has ended, and returns its status.
+
+    Python runs a signal's handler between two bytecodes, and an interrupted system call returns. A signal that falls
+    between the last bytecode and the call (recv, or the poll before it) does neither until the call returns by itself.
+    """
+    deadline = time.monotonic() + HANGING
+    while process.poll() is None and time.monotonic() < deadline:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+    return process.wait(1)
 
 
 class Screen:
@@ -159,7 +180,7 @@ class Screen:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                assert self._process.wait(20) == 0
+                assert self._process.wait(HANGING) == 0
         finally:
             self._process.kill()
             self._process.wait()
@@ -168,13 +189,30 @@ class Screen:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + 30
+    def wait_for(self, text: str, seconds: float = HANGING) -> None:
+        assert self._comes(text, seconds), f"{text!r} does not come: {self._seen!r}"
+
+    def interrupt(self, text: str) -> None:
+        """Types Ctrl-C until `text` comes.
+
+        A signal that arrives just before the program begins to wait is noticed only after that wait, so a person types
+        it again; see `interrupt` below.
+        """
+        for _ in range(int(HANGING / 5)):
+            self.type("\x03")
+            if self._comes(text, 5):
+                return
+        raise AssertionError(f"{text!r} does not come after Ctrl-C: {self._seen!r}")
+
+    def _comes(self, text: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         while text not in self._seen:
             ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"{text!r} does not come: {self._seen!r}"
+            if not ready:
+                return False
             self._seen += os.read(self._master, 4096).decode(errors="replace")
         self._seen = self._seen.partition(text)[2]
+        return True
 
 
 def test_the_demonstration_in_a_terminal_shows_two_panes() -> None:
@@ -227,12 +265,14 @@ def test_generate_comes_token_by_token() -> None:
             [*HFSTREAM, "generate", "Hi", "--url", server.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=ENVIRONMENT,
         )  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.read(5) == b"Hello"  # long before the rest
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-        assert process.returncode == 130
-        assert server.wait_until_running(0)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(5) == b"Hello"  # long before the rest
+            assert interrupt(process) == 130
+        finally:
+            process.kill()
+            process.communicate()
+        assert server.wait_until_running(0, timeout=HANGING)
 
 
 def test_errors_are_one_line_and_exit_code_1(backend: str) -> None:
@@ -298,7 +338,7 @@ def test_serve_prints_its_url_answers_and_stops_on_ctrl_c() -> None:
         done = hfstream("generate", "How do you make cheese?", "--url", url[0], "--max-new-tokens", "8")
         assert done.returncode == 0, done.stderr  # the model was still loading: the client was told to wait
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
+        _, told = process.communicate(timeout=HANGING)
         assert process.returncode == 0
         assert "Stopped." in told
         assert "Traceback" not in told

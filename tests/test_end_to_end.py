@@ -88,7 +88,7 @@ def meter(http: httpx.Client) -> Meter:
     return read
 
 
-async def eventually(check: Callable[[], bool], within: float = 15.0) -> None:
+async def eventually(check: Callable[[], bool], within: float = 60.0) -> None:
     """Waits until `check()`, which asks a server, is true: there is nothing but asking that would tell."""
     async with asyncio.timeout(within):
         while not check():
@@ -719,10 +719,10 @@ async def test_without_retries_the_call_itself_raises_at_once(
     variant: Variant, clients: Clients, holders: Holders, stream: bool, details: bool, retry: int | None
 ) -> None:
     client = clients(holders.url, retry=retry)
-    started = time.monotonic()
+    stream_or_answer = variant.open if stream else variant.whole
     with pytest.raises(OverloadedError, match=r"^Model is overloaded$") as caught:
-        await (variant.open if stream else variant.whole)(client, CHEESE, details=details)
-    assert time.monotonic() - started < 0.9, "it waited as long as a retry would"
+        await stream_or_answer(client, CHEESE, details=details)
+    assert not getattr(caught.value, "__notes__", []), "it was tried more than once"
     assert caught.value.status_code == 429
     assert caught.value.error_type == "overloaded"
     assert caught.value.retry_after == 1

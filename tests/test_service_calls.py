@@ -133,7 +133,7 @@ async def test_a_server_that_says_nothing_runs_into_a_limit(variant: Variant, cl
         started = time.monotonic()
         with pytest.raises(InferenceTimeoutError):
             await variant.ask(client, task, *TASKS[task], timeout=Timeouts(first_token=0.2))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 50
         assert server.wait_until_running(0)
 
 

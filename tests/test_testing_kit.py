@@ -179,15 +179,17 @@ async def test_a_recording_says_what_was_said_when(variant: Variant, clients: Cl
     assert "Gott" in path.read_text("utf-8")
 
 
-@pytest.mark.parametrize(("speed", "least", "most"), [(1.0, 0.3, 5), (2.0, 0.15, 5), (None, 0, 0.15), (1000, 0, 0.15)])
+@pytest.mark.parametrize(
+    ("speed", "scale", "least", "most"), [(1.0, 1, 0.3, 60), (2.0, 1, 0.15, 60), (None, 300, 0, 60), (1000, 300, 0, 60)]
+)
 async def test_a_recording_is_played_at_any_speed(
-    variant: Variant, clients: Clients, speed: float | None, least: float, most: float
+    variant: Variant, clients: Clients, speed: float | None, scale: float, least: float, most: float
 ) -> None:
-    chunks = [Chunk(0.1 + 0.06 * number, event) for number, event in enumerate(EVENTS)]
+    chunks = [Chunk(scale * (0.1 + 0.06 * number), event) for number, event in enumerate(EVENTS)]
     headers = {"content-type": "text/event-stream", "x-request-id": "r1"}
-    recording = Recording("POST", "/", b"", 200, headers, 0.1, chunks, "complete", 0.3)
+    recording = Recording("POST", "/", b"", 200, headers, scale * 0.1, chunks, "complete", scale * 0.3)
     with ScriptedServer(recording.response(speed)) as server:
-        client = clients(server.url)
+        client = clients(server.url, timeout=None)
         for _ in range(2):  # it can be played again
             began = time.monotonic()
             stream = await variant.open(client)
@@ -368,14 +370,14 @@ def test_the_fixtures_are_found_by_themselves(tmp_path: Path) -> None:
         """
         import sys
         from hfstream import InferenceClient
-        from hfstream.testing import Answer, token_events
+        from hfstream.testing import Response, token_events
 
         def test_light():
             heavy = ("torch", "transformers", "starlette", "uvicorn", "hfstream.server")
             assert not [name for name in heavy if name in sys.modules]
 
         def test_two_servers(scripted_server):
-            one, two = (scripted_server(Answer(token_events(text))) for text in "ab")
+            one, two = (scripted_server(Response(token_events(text))) for text in "ab")
             assert InferenceClient(one.url).text_generation("Hi", stream=True).final() == "a"
             assert InferenceClient(two.url).text_generation("Hi", stream=True).final() == "b"
         """,

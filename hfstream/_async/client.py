@@ -84,7 +84,7 @@ class AsyncInferenceClient:
             provider=provider,
             resume=resume,
         )
-        self._wire = AsyncHTTP(http_client)
+        self._http = AsyncHTTP(http_client)
 
     @property
     def model(self) -> str | None:
@@ -176,7 +176,7 @@ class AsyncInferenceClient:
             ValueError: there is no model to ask.
         """
         exchange = self._settings.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
-        answer: AsyncTokenStream[Any] = AsyncTokenStream(self._wire, exchange)
+        answer: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
         return AsyncStreamManager(answer) if stream else self._whole(answer)
 
     @overload
@@ -239,7 +239,7 @@ class AsyncInferenceClient:
             ValueError: there is no model to ask.
         """
         exchange = self._settings.chat_completion(messages, stream=bool(stream), options=options)
-        answer: AsyncTokenStream[Any] = AsyncTokenStream(self._wire, exchange)
+        answer: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
         return AsyncStreamManager(answer) if stream else self._whole(answer)
 
     @property
@@ -303,7 +303,7 @@ class AsyncInferenceClient:
         return models
 
     async def _ask(self, exchange: Exchange[Any, Any]) -> Any:
-        return await self._whole(AsyncTokenStream(self._wire, exchange))
+        return await self._whole(AsyncTokenStream(self._http, exchange))
 
     async def _whole(self, answer: AsyncTokenStream[Any]) -> Any:
         async with answer:
@@ -311,7 +311,7 @@ class AsyncInferenceClient:
 
     async def aclose(self) -> None:
         """Closes the client, and ends its calls and streams, those too that are still opening."""
-        await self._wire.close()
+        await self._http.close()
 
     close = aclose  # as huggingface_hub names it
 

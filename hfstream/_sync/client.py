@@ -83,7 +83,7 @@ class InferenceClient:
             provider=provider,
             resume=resume,
         )
-        self._wire = SyncHTTP(http_client)
+        self._http = SyncHTTP(http_client)
 
     @property
     def model(self) -> str | None:
@@ -173,7 +173,7 @@ class InferenceClient:
             ValueError: there is no model to ask.
         """
         exchange = self._settings.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
-        answer: TokenStream[Any] = TokenStream(self._wire, exchange)
+        answer: TokenStream[Any] = TokenStream(self._http, exchange)
         return answer.open() if stream else self._whole(answer)
 
     @overload
@@ -236,7 +236,7 @@ class InferenceClient:
             ValueError: there is no model to ask.
         """
         exchange = self._settings.chat_completion(messages, stream=bool(stream), options=options)
-        answer: TokenStream[Any] = TokenStream(self._wire, exchange)
+        answer: TokenStream[Any] = TokenStream(self._http, exchange)
         return answer.open() if stream else self._whole(answer)
 
     @property
@@ -300,7 +300,7 @@ class InferenceClient:
         return models
 
     def _ask(self, exchange: Exchange[Any, Any]) -> Any:
-        return self._whole(TokenStream(self._wire, exchange))
+        return self._whole(TokenStream(self._http, exchange))
 
     def _whole(self, answer: TokenStream[Any]) -> Any:
         with answer:
@@ -308,7 +308,7 @@ class InferenceClient:
 
     def close(self) -> None:
         """Closes the client, and ends its calls and streams, those too that are still opening."""
-        self._wire.close()
+        self._http.close()
 
     def __enter__(self) -> Self:
         return self

@@ -29,15 +29,15 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
     Closing it before its end, in whatever way, closes the connection, and the server stops generating.
     """
 
-    def __init__(self, wire: SyncHTTP, exchange: Exchange[ItemT, Any]) -> None:
+    def __init__(self, http: SyncHTTP, exchange: Exchange[ItemT, Any]) -> None:
         super().__init__(exchange)
-        self._line: SyncStreamedResponse | None = None
+        self._response: SyncStreamedResponse | None = None
         self._closed = False
-        self._wire = wire
+        self._http = http
         self._ready: Iterator[ItemT] = iter(())
-        self._alarm = wire.alarm()
-        self._reading = threading.Lock()  # only ever tried, never waited for
-        wire.adopt(self)
+        self._wakeup = http.Wakeup()
+        self._read_lock = threading.Lock()  # only ever tried, never waited for
+        http.register(self)
 
     def __iter__(self) -> Self:
         return self
@@ -52,7 +52,7 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
 
     def open(self) -> Self:
         """Sends the request, and again as the retry policy allows, until the first content is in hand."""
-        self._read(until_speaking=True)
+        self._read(until_content=True)
         if self._closed:
             raise InferenceConnectionError("the client was closed while the call was opening", retryable=False)
         return self
@@ -81,19 +81,19 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
 
     def close(self) -> None:
         """Ends the stream, also while it is being read elsewhere: that reader sees its loop end."""
-        self.abandon()
-        self._let_go()
+        self._mark_closed()
+        self._return_connection()
         if (cancel := self._exchange.cancel_request()) is not None:
-            self._wire.part(cancel)
+            self._http.send_cancel(cancel)
 
-    def abandon(self) -> None:
+    def _mark_closed(self) -> None:
         """Ends the stream without waiting: its reader, if there is one, lets go of the connection."""
         self._closed = True
         self._ready = iter(())
-        self._alarm.set()
-        line = self._line  # its reader may let go of it at any moment
-        if line is not None and (self._reading.locked() or not self._exchange.complete):
-            line.abort()
+        self._wakeup.set()
+        response = self._response  # its reader may let go of it at any moment
+        if response is not None and (self._read_lock.locked() or not self._exchange.complete):
+            response.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -104,12 +104,12 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
         self.close()
 
     def __del__(self) -> None:
-        if (line := getattr(self, "_line", None)) is not None:
-            line.orphan()
+        if (response := getattr(self, "_response", None)) is not None:
+            response.detach()
 
-    def _read(self, until_speaking: bool = False) -> None:
-        """Reads until there is an item, or (`until_speaking`) content of any kind, or nothing more to come."""
-        if not self._reading.acquire(False):
+    def _read(self, until_content: bool = False) -> None:
+        """Reads until there is an item, or (`until_content`) content of any kind, or nothing more to come."""
+        if not self._read_lock.acquire(False):
             if self._closed:
                 return  # whoever closes it, in another thread, is letting go of the connection
             raise RuntimeError("this stream is being read already: one loop for one stream")
@@ -117,31 +117,31 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
         exchange.deadline.resume()
         items: list[ItemT] = []
         try:
-            while not (items or exchange.closed or self._closed or (until_speaking and exchange.has_content)):
+            while not (items or exchange.closed or self._closed or (until_content and exchange.has_content)):
                 items = self._step()
             if not self._closed:
                 self._ready = iter(items)
         finally:
-            self._reading.release()
+            self._read_lock.release()
             if exchange.closed or self._closed:
-                self._let_go()
+                self._return_connection()
 
     def _step(self) -> list[ItemT]:
         exchange = self._exchange
         try:
-            if self._line is None:
+            if self._response is None:
                 if exchange.delay:
-                    self._alarm.wait(exchange.delay)
+                    self._wakeup.wait(exchange.delay)
                     if self._closed:
                         return []
-                self._line = self._wire.send(exchange.next_request())
-                exchange.receive_headers(self._line.status_code, self._line.headers)
+                self._response = self._http.send(exchange.next_request())
+                exchange.receive_headers(self._response.status_code, self._response.headers)
                 if self._closed:
                     return []
             if exchange.needs_data:
-                for piece in self._line.pieces:
-                    return exchange.feed(piece)
-                self._line.ended = True
+                for chunk in self._response.chunks:
+                    return exchange.feed(chunk)
+                self._response.at_end = True
             items = exchange.finish()
             if not exchange.closed:  # an answer on the way back to the one that was lost
                 self._release()
@@ -159,19 +159,19 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
             self._closed = True
             raise
 
-    def _let_go(self) -> None:
+    def _return_connection(self) -> None:
         """Gives the connection back, unless a reader has it, who will."""
-        if self._reading.acquire(False):
+        if self._read_lock.acquire(False):
             try:
-                if self._line is not None and self._exchange.complete:
-                    line, self._line = self._line, None
-                    line.drain(self._exchange.deadline)
+                if self._response is not None and self._exchange.complete:
+                    response, self._response = self._response, None
+                    response.drain(self._exchange.deadline)
                 else:
                     self._release()
             finally:
-                self._reading.release()
+                self._read_lock.release()
 
     def _release(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.release()
+        response, self._response = self._response, None
+        if response is not None:
+            response.release()

@@ -14,10 +14,10 @@ from ..errors import UnexpectedResponseError
 
 __all__ = ["AsyncDecompressed", "SyncDecompressed", "is_compressed"]
 
-PIECE = 64 * 1024
+MAX_OUTPUT = 64 * 1024
 """Bytes that are unpacked at a time."""
 
-_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """zlib's window bits for each coding."""
 
 
@@ -29,59 +29,59 @@ def is_compressed(encoding: str) -> bool:
 class _Decompressor:
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
-        window = _WINDOWS.get(encoding.strip().lower())
-        self._unpack = None if window is None else zlib.decompressobj(window)
-        self._packed = b""
-        self._full = False  # the last piece was cut at its limit: there may be more without more to unpack
+        wbits = _WBITS.get(encoding.strip().lower())
+        self._decompress = None if wbits is None else zlib.decompressobj(wbits)
+        self._compressed = b""
+        self._more_output = False  # the last piece was cut at its limit: there may be more without more to unpack
 
-    def give(self, piece: bytes) -> None:
-        self._packed += piece
+    def feed(self, chunk: bytes) -> None:
+        self._compressed += chunk
 
-    def take(self) -> bytes:
+    def read(self) -> bytes:
         """The next piece, or nothing if there is none without more to unpack."""
-        if self._unpack is None:
+        if self._decompress is None:
             raise UnexpectedResponseError(
                 f"the body is encoded as {self._encoding!r}, which was not asked for: have the server, or the proxy "
                 "before it, honour Accept-Encoding: identity"
             )
-        if self._unpack.eof or not (self._packed or self._full):
+        if self._decompress.eof or not (self._compressed or self._more_output):
             return b""
         try:
-            piece = self._unpack.decompress(self._packed, PIECE)
+            chunk = self._decompress.decompress(self._compressed, MAX_OUTPUT)
         except zlib.error as error:
             raise UnexpectedResponseError(f"the body is not encoded as it says: {error}") from error
-        self._packed = self._unpack.unconsumed_tail
-        self._full = len(piece) == PIECE
-        return piece
+        self._compressed = self._decompress.unconsumed_tail
+        self._more_output = len(chunk) == MAX_OUTPUT
+        return chunk
 
 
 class SyncDecompressed(Iterator[bytes]):
     """The pieces of a body as they were meant."""
 
-    def __init__(self, pieces: Iterator[bytes], encoding: str) -> None:
-        self._pieces = pieces
-        self._unpacker = _Decompressor(encoding)
+    def __init__(self, chunks: Iterator[bytes], encoding: str) -> None:
+        self._pieces = chunks
+        self._decompressor = _Decompressor(encoding)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> bytes:
-        while not (piece := self._unpacker.take()):
-            self._unpacker.give(next(self._pieces))
-        return piece
+        while not (chunk := self._decompressor.read()):
+            self._decompressor.feed(next(self._pieces))
+        return chunk
 
 
 class AsyncDecompressed(AsyncIterator[bytes]):
     """The same, in async code."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], encoding: str) -> None:
-        self._pieces = pieces
-        self._unpacker = _Decompressor(encoding)
+    def __init__(self, chunks: AsyncIterator[bytes], encoding: str) -> None:
+        self._pieces = chunks
+        self._decompressor = _Decompressor(encoding)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        while not (piece := self._unpacker.take()):
-            self._unpacker.give(await anext(self._pieces))
-        return piece
+        while not (chunk := self._decompressor.read()):
+            self._decompressor.feed(await anext(self._pieces))
+        return chunk

@@ -20,22 +20,22 @@ __all__ = ["map_exception"]
 # By name: httpcore raises under the same names as httpx, and so does httpx2, whose client a user may hand us.
 _MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
 
-_Ours = tuple[type[InferenceError], str, dict[str, Any]]
+_Mapping = tuple[type[InferenceError], str, dict[str, Any]]
 """Class, message, and what else its constructor is told."""
 
 _UNREACHABLE = "cannot connect to {origin}: {why}. Check the URL, and that a server runs there{hint}"
 
-_HERE = re.compile(r"https?://(localhost|127\.|\[::1\])")
+_LOCALHOST = re.compile(r"https?://(localhost|127\.|\[::1\])")
 
 _UNTRUSTED = (
     "the certificate of {origin} is not trusted: {why}. Name its issuer with SSL_CERT_FILE, or pass an http_client= of "
     "your own with verify="
 )
 
-_BROKEN: _Ours = (InferenceConnectionError, "the connection to {origin} broke: {why}", {})
+_BROKEN: _Mapping = (InferenceConnectionError, "the connection to {origin} broke: {why}", {})
 """Reset, closed, cut off, or not HTTP at all."""
 
-_ERRORS: dict[str, _Ours] = {
+_ERRORS: dict[str, _Mapping] = {
     "ConnectTimeout": (
         InferenceTimeoutError,
         "no connection to {origin} in time (Timeouts.connect)",
@@ -69,19 +69,19 @@ def map_exception(error: Exception, url: str) -> Exception:
     response = getattr(error, "response", None) if type(error).__name__ == "HTTPStatusError" else None
     if response is not None:  # a hook of the user's client called raise_for_status()
         body = response.content if response.is_stream_consumed else b""
-        refused = from_response(response.status_code, response.headers, body)
-        refused.__cause__ = error
-        return refused
+        error_from_hook = from_response(response.status_code, response.headers, body)
+        error_from_hook.__cause__ = error
+        return error_from_hook
     for kind in type(error).__mro__:
         if kind.__name__ in _ERRORS and kind.__module__.partition(".")[0] in _MODULES:
-            found, message, told = _ERRORS[kind.__name__]
+            found, message, fields = _ERRORS[kind.__name__]
             why = str(error) or type(error).__name__
             if "CERTIFICATE_VERIFY_FAILED" in why:
                 message = _UNTRUSTED
             why = why.partition(" b'")[0].partition(' b"')[0]  # h11 quotes a header that it refuses: the token is one
             where = origin(url)
-            hint = " (`hfstream serve` starts one)" if _HERE.match(where) else ""
-            ours = found(message.format(origin=where, why=why.rstrip("."), hint=hint), **told)
+            hint = " (`hfstream serve` starts one)" if _LOCALHOST.match(where) else ""
+            ours = found(message.format(origin=where, why=why.rstrip("."), hint=hint), **fields)
             ours.__cause__ = error
             return ours
     return error

@@ -17,12 +17,12 @@ __all__ = ["next_request"]
 MAX_REDIRECTS = 20
 """As many as httpx follows."""
 
-_HARMLESS = frozenset(
+_SAFE_HEADERS = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "prefer", "user-agent"}
 )
 
 
-def next_request(response: Any, hops: int) -> Any:
+def next_request(response: Any, redirects: int) -> Any:
     """The request that a response leads on to; None if it leads nowhere.
 
     Raises:
@@ -31,9 +31,9 @@ def next_request(response: Any, hops: int) -> Any:
     request = response.next_request
     if request is None:
         return None
-    if hops >= MAX_REDIRECTS:
+    if redirects >= MAX_REDIRECTS:
         raise httpx.TooManyRedirects("too many redirects", request=response.request)
     if origin(str(request.url)) != origin(str(response.request.url)):
-        for name in [name for name in request.headers if name.lower() not in _HARMLESS]:
+        for name in [name for name in request.headers if name.lower() not in _SAFE_HEADERS]:
             del request.headers[name]
     return request

@@ -28,36 +28,36 @@ DRAIN_BYTES = 64 * 1024
 
 
 class _StreamedResponse:
-    """One response. `orphans` is where it goes if whoever reads it is collected."""
+    """One response. `pending_close` is where it goes if whoever reads it is collected."""
 
-    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
+    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
         self.status_code: int = response.status_code
         self.headers: httpx.Headers = response.headers
         self._response = response
-        self._orphans = orphans
+        self._pending_close = pending_close
         # Our own sockets ask the deadline. A user's client has others, and so has a proxy from the environment.
-        self._precise = isinstance(response.extensions.get("network_stream"), SyncStream | AsyncStream)
+        self._uses_deadline = isinstance(response.extensions.get("network_stream"), SyncStream | AsyncStream)
         self._pid = os.getpid()
         self._socket = _socket_of(response)
-        self.ended: bool = False
+        self.at_end: bool = False
         """The body has been read to its end: the connection can be used again."""
 
     def abort(self) -> bool:
         """Wakes the reader, from any thread or task; whether that was possible."""
-        if self.ended or self._socket is None or self._pid != os.getpid():  # a forked child's is the parent's too
+        if self.at_end or self._socket is None or self._pid != os.getpid():  # a forked child's is the parent's too
             return False
         shutdown(self._socket)
         return True
 
-    def _taken(self, piece: bytes | None) -> int:
+    def _record_read(self, chunk: bytes | None) -> int:
         """Notes what was read; its size."""
-        self.ended = piece is None
-        return len(piece or b"")
+        self.at_end = chunk is None
+        return len(chunk or b"")
 
-    def orphan(self) -> None:
+    def detach(self) -> None:
         """For a finalizer: takes no lock and waits for nothing. The wire's next `send` lets go of the response."""
         self.abort()
-        self._orphans.append(self)
+        self._pending_close.append(self)
 
 
 def _socket_of(response: httpx.Response) -> Any:
@@ -71,12 +71,12 @@ def _socket_of(response: httpx.Response) -> Any:
 class SyncStreamedResponse(_StreamedResponse):
     """One response in plain code."""
 
-    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
-        super().__init__(response, orphans)
+    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
+        super().__init__(response, pending_close)
         # Straight from the stream: iter_raw() would add a generator and a counter for each token.
-        pieces = cast("Iterator[bytes]", iter(cast("Any", response.stream)))
+        chunks = cast("Iterator[bytes]", iter(cast("Any", response.stream)))
         encoding = response.headers.get("content-encoding", "")
-        self.pieces: Iterator[bytes] = SyncDecompressed(pieces, encoding) if is_compressed(encoding) else pieces
+        self.chunks: Iterator[bytes] = SyncDecompressed(chunks, encoding) if is_compressed(encoding) else chunks
 
     def release(self) -> None:
         """Lets go; the connection is closed unless the body is at its end."""
@@ -86,15 +86,15 @@ class SyncStreamedResponse(_StreamedResponse):
         """Reads on a little after the last event, then lets go."""
         deadline.at = time.monotonic() + DRAIN_SECONDS
         # Sockets that are not ours do not ask the deadline: a timer wakes the reader.
-        timer = None if self._precise else threading.Timer(DRAIN_SECONDS, self.abort)
+        timer = None if self._uses_deadline else threading.Timer(DRAIN_SECONDS, self.abort)
         if timer:
             timer.daemon = True
             timer.start()
         try:
             with contextlib.suppress(Exception):  # the answer is whole: nothing after it can fail it
-                left = DRAIN_BYTES
-                while left > 0 and not self.ended:
-                    left -= self._taken(next(self.pieces, None))
+                remaining = DRAIN_BYTES
+                while remaining > 0 and not self.at_end:
+                    remaining -= self._record_read(next(self.chunks, None))
         finally:
             if timer:
                 timer.cancel()
@@ -104,11 +104,11 @@ class SyncStreamedResponse(_StreamedResponse):
 class AsyncStreamedResponse(_StreamedResponse):
     """One response in async code."""
 
-    def __init__(self, response: httpx.Response, orphans: deque[Any]) -> None:
-        super().__init__(response, orphans)
+    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
+        super().__init__(response, pending_close)
         self._raw: AsyncIterator[bytes] = aiter(cast("Any", response.stream))
         encoding = response.headers.get("content-encoding", "")
-        self.pieces: AsyncIterator[bytes] = (
+        self.chunks: AsyncIterator[bytes] = (
             AsyncDecompressed(self._raw, encoding) if is_compressed(encoding) else self._raw
         )
 
@@ -129,8 +129,8 @@ class AsyncStreamedResponse(_StreamedResponse):
         deadline.at = time.monotonic() + DRAIN_SECONDS
         try:
             with contextlib.suppress(Exception), anyio.move_on_after(DRAIN_SECONDS):
-                left = DRAIN_BYTES
-                while left > 0 and not self.ended:
-                    left -= self._taken(await anext(self.pieces, None))
+                remaining = DRAIN_BYTES
+                while remaining > 0 and not self.at_end:
+                    remaining -= self._record_read(await anext(self.chunks, None))
         finally:
             await self.release()

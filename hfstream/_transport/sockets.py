@@ -58,7 +58,7 @@ def shutdown(sock: Any) -> None:
             sock.shutdown(socket.SHUT_RDWR)
 
 
-class _Descriptor:
+class _SocketHandle:
     """A socket that can be told by its number only: uvloop shows no more of its own.
 
     The number may long be another connection's. So what is shut down is a copy, which is first looked at.
@@ -79,10 +79,10 @@ class _Descriptor:
 
 def socket_handle(sock: Any) -> Any:
     """`sock`, or what stands for it where it cannot be shut down itself."""
-    return _Descriptor(sock) if type(sock).__module__.partition(".")[0] == "uvloop" else sock
+    return _SocketHandle(sock) if type(sock).__module__.partition(".")[0] == "uvloop" else sock
 
 
-def _limit(deadline: Deadline | None, timeout: float | None) -> float | None:
+def _effective_timeout(deadline: Deadline | None, timeout: float | None) -> float | None:
     return timeout if deadline is None else deadline.remaining()
 
 
@@ -94,7 +94,7 @@ class SyncStream(httpcore.NetworkStream):
         self._deadline: Deadline | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _limit(self._deadline, timeout))
+        return self._stream.read(max_bytes, _effective_timeout(self._deadline, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._deadline = _current.get()  # a new request on this connection, and a new call's deadline with it
@@ -113,7 +113,7 @@ class SyncStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-class _Sockets:
+class _OpenSockets:
     """All sockets of one transport, to be woken together. Whoever connects after that is turned away."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class _Sockets:
 
 class _SyncBackend(httpcore.SyncBackend):
     def __init__(self) -> None:
-        self.sockets = _Sockets()
+        self.sockets = _OpenSockets()
 
     def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
         stream = SyncStream(super().connect_tcp(*args, **kwargs))
@@ -199,7 +199,7 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         self._deadline: Deadline | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's
-        return await self._stream.read(max_bytes, _limit(self._deadline, timeout))
+        return await self._stream.read(max_bytes, _effective_timeout(self._deadline, timeout))
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         self._deadline = _current.get()
@@ -224,7 +224,7 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 class _AsyncBackend(httpcore.AsyncNetworkBackend):
     def __init__(self) -> None:
         self._backend: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # type: ignore[assignment,unused-ignore]
-        self.sockets = _Sockets()
+        self.sockets = _OpenSockets()
 
     async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
         stream = AsyncStream(await self._backend.connect_tcp(*args, **kwargs))

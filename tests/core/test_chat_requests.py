@@ -247,7 +247,7 @@ def test_where_a_chat_goes(model: str, url: str) -> None:
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_text_at_a_server_of_openais_kind(model: str, url: str, stream: bool) -> None:
-    found = text_generation_endpoint(model, stream=stream, served="org/name")
+    found = text_generation_endpoint(model, stream=stream, model_name="org/name")
     assert found == Endpoint(url, stream_in_body=True, openai=True, model="org/name")
 
 
@@ -302,9 +302,9 @@ def authorization(settings: ClientConfig, **options: Any) -> str | None:
         ("org/name:groq", None, HF_ROUTER_URL, "org/name:groq"),
     ],
 )
-def test_a_URL_says_where_and_an_id_which(client: str | None, call_: str | None, url: str, served: str) -> None:
-    assert sent(made(client), model=call_) == (f"{url}/v1/chat/completions", served)
-    assert sent(made(None, base_url=client), model=call_) == (f"{url}/v1/chat/completions", served)
+def test_a_URL_says_where_and_an_id_which(client: str | None, call_: str | None, url: str, model_name: str) -> None:
+    assert sent(made(client), model=call_) == (f"{url}/v1/chat/completions", model_name)
+    assert sent(made(None, base_url=client), model=call_) == (f"{url}/v1/chat/completions", model_name)
 
 
 @pytest.mark.parametrize("model", [None, ""])

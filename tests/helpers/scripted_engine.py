@@ -135,7 +135,7 @@ class ScriptedEngine:
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty: httpx would read all the world's certificates for each request
 http = SimpleNamespace(
     **{
-        name: partial(getattr(httpx, name), verify=TLS, timeout=20)
+        name: partial(getattr(httpx, name), verify=TLS, timeout=60)
         for name in ("get", "options", "post", "request", "stream")
     }
 )
@@ -162,7 +162,7 @@ def metric(url: str, name: str) -> int:
     return next((int(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0)
 
 
-def eventually(check: Callable[[], bool], within: float = 3.0) -> bool:
+def eventually(check: Callable[[], bool], within: float = 30.0) -> bool:
     end = time.monotonic() + within
     while not check():
         if time.monotonic() > end:

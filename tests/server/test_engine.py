@@ -270,9 +270,11 @@ def test_a_long_prompt_does_not_silence_the_others(checkpoint: Path) -> None:
 
 def test_an_idle_engine_sleeps(running: Running) -> None:
     running.answer(job())
-    before = time.process_time()
+    [thread] = running.threads
+    clock = time.pthread_getcpuclockid(thread.ident or 0)  # of this thread alone: others may have something to do
+    before = time.clock_gettime(clock)
     time.sleep(0.3)
-    assert time.process_time() - before < 0.05
+    assert time.clock_gettime(clock) - before < 0.05
 
 
 # Cancelling

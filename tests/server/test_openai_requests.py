@@ -95,7 +95,7 @@ def wrong(form: type[OpenAIRequest], body: str) -> str:
         ),
         (
             '{"messages":[{"role":"a","content":["b"]}]}',
-            'messages[0].content[0]: invalid type: string "b", expected struct Part at line 1 column 39',
+            'messages[0].content[0]: invalid type: string "b", expected struct ContentPart at line 1 column 39',
         ),
         (
             '{"messages":[],"stream_options":true}',

@@ -516,7 +516,7 @@ def test_the_server_ends_with_streams_that_are_waited_with(model: Path) -> None:
         engine.flow.clear()  # no token comes that could tell them
         assert place.left_over == 3 * len(BODIES)
         backend = place.backend
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 55
     assert backend.gate.running == len(backend._tasks) == 0
 
 
@@ -548,13 +548,13 @@ def made(grace: float = 60.0, quiet: float = 60.0) -> Any:
 
 async def said(replay: ResumableStream, *texts: str) -> None:
     for text in texts:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await replay.say(text)
 
 
 async def numbers(events: Any, count: int) -> list[int]:
     heard: list[int] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for event in events:
             heard.append(number(event.split(b"\n")[0].decode()))
             if len(heard) == count:
@@ -590,7 +590,7 @@ async def test_it_speaks_no_further_ahead_than_it_keeps(monkeypatch: pytest.Monk
         assert not fifth.done()
         events = stream.events(0)
         assert await numbers(events, 2) == [1, 2]
-        await asyncio.wait_for(fifth, 5)
+        await asyncio.wait_for(fifth, 60)
         assert await numbers(events, 3) == [3, 4, 5]
 
 
@@ -600,7 +600,7 @@ async def test_without_a_reader_it_holds_its_tongue() -> None:
     await asyncio.sleep(0.05)
     assert not saying.done()
     with stream.reader():
-        await asyncio.wait_for(saying, 5)
+        await asyncio.wait_for(saying, 60)
         assert await numbers(stream.events(0), 1) == [1]
 
 
@@ -611,7 +611,7 @@ async def test_it_is_abandoned_once() -> None:
         await said(stream, "a")
     saying = asyncio.create_task(stream.say("b"))
     with pytest.raises(ClientDisconnectedError):
-        await asyncio.wait_for(saying, 5)
+        await asyncio.wait_for(saying, 60)
     stream.abandon()
     assert (made_one.forgotten, made_one.ended) == ([stream], [True])
     assert [event async for event in stream.events(1)] == []

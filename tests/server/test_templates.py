@@ -100,7 +100,7 @@ def test_what_goes_wrong_in_a_template_is_a_template_error(tmp_path: Path, sourc
 async def test_a_template_is_rendered_on_another_thread(tmp_path: Path) -> None:
     backend = Backend(Settings(model=str(save_chat_model(tmp_path))), ScriptedEngine())
     backend.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await backend.opened.wait()
     renderers: list[threading.Thread] = []
 

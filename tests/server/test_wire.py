@@ -197,7 +197,7 @@ def test_who_leaves_in_the_middle_of_a_body_is_let_go(url: str, path: str, caplo
         time.sleep(0.05)
     time.sleep(0.05)
     assert http.get(url + "/health").status_code == 200
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.partition(".")[0] in ("hfstream", "uvicorn")]
 
 
 def test_kinds_of_json(url: str) -> None:

@@ -143,7 +143,7 @@ def _told(kind: Callable[[], Any], pieces: Iterable[bytes]) -> tuple[list[str], 
         said += map(repr, reply.finish())
     except InferenceError as error:
         return said, f"{type(error).__name__}: {error}"
-    return said, "whole" if reply.whole else "not whole"
+    return said, "whole" if reply.complete else "not whole"
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"decoder": decoder, "answers": answers}
