@@ -67,7 +67,7 @@ class ClientConfig:
     headers: Mapping[str, str] = field(repr=False)
     provider: str | None = None
     resume: bool = False
-    budget: RetryPacer = field(default_factory=ThreadSafeRetryPacer, repr=False, compare=False)
+    pacer: RetryPacer = field(default_factory=ThreadSafeRetryPacer, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -94,16 +94,16 @@ class ClientConfig:
             raise ValueError("`base_url` is another name for `model`: pass only one of them")
         if token is not None and api_key is not None:
             raise ValueError("`api_key` is another name for `token`: pass only one of them")
-        own = {"X-HF-Bill-To": bill_to} if bill_to else {}
+        account_headers = {"X-HF-Bill-To": bill_to} if bill_to else {}
         if cookies:
             # As a header: httpx takes it off when a redirect leads elsewhere. Its jar would send them along, to anyone.
-            own["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+            account_headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         return cls(
-            model=_checked(model if model is not None else base_url),
-            token=_clean(token if token is not None else api_key),
+            model=_validate_model(model if model is not None else base_url),
+            token=_validate_token(token if token is not None else api_key),
             timeouts=Timeouts.of(timeout),
             retry=RetryPolicy.of(retry),
-            headers=_merged({"User-Agent": USER_AGENT}, own, headers or {}),
+            headers=_merge_headers({"User-Agent": USER_AGENT}, account_headers, headers or {}),
             provider=None if provider == "auto" else provider,
             resume=resume,
         )
@@ -117,11 +117,11 @@ class ClientConfig:
             TypeError: an option that does not exist, or a value that JSON cannot say.
             ValueError: there is no model to ask.
         """
-        given, model, timeout, extra_body, extra_headers = _split(options)
-        chosen = self._model(model)
-        target = text_generation_endpoint(chosen, stream=stream)
-        if not is_url(chosen) and self.model and is_url(self.model):
-            ours = text_generation_endpoint(self.model, stream=stream, served=chosen)
+        params, model, timeout, extra_body, extra_headers = _split(options)
+        model_or_url = self._model(model)
+        target = text_generation_endpoint(model_or_url, stream=stream)
+        if not is_url(model_or_url) and self.model and is_url(self.model):
+            ours = text_generation_endpoint(self.model, stream=stream, model_name=model_or_url)
             target = ours if ours.openai else target  # there an id is the name of one of our server's models
         if target.url.startswith(HF_ROUTER_URL):
             self._check_provider("hf-inference")
@@ -129,7 +129,7 @@ class ClientConfig:
         call = text_generation(
             target,
             prompt,
-            given,
+            params,
             stream=stream,
             details=details,
             headers=headers,
@@ -147,20 +147,20 @@ class ClientConfig:
             TypeError: an option that does not exist, or a value that JSON cannot say.
             ValueError: there is no model to ask.
         """
-        given, model, timeout, extra_body, extra_headers = _split(options)
+        params, model, timeout, extra_body, extra_headers = _split(options)
         self._model(model)
         names = [name for name in (model, self.model) if name]
-        where = next((name for name in names if is_url(name)), None)
-        served = next((name for name in names if not is_url(name)), "tgi")
-        if where is None and self.provider:
+        url_given = next((name for name in names if is_url(name)), None)
+        model_name = next((name for name in names if not is_url(name)), "tgi")
+        if url_given is None and self.provider:
             self._check_provider()
-            if ":" in served:
-                raise ValueError(f"{served!r} names a provider already: pass it there, or as provider=")
-            served = f"{served}:{self.provider}"
-        url = chat_completion_url(where or served)
+            if ":" in model_name:
+                raise ValueError(f"{model_name!r} names a provider already: pass it there, or as provider=")
+            model_name = f"{model_name}:{self.provider}"
+        url = chat_completion_url(url_given or model_name)
         headers = self._headers(url, stream=stream, extra=extra_headers)
         call = chat_completion(
-            url, served, messages, given, stream=stream, headers=headers, extra_body=extra_body, resume=self.resume
+            url, model_name, messages, params, stream=stream, headers=headers, extra_body=extra_body, resume=self.resume
         )
         return self._exchange(call, timeout)
 
@@ -183,31 +183,31 @@ class ClientConfig:
 
     def models(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
         """The exchange about which models there are."""
-        url = service_url(_checked(model) or self.model or "", "/v1/models")
+        url = service_url(_validate_model(model) or self.model or "", "/v1/models")
         return self._exchange(server_info.models(url, self._headers(url, stream=False)), timeout)
 
     def _exchange(
         self, call: RequestSpec[Any, Any, Any], timeout: Timeouts | float | None, *, retry: RetryPolicy | None = None
     ) -> Exchange[Any, Any]:
         timeouts = self.timeouts if timeout is None else Timeouts.of(timeout)
-        return Exchange(call, retry=retry or self.retry, timeouts=timeouts, pacer=self.budget)
+        return Exchange(call, retry=retry or self.retry, timeouts=timeouts, pacer=self.pacer)
 
     @property
-    def shown_model(self) -> str | None:
+    def redacted_model(self) -> str | None:
         """The model as a repr may show it: a URL without user, password and query."""
         return origin(self.model) if self.model and is_url(self.model) else self.model
 
     def _model(self, model: str | None) -> str:
-        chosen = _checked(model) or self.model
-        if not chosen:
+        model_or_url = _validate_model(model) or self.model
+        if not model_or_url:
             raise ValueError("no model: pass model=, a URL (http://127.0.0.1:8080) or a model id (org/name)")
-        return chosen
+        return model_or_url
 
     def _service(self, model: str | None, route: str) -> str:
-        chosen = self._model(model)
-        if not is_url(chosen):
+        model_or_url = self._model(model)
+        if not is_url(model_or_url):
             raise ValueError(f"a model id has no {route}: pass the URL of the server that runs the model")
-        return service_url(chosen, route)
+        return service_url(model_or_url, route)
 
     def _check_provider(self, *served_by: str) -> None:
         if served_by and self.provider not in (None, *served_by):
@@ -224,7 +224,7 @@ class ClientConfig:
     def _headers(self, url: str, *, stream: bool, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         token = self.token
         if token in (None, True) and is_huggingface(url):
-            token = _clean(os.environ.get("HF_TOKEN"))
+            token = _validate_token(os.environ.get("HF_TOKEN"))
         headers = {
             "Accept": "text/event-stream" if stream else "application/json",
             "Accept-Encoding": "identity",  # a compressed stream is a buffered one
@@ -236,26 +236,26 @@ class ClientConfig:
             raise ValueError("the URL has a user and a password, and there is a token: a request can carry only one")
         if isinstance(token, str):
             headers["Authorization"] = f"Bearer {token}"
-        return _merged(headers, self.headers, extra or {})
+        return _merge_headers(headers, self.headers, extra or {})
 
 
 def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any, Any]:
     """The server's parameters, and what concerns the request: model, timeout, extra_body, extra_headers."""
-    given = dict(options)
-    model, timeout, body, headers = (given.pop(name, None) for name in _REQUEST)
-    return given, model, timeout, body, headers
+    params = dict(options)
+    model, timeout, body, headers = (params.pop(name, None) for name in _REQUEST)
+    return params, model, timeout, body, headers
 
 
 _REQUEST = ("model", "timeout", "extra_body", "extra_headers")
 
 
-def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
+def _merge_headers(*layers: Mapping[str, str]) -> dict[str, str]:
     """Headers of all `layers`; a later one wins, whatever the case of its name."""
-    found = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
-    return dict(found.values())
+    merged = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
+    return dict(merged.values())
 
 
-def _clean(token: str | bool | None) -> str | bool | None:
+def _validate_token(token: str | bool | None) -> str | bool | None:
     if not isinstance(token, str):
         return token
     token = token.strip()
@@ -264,7 +264,7 @@ def _clean(token: str | bool | None) -> str | bool | None:
     return token or False
 
 
-def _checked(model: str | None) -> str | None:
+def _validate_model(model: str | None) -> str | None:
     if model is not None and "://" in model and not is_url(model):
         raise ValueError(f"a model's URL starts with http:// or https://, not as {origin(model)!r} does")
     if model is not None and is_url(model):

@@ -15,41 +15,41 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncStreamManager"]
 
-I = TypeVar("I")  # noqa: E741  an item of the stream
+ItemT = TypeVar("ItemT")
 
 
-class AsyncStreamManager(Coroutine[Any, Any, "AsyncTokenStream[I]"], Generic[I]):
+class AsyncStreamManager(Coroutine[Any, Any, "AsyncTokenStream[ItemT]"], Generic[ItemT]):
     """A coroutine, an async iterator and an async context manager in one."""
 
-    def __init__(self, stream: AsyncTokenStream[I]) -> None:
+    def __init__(self, stream: AsyncTokenStream[ItemT]) -> None:
         self._stream = stream
-        self._coroutine: Coroutine[Any, Any, AsyncTokenStream[I]] | None = None
+        self._coroutine: Coroutine[Any, Any, AsyncTokenStream[ItemT]] | None = None
 
-    def _opening(self) -> Coroutine[Any, Any, AsyncTokenStream[I]]:
+    def _open(self) -> Coroutine[Any, Any, AsyncTokenStream[ItemT]]:
         if self._coroutine is None:
             self._coroutine = self._stream.open()
         return self._coroutine
 
-    def __await__(self) -> Generator[Any, Any, AsyncTokenStream[I]]:
-        return self._opening().__await__()
+    def __await__(self) -> Generator[Any, Any, AsyncTokenStream[ItemT]]:
+        return self._open().__await__()
 
     def send(self, value: Any, /) -> Any:
-        return self._opening().send(value)
+        return self._open().send(value)
 
     def throw(self, *error: Any) -> Any:
-        return self._opening().throw(*error)
+        return self._open().throw(*error)
 
     def close(self) -> None:
         if self._coroutine is not None:
             self._coroutine.close()
 
-    def __aiter__(self) -> AsyncIterator[I]:
+    def __aiter__(self) -> AsyncIterator[ItemT]:
         return self._stream
 
-    async def __anext__(self) -> I:
+    async def __anext__(self) -> ItemT:
         return await self._stream.__anext__()
 
-    async def __aenter__(self) -> AsyncTokenStream[I]:
+    async def __aenter__(self) -> AsyncTokenStream[ItemT]:
         return await self
 
     async def __aexit__(

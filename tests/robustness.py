@@ -161,7 +161,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(TESTS.parent))
-    import robustness  # the module that the tests import, and not this one
+    sys.path.insert(0, str(TESTS.parent.parent))
+    from tests import robustness  # the module that the tests import, and not this one
 
     sys.exit(robustness.main())

@@ -518,7 +518,7 @@ async def test_close_while_a_reader_waits_for_DONE_ends_its_loop_with_the_answer
             await variant.next(stream)
         assert await asyncio.to_thread(waits.wait, 5)
         reader = asyncio.create_task(variant.rest(stream))
-        while not stream._reading.locked():  # it is on its way to the socket
+        while not stream._read_lock.locked():  # it is on its way to the socket
             await asyncio.sleep(0.001)
         await variant.close(stream)
         assert await asyncio.wait_for(reader, 5) == []

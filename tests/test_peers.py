@@ -700,7 +700,7 @@ async def test_a_reader_who_comes_while_the_stream_is_being_closed(
 ) -> None:
     with ScriptedServer(endless(Task("text"))) as server:
         stream = await variant.open(clients(server.url))
-        line, closing, read = stream._line, threading.Event(), threading.Event()
+        line, closing, read = stream._response, threading.Event(), threading.Event()
         release = line.release
 
         def slowly() -> None:

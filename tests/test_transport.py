@@ -96,7 +96,7 @@ async def test_nothing_is_asked_again_when_the_end_is_interrupted(
 ) -> None:
     with ScriptedServer(Response([STREAM[0], 0.05, Fault.DROP]), Response(STREAM)) as server:
         stream = await variant.open(clients(server.url))
-        line = stream._line
+        line = stream._response
 
         def interrupt() -> None:
             raise KeyboardInterrupt
@@ -192,7 +192,7 @@ def test_a_forked_child_leaves_the_parents_stream_alone() -> None:
         if child == 0:
             try:
                 stream.__del__()
-                client._wire.__del__()
+                client._http.__del__()
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

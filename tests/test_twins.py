@@ -15,7 +15,7 @@ SUBSTITUTIONS = [
     (r"^`_sync` is this package without its ``await``", "`_async` is this package with ``await``"),
     (r"^    close = aclose .*\n\n", ""),
     (r"^from \.\._stream_manager import AsyncStreamManager\n", ""),
-    (r"return AsyncStreamManager\(answer\) if", "return answer.open() if"),
+    (r"return AsyncStreamManager\(token_stream\) if", "return token_stream.open() if"),
     (r"AsyncStreamManager\[", "TokenStream["),
     (r"Coroutine, ", ""),
     (r"Coroutine\[Any, Any, (.+?)\](?=:| \|)", r"\1"),

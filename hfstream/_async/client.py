@@ -71,7 +71,7 @@ class AsyncInferenceClient:
         Raises:
             ValueError: a value that cannot be, or both names of one thing.
         """
-        self._settings = ClientConfig.of(
+        self._config = ClientConfig.of(
             model,
             token=token,
             timeout=timeout,
@@ -89,7 +89,7 @@ class AsyncInferenceClient:
     @property
     def model(self) -> str | None:
         """The URL or model id that calls go to if they name no other."""
-        return self._settings.model
+        return self._config.model
 
     @overload
     def text_generation(
@@ -175,9 +175,9 @@ class AsyncInferenceClient:
             TypeError: a parameter that does not exist.
             ValueError: there is no model to ask.
         """
-        exchange = self._settings.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
-        answer: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
-        return AsyncStreamManager(answer) if stream else self._whole(answer)
+        exchange = self._config.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
+        token_stream: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
+        return AsyncStreamManager(token_stream) if stream else self._read_result(token_stream)
 
     @overload
     def chat_completion(
@@ -238,9 +238,9 @@ class AsyncInferenceClient:
             TypeError: a parameter that does not exist.
             ValueError: there is no model to ask.
         """
-        exchange = self._settings.chat_completion(messages, stream=bool(stream), options=options)
-        answer: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
-        return AsyncStreamManager(answer) if stream else self._whole(answer)
+        exchange = self._config.chat_completion(messages, stream=bool(stream), options=options)
+        token_stream: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
+        return AsyncStreamManager(token_stream) if stream else self._read_result(token_stream)
 
     @property
     def chat(self) -> AsyncChat:
@@ -260,7 +260,7 @@ class AsyncInferenceClient:
             InferenceError: anything else that went wrong.
             ValueError: there is no URL to ask.
         """
-        info: dict[str, Any] = await self._ask(self._settings.info(model, timeout))
+        info: dict[str, Any] = await self._call(self._config.info(model, timeout))
         return info
 
     async def health_check(self, model: str | None = None, *, timeout: Timeouts | float | None = None) -> bool:
@@ -274,7 +274,7 @@ class AsyncInferenceClient:
             ValueError: there is no URL to ask.
         """
         try:
-            await self._ask(self._settings.health(model, timeout))
+            await self._call(self._config.health(model, timeout))
         except InferenceError as error:
             if isinstance(error, OverloadedError) or (error.status_code or 0) >= 500:
                 return False
@@ -290,7 +290,7 @@ class AsyncInferenceClient:
             InferenceError: the server has no such route, or refuses the text.
             ValueError: there is no URL to ask.
         """
-        tokens: list[SimpleToken] = await self._ask(self._settings.tokenize(text, model, timeout))
+        tokens: list[SimpleToken] = await self._call(self._config.tokenize(text, model, timeout))
         return tokens
 
     async def list_models(self, *, model: str | None = None, timeout: Timeouts | float | None = None) -> list[Model]:
@@ -299,15 +299,15 @@ class AsyncInferenceClient:
         Raises:
             InferenceError: what went wrong.
         """
-        models: list[Model] = await self._ask(self._settings.models(model, timeout))
+        models: list[Model] = await self._call(self._config.models(model, timeout))
         return models
 
-    async def _ask(self, exchange: Exchange[Any, Any]) -> Any:
-        return await self._whole(AsyncTokenStream(self._http, exchange))
+    async def _call(self, exchange: Exchange[Any, Any]) -> Any:
+        return await self._read_result(AsyncTokenStream(self._http, exchange))
 
-    async def _whole(self, answer: AsyncTokenStream[Any]) -> Any:
-        async with answer:
-            return await answer.final()
+    async def _read_result(self, token_stream: AsyncTokenStream[Any]) -> Any:
+        async with token_stream:
+            return await token_stream.final()
 
     async def aclose(self) -> None:
         """Closes the client, and ends its calls and streams, those too that are still opening."""
@@ -324,7 +324,7 @@ class AsyncInferenceClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(model={self._settings.shown_model!r})"
+        return f"{type(self).__name__}(model={self._config.redacted_model!r})"
 
 
 class AsyncChatCompletions:

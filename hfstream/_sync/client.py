@@ -70,7 +70,7 @@ class InferenceClient:
         Raises:
             ValueError: a value that cannot be, or both names of one thing.
         """
-        self._settings = ClientConfig.of(
+        self._config = ClientConfig.of(
             model,
             token=token,
             timeout=timeout,
@@ -88,7 +88,7 @@ class InferenceClient:
     @property
     def model(self) -> str | None:
         """The URL or model id that calls go to if they name no other."""
-        return self._settings.model
+        return self._config.model
 
     @overload
     def text_generation(
@@ -172,9 +172,9 @@ class InferenceClient:
             TypeError: a parameter that does not exist.
             ValueError: there is no model to ask.
         """
-        exchange = self._settings.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
-        answer: TokenStream[Any] = TokenStream(self._http, exchange)
-        return answer.open() if stream else self._whole(answer)
+        exchange = self._config.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
+        token_stream: TokenStream[Any] = TokenStream(self._http, exchange)
+        return token_stream.open() if stream else self._read_result(token_stream)
 
     @overload
     def chat_completion(
@@ -235,9 +235,9 @@ class InferenceClient:
             TypeError: a parameter that does not exist.
             ValueError: there is no model to ask.
         """
-        exchange = self._settings.chat_completion(messages, stream=bool(stream), options=options)
-        answer: TokenStream[Any] = TokenStream(self._http, exchange)
-        return answer.open() if stream else self._whole(answer)
+        exchange = self._config.chat_completion(messages, stream=bool(stream), options=options)
+        token_stream: TokenStream[Any] = TokenStream(self._http, exchange)
+        return token_stream.open() if stream else self._read_result(token_stream)
 
     @property
     def chat(self) -> Chat:
@@ -257,7 +257,7 @@ class InferenceClient:
             InferenceError: anything else that went wrong.
             ValueError: there is no URL to ask.
         """
-        info: dict[str, Any] = self._ask(self._settings.info(model, timeout))
+        info: dict[str, Any] = self._call(self._config.info(model, timeout))
         return info
 
     def health_check(self, model: str | None = None, *, timeout: Timeouts | float | None = None) -> bool:
@@ -271,7 +271,7 @@ class InferenceClient:
             ValueError: there is no URL to ask.
         """
         try:
-            self._ask(self._settings.health(model, timeout))
+            self._call(self._config.health(model, timeout))
         except InferenceError as error:
             if isinstance(error, OverloadedError) or (error.status_code or 0) >= 500:
                 return False
@@ -287,7 +287,7 @@ class InferenceClient:
             InferenceError: the server has no such route, or refuses the text.
             ValueError: there is no URL to ask.
         """
-        tokens: list[SimpleToken] = self._ask(self._settings.tokenize(text, model, timeout))
+        tokens: list[SimpleToken] = self._call(self._config.tokenize(text, model, timeout))
         return tokens
 
     def list_models(self, *, model: str | None = None, timeout: Timeouts | float | None = None) -> list[Model]:
@@ -296,15 +296,15 @@ class InferenceClient:
         Raises:
             InferenceError: what went wrong.
         """
-        models: list[Model] = self._ask(self._settings.models(model, timeout))
+        models: list[Model] = self._call(self._config.models(model, timeout))
         return models
 
-    def _ask(self, exchange: Exchange[Any, Any]) -> Any:
-        return self._whole(TokenStream(self._http, exchange))
+    def _call(self, exchange: Exchange[Any, Any]) -> Any:
+        return self._read_result(TokenStream(self._http, exchange))
 
-    def _whole(self, answer: TokenStream[Any]) -> Any:
-        with answer:
-            return answer.final()
+    def _read_result(self, token_stream: TokenStream[Any]) -> Any:
+        with token_stream:
+            return token_stream.final()
 
     def close(self) -> None:
         """Closes the client, and ends its calls and streams, those too that are still opening."""
@@ -319,7 +319,7 @@ class InferenceClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(model={self._settings.shown_model!r})"
+        return f"{type(self).__name__}(model={self._config.redacted_model!r})"
 
 
 class ChatCompletions:

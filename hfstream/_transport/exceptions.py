@@ -12,8 +12,8 @@ from ..errors import (
     InferenceError,
     InferenceTimeoutError,
     UnexpectedResponseError,
-    from_response,
 )
+from ..errors.response_bodies import from_response
 
 __all__ = ["map_exception"]
 
@@ -74,14 +74,14 @@ def map_exception(error: Exception, url: str) -> Exception:
         return error_from_hook
     for kind in type(error).__mro__:
         if kind.__name__ in _ERRORS and kind.__module__.partition(".")[0] in _MODULES:
-            found, message, fields = _ERRORS[kind.__name__]
+            error_class, message, fields = _ERRORS[kind.__name__]
             why = str(error) or type(error).__name__
             if "CERTIFICATE_VERIFY_FAILED" in why:
                 message = _UNTRUSTED
             why = why.partition(" b'")[0].partition(' b"')[0]  # h11 quotes a header that it refuses: the token is one
-            where = origin(url)
-            hint = " (`hfstream serve` starts one)" if _LOCALHOST.match(where) else ""
-            ours = found(message.format(origin=where, why=why.rstrip("."), hint=hint), **fields)
-            ours.__cause__ = error
-            return ours
+            host = origin(url)
+            hint = " (`hfstream serve` starts one)" if _LOCALHOST.match(host) else ""
+            mapped = error_class(message.format(origin=host, why=why.rstrip("."), hint=hint), **fields)
+            mapped.__cause__ = error
+            return mapped
     return error

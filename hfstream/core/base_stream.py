@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
-from .. import errors
+from ..errors.response_bodies import request_id
 from ..types import FinishReason, Usage
 from .exchange import Attempt, Exchange
 from .metrics import Metrics
@@ -48,7 +48,7 @@ class BaseStream(Generic[ItemT, ResultT]):
     @property
     def request_id(self) -> str | None:
         """The server's id for this request, if it gave one."""
-        return errors.request_id(self._exchange.headers)
+        return request_id(self._exchange.headers)
 
     @property
     def metrics(self) -> Metrics:

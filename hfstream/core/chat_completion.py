@@ -37,20 +37,20 @@ def chat_completion(
     if isinstance(messages, str | bytes | Mapping):
         raise TypeError('`messages` is a list of messages, such as [{"role": "user", "content": "Hi"}]')
     # Nulls are left out: TGI refuses some. Those inside of a value are the user's own, and stay.
-    wanted = {name: value for name, value in parameters.items() if value is not None}
-    form = find_model_class(wanted.get("response_format"))
-    if form is not None and is_model_class(wanted["response_format"]):
-        name = re.sub(r"[^\w-]+", "_", form.__name__)[:64]  # a generic's has brackets, which OpenAI refuses
-        wanted["response_format"] = {"type": "json_schema", "json_schema": {"name": name, "schema": form}}
+    params = {name: value for name, value in parameters.items() if value is not None}
+    response_model = find_model_class(params.get("response_format"))
+    if response_model is not None and is_model_class(params["response_format"]):
+        name = re.sub(r"[^\w-]+", "_", response_model.__name__)[:64]  # a generic's has brackets, which OpenAI refuses
+        params["response_format"] = {"type": "json_schema", "json_schema": {"name": name, "schema": response_model}}
     # The model comes first: a router reads it from the start of a body that may hold megabytes of images.
-    body = {"model": model, "messages": list(messages), "stream": stream, **wanted, **(extra_body or {})}
+    body = {"model": model, "messages": list(messages), "stream": stream, **params, **(extra_body or {})}
 
-    def whole(answer: bytes) -> list[ChatCompletion]:
-        completion = ChatCompletion.read(answer)
+    def parse_completion(response_body: bytes) -> list[ChatCompletion]:
+        completion = ChatCompletion.read(response_body)
         if completion.get("error") or not completion.choices:
             raise ValueError("no answer, or an error beside it")
         for choice in completion.choices:
-            choice.message.with_response_model(form)
+            choice.message.with_response_model(response_model)
         return [completion]
 
     return RequestSpec(
@@ -58,7 +58,7 @@ def chat_completion(
         body=encode_json(body),
         headers=headers,
         streamed=stream,
-        make_decoder=ChatStreamDecoder if stream else lambda: JSONBodyDecoder(whole),
-        make_accumulator=(lambda: ChatAccumulator(form)) if stream else SingleResult,
+        make_decoder=ChatStreamDecoder if stream else lambda: JSONBodyDecoder(parse_completion),
+        make_accumulator=(lambda: ChatAccumulator(response_model)) if stream else SingleResult,
         resume=resume and stream,
     )

@@ -1,7 +1,7 @@
-"""Text generation at a server that speaks OpenAI's `/v1/completions` (vLLM, llama.cpp, Ollama): both ways of the map.
+"""Text generation on a server with OpenAI's `/v1/completions` (vLLM, llama.cpp, Ollama): both directions.
 
-TGI's parameters go out under OpenAI's names; chunks come in, and are content_count as the same `StreamResponse` and `str` as a
-TGI's stream. What that route cannot be told is refused here, and never left out in silence. This module refuses to know
+TGI's parameters are sent under OpenAI's names; the chunks that come back become the same `StreamResponse` and `str` as
+those of a TGI stream. A parameter that the route does not have is an error, never left out silently. Does not depend on
 where anything is sent.
 """
 
@@ -27,41 +27,43 @@ UNKNOWN_ID = -1
 """The id of a token whose server tells texts only."""
 
 
-# What is asked --------------------------------------------------------------------------------------------------------
+# The request --------------------------------------------------------------------------------------------------------
 
 _RENAMED = {"max_new_tokens": "max_tokens"}
-_SAME = ("best_of", "frequency_penalty", "repetition_penalty", "seed", "stop", "temperature", "top_k", "top_p")
-_HERE = {"details", "do_sample", "grammar", "top_n_tokens"}
+_UNCHANGED = ("best_of", "frequency_penalty", "repetition_penalty", "seed", "stop", "temperature", "top_k", "top_p")
+_HANDLED_HERE = {"details", "do_sample", "grammar", "top_n_tokens"}
 
 
-def completion_body(prompt: str, wanted: Mapping[str, Any], *, stream: bool, details: bool) -> dict[str, Any]:
+def completion_body(prompt: str, params: Mapping[str, Any], *, stream: bool, details: bool) -> dict[str, Any]:
     """The body for one prompt, from TGI's parameters without nulls.
 
     Raises:
         TypeError: a parameter that this route does not have.
     """
-    foreign = [name for name, value in wanted.items() if value and name not in {*_RENAMED, *_SAME, *_HERE}]
-    if foreign:
+    unsupported = [
+        name for name, value in params.items() if value and name not in {*_RENAMED, *_UNCHANGED, *_HANDLED_HERE}
+    ]
+    if unsupported:
         raise TypeError(
-            f"a server's /v1/completions has no `{foreign[0]}`: leave it out, ask TGI's own route, or send what this "
-            "server calls it with extra_body="
+            f"a server's /v1/completions has no `{unsupported[0]}`: leave it out, use TGI's own route, or send "
+            "this server's name for it with extra_body="
         )
     body: dict[str, Any] = {"prompt": prompt, "stream": stream}
-    body |= {_RENAMED.get(name, name): wanted[name] for name in wanted if name in _RENAMED or name in _SAME}
-    if wanted.get("do_sample") is False:
+    body |= {_RENAMED.get(name, name): params[name] for name in params if name in _RENAMED or name in _UNCHANGED}
+    if params.get("do_sample") is False:
         body.setdefault("temperature", 0)
     if details:
-        body["logprobs"] = wanted.get("top_n_tokens") or 1
-    if "grammar" in wanted:
-        body["response_format"] = _response_format(wanted["grammar"])
+        body["logprobs"] = params.get("top_n_tokens") or 1
+    if "grammar" in params:
+        body["response_format"] = _response_format(params["grammar"])
     if stream:
         body["stream_options"] = {"include_usage": True}
     return body
 
 
 def _response_format(grammar: Any) -> dict[str, Any]:
-    told: Mapping[str, Any] = cast("Mapping[str, Any]", grammar) if isinstance(grammar, Mapping) else {}
-    kind, value = told.get("type"), told.get("value")
+    grammar_fields: Mapping[str, Any] = cast("Mapping[str, Any]", grammar) if isinstance(grammar, Mapping) else {}
+    kind, value = grammar_fields.get("type"), grammar_fields.get("value")
     if kind in ("json", "json_object"):
         value = {"name": "answer", "schema": value}
     elif kind != "json_schema":
@@ -69,7 +71,7 @@ def _response_format(grammar: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": value}
 
 
-# What is content_count --------------------------------------------------------------------------------------------------------
+# The response --------------------------------------------------------------------------------------------------------
 
 
 class CompletionLogprobs(APIModel):
@@ -105,9 +107,9 @@ class CompletionChunk(APIModel):
 class CompletionAdapter:
     """Hears chunks as tokens."""
 
-    def __init__(self, *, stops: Sequence[str], tops: bool) -> None:
+    def __init__(self, *, stops: Sequence[str], with_top_tokens: bool) -> None:
         self._stops = stops
-        self._tops = tops
+        self._with_top_tokens = with_top_tokens
         self._count = 0
         self._finished = False
         self.usage: Usage | None = None
@@ -124,10 +126,10 @@ class CompletionAdapter:
 
     def _responses(self, chunk: CompletionChunk, choice: CompletionChoice) -> list[StreamResponse]:
         if chunk.token is None:
-            tokens = _tokens(choice, tops=self._tops)
+            tokens = _tokens(choice, with_top_tokens=self._with_top_tokens)
         else:
-            said = chunk.token if chunk.token.special else chunk.token.model_copy(update={"text": choice.text})
-            tokens = [(said, _top(choice, 0) if self._tops else None)]
+            token = chunk.token if chunk.token.special else chunk.token.model_copy(update={"text": choice.text})
+            tokens = [(token, _top(choice, 0) if self._with_top_tokens else None)]
         responses: list[StreamResponse] = []
         for token, top in tokens:
             self._count += token.id != UNKNOWN_ID or not token.special
@@ -139,7 +141,7 @@ class CompletionAdapter:
 
     def _details(self, choice: CompletionChoice) -> StreamDetails:
         return StreamDetails(
-            finish_reason=_reason(choice, self._stops),
+            finish_reason=_map_finish_reason(choice, self._stops),
             generated_tokens=(self.usage and self.usage.completion_tokens) or self._count,
             input_length=(self.usage and self.usage.prompt_tokens) or None,
         )
@@ -148,46 +150,50 @@ class CompletionAdapter:
 _Tokens = list[tuple[Token, list[Token] | None]]
 
 
-def _tokens(choice: CompletionChoice, *, tops: bool, whole: bool = False) -> _Tokens:
+def _tokens(choice: CompletionChoice, *, with_top_tokens: bool, whole: bool = False) -> _Tokens:
     """The tokens of a choice, each with the likeliest at its place. A chunk that only says the end is a special one."""
-    said = choice.logprobs.tokens if choice.logprobs else []
-    chances = choice.logprobs.token_logprobs if choice.logprobs else []
+    texts = choice.logprobs.tokens if choice.logprobs else []
+    logprobs = choice.logprobs.token_logprobs if choice.logprobs else []
     ids = choice.token_ids or []
-    plain = "".join(said) == choice.text
-    ends = bool(choice.finish_reason) and not plain and "".join(said[:-1]) == choice.text  # with what ended it all
-    if not said or not (plain or ends or whole):  # some tell a token's bytes
-        only_end = not choice.text and bool(choice.finish_reason)
+    is_plain = "".join(texts) == choice.text
+    is_end = (
+        bool(choice.finish_reason) and not is_plain and "".join(texts[:-1]) == choice.text
+    )  # with what ended it all
+    if not texts or not (is_plain or is_end or whole):  # some tell a token's bytes
+        is_end_only = not choice.text and bool(choice.finish_reason)
         token = Token(
             id=ids[0] if len(ids) == 1 else UNKNOWN_ID,
             text=choice.text,
-            logprob=chances[0] if len(chances) == 1 else None,
-            special=only_end,
+            logprob=logprobs[0] if len(logprobs) == 1 else None,
+            special=is_end_only,
         )
-        return [(token, _top(choice, 0) if tops else None)]
-    if len(ids) != len(said):
-        ids = [UNKNOWN_ID] * len(said)
+        return [(token, _top(choice, 0) if with_top_tokens else None)]
+    if len(ids) != len(texts):
+        ids = [UNKNOWN_ID] * len(texts)
     return [
         (
             Token(
                 id=token,
                 text=text,
-                logprob=chances[at] if at < len(chances) else None,
-                special=ends and at == len(said) - 1,
+                logprob=logprobs[position] if position < len(logprobs) else None,
+                special=is_end and position == len(texts) - 1,
             ),
-            _top(choice, at) if tops else None,
+            _top(choice, position) if with_top_tokens else None,
         )
-        for at, (token, text) in enumerate(zip(ids, said, strict=True))
+        for position, (token, text) in enumerate(zip(ids, texts, strict=True))
     ]
 
 
-def _top(choice: CompletionChoice, at: int) -> list[Token] | None:
-    tops = (choice.logprobs and choice.logprobs.top_logprobs) or []
-    if at >= len(tops):
+def _top(choice: CompletionChoice, position: int) -> list[Token] | None:
+    top_logprobs = (choice.logprobs and choice.logprobs.top_logprobs) or []
+    if position >= len(top_logprobs):
         return None
-    return [Token(id=UNKNOWN_ID, text=text, logprob=logprob) for text, logprob in (tops[at] or {}).items()]
+    return [
+        Token(id=UNKNOWN_ID, text=text, logprob=logprob) for text, logprob in (top_logprobs[position] or {}).items()
+    ]
 
 
-def _reason(choice: CompletionChoice, stops: Sequence[str]) -> FinishReason | str:
+def _map_finish_reason(choice: CompletionChoice, stops: Sequence[str]) -> FinishReason | str:
     """TGI's word for it. OpenAI's "stop" may be the model's own end or a stop string; where nothing tells, it stays."""
     reason = choice.finish_reason or ""
     if reason in ("stop", "eos_token"):
@@ -204,60 +210,68 @@ class CompletionTextAccumulator(TextAccumulator):
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         super().__init__()
-        self._ear = CompletionAdapter(stops=stops, tops=False)
+        self._adapter = CompletionAdapter(stops=stops, with_top_tokens=False)
 
     @property
     def usage(self) -> Usage | None:
-        return self._ear.usage or super().usage
+        return self._adapter.usage or super().usage
 
-    def add(self, said: list[Any]) -> list[str]:
-        return super().add(self._ear.add(said))
+    def add(self, items: list[Any]) -> list[str]:
+        return super().add(self._adapter.add(items))
 
 
 class CompletionDetailsAccumulator(DetailsAccumulator):
     """Of a stream of `StreamResponse`."""
 
-    def __init__(self, stops: Sequence[str] = (), *, tops: bool = False, form: type[BaseModel] | None = None) -> None:
-        super().__init__(form)
-        self._ear = CompletionAdapter(stops=stops, tops=tops)
+    def __init__(
+        self, stops: Sequence[str] = (), *, with_top_tokens: bool = False, response_model: type[BaseModel] | None = None
+    ) -> None:
+        super().__init__(response_model)
+        self._adapter = CompletionAdapter(stops=stops, with_top_tokens=with_top_tokens)
 
     @property
     def usage(self) -> Usage | None:
-        return self._ear.usage or super().usage
+        return self._adapter.usage or super().usage
 
     @property
     def details(self) -> StreamDetails | None:
-        details, usage = super().details, self._ear.usage
+        details, usage = super().details, self._adapter.usage
         if details is None or usage is None:
             return details
-        counted = {"generated_tokens": usage.completion_tokens, "input_length": usage.prompt_tokens}
-        return details.model_copy(update={name: count for name, count in counted.items() if count})
+        counts = {"generated_tokens": usage.completion_tokens, "input_length": usage.prompt_tokens}
+        return details.model_copy(update={name: count for name, count in counts.items() if count})
 
-    def add(self, said: list[Any]) -> list[StreamResponse]:
-        responses = self._ear.add(said)
+    def add(self, items: list[Any]) -> list[StreamResponse]:
+        responses = self._adapter.add(items)
         if responses and responses[-1].details:
             new = "".join(response.token.text for response in responses if not response.token.special)
             responses[-1] = responses[-1].model_copy(update={"generated_text": self.text + new})
         return super().add(responses)
 
 
-def parse_completion(body: bytes, stops: Sequence[str], *, details: bool, tops: bool) -> TextGenerationResponse:
+def parse_completion(
+    body: bytes, stops: Sequence[str], *, details: bool, with_top_tokens: bool
+) -> TextGenerationResponse:
     """A whole answer, as TGI would have given it.
 
     Raises:
         ValueError: this is none.
     """
-    answer = CompletionChunk.read(body)
-    choice = min(answer.choices, key=lambda choice: choice.index, default=None)
+    completion = CompletionChunk.read(body)
+    choice = min(completion.choices, key=lambda choice: choice.index, default=None)
     if choice is None:
         raise ValueError("an answer without choices")
     if not details:
         return TextGenerationResponse(generated_text=choice.text)
-    tokens = _tokens(choice, tops=tops, whole=True) if choice.logprobs and choice.logprobs.tokens else []
-    told = Details(
-        finish_reason=_reason(choice, stops),
-        generated_tokens=answer.usage.completion_tokens if answer.usage else len(tokens),
-        tokens=[token for token, _ in tokens],
-        top_tokens=[top or [] for _, top in tokens] if tops else None,
+    tokens = (
+        _tokens(choice, with_top_tokens=with_top_tokens, whole=True)
+        if choice.logprobs and choice.logprobs.tokens
+        else []
     )
-    return TextGenerationResponse(generated_text=choice.text, details=told)
+    completion_details = Details(
+        finish_reason=_map_finish_reason(choice, stops),
+        generated_tokens=completion.usage.completion_tokens if completion.usage else len(tokens),
+        tokens=[token for token, _ in tokens],
+        top_tokens=[top or [] for _, top in tokens] if with_top_tokens else None,
+    )
+    return TextGenerationResponse(generated_text=choice.text, details=completion_details)

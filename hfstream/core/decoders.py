@@ -11,21 +11,21 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from .. import errors
 from ..errors import UnexpectedResponseError
+from ..errors.response_bodies import from_event, from_response
 
 __all__ = ["ErrorDecoder", "JSONBodyDecoder", "ResponseDecoder", "select_decoder"]
 
-T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 
-MAX_DOCUMENT_SIZE = 64 * 1024 * 1024
+MAX_JSON_BODY_SIZE = 64 * 1024 * 1024
 """Bytes of an answer in one piece. A million tokens with their details fit."""
 
 MAX_ERROR_BODY_SIZE = 64 * 1024
 """Bytes of an error that are read; what follows cannot say more."""
 
 
-class ResponseDecoder(Protocol[T]):
+class ResponseDecoder(Protocol[ItemT]):
     """What every kind of reply can do."""
 
     @property
@@ -52,28 +52,28 @@ class ResponseDecoder(Protocol[T]):
         """Another connection goes on where the last one broke off."""
         ...
 
-    def feed(self, chunk: bytes) -> list[T]:
+    def feed(self, chunk: bytes) -> list[ItemT]:
         """What `chunk` completed."""
         ...
 
-    def finish(self) -> list[T]:
+    def finish(self) -> list[ItemT]:
         """What the end of the body completed. Raises if the answer is not whole."""
         ...
 
 
 def select_decoder(
-    status: int, headers: Mapping[str, str], expected: Callable[[], ResponseDecoder[T]], *, streamed: bool
-) -> ResponseDecoder[T]:
+    status: int, headers: Mapping[str, str], expected: Callable[[], ResponseDecoder[ItemT]], *, streamed: bool
+) -> ResponseDecoder[ItemT]:
     """The reply that fits a response's head: the `expected` one, or a refusal, or something else altogether."""
     if not 200 <= status < 300:
         return ErrorDecoder(status, headers)
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if streamed and kind not in ("text/event-stream", ""):
-        return JSONBodyDecoder(unexpected_body_parser(kind))
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if streamed and content_type not in ("text/event-stream", ""):
+        return JSONBodyDecoder(unexpected_body_parser(content_type))
     return expected()
 
 
-class JSONBodyDecoder(Generic[T]):
+class JSONBodyDecoder(Generic[ItemT]):
     """An answer in one piece; `parse` makes of its bytes what the caller asked for, or raises ValueError."""
 
     done = False
@@ -81,29 +81,29 @@ class JSONBodyDecoder(Generic[T]):
     content_count = 0
     last_event_id = ""
 
-    def __init__(self, parse: Callable[[bytes], list[T]]) -> None:
+    def __init__(self, parse: Callable[[bytes], list[ItemT]]) -> None:
         self._parse = parse
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._size = 0
 
     def resume(self) -> None:
-        self._pieces.clear()
+        self._chunks.clear()
         self._size = 0
 
-    def feed(self, chunk: bytes) -> list[T]:
-        self._pieces.append(chunk)
+    def feed(self, chunk: bytes) -> list[ItemT]:
+        self._chunks.append(chunk)
         self._size += len(chunk)
-        if self._size > MAX_DOCUMENT_SIZE:
-            raise UnexpectedResponseError(f"the answer is larger than {MAX_DOCUMENT_SIZE} bytes")
+        if self._size > MAX_JSON_BODY_SIZE:
+            raise UnexpectedResponseError(f"the answer is larger than {MAX_JSON_BODY_SIZE} bytes")
         return []
 
-    def finish(self) -> list[T]:
-        body = b"".join(self._pieces)
+    def finish(self) -> list[ItemT]:
+        body = b"".join(self._chunks)
         try:
             return self._parse(body)
         except ValueError as error:
-            raise errors.from_event(try_json(decode_lossy(body))) or UnexpectedResponseError(
-                f"not the JSON that was expected: {excerpt(body)}", response_body=decode_lossy(body)[:_QUOTED]
+            raise from_event(try_json(decode_lossy(body))) or UnexpectedResponseError(
+                f"not the JSON that was expected: {excerpt(body)}", response_body=decode_lossy(body)[:_EXCERPT_SIZE]
             ) from error
 
 
@@ -129,21 +129,21 @@ class ErrorDecoder:
         return []
 
     def finish(self) -> list[Any]:
-        raise errors.from_response(self._status, self._headers, self._body)
+        raise from_response(self._status, self._headers, self._body)
 
 
-_QUOTED = 200
+_EXCERPT_SIZE = 200
 """How many characters of a strange body a message quotes."""
 
 
-def unexpected_body_parser(kind: str) -> Callable[[bytes], list[Any]]:
+def unexpected_body_parser(content_type: str) -> Callable[[bytes], list[Any]]:
     """A parser for a body that should have been an event stream: raises the error it carries, or quotes it."""
 
     def parse(body: bytes) -> list[Any]:
-        raise errors.from_event(try_json(decode_lossy(body))) or UnexpectedResponseError(
-            f"expected an event stream, got {kind or 'something else'}: {excerpt(body)}. Check the URL, "
+        raise from_event(try_json(decode_lossy(body))) or UnexpectedResponseError(
+            f"expected an event stream, got {content_type or 'something else'}: {excerpt(body)}. Check the URL, "
             "and that the server streams there",
-            response_body=decode_lossy(body)[:_QUOTED],
+            response_body=decode_lossy(body)[:_EXCERPT_SIZE],
         )
 
     return parse
@@ -164,5 +164,5 @@ def decode_lossy(body: bytes) -> str:
 
 def excerpt(body: bytes) -> str:
     """The start of `body`, for a message."""
-    text = decode_lossy(body[: 4 * _QUOTED]).strip()
-    return repr(text[:_QUOTED] + "…" * (len(text) > _QUOTED)) if text else "an empty body"
+    text = decode_lossy(body[: 4 * _EXCERPT_SIZE]).strip()
+    return repr(text[:_EXCERPT_SIZE] + "…" * (len(text) > _EXCERPT_SIZE)) if text else "an empty body"

@@ -28,8 +28,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .. import errors
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
+from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
 from .decoders import ResponseDecoder, select_decoder
 from .exchange_states import FINAL_STATES, Event, State, next_state
@@ -152,10 +152,10 @@ class Exchange(Generic[ItemT, ResultT]):
         decoded = decoder.feed(chunk)
         self.needs_data = not decoder.done
         now = self._clock()
-        content_count = decoder.content_count
-        if content_count > self._content_count:
-            self.metrics._record(now, content_count - self._content_count)  # pyright: ignore[reportPrivateUsage]
-            self._content_count = content_count
+        count = decoder.content_count
+        if count > self._content_count:
+            self.metrics._record(now, count - self._content_count)  # pyright: ignore[reportPrivateUsage]
+            self._content_count = count
             if self.state is not STREAMING:
                 self._move(Event.CONTENT)
                 self._on_success()
@@ -208,7 +208,7 @@ class Exchange(Generic[ItemT, ResultT]):
             else:
                 if len(self.attempts) > 1 and not self.has_content:
                     error.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
-                raise error
+                raise error  # noqa: TRY301  the table has to know of it, as of what a hook raises
         except BaseException:
             if not self.closed:
                 self._move(Event.FAILURE)
@@ -264,7 +264,7 @@ class Exchange(Generic[ItemT, ResultT]):
     # Failure ------------------------------------------------------------------------------------
 
     def _is_unfinished(self) -> bool:
-        """Whether an error matters: the answer is incomplete, or its usage is missing and another attempt can bring it."""
+        """Whether an error matters: the answer is incomplete, or its usage is missing and worth another attempt."""
         ended = self._decoder is not None and self._decoder.done
         return not self.complete or (self.spec.resume and not ended)
 
@@ -279,7 +279,7 @@ class Exchange(Generic[ItemT, ResultT]):
             timeout.__cause__ = error.__cause__
             error = timeout
         error.partial_text = self.accumulator.text
-        error.request_id = error.request_id or errors.request_id(self.headers)
+        error.request_id = error.request_id or request_id(self.headers)
         return error
 
     def _decide(self, error: InferenceError) -> tuple[Decision, InferenceError]:

@@ -78,7 +78,7 @@ class TextGenerationParameters(TypedDict, total=False):
     """Watermark the answer."""
 
 
-class _Request(TypedDict, total=False):
+class _RequestOptions(TypedDict, total=False):
     model: str | None
     """A URL or a model id, for this call."""
     timeout: Timeouts | float | None
@@ -89,7 +89,7 @@ class _Request(TypedDict, total=False):
     """Sent with this request, and win over the client's."""
 
 
-class TextGenerationOptions(TextGenerationParameters, _Request, total=False):
+class TextGenerationOptions(TextGenerationParameters, _RequestOptions, total=False):
     """What `text_generation` takes by name: the server's parameters, and what concerns this one request."""
 
 
@@ -139,5 +139,5 @@ class ChatCompletionParameters(TypedDict, total=False):
     """Your name for the end user, for the server's records."""
 
 
-class ChatCompletionOptions(ChatCompletionParameters, _Request, total=False):
+class ChatCompletionOptions(ChatCompletionParameters, _RequestOptions, total=False):
     """What `chat_completion` takes by name: the server's parameters, and what concerns this one request."""

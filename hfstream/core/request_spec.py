@@ -24,18 +24,21 @@ __all__ = [
     "is_model_class",
 ]
 
-S = TypeVar("S")
-I = TypeVar("I")  # noqa: E741  an item of the stream
-W = TypeVar("W")
+EventT = TypeVar("EventT")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
-class RequestSpec(Generic[S, I, W]):
-    """One question: `S` is what the reply says, `I` what a caller iterates over, `W` the whole answer."""
+class RequestSpec(Generic[EventT, ItemT, ResultT]):
+    """What is asked, how to read the response, and what to make of it.
+
+    `EventT` is what the decoder returns, `ItemT` what the caller iterates over, `ResultT` the result of it all.
+    """
 
     url: str
-    make_decoder: Callable[[], ResponseDecoder[S]]
-    make_accumulator: Callable[[], Accumulator[S, I, W]]
+    make_decoder: Callable[[], ResponseDecoder[EventT]]
+    make_accumulator: Callable[[], Accumulator[EventT, ItemT, ResultT]]
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     streamed: bool = False
@@ -65,14 +68,14 @@ class PreparedRequest:
     """Moves while the response is read; whoever reads the socket asks it before each wait."""
 
 
-def check_parameter_names(task: str, parameters: Iterable[str], known: Iterable[str]) -> None:
-    """Raises a TypeError that suggests the right name, if one of the `parameters` is not `known`."""
-    names = list(known)
+def check_parameter_names(function: str, parameters: Iterable[str], names: Iterable[str]) -> None:
+    """Raises a TypeError that suggests the right name, if one of the `parameters` is not `names`."""
+    names = list(names)
     for name in parameters:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f": did you mean `{close[0]}`?" if close else ""
-            raise TypeError(f"{task} has no parameter `{name}`{hint} (extra_body= sends anything)")
+            raise TypeError(f"{function} has no parameter `{name}`{hint} (extra_body= sends anything)")
 
 
 def encode_json(body: Mapping[str, Any]) -> bytes:
@@ -82,13 +85,13 @@ def encode_json(body: Mapping[str, Any]) -> bytes:
         TypeError: it holds what JSON cannot say.
     """
     try:
-        text = json.dumps(body, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(body, default=_json_default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
     except (TypeError, ValueError) as error:  # a set, NaN, half of a surrogate pair
         raise TypeError(f"the request cannot be sent as JSON: {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def _json_default(value: Any) -> Any:
     if is_model_class(value):
         return value.model_json_schema()
     if isinstance(value, BaseModel):  # a message of the model's, appended to the next call
@@ -103,13 +106,13 @@ def is_model_class(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel)
 
 
-def find_model_class(constraint: Any) -> type[BaseModel] | None:
+def find_model_class(value: Any) -> type[BaseModel] | None:
     """The pydantic class in a `grammar` or `response_format`: all of it, or what TGI's or OpenAI's has for a schema."""
-    if is_model_class(constraint):
-        return cast("type[BaseModel]", constraint)
-    if not isinstance(constraint, Mapping):
+    if is_model_class(value):
+        return cast("type[BaseModel]", value)
+    if not isinstance(value, Mapping):
         return None
-    inner = cast("Mapping[str, Any]", constraint)
+    inner = cast("Mapping[str, Any]", value)
     return next(
         (form for key in ("value", "schema", "json_schema") if (form := find_model_class(inner.get(key)))), None
     )

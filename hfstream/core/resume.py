@@ -228,8 +228,8 @@ class _ContinuedDecoder(TGIStreamDecoder):
             )
         return response.model_copy(update=changes)
 
-    def _take(self, data: bytes, name: str, said: list[StreamResponse]) -> None:
+    def _handle_event(self, data: bytes, name: str, items: list[StreamResponse]) -> None:
         before = self.content_count
-        super()._take(data, name, said)
+        super()._handle_event(data, name, items)
         if self.content_count > before:
-            said[-1] = self._renumbered(said[-1])
+            items[-1] = self._renumbered(items[-1])

@@ -54,8 +54,8 @@ class wait_retry_after(wait_base):  # noqa: N801  tenacity's strategies are clas
 class RetryPolicy:
     """How often and for how long a client retries until the first content has come.
 
-    `attempts` counts all attempts, the first included; `stop` and `wait` are tenacity strategies that replace it and the
-    default wait: Retry-After where the server sends it, else exponential with full jitter
+    `attempts` counts all attempts, the first included. `stop` and `wait` are tenacity strategies that replace it and
+    the default wait: Retry-After where the server sends it, else exponential with full jitter
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), never more than `max_wait` seconds.
     `before_sleep` is tenacity's hook of that name: called with a `tenacity.RetryCallState` before each wait, from the
     thread or task that makes the call.

@@ -24,31 +24,31 @@ class _Models(APIModel):
 
 def info(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, dict[str, Any]]:
     """TGI's `/info`."""
-    return _call("GET", url, headers, _object)
+    return _json_request("GET", url, headers, _parse_object)
 
 
 def health(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, bool]:
     """`/health`, whose status is all that it says."""
-    return _call("GET", url, headers, lambda _: True)
+    return _json_request("GET", url, headers, lambda _: True)
 
 
 def tokenize(url: str, text: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, list[SimpleToken]]:
     """TGI's `/tokenize`."""
-    return _call("POST", url, headers, _TOKENS.validate_json, encode_json({"inputs": text}))
+    return _json_request("POST", url, headers, _TOKENS.validate_json, encode_json({"inputs": text}))
 
 
 def models(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, list[Model]]:
     """OpenAI's `/v1/models`."""
-    return _call("GET", url, headers, _listed)
+    return _json_request("GET", url, headers, _parse_models)
 
 
-def _listed(body: bytes) -> list[Model]:
+def _parse_models(body: bytes) -> list[Model]:
     if body.lstrip()[:1] == b"[":  # Together's is a bare list
         body = b'{"data":' + body + b"}"
     return _Models.read(body).data
 
 
-def _call(
+def _json_request(
     method: str, url: str, headers: Mapping[str, str], parse: Callable[[bytes], Any], body: bytes | None = None
 ) -> RequestSpec[Any, Any, Any]:
     return RequestSpec(
@@ -56,12 +56,12 @@ def _call(
         url=url,
         headers=headers,
         body=body,
-        make_decoder=lambda: JSONBodyDecoder(lambda answer: [parse(answer)]),
+        make_decoder=lambda: JSONBodyDecoder(lambda response_body: [parse(response_body)]),
         make_accumulator=SingleResult,
     )
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     value = json.loads(body)
     if not isinstance(value, dict):
         raise ValueError("no JSON object")  # noqa: TRY004  whoever reads a document expects a ValueError

@@ -40,7 +40,7 @@ class Event(NamedTuple):
     @property
     def text(self) -> str:
         """The data as text: SSE is UTF-8 whatever a header says, and what is not becomes U+FFFD."""
-        return _text(self.data)
+        return _decode(self.data)
 
 
 class SSEParser:
@@ -58,14 +58,14 @@ class SSEParser:
         self.last_event_id: str = ""
         self.retry: int | None = None
         self._max_event_size = max_event_size
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._start: bytes | None = b""  # the body's first bytes while they may be a byte order mark, then None
         self._skip_lf = False  # the last byte was a CR; a LF that follows belongs to it
         self._line = bytearray()  # the line that is still open: it grows in place, pieces of two bytes cost two bytes
         self._id = self.last_event_id
-        self._fresh = False  # nothing is half-read, and the first bytes are behind us
+        self._at_boundary = False  # nothing is half-read, and the first bytes are behind us
         self._overflow: EventTooLargeError | None = None
         self._clear_block()
 
@@ -75,12 +75,12 @@ class SSEParser:
         self._name = ""
         self._block_retry: int | None = None
 
-    def only_data(self, chunk: bytes) -> bytes | None:
+    def try_single_event(self, chunk: bytes) -> bytes | None:
         """The data, if `chunk` is exactly one event of nothing but one `data` line; else None: `feed` must take it.
 
         That is what servers write and HTTP delivers: one event, one chunk. It saves who wants only data the objects.
         """
-        if self._fresh and chunk[:5] == b"data:" and chunk[-1] == 0x0A and len(chunk) <= self._max_event_size:
+        if self._at_boundary and chunk[:5] == b"data:" and chunk[-1] == 0x0A and len(chunk) <= self._max_event_size:
             lines = chunk.splitlines()  # bytes are split where the specification ends a line, and nowhere else
             if len(lines) == 2 and not lines[1]:
                 return lines[0][6 if chunk[5] == 0x20 else 5 :]
@@ -92,13 +92,13 @@ class SSEParser:
         Raises:
             EventTooLargeError: an event, or a line, is larger than `max_event_size` bytes.
         """
-        data = self.only_data(chunk)
+        data = self.try_single_event(chunk)
         return self._feed_any(chunk) if data is None else [Event(data, id=self.last_event_id)]
 
     def finish(self) -> list[Event]:
         """Ends the body. Returns no event, ever: an event that no blank line has closed does not count."""
         overflow = self._overflow
-        self._begin()
+        self._reset()
         if overflow:
             raise overflow
         return []
@@ -114,10 +114,10 @@ class SSEParser:
                 self._end_line(events)
             self._extend_line(rest)
         except EventTooLargeError as error:
-            self._overflow, self._fresh = error, False
+            self._overflow, self._at_boundary = error, False
             if not events:
                 raise
-        self._fresh = not (self._line or self._data or self._name or self._skip_lf or self._overflow) and (
+        self._at_boundary = not (self._line or self._data or self._name or self._skip_lf or self._overflow) and (
             self._start is None and self._block_retry is None and self._id == self.last_event_id
         )
         return events
@@ -154,21 +154,21 @@ class SSEParser:
         line = bytes(self._line)
         self._line.clear()
         if line:
-            self._take_field(line)
+            self._set_field(line)
         else:
             self._dispatch(events)
 
-    def _take_field(self, line: bytes) -> None:
+    def _set_field(self, line: bytes) -> None:
         field, _, value = line.partition(b":")  # a comment is a line whose field name is empty
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
             self._data_size += len(value) + 1  # with its LF, so that a million empty lines count too
         elif field == b"event":
-            self._name = _text(value)
+            self._name = _decode(value)
         elif field == b"id":
             if b"\0" not in value:
-                self._id = _text(value)
+                self._id = _decode(value)
         elif field == b"retry" and value.isdigit():  # bytes.isdigit: ASCII digits only, at least one
             self._block_retry = self.retry = int(value.lstrip(b"0")[:19] or b"0")  # 19 digits outlast the sun
 
@@ -196,5 +196,5 @@ def encode(data: str, *, event: str = "", id: str = "", retry: int | None = None
     return "".join([*fields, *(f"data: {line}\n" for line in lines), "\n"]).encode()
 
 
-def _text(value: bytes) -> str:
+def _decode(value: bytes) -> str:
     return value.decode("utf-8", "replace")

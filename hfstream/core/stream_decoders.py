@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from .. import errors
 from ..errors import IncompleteStreamError, InferenceError, UnexpectedResponseError
+from ..errors.response_bodies import from_event, is_error
 from ..types import APIModel, ChatCompletionChunk, ChatCompletionChunkChoice, StreamResponse
 from .completions import CompletionChunk
 from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, try_json, unexpected_body_parser
@@ -22,17 +22,17 @@ from .sse import EventTooLargeError, SSEParser
 
 __all__ = ["ChatStreamDecoder", "CompletionStreamDecoder", "TGIStreamDecoder"]
 
-N = TypeVar("N", bound=APIModel)
-C = TypeVar("C", ChatCompletionChunk, CompletionChunk)
+EventT = TypeVar("EventT", bound=APIModel)
+ChunkT = TypeVar("ChunkT", ChatCompletionChunk, CompletionChunk)
 
 MAX_PRELUDE = 1_000
 """Chunks without content that are kept until the first one that has some."""
 
 
-class _EventStreamDecoder(Generic[N]):
+class _EventStreamDecoder(Generic[EventT]):
     """What all streams have in common."""
 
-    kind: type[N]
+    model: type[EventT]
     done: bool
     content_count: int
 
@@ -40,15 +40,13 @@ class _EventStreamDecoder(Generic[N]):
         self.done = False
         self.content_count = 0
         # The bytes go to pydantic's validator as they are; model_validate_json() would cost a third more.
-        self._validate: Callable[[bytes], N] = self.kind.__pydantic_validator__.validate_json
+        self._validate: Callable[[bytes], EventT] = self.model.__pydantic_validator__.validate_json
         self._error: InferenceError | None = None
         self._failed = False
         self._parser = SSEParser()
         self._first_id = ""
-        self._came_back: str | None = (
-            None  # the last id that was content_count, until another connection has brought one
-        )
-        self._start: bytes | None = b""  # the body's first bytes, until an event shows that it is an event stream
+        self._resumed_from_id: str | None = None  # the last id received, until the next connection has brought one
+        self._sniffed: bytes | None = b""  # the body's first bytes, until an event shows that it is an event stream
 
     @property
     def complete(self) -> bool:
@@ -63,46 +61,46 @@ class _EventStreamDecoder(Generic[N]):
         """Another connection goes on where the last one broke off; an event that it had begun does not count."""
         with suppress(EventTooLargeError):
             self._parser.finish()
-        self._start = b""
+        self._sniffed = b""
         self._error = None
         self.done = self._failed = False
-        self._came_back = self._parser.last_event_id
+        self._resumed_from_id = self._parser.last_event_id
 
-    def feed(self, chunk: bytes) -> list[N]:
-        data = self._parser.only_data(chunk)
+    def feed(self, chunk: bytes) -> list[EventT]:
+        data = self._parser.try_single_event(chunk)
         if data is None:
             return self._feed_any(chunk)
-        said: list[N] = []
-        self._take(data, "message", said)
-        return said
+        items: list[EventT] = []
+        self._handle_event(data, "message", items)
+        return items
 
-    def _feed_any(self, chunk: bytes) -> list[N]:
-        said: list[N] = []
+    def _feed_any(self, chunk: bytes) -> list[EventT]:
+        items: list[EventT] = []
         try:
             events = self._parser.feed(chunk)
         except EventTooLargeError as error:
             self._fail(UnexpectedResponseError(f"{error}: this is no stream of tokens"))
-            return said
+            return items
         for event in events:
-            self._note_id(event.id)
+            self._check_event_id(event.id)
             if not self.done:
-                self._take(event.data, event.name, said)
+                self._handle_event(event.data, event.name, items)
             if self.done:
                 break
         if events:
-            self._start = None
-        elif self._start is not None:
-            self._start = (self._start + chunk)[:MAX_ERROR_BODY_SIZE]
-        return said
+            self._sniffed = None
+        elif self._sniffed is not None:
+            self._sniffed = (self._sniffed + chunk)[:MAX_ERROR_BODY_SIZE]
+        return items
 
-    def _note_id(self, event_id: str) -> None:
+    def _check_event_id(self, event_id: str) -> None:
         """A server that numbers its events, and passes over Last-Event-ID, would begin anew: no token comes twice."""
-        if self._came_back and event_id in (self._came_back, self._first_id):
+        if self._resumed_from_id and event_id in (self._resumed_from_id, self._first_id):
             self._fail(IncompleteStreamError("the server began the answer anew", retryable=False))
-        self._came_back = None
+        self._resumed_from_id = None
         self._first_id = self._first_id or event_id
 
-    def finish(self) -> list[N]:
+    def finish(self) -> list[EventT]:
         error, self._error = self._error, None  # once it is raised its traceback holds us
         if error:
             try:
@@ -111,32 +109,32 @@ class _EventStreamDecoder(Generic[N]):
                 del error
         if self.complete:
             return []
-        if self._start and self._start.lstrip()[:1] in (b"{", b"[", b"<"):
-            return unexpected_body_parser("text/event-stream")(self._start)
+        if self._sniffed and self._sniffed.lstrip()[:1] in (b"{", b"[", b"<"):
+            return unexpected_body_parser("text/event-stream")(self._sniffed)
         raise IncompleteStreamError(_ended_early(self.content_count))
 
-    def _take(self, data: bytes, name: str, said: list[N]) -> None:
+    def _handle_event(self, data: bytes, name: str, items: list[EventT]) -> None:
         """Reads the data of one event."""
         raise NotImplementedError
 
-    def _end(self) -> None:
+    def _on_done(self) -> None:
         """``[DONE]`` has come."""
         raise NotImplementedError
 
-    def _take_other(self, data: bytes, name: str, said: list[N]) -> None:
+    def _handle_unparsed(self, data: bytes, name: str, items: list[EventT]) -> None:
         """An event whose bytes are no noun of ours: an error, the end, a noun with broken UTF-8, or nonsense."""
         text = decode_lossy(data)
         if text.strip() == "[DONE]":
-            self._end()
+            self._on_done()
             return
         if not text.strip() or name not in ("message", "error"):
             return  # a heartbeat, or an event that this reader has not subscribed to
         payload = try_json(text)
-        error = errors.from_event({"error": text} if name == "error" and not errors.is_error(payload) else payload)
+        error = from_event({"error": text} if name == "error" and not is_error(payload) else payload)
         if error is not None:
             self._fail(error)
-        elif data != (clean := _clean(text, payload)):  # bytes that were no UTF-8 are U+FFFD now
-            self._take(clean, name, said)
+        elif data != (repaired_data := _replace_surrogates(text, payload)):  # bytes that were no UTF-8 are U+FFFD now
+            self._handle_event(repaired_data, name, items)
         else:
             self._fail(UnexpectedResponseError(f"an event of the stream is no token: {excerpt(data)}"))
 
@@ -148,25 +146,25 @@ class _EventStreamDecoder(Generic[N]):
 class TGIStreamDecoder(_EventStreamDecoder[StreamResponse]):
     """TGI's event stream: one `StreamResponse` an event, until the one that has the whole text."""
 
-    kind = StreamResponse
+    model = StreamResponse
     content_count: int
 
-    def _take(self, data: bytes, name: str, said: list[StreamResponse]) -> None:
+    def _handle_event(self, data: bytes, name: str, items: list[StreamResponse]) -> None:
         try:
             response = self._validate(data)
         except ValueError:
-            self._take_other(data, name, said)
+            self._handle_unparsed(data, name, items)
             return
-        said.append(response)
+        items.append(response)
         self.content_count += 1
         if response.generated_text is not None or response.details is not None:
             self.done = True
 
-    def _end(self) -> None:
+    def _on_done(self) -> None:
         self._fail(IncompleteStreamError(_ended_early(self.content_count)))
 
 
-class _OpenAIStreamDecoder(_EventStreamDecoder[C]):
+class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
     """OpenAI's event stream: chunks until ``[DONE]``.
 
     A stream that lacks it is whole once each of its answers has a finish_reason. Chunks before the first content (a
@@ -177,64 +175,64 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[C]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held: list[C] = []
-        self._unfinished: set[int] = set()
-        self._finished: set[int] = set()
+        self._prelude: list[ChunkT] = []
+        self._open_choices: set[int] = set()
+        self._finished_choices: set[int] = set()
 
     @property
     def complete(self) -> bool:
-        return not self._failed and self.content_count > 0 and (self.done or not self._unfinished)
+        return not self._failed and self.content_count > 0 and (self.done or not self._open_choices)
 
-    def _take(self, data: bytes, name: str, said: list[C]) -> None:
+    def _handle_event(self, data: bytes, name: str, items: list[ChunkT]) -> None:
         try:
             chunk = self._validate(data)
         except ValueError:
-            mended = self._mended(data)
-            if mended is None:
-                self._take_other(data, name, said)
+            repaired = self._parse_lenient(data)
+            if repaired is None:
+                self._handle_unparsed(data, name, items)
                 return
-            chunk = mended
+            chunk = repaired
         if (extra := chunk.__pydantic_extra__) and extra.get("error"):  # OpenRouter's come with a choice beside them
-            self._fail(errors.from_event(extra) or UnexpectedResponseError(excerpt(data)))
+            self._fail(from_event(extra) or UnexpectedResponseError(excerpt(data)))
             return
         content = False
         for choice in chunk.choices:
             if choice.finish_reason:
-                self._unfinished.discard(choice.index)
-                self._finished.add(choice.index)
+                self._open_choices.discard(choice.index)
+                self._finished_choices.add(choice.index)
                 content = True
                 continue
-            if choice.index not in self._unfinished and choice.index not in self._finished:
-                self._unfinished.add(choice.index)  # after its finish a usage, a filter's verdict may follow with it
+            if choice.index not in self._open_choices and choice.index not in self._finished_choices:
+                self._open_choices.add(choice.index)  # after its finish a usage, a filter's verdict may follow with it
             content = content or self._is_content(choice)
         if not chunk.choices:
-            chunk = self._with_choice(chunk)
+            chunk = self._ensure_choice(chunk)
         if content:
             if not self.content_count:
-                said += self._held
-                self._held = []
+                items += self._prelude
+                self._prelude = []
             self.content_count += 1
         elif not self.content_count:
-            self._hold(chunk)
+            self._buffer(chunk)
             return
-        said.append(chunk)
+        items.append(chunk)
 
-    def _hold(self, chunk: C) -> None:
-        self._held.append(chunk)
-        if len(self._held) > MAX_PRELUDE:
+    def _buffer(self, chunk: ChunkT) -> None:
+        self._prelude.append(chunk)
+        if len(self._prelude) > MAX_PRELUDE:
             self._fail(UnexpectedResponseError(f"{MAX_PRELUDE} chunks came without any content"))
 
-    def _mended(self, data: bytes) -> C | None:
+    def _parse_lenient(self, data: bytes) -> ChunkT | None:
         """The chunk that was meant, if this is one at all."""
         with suppress(ValueError):
-            return self.kind.read(data)
+            return self.model.read(data)
         payload = try_json(decode_lossy(data))
         if isinstance(payload, dict) and "usage" in payload and "choices" not in payload:
             with suppress(ValueError):
-                return self.kind.read(b'{"choices":[],' + data.strip()[1:])
+                return self.model.read(b'{"choices":[],' + data.strip()[1:])
         return None
 
-    def _end(self) -> None:
+    def _on_done(self) -> None:
         if self.content_count:
             self.done = True
         else:
@@ -243,14 +241,14 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[C]):
     def _is_content(self, choice: Any) -> bool:
         raise NotImplementedError
 
-    def _with_choice(self, chunk: C) -> C:
+    def _ensure_choice(self, chunk: ChunkT) -> ChunkT:
         return chunk
 
 
 class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
     """The stream of a chat."""
 
-    kind = ChatCompletionChunk
+    model = ChatCompletionChunk
 
     def _is_content(self, choice: ChatCompletionChunkChoice) -> bool:
         delta = choice.delta
@@ -258,7 +256,7 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
             return True
         return any((delta.__pydantic_extra__ or {}).values())  # audio, an older form of calls
 
-    def _with_choice(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
+    def _ensure_choice(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
         # The loop of every tutorial is `chunk.choices[0].delta.content`.
         return chunk.model_copy(update={"choices": [ChatCompletionChunkChoice()]})
 
@@ -266,20 +264,20 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
 class CompletionStreamDecoder(_OpenAIStreamDecoder[CompletionChunk]):
     """The stream of `/v1/completions`. Every chunk that has a choice is a token, be its text empty."""
 
-    kind = CompletionChunk
+    model = CompletionChunk
 
     def _is_content(self, choice: Any) -> bool:
         return True
 
 
-def _clean(text: str, payload: Any) -> bytes:
+def _replace_surrogates(text: str, payload: Any) -> bytes:
     """The data without what Unicode has not; half of a surrogate pair is what a server in JavaScript makes of it."""
-    if payload is not None and _HALF_A_PAIR.search(text):
+    if payload is not None and _LONE_SURROGATE.search(text):
         text = json.dumps(payload, ensure_ascii=False)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-_HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _ended_early(tokens: int) -> str:

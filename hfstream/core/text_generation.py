@@ -23,7 +23,7 @@ __all__ = ["text_generation"]
 
 
 def text_generation(
-    target: Endpoint,
+    endpoint: Endpoint,
     prompt: str,
     parameters: Mapping[str, Any],
     *,
@@ -39,49 +39,49 @@ def text_generation(
         TypeError: a parameter that does not exist, or a value that JSON cannot say.
     """
     check_parameter_names("text_generation", parameters, TextGenerationParameters.__annotations__)
-    wanted = {name: value for name, value in parameters.items() if value is not None}
-    if "stop_sequences" in wanted:
-        if "stop" in wanted:
+    params = {name: value for name, value in parameters.items() if value is not None}
+    if "stop_sequences" in params:
+        if "stop" in params:
             raise TypeError("`stop_sequences` is the older name of `stop`: pass only one of them")
-        wanted["stop"] = wanted.pop("stop_sequences")
-    form = find_model_class(wanted.get("grammar"))
-    if is_model_class(wanted.get("grammar")):
-        wanted["grammar"] = {"type": "json", "value": form}
-    asked = _Asked(prompt, wanted, dict(extra_body or {}), form, stream, details, resume and stream)
-    body, expected, whole, transcript = (_completion if target.openai else _generation)(target, asked)
+        params["stop"] = params.pop("stop_sequences")
+    response_model = find_model_class(params.get("grammar"))
+    if is_model_class(params.get("grammar")):
+        params["grammar"] = {"type": "json", "value": response_model}
+    options = _Options(prompt, params, dict(extra_body or {}), response_model, stream, details, resume and stream)
+    body, make_decoder, parse_response, transcript = (_openai if endpoint.openai else _tgi)(endpoint, options)
 
-    def parse(answer: bytes) -> list[Any]:
-        response = whole(answer)
-        return [response.with_response_model(form) if details else response.generated_text]
+    def parse(body_bytes: bytes) -> list[Any]:
+        response = parse_response(body_bytes)
+        return [response.with_response_model(response_model) if details else response.generated_text]
 
     return RequestSpec(
-        url=target.url,
+        url=endpoint.url,
         body=encode_json(body),
         headers=headers,
         streamed=stream,
-        make_decoder=expected if stream else lambda: JSONBodyDecoder(parse),
+        make_decoder=make_decoder if stream else lambda: JSONBodyDecoder(parse),
         make_accumulator=transcript if stream else SingleResult,
-        resume=asked.resume,
-        continuation=_continuation(target, prompt, body, headers) if asked.resume else None,
+        resume=options.resume,
+        continuation=_continuation(endpoint, prompt, body, headers) if options.resume else None,
     )
 
 
 def _continuation(
-    target: Endpoint, prompt: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    endpoint: Endpoint, prompt: str, body: Mapping[str, Any], headers: Mapping[str, str]
 ) -> Continuation | None:
-    if target.openai or target.stream_in_body:
+    if endpoint.openai or endpoint.stream_in_body:
         return None  # what answers there may be anything
     plain = {name: value for name, value in headers.items() if name.lower() not in ("accept", "prefer")}
-    url = service_url(target.url, "/tokenize")
+    url = service_url(endpoint.url, "/tokenize")
     return Continuation(prompt, body["parameters"], url, {**plain, "Accept": "application/json"})
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Options:
     prompt: str
-    wanted: dict[str, Any]
-    extra: dict[str, Any]
-    form: type[BaseModel] | None
+    params: dict[str, Any]
+    extra_body: dict[str, Any]
+    response_model: type[BaseModel] | None
     stream: bool
     details: bool
     resume: bool
@@ -91,38 +91,40 @@ _Ways = tuple[dict[str, Any], Callable[[], Any], Callable[[bytes], TextGeneratio
 """The body; how a stream of answers is read, or a whole one; and what keeps the stream's."""
 
 
-def _generation(target: Endpoint, asked: _Asked) -> _Ways:
+def _tgi(endpoint: Endpoint, options: _Options) -> _Ways:
     """TGI's own route."""
     # A stream asks for details always: without them its last event says neither why it ended nor how long it was.
-    details = {"details": True} if asked.details or asked.stream else {}
-    parameters = {**asked.wanted, **details, **asked.extra.pop("parameters", {})}
-    body: dict[str, Any] = {"inputs": asked.prompt, "parameters": parameters}
-    if target.stream_in_body:
-        body["stream"] = asked.stream
+    details = {"details": True} if options.details or options.stream else {}
+    parameters = {**options.params, **details, **options.extra_body.pop("parameters", {})}
+    body: dict[str, Any] = {"inputs": options.prompt, "parameters": parameters}
+    if endpoint.stream_in_body:
+        body["stream"] = options.stream
 
     def transcript() -> Any:
-        if asked.details:
-            return DetailsAccumulator(asked.form, keep_ids=asked.resume)
-        return TextAccumulator(keep_ids=asked.resume)
+        if options.details:
+            return DetailsAccumulator(options.response_model, keep_ids=options.resume)
+        return TextAccumulator(keep_ids=options.resume)
 
-    return body | asked.extra, TGIStreamDecoder, _response, transcript
+    return body | options.extra_body, TGIStreamDecoder, _response, transcript
 
 
-def _completion(target: Endpoint, asked: _Asked) -> _Ways:
+def _openai(endpoint: Endpoint, options: _Options) -> _Ways:
     """OpenAI's `/v1/completions`."""
-    stop, tops = asked.wanted.get("stop") or (), bool(asked.wanted.get("top_n_tokens"))
-    named = {"model": target.model} if target.model else {}
-    body = completion_body(asked.prompt, asked.wanted, stream=asked.stream, details=asked.details)
+    stop, with_top_tokens = options.params.get("stop") or (), bool(options.params.get("top_n_tokens"))
+    model_field = {"model": endpoint.model} if endpoint.model else {}
+    body = completion_body(options.prompt, options.params, stream=options.stream, details=options.details)
 
     def transcript() -> Any:
-        if asked.details:
-            return CompletionDetailsAccumulator(stop, tops=tops, form=asked.form)
+        if options.details:
+            return CompletionDetailsAccumulator(
+                stop, with_top_tokens=with_top_tokens, response_model=options.response_model
+            )
         return CompletionTextAccumulator(stop)
 
-    def whole(answer: bytes) -> TextGenerationResponse:
-        return parse_completion(answer, stop, details=asked.details, tops=tops)
+    def parse_response(body_bytes: bytes) -> TextGenerationResponse:
+        return parse_completion(body_bytes, stop, details=options.details, with_top_tokens=with_top_tokens)
 
-    return named | body | asked.extra, CompletionStreamDecoder, whole, transcript
+    return model_field | body | options.extra_body, CompletionStreamDecoder, parse_response, transcript
 
 
 def _response(body: bytes) -> TextGenerationResponse:

@@ -53,21 +53,23 @@ def origin(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
 
 
-def text_generation_endpoint(model: str, *, stream: bool, served: str | None = None) -> Endpoint:
+def text_generation_endpoint(model: str, *, stream: bool, model_name: str | None = None) -> Endpoint:
     """The route for text generation.
 
     An origin gets TGI's `/generate_stream` or `/generate`, and a URL that ends in one of these the one that is meant;
-    one that ends in `/v1`, or in a route of OpenAI's, gets `/v1/completions`, where `served` names the model; any other
-    path is posted to as it is, with `stream` in the body (TGI's own `/`, hosted endpoints). A model id goes to the
+    one that ends in `/v1`, or in a route of OpenAI's, gets `/v1/completions`, where `model_name` names the model; any
+    other path is used as it is, with `stream` in the body (TGI's own `/`, hosted endpoints). A model id goes to the
     Hugging Face router.
     """
     if not is_url(model):
         return Endpoint(f"{HF_ROUTER_URL}/hf-inference/models/{quote(model, safe='/')}", stream_in_body=True)
-    head, route = _known_route(model)
-    if route in _OPENAI:
-        return Endpoint(_with_path(model, f"{head}/v1/completions"), stream_in_body=True, openai=True, model=served)
+    prefix, route = _split_route(model)
+    if route in _OPENAI_ROUTES:
+        return Endpoint(
+            _with_path(model, f"{prefix}/v1/completions"), stream_in_body=True, openai=True, model=model_name
+        )
     if route is not None:
-        path = f"{head}/{'generate_stream' if stream else 'generate'}"
+        path = f"{prefix}/{'generate_stream' if stream else 'generate'}"
         return Endpoint(_with_path(model, path), stream_in_body=False)
     return Endpoint(_with_path(model, urlsplit(model).path), stream_in_body=True)
 
@@ -88,19 +90,19 @@ def service_url(model: str, route: str) -> str:
     """`route` at the server of a URL, beside whatever route of its the URL may name. A model id means the router."""
     if not is_url(model):
         return HF_ROUTER_URL + route
-    head, known = _known_route(model)
-    return _with_path(model, (urlsplit(model).path.rstrip("/") if known is None else head) + route)
+    prefix, known = _split_route(model)
+    return _with_path(model, (urlsplit(model).path.rstrip("/") if known is None else prefix) + route)
 
 
-_OPENAI = ("/v1", "/v1/completions", "/v1/chat/completions")
+_OPENAI_ROUTES = ("/v1", "/v1/completions", "/v1/chat/completions")
 
 
-def _known_route(url: str) -> tuple[str, str | None]:
+def _split_route(url: str) -> tuple[str, str | None]:
     """What stands before the route that a URL ends in, and that route: "" for an origin, None for none we know."""
     path = urlsplit(url).path.rstrip("/")
     if not path:
         return "", ""
-    for route in ("/generate", "/generate_stream", *_OPENAI):
+    for route in ("/generate", "/generate_stream", *_OPENAI_ROUTES):
         if path.endswith(route):
             return path.removesuffix(route), route
     return path, None

@@ -34,12 +34,12 @@ class APIModel(BaseModel):
         try:
             return cls.model_validate_json(data)
         except pydantic.ValidationError as error:
-            complaints = error.errors(include_url=False)
-            if complaints[0]["type"] == "json_invalid":
+            problems = error.errors(include_url=False)
+            if problems[0]["type"] == "json_invalid":
                 raise
         payload = json.loads(data)
-        for complaint in complaints:
-            _mend(payload, complaint)
+        for problem in problems:
+            _repair(payload, problem)
         return cls.model_validate(payload)
 
     def __str__(self) -> str:
@@ -61,23 +61,23 @@ class APIModel(BaseModel):
 class ParsedModel(APIModel):
     """A noun whose text may be JSON that a caller has a pydantic class for."""
 
-    _form: type[BaseModel] | None = PrivateAttr(default=None)
+    _response_model: type[BaseModel] | None = PrivateAttr(default=None)
 
-    def with_response_model(self, form: type[BaseModel] | None) -> Self:
+    def with_response_model(self, response_model: type[BaseModel] | None) -> Self:
         """The same, told which class its text shall be parsed as."""
-        self._form = form
+        self._response_model = response_model
         return self
 
     def parse_as(self, text: str | None, finish_reason: str | None) -> Any:
         """`text` as an instance of that class; None without one or the other."""
-        if self._form is None or not text:
+        if self._response_model is None or not text:
             return None
         try:
-            return self._form.model_validate_json(text)
+            return self._response_model.model_validate_json(text)
         except pydantic.ValidationError as error:
-            cut = ": it was cut at its length limit, allow it more tokens" if finish_reason == "length" else ""
+            hint = ": it was cut at its length limit, allow it more tokens" if finish_reason == "length" else ""
             raise UnexpectedResponseError(
-                f"the answer is no {self._form.__name__}{cut}. {error}", partial_text=text
+                f"the answer is no {self._response_model.__name__}{hint}. {error}", partial_text=text
             ) from error
 
 
@@ -92,16 +92,16 @@ class Usage(APIModel):
     """Both together."""
 
 
-def _mend(payload: Any, complaint: ErrorDetails) -> None:
-    *way, last = complaint["loc"] or ("",)
-    value = complaint["input"]
+def _repair(payload: Any, problem: ErrorDetails) -> None:
+    *path, last = problem["loc"] or ("",)
+    value = problem["input"]
     parent = payload
-    for step in way:
+    for step in path:
         parent = parent[step]
-    there = isinstance(parent, dict) if isinstance(last, str) else isinstance(parent, list)
-    if complaint["type"] == "missing" or not there:
+    exists = isinstance(parent, dict) if isinstance(last, str) else isinstance(parent, list)
+    if problem["type"] == "missing" or not exists:
         return  # or the last step names no place, but the type of a union that did not fit
-    if value is None and complaint["type"] == "list_type":
+    if value is None and problem["type"] == "list_type":
         parent[last] = []
     elif last == "tool_calls" and isinstance(value, dict):
         parent[last] = [value]
@@ -109,28 +109,30 @@ def _mend(payload: Any, complaint: ErrorDetails) -> None:
         parent[last] = {"logprob": value}
     elif value is None and isinstance(parent, dict):
         del parent[last]
-    elif last == "content" and (read := _parts(value)) is not None:
-        said, thought = read
-        parent[last] = said or None
-        if thought:
-            parent["reasoning"] = thought
-    elif complaint["type"] == "string_type" and not isinstance(value, bool):
+    elif last == "content" and (read := _split_reasoning(value)) is not None:
+        text, reasoning = read
+        parent[last] = text or None
+        if reasoning:
+            parent["reasoning"] = reasoning
+    elif problem["type"] == "string_type" and not isinstance(value, bool):
         parent[last] = json.dumps(value, ensure_ascii=False)
-    elif complaint["type"] == "int_from_float":
+    elif problem["type"] == "int_from_float":
         parent[last] = int(cast(float, value))
 
 
-def _parts(value: Any) -> tuple[str, str] | None:
+def _split_reasoning(value: Any) -> tuple[str, str] | None:
     """What the parts of a message say and think, as Mistral's models that think tell it; None if they are no such."""
     if not isinstance(value, list):
         return None
-    said, thought = "", ""
+    text, reasoning = "", ""
     for part in cast("list[Any]", value):
         match part:
-            case {"type": "text", "text": str(text)}:
-                said += text
-            case {"type": "thinking", "thinking": inner} if (within := _parts(inner)) is not None and not within[1]:
-                thought += within[0]
+            case {"type": "text", "text": str(fragment)}:
+                text += fragment
+            case {"type": "thinking", "thinking": inner} if (
+                within := _split_reasoning(inner)
+            ) is not None and not within[1]:
+                reasoning += within[0]
             case _:
                 return None
-    return said, thought
+    return text, reasoning

@@ -224,7 +224,7 @@ def test_nothing_is_held_once_there_was_content() -> None:
     reply = ChatStreamDecoder()
     reply.feed(HELLO[0])
     assert sum(len(reply.feed(HELD)) for _ in range(2 * MAX_PRELUDE)) == 2 * MAX_PRELUDE
-    assert vars(reply)["_held"] == []
+    assert vars(reply)["_prelude"] == []
 
 
 # --- How it ends -----------------------------------------------------------------------------------------------------

@@ -414,5 +414,5 @@ def test_text_is_kept_once() -> None:
     for _ in range(100):
         transcript.add(reply.feed(chunk(content="ab")))
         assert transcript.text.endswith("ab")
-    [answer] = vars(transcript)["_answers"].values()
-    assert len(vars(answer.content)["_pieces"]) == 1
+    [answer] = vars(transcript)["_choices"].values()
+    assert len(vars(answer.content)["_fragments"]) == 1

@@ -33,11 +33,9 @@ from hfstream.errors import (
     UnexpectedResponseError,
     UnknownError,
     ValidationError,
-    from_event,
-    from_response,
-    retry_after,
-    to_response,
 )
+from hfstream.errors.response_bodies import from_event, from_response, to_response
+from hfstream.errors.retry_after import retry_after
 
 Class = type[InferenceError]
 

@@ -96,7 +96,7 @@ EACH = pytest.mark.parametrize("route", ROUTES)
 
 
 def keeping(events: Sequence[bytes], cuts: Sequence[int], *, chunk_size: int = 10**9) -> Server:
-    """A server that numbers and keeps all events. Its connections are lost after `cuts` bytes each, and then no more."""
+    """A server that numbers and keeps all events. Its connections are lost after `cuts` bytes, then no more."""
     kept, remaining_cuts = numbered(events), list(cuts)
 
     def respond(request: PreparedRequest) -> Response:

@@ -221,7 +221,7 @@ PIECES = st.lists(
 def test_one_event_in_one_chunk_reads_as_it_does_byte_by_byte(pieces: list[bytes]) -> None:
     fast, slow = SSEParser(), SSEParser()
     for piece in pieces:
-        data = fast.only_data(piece)
+        data = fast.try_single_event(piece)
         quick = fast.feed(piece)
         careful = [event for place in range(len(piece)) for event in slow.feed(piece[place : place + 1])]
         assert quick == careful
@@ -231,12 +231,12 @@ def test_one_event_in_one_chunk_reads_as_it_does_byte_by_byte(pieces: list[bytes
 
 def test_the_fast_path_is_taken_where_it_may_be() -> None:
     parser = SSEParser()
-    assert parser.only_data(b"data: a\n\n") is None  # the first bytes could be a byte order mark
+    assert parser.try_single_event(b"data: a\n\n") is None  # the first bytes could be a byte order mark
     parser.feed(b"data: a\n\n")
-    assert parser.only_data(b"data: a\n\n") == b"a"
-    assert parser.only_data(b"data:a\n\n") == b"a"
-    assert parser.only_data(b"data:\n\n") == b""
-    assert parser.only_data(b"data: a\r\n\r\n") == b"a"
+    assert parser.try_single_event(b"data: a\n\n") == b"a"
+    assert parser.try_single_event(b"data:a\n\n") == b"a"
+    assert parser.try_single_event(b"data:\n\n") == b""
+    assert parser.try_single_event(b"data: a\r\n\r\n") == b"a"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_the_fast_path_is_taken_where_it_may_be() -> None:
 def test_the_fast_path_is_not_taken_inside_a_block(open_end: bytes) -> None:
     parser = SSEParser()
     parser.feed(b"data: a\n\n" + open_end)
-    assert parser.only_data(b"data: b\n\n") is None
+    assert parser.try_single_event(b"data: b\n\n") is None
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_the_fast_path_is_not_taken_inside_a_block(open_end: bytes) -> None:
 def test_the_fast_path_takes_exactly_one_event(chunk: bytes) -> None:
     parser = SSEParser()
     parser.feed(b"data: a\n\n")
-    assert parser.only_data(chunk) is None
+    assert parser.try_single_event(chunk) is None
 
 
 # --- httpx-sse as the oracle, wherever both obey the specification ---------------------------------------------------

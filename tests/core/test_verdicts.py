@@ -23,9 +23,8 @@ from hfstream.errors import (
     UnexpectedResponseError,
     UnknownError,
     ValidationError,
-    from_event,
-    from_response,
 )
+from hfstream.errors.response_bodies import from_event, from_response
 
 RAISE, RETRY, RESUME = Decision.RAISE, Decision.RETRY, Decision.RESUME
 

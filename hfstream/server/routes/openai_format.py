@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 
-from hfstream.errors import InferenceError, to_response
+from hfstream.errors import InferenceError
+from hfstream.errors.response_bodies import to_response
 from hfstream.types import FinishReason, StreamResponse, Usage
 from hfstream.version import __version__
 

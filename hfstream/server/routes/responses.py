@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from hfstream.core.sse import encode
-from hfstream.errors import InferenceError, to_response
+from hfstream.errors import InferenceError
+from hfstream.errors.response_bodies import to_response
 from hfstream.types import StreamResponse, TextGenerationResponse
 
 _COMMENT = b":\n\n"

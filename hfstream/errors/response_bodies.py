@@ -1,0 +1,219 @@
+"""Errors to response bodies and back: TGI's shape, OpenAI's, FastAPI's, and those of gateways.
+
+Which class an error has is decided by TGI's `error_type`, then by TGI's messages, then by the body's own code, then by
+the HTTP status. Does not depend on how a response is received or sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from .exceptions import (
+    AuthenticationError,
+    BadRequestError,
+    GenerationError,
+    IncompleteGenerationError,
+    InferenceError,
+    NotFoundError,
+    OverloadedError,
+    ServerError,
+    UnexpectedResponseError,
+    UnknownError,
+    ValidationError,
+)
+from .retry_after import retry_after
+
+__all__ = ["from_event", "from_response", "is_error", "request_id", "to_response"]
+
+_BY_TYPE: dict[str, type[InferenceError]] = {
+    "validation": ValidationError,
+    "template_error": ValidationError,
+    "missing_template_variable": ValidationError,
+    "tool_error": ValidationError,
+    "generation": GenerationError,
+    "overloaded": OverloadedError,
+    "incomplete_generation": IncompleteGenerationError,
+    "incomplete_generation_stream": IncompleteGenerationError,
+}
+
+# TGI's OpenAI-shaped stream errors have no error_type and one constant number, so only the words tell them apart.
+_BY_MESSAGE: dict[str, type[InferenceError]] = {
+    "Model is overloaded": OverloadedError,
+    "Input validation error": ValidationError,
+    "Request failed during generation": GenerationError,
+    "Incomplete generation": IncompleteGenerationError,
+}
+
+_BY_STATUS: dict[int, type[InferenceError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    422: ValidationError,
+    424: GenerationError,
+    429: OverloadedError,
+    503: OverloadedError,
+    529: OverloadedError,  # "site is overloaded": not in any RFC, sent by Anthropic and some CDNs
+}
+
+_TRANSIENT = frozenset({408, 502, 504})
+"""Statuses that tell of an interruption on the way, not of the request: asking again may help."""
+
+_EXCERPT_SIZE = 500
+"""How many characters of a body an error carries."""
+
+
+def from_response(status: int, headers: Mapping[str, str], body: bytes) -> InferenceError:
+    """The error that an HTTP response with a failing `status` stands for."""
+    text = body.decode("utf-8", "replace")
+    error = _from_payload(_parsed(text), status)
+    error.request_id = request_id(headers)
+    error.retry_after = retry_after(headers)
+    error.response_body = text[:_EXCERPT_SIZE]
+    return error
+
+
+def from_event(payload: Any) -> InferenceError | None:
+    """The error that the JSON value of an event stands for, or None if it is no error.
+
+    The status that came with the stream says nothing (it is 200), so the class decides what the status would have been.
+    """
+    if not is_error(payload):
+        return None
+    error = _from_payload(payload, None)
+    error.response_body = _json(payload)[:_EXCERPT_SIZE]
+    return error
+
+
+def is_error(payload: Any) -> bool:
+    """Whether a JSON value is one of the shapes in which servers send an error, rather than an answer."""
+    if isinstance(payload, list) and len(cast("list[Any]", payload)) == 1:
+        return is_error(cast("list[Any]", payload)[0])
+    if not isinstance(payload, dict):
+        return False
+    fields = cast("dict[str, Any]", payload)
+    if fields.get("error") or fields.get("error_type") or fields.get("object") == "error":
+        return True
+    # The shapes of FastAPI and of gateways. "choices" and "token" are what answers have.
+    return ("detail" in fields or "message" in fields) and not fields.keys() & {"choices", "token", "generated_text"}
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The server's name for this request."""
+    return headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
+
+
+def _from_payload(payload: Any, status: int | None) -> InferenceError:
+    if isinstance(payload, list) and payload and isinstance(payload[0], dict):
+        payload = cast("Any", payload[0])
+    message, code_type, code = _parse_body(payload)
+    error_type = cast("dict[str, Any]", payload).get("error_type") if isinstance(payload, dict) else None
+    error_class = _select_class(message, error_type if isinstance(error_type, str) else None, code_type, code, status)
+    status = status or _status_from_code(code) or error_class.status_code or 500
+    return error_class(
+        _default_message(status) if message.strip() in ("", "{}", "[]") else message,
+        status_code=status,
+        error_type=error_type if isinstance(error_type, str) else code_type or error_class.error_type,
+        retryable=True if status in _TRANSIENT else None,
+    )
+
+
+def _select_class(
+    message: str, error_type: str | None, code_type: str | None, code: Any, status: int | None
+) -> type[InferenceError]:
+    """What kind of error this is: by TGI's type, then its words, then the body's own code, then the HTTP status."""
+    if error_type in _BY_TYPE:
+        return _BY_TYPE[error_type]
+    for start, error_class in _BY_MESSAGE.items():
+        if message.startswith(start):
+            return error_class
+    if any(_is_overload_code(name) for name in (code_type, code)):
+        return OverloadedError
+    number = status or _status_from_code(code)
+    if error_type is not None and _by_status(number) is not OverloadedError:
+        return UnknownError
+    return _by_status(number)
+
+
+def _by_status(status: int | None) -> type[InferenceError]:
+    if status is None or status >= 500:
+        return _BY_STATUS.get(status or 500, ServerError)
+    return _BY_STATUS.get(status, BadRequestError if status >= 400 else UnexpectedResponseError)
+
+
+def _is_overload_code(name: Any) -> bool:
+    return isinstance(name, str) and (name == "overloaded_error" or name.startswith("rate_limit"))
+
+
+def _status_from_code(code: Any) -> int | None:
+    """A body's `code` as an HTTP status, if it is one (OpenAI's is a word, vLLM's a number)."""
+    text = str(code)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) == 3 and text >= "400" else None
+
+
+def _parse_body(payload: Any) -> tuple[str, str | None, Any]:
+    """Message, type and code of an error body, whichever server wrote it."""
+    if isinstance(payload, list) and payload:
+        entries = cast("list[Any]", payload)
+        return _parse_body(entries[0]) if isinstance(entries[0], dict) else (_format_detail(entries), None, None)
+    if not isinstance(payload, dict):
+        return "" if payload is None else str(cast("object", payload)), None, None
+    payload_fields = cast("dict[str, Any]", payload)
+    fields: dict[str, Any] = (
+        payload_fields["error"] if isinstance(payload_fields.get("error"), dict) else payload_fields
+    )
+    message = next((fields[key] for key in ("error", "message", "detail") if fields.get(key)), fields)
+    code_type = fields.get("type")
+    return _format_detail(message), code_type if isinstance(code_type, str) else None, fields.get("code")
+
+
+def _format_detail(message: Any, depth: int = 9) -> str:
+    """One line from what a server put where its message belongs: text, a list of texts, FastAPI's list of places."""
+    if isinstance(message, str):
+        return message
+    if isinstance(message, list) and depth:
+        return "; ".join(_format_detail(word, depth - 1) for word in cast("list[Any]", message))
+    if isinstance(message, dict) and "msg" in message:
+        fields = cast("dict[str, Any]", message)
+        places = fields.get("loc")
+        where = ".".join(map(str, cast("list[Any]", places))) if isinstance(places, list) else str(places or "request")
+        return f"{where}: {fields['msg']}"
+    return _json(message)
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "[…]"
+
+
+def _parsed(text: str) -> Any:
+    text = text.removeprefix("\ufeff")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        page = text.lstrip()[:15].lower()
+        return "" if page.startswith(("<!doctype", "<html")) else text[:_EXCERPT_SIZE].strip()
+
+
+_HINTS = {
+    401: "check the token: token=, or HF_TOKEN for huggingface.co; a token from the environment goes nowhere else",
+    403: "the token is not allowed to do this",
+    404: "check the URL: its host, port and path",
+    429: "too many requests at once",
+    503: "the server is not ready or too busy",
+}
+
+
+def _default_message(status: int) -> str:
+    """A message for a server that said nothing a person could read."""
+    hint = _HINTS.get(status)
+    return f"HTTP {status} without a message" + (f": {hint}" if hint else "")
+
+
+def to_response(error: InferenceError) -> tuple[int, dict[str, str]]:
+    """The HTTP status and the JSON body that TGI answers with; in a stream the body alone is the event's data."""
+    named = {"error_type": error.error_type} if error.error_type else {}  # without one the status tells
+    return error.status_code or 500, {"error": error.message} | named
