@@ -17,11 +17,11 @@ class BearerAuth:
         self._key = None if api_key is None else api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        allowed = self._key is None or self._fits(Headers(scope=scope).get("authorization", ""), self._key)
+        allowed = self._key is None or self._matches(Headers(scope=scope).get("authorization", ""), self._key)
         await (self._app if allowed else Response(status_code=401))(scope, receive, send)
 
     @staticmethod
-    def _fits(authorization: str, key: bytes) -> bool:
+    def _matches(authorization: str, key: bytes) -> bool:
         scheme, _, sent = authorization.partition(" ")
         # TGI compares the key without regard to case too. That makes keys weaker and helps nobody.
         return scheme.lower() == "bearer" and secrets.compare_digest(sent.encode("latin-1"), key)

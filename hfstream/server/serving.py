@@ -20,7 +20,7 @@ from .engine.protocol import EngineProtocol
 from .service.backend import Backend
 from .settings import Settings
 
-_IDLE = 75
+KEEP_ALIVE_TIMEOUT = 75
 """Seconds that a connection is kept for the next request. More than clients keep theirs, or a request can meet the
 server's closing: uvicorn's 5 are httpx's too. TGI never closes one."""
 
@@ -30,7 +30,7 @@ class StartError(RuntimeError):
 
 
 def serve(settings: Settings | None = None, *, started: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C; running answers get `settings.grace` seconds to finish, or until a second signal.
+    """Serve until SIGTERM or Ctrl-C; running answers get `settings.shutdown_grace` seconds to finish, or until a second signal.
 
     `started` is called with the URL once the port is open; the model is then still being loaded.
 
@@ -39,7 +39,7 @@ def serve(settings: Settings | None = None, *, started: Callable[[str], None] | 
     """
     server = _Server(settings or Settings(), started=started)
     server.run()
-    server.complain()
+    server.raise_if_failed()
 
 
 class BackgroundServer:
@@ -63,13 +63,13 @@ class BackgroundServer:
         return self._server.url
 
     def __enter__(self) -> Self:
-        opened = threading.Event()
-        self._server = _Server(self._settings, engine=self._engine, opened=opened.set)
-        self._thread = threading.Thread(target=self._run, args=(opened,), name="hfstream-server", daemon=True)
+        on_ready = threading.Event()
+        self._server = _Server(self._settings, engine=self._engine, on_ready=on_ready.set)
+        self._thread = threading.Thread(target=self._run, args=(on_ready,), name="hfstream-server", daemon=True)
         self._thread.start()
         try:
-            opened.wait()
-            self._server.complain()
+            on_ready.wait()
+            self._server.raise_if_failed()
         except BaseException:  # a Ctrl-C too
             self._stop()
             raise
@@ -80,11 +80,11 @@ class BackgroundServer:
     ) -> None:
         self._stop()
 
-    def _run(self, opened: threading.Event) -> None:
+    def _run(self, on_ready: threading.Event) -> None:
         try:
             self._server.run()
         finally:
-            opened.set()  # or who waits would wait for ever
+            on_ready.set()  # or who waits would wait for ever
 
     def _stop(self) -> None:
         self._server.stop(grace=0)
@@ -100,12 +100,12 @@ class _Server(uvicorn.Server):
         *,
         engine: EngineProtocol | None = None,
         started: Callable[[str], None] | None = None,
-        opened: Callable[[], None] | None = None,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         if engine is None and not (settings.model_path / "config.json").is_file():
             raise StartError(f"there is no model in {settings.model_path}: no config.json")
         self._backend = Backend(settings, engine)
-        self._started, self._opened = started, opened
+        self._on_started, self._on_ready = started, on_ready
         self._socket = _listen(settings.host, settings.port)
         self.url = _url(self._socket)
         super().__init__(
@@ -114,25 +114,25 @@ class _Server(uvicorn.Server):
                 lifespan="on",
                 access_log=False,
                 log_config=None,  # a library leaves logging as it finds it
-                timeout_keep_alive=_IDLE,
+                timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
             )
         )
-        self._set_grace(settings.grace)
+        self._set_shutdown_grace(settings.shutdown_grace)
 
-    def complain(self) -> None:
+    def raise_if_failed(self) -> None:
         """Say what went wrong, if anything did."""
-        if fault := self._backend.fault:
-            raise StartError(f"the model could not be loaded, or broke down: {fault}") from fault
+        if error := self._backend.fatal_error:
+            raise StartError(f"the model could not be loaded, or broke down: {error}") from error
         if not self.started:
             raise StartError("the server did not start")
 
     def stop(self, *, grace: float) -> None:
         """Begin to end. From any thread."""
-        self._set_grace(grace)
+        self._set_shutdown_grace(grace)
         self.should_exit = True
 
-    def _set_grace(self, seconds: float) -> None:
-        self._grace = seconds
+    def _set_shutdown_grace(self, seconds: float) -> None:
+        self._shutdown_grace = seconds
         # Later than ours, which ends every answer with an event; this one is for clients that do not read.
         self.config.timeout_graceful_shutdown = int(seconds) + 2
 
@@ -142,16 +142,16 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self._started:
-            self._started(self.url)
-        self._herald = asyncio.create_task(self._announce())
+        if self._on_started:
+            self._on_started(self.url)
+        self._ready_task = asyncio.create_task(self._signal_ready())
 
     async def on_tick(self, counter: int) -> bool:
-        return await super().on_tick(counter) or self._backend.fault is not None
+        return await super().on_tick(counter) or self._backend.fatal_error is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._herald.cancel()
-        end = asyncio.get_running_loop().call_later(self._grace, self._backend.interrupt)
+        self._ready_task.cancel()
+        end = asyncio.get_running_loop().call_later(self._shutdown_grace, self._backend.abort_all)
         await super().shutdown(sockets)
         end.cancel()
 
@@ -162,13 +162,13 @@ class _Server(uvicorn.Server):
         SIGTERM, or a KeyboardInterrupt.
         """
         if self.should_exit:
-            self._backend.interrupt_soon()
+            self._backend.abort_all_threadsafe()
         self.should_exit = True
 
-    async def _announce(self) -> None:
-        await self._backend.opened.wait()
-        if self._opened:
-            self._opened()
+    async def _signal_ready(self) -> None:
+        await self._backend.ready.wait()
+        if self._on_ready:
+            self._on_ready()
 
 
 def _listen(host: str, port: int) -> socket.socket:

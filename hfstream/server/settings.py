@@ -33,9 +33,9 @@ class Settings:
     """torch's threads within one operation; one is fastest for small models."""
     payload_limit: int = 2_000_000
     """Bytes that a request's body may have."""
-    keep_alive: float = 15.0
+    sse_keepalive: float = 15.0
     """Seconds of silence after which a stream says that it is still there."""
-    grace: float = 10.0
+    shutdown_grace: float = 10.0
     """Seconds that running answers may take to finish once the server is told to stop."""
     resume_grace: float = 5.0
     """Seconds that a resumable stream, and its permit, wait for a client whose connection was lost."""

@@ -75,18 +75,20 @@ class ScriptedEngine:
         """While it is not set, nothing is said."""
         self.flow.set()
 
-    def start(self, *, deliver: Any, ready: Any, failed: Any) -> None:
+    def start(self, *, on_outputs: Any, on_ready: Any, on_failure: Any) -> None:
         def run() -> None:
             try:
                 self._load()
-                ready(ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0))
+                on_ready(
+                    ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0)
+                )
                 while not self._end.wait(self._beat or 0.0005):
                     if self.breakdown:
                         raise self.breakdown
                     if self.flow.is_set() and (results := self._step()):
-                        deliver(results)
+                        on_outputs(results)
             except Exception as error:
-                failed(error)
+                on_failure(error)
 
         self._thread = threading.Thread(target=run, daemon=True, name="scripted-engine")
         self._thread.start()

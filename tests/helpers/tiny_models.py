@@ -100,7 +100,7 @@ class Running:
 
     def start(self) -> None:
         """Start without waiting for the model."""
-        self.engine.start(deliver=self._deliver, ready=self._ready, failed=self._failed)
+        self.engine.start(on_outputs=self._deliver, on_ready=self._ready, on_failure=self._failed)
 
     def __enter__(self) -> Self:
         self.start()
@@ -157,7 +157,7 @@ class Running:
         with self._news:
             self.deliveries.append(outputs)
             for output in outputs:
-                self._outputs[output.job].append(output)
+                self._outputs[output.request].append(output)
             self._news.notify_all()
 
     def _ready(self, facts: ModelInfo) -> None:

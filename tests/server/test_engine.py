@@ -241,7 +241,7 @@ def test_one_delivery_a_step_with_one_token_for_everyone(running: Running) -> No
     running.submit(*jobs)
     for one in jobs:
         running.tokens(one)
-    assert all(len({output.job for output in outputs}) == len(outputs) for outputs in running.deliveries)
+    assert all(len({output.request for output in outputs}) == len(outputs) for outputs in running.deliveries)
     assert ROWS in map(len, running.deliveries)
 
 
@@ -250,7 +250,7 @@ def test_first_come_first_served(running: Running) -> None:
     running.submit(*jobs)
     for one in jobs:
         running.tokens(one)
-    firsts = dict.fromkeys(output.job for outputs in running.deliveries for output in outputs)
+    firsts = dict.fromkeys(output.request for outputs in running.deliveries for output in outputs)
     assert list(firsts) == jobs
 
 
@@ -263,9 +263,9 @@ def test_a_long_prompt_does_not_silence_the_others(checkpoint: Path) -> None:
 
     with Running(checkpoint, on_delivery=on_delivery) as running:
         running.answer(talker)
-        first = next(i for i, outputs in enumerate(running.deliveries) if any(o.job is long for o in outputs))
+        first = next(i for i, outputs in enumerate(running.deliveries) if any(o.request is long for o in outputs))
         assert first == 3, "600 tokens are read in three steps, and the others speak in each"
-        assert all(any(output.job is talker for output in outputs) for outputs in running.deliveries[: first + 1])
+        assert all(any(output.request is talker for output in outputs) for outputs in running.deliveries[: first + 1])
 
 
 def test_an_idle_engine_sleeps(running: Running) -> None:
@@ -281,7 +281,7 @@ def test_an_idle_engine_sleeps(running: Running) -> None:
 
 
 def deliveries_of(running: Running, one: EngineRequest) -> list[int]:
-    return [i for i, outputs in enumerate(running.deliveries) if any(output.job is one for output in outputs)]
+    return [i for i, outputs in enumerate(running.deliveries) if any(output.request is one for output in outputs)]
 
 
 def test_a_cancelled_row_is_free_after_the_step(checkpoint: Path, model: Any) -> None:
@@ -310,7 +310,7 @@ def test_cancelled_while_queued_or_being_read_it_never_speaks(
         if len(running.deliveries) == 0:
             running.submit(read, queued, next_one)
         if len(running.deliveries) == 2:
-            assert the_rows[0].porch == 512
+            assert the_rows[0].prefilled == 512
             running.engine.cancel(read)
             running.engine.cancel(queued)
 

@@ -10,9 +10,10 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from hfstream.errors import ValidationError
+from hfstream.server.routes.request_body import parse
 from hfstream.server.schemas.openai import ChatRequest, CompletionRequest, OpenAIRequest
-from hfstream.server.schemas.tgi import GenerateRequest, parse
-from hfstream.server.schemas.validation import ValidRequest, check_manner, validate
+from hfstream.server.schemas.tgi import GenerateRequest
+from hfstream.server.schemas.validation import ValidRequest, check_rules, check_streamable, validate
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -25,12 +26,10 @@ def completion(**fields: Any) -> CompletionRequest:
     return parse(json.dumps({"prompt": "Hi", **fields}).encode(), CompletionRequest)
 
 
-async def question(asked: OpenAIRequest) -> ValidRequest:
-    async def encode(text: str) -> list[int]:
-        return [ord(letter) for letter in text]
-
+def question(asked: OpenAIRequest) -> ValidRequest:
     request = GenerateRequest(inputs="Hi", parameters=asked.parameters())
-    return await validate(request, max_total_tokens=20, encode=encode, full_text=False)
+    check_rules(request, max_total_tokens=20)
+    return validate(request, [ord(letter) for letter in request.inputs], max_total_tokens=20)
 
 
 EACH = pytest.mark.parametrize("ask", [chat, completion])
@@ -44,7 +43,7 @@ def test_null_is_not_given(form: type[OpenAIRequest], required: dict[str, Any]) 
     assert len(nulls) > 15
     given = parse(json.dumps({**nulls, **required}).encode(), form)
     assert given.parameters() == parse(json.dumps(required).encode(), form).parameters()
-    assert not given.usage_wanted
+    assert not given.with_usage
 
 
 @EACH
@@ -172,10 +171,8 @@ def test_a_list_is_read_up_to_the_first_thing_wrong(form: type[pydantic.BaseMode
         ({"top_p": 1}, True),
     ],
 )
-async def test_temperature_0_is_greedy_and_everything_else_is_not(
-    ask: Any, wishes: dict[str, Any], sampled: bool
-) -> None:
-    sampling = (await question(ask(**wishes))).sampling
+def test_temperature_0_is_greedy_and_everything_else_is_not(ask: Any, wishes: dict[str, Any], sampled: bool) -> None:
+    sampling = (question(ask(**wishes))).sampling
     assert (sampling.do_sample, sampling.seed is not None) == (sampled, sampled)
 
 
@@ -191,30 +188,30 @@ async def test_temperature_0_is_greedy_and_everything_else_is_not(
         ({"do_sample": True, "temperature": 0}, False),
     ],
 )
-async def test_do_sample_of_a_completion(wishes: dict[str, Any], sampled: bool) -> None:
-    assert (await question(completion(**wishes))).sampling.do_sample == sampled
+def test_do_sample_of_a_completion(wishes: dict[str, Any], sampled: bool) -> None:
+    assert (question(completion(**wishes))).sampling.do_sample == sampled
 
 
 @EACH
-async def test_wishes_reach_the_sampler(ask: Any) -> None:
+def test_wishes_reach_the_sampler(ask: Any) -> None:
     wishes: dict[str, Any] = {
         "temperature": 0.5, "top_p": 0.25, "seed": 2**64 - 1, "frequency_penalty": 1.5, "presence_penalty": -2,
     }  # fmt: skip
-    found = await question(ask(**wishes, stop="x", max_tokens=4))
+    found = question(ask(**wishes, stop="x", max_tokens=4))
     assert (found.stop, found.max_new_tokens, found.details) == (("x",), 4, True)
     assert {name: getattr(found.sampling, name) for name in wishes} == wishes
-    assert (await question(ask(top_p=1.0))).sampling.top_p is None
+    assert (question(ask(top_p=1.0))).sampling.top_p is None
 
 
-async def test_tgis_own_wishes_of_a_completion() -> None:
-    found = await question(completion(top_k=3, repetition_penalty=1.5, truncate=1, logprobs=2, watermark=False))
+def test_tgis_own_wishes_of_a_completion() -> None:
+    found = question(completion(top_k=3, repetition_penalty=1.5, truncate=1, logprobs=2, watermark=False))
     assert (found.sampling.top_k, found.sampling.repetition_penalty, found.sampling.top_n_tokens) == (3, 1.5, 2)
     assert found.prompt == [ord("i")]
     assert found.max_new_tokens == 19, "as far as the context goes"
 
 
-async def test_top_logprobs_of_a_chat() -> None:
-    assert (await question(chat(logprobs=True, top_logprobs=5))).sampling.top_n_tokens == 5
+def test_top_logprobs_of_a_chat() -> None:
+    assert (question(chat(logprobs=True, top_logprobs=5))).sampling.top_n_tokens == 5
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -261,9 +258,9 @@ COMPLETION_REFUSED: list[tuple[dict[str, Any], str]] = [
         *((completion(**fields), complaint) for fields, complaint in REFUSED + COMPLETION_REFUSED),
     ],
 )
-async def test_what_is_refused(asked: OpenAIRequest, complaint: str) -> None:
+def test_what_is_refused(asked: OpenAIRequest, complaint: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        await question(asked)
+        question(asked)
     assert str(caught.value) == f"Input validation error: {complaint}"
 
 
@@ -283,13 +280,13 @@ FOR_NOTHING: list[dict[str, Any]] = [
         completion(echo=False, best_of=1, logprobs=0, do_sample=None),
     ],
 )
-async def test_what_asks_for_nothing_is_taken(asked: OpenAIRequest) -> None:
-    assert (await question(asked)).prompt
+def test_what_asks_for_nothing_is_taken(asked: OpenAIRequest) -> None:
+    assert (question(asked)).prompt
 
 
 def test_several_completions_are_refused_before_the_permit() -> None:
     with pytest.raises(ValidationError, match="`best_of` != 1 is not allowed"):
-        check_manner(completion(best_of=2).parameters(), stream=False)
+        check_streamable(completion(best_of=2).parameters(), stream=False)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +315,7 @@ def test_one_prompt_may_be_a_list() -> None:
 
 
 def plain(**message: Any) -> dict[str, Any]:
-    (read,) = chat(messages=[message]).conversation()
+    (read,) = chat(messages=[message]).template_messages()
     return read
 
 
@@ -346,7 +343,7 @@ def test_parts_that_are_no_text_are_refused(kind: str) -> None:
 
 def test_a_conversation_has_a_message() -> None:
     with pytest.raises(ValidationError, match="Input validation error: `messages` cannot be empty"):
-        chat(messages=[]).conversation()
+        chat(messages=[]).template_messages()
 
 
 @pytest.mark.parametrize(
@@ -358,4 +355,4 @@ def test_a_conversation_has_a_message() -> None:
     ],
 )
 def test_only_an_answer_that_was_begun_is_continued(message: dict[str, Any], continued: bool) -> None:
-    assert chat(messages=[message]).messages[-1].continued is continued
+    assert chat(messages=[message]).messages[-1].is_continued is continued

@@ -53,7 +53,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture(scope="module")
 def busy(model: Path, engine: ScriptedEngine) -> Iterator[str]:
-    settings = Settings(model=str(model), max_concurrent_requests=PERMITS, max_batch_size=2, keep_alive=0.1)
+    settings = Settings(model=str(model), max_concurrent_requests=PERMITS, max_batch_size=2, sse_keepalive=0.1)
     with BackgroundServer(settings, engine=engine) as server:
         yield server.url
 
@@ -71,14 +71,14 @@ def request(stream: bool, **parameters: Any) -> dict[str, Any]:
 
 
 def test_a_gate_counts() -> None:
-    gate = ConcurrencyLimiter(2)
-    with gate, pytest.raises(ZeroDivisionError), gate:
-        assert gate.running == 2
-        with pytest.raises(OverloadedError) as caught, gate:
+    limiter = ConcurrencyLimiter(2)
+    with limiter, pytest.raises(ZeroDivisionError), limiter:
+        assert limiter.taken == 2
+        with pytest.raises(OverloadedError) as caught, limiter:
             pass
-        assert (str(caught.value), caught.value.retry_after, gate.running) == ("Model is overloaded", 1, 2)
+        assert (str(caught.value), caught.value.retry_after, limiter.taken) == ("Model is overloaded", 1, 2)
         raise ZeroDivisionError
-    assert gate.running == 0
+    assert limiter.taken == 0
 
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_stream", "/"])

@@ -118,7 +118,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class ForwardContext:
+class Place:
     """A server, and what stands behind it."""
 
     url: str
@@ -128,7 +128,7 @@ class ForwardContext:
     @property
     def left_over(self) -> int:
         """Answers that are still being given, or waited with."""
-        return int(len(self.backend._tasks) + len(self.backend._answers) + self.backend.gate.running)
+        return int(len(self.backend._tasks) + len(self.backend._outputs) + self.backend.limiter.taken)
 
     @property
     def job(self) -> EngineRequest:
@@ -136,25 +136,25 @@ class ForwardContext:
 
 
 @contextmanager
-def served(model: Path, engine: ScriptedEngine | None = None, **settings: Any) -> Generator[ForwardContext]:
+def served(model: Path, engine: ScriptedEngine | None = None, **settings: Any) -> Generator[Place]:
     engine = engine or ScriptedEngine(say_hello)
     told: dict[str, Any] = {"max_concurrent_requests": PERMITS, "resume_grace": 60.0, **settings}
     with BackgroundServer(Settings(model=str(model), **told), engine=engine) as server:
         inner: Any = server
-        yield ForwardContext(server.url, engine, inner._server._backend)
+        yield Place(server.url, engine, inner._server._backend)
 
 
 @pytest.fixture(scope="module")
-def patient(model: Path) -> Iterator[ForwardContext]:
+def patient(model: Path) -> Iterator[Place]:
     """Short answers, and a grace that no test lives to see the end of."""
     with served(model, max_concurrent_requests=100) as place:
         yield place
 
 
 @pytest.fixture(scope="module")
-def endless(model: Path) -> Iterator[ForwardContext]:
+def endless(model: Path) -> Iterator[Place]:
     """Endless answers, and next to no grace."""
-    with served(model, ScriptedEngine(go_on, beat=0.002), resume_grace=0.2, keep_alive=0.1) as place:
+    with served(model, ScriptedEngine(go_on, beat=0.002), resume_grace=0.2, sse_keepalive=0.1) as place:
         yield place
 
 
@@ -162,7 +162,7 @@ def endless(model: Path) -> Iterator[ForwardContext]:
 
 
 @EACH_ROUTE
-def test_nobody_is_numbered_who_has_not_asked(patient: ForwardContext, path: str) -> None:
+def test_nobody_is_numbered_who_has_not_asked(patient: Place, path: str) -> None:
     with opened(patient.url, path) as ear:
         assert "preference-applied" not in ear.response.headers
         assert {event_id for event_id, _ in ear.hear()} == {""}
@@ -170,7 +170,7 @@ def test_nobody_is_numbered_who_has_not_asked(patient: ForwardContext, path: str
 
 
 @EACH_ROUTE
-def test_a_numbered_stream_says_the_same(patient: ForwardContext, path: str) -> None:
+def test_a_numbered_stream_says_the_same(patient: Place, path: str) -> None:
     with opened(patient.url, path) as ear:
         expected = [plain(data) for _, data in ear.hear()]
     with opened(patient.url, path, **PREFER) as ear:
@@ -198,7 +198,7 @@ def test_a_numbered_stream_says_the_same(patient: ForwardContext, path: str) -> 
         ([""], False),
     ],
 )
-def test_a_wish_may_stand_among_others(patient: ForwardContext, wishes: list[str], granted: bool) -> None:
+def test_a_wish_may_stand_among_others(patient: Place, wishes: list[str], granted: bool) -> None:
     headers = [("prefer", wish) for wish in wishes]
     response = http.post(patient.url + "/generate_stream", json=BODIES["/generate_stream"], headers=headers)
     assert ("preference-applied" in response.headers) is granted
@@ -206,7 +206,7 @@ def test_a_wish_may_stand_among_others(patient: ForwardContext, wishes: list[str
 
 
 @pytest.mark.parametrize("path", ["/generate", "/", CHAT, COMPLETIONS])
-def test_an_answer_in_one_piece_has_nothing_to_number(patient: ForwardContext, path: str) -> None:
+def test_an_answer_in_one_piece_has_nothing_to_number(patient: Place, path: str) -> None:
     body = {**BODIES.get(path, BODIES["/"]), "stream": False}
     body.pop("stream_options", None)
     response = http.post(patient.url + path, json=body, headers=PREFER)
@@ -219,7 +219,7 @@ def test_an_answer_in_one_piece_has_nothing_to_number(patient: ForwardContext, p
 
 
 @EACH_ROUTE
-def test_a_stream_cut_after_any_event_goes_on_after_it(patient: ForwardContext, path: str) -> None:
+def test_a_stream_cut_after_any_event_goes_on_after_it(patient: Place, path: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         whole = [plain(data) for _, data in ear.hear()]
     for cut in range(1, len(whole) + 1):
@@ -235,7 +235,7 @@ def test_a_stream_cut_after_any_event_goes_on_after_it(patient: ForwardContext, 
 
 
 @EACH_ROUTE
-def test_a_connection_for_each_event(patient: ForwardContext, path: str) -> None:
+def test_a_connection_for_each_event(patient: Place, path: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         heard = ear.hear(1)
     while True:
@@ -251,7 +251,7 @@ def test_a_connection_for_each_event(patient: ForwardContext, path: str) -> None
 
 
 @EACH_ROUTE
-def test_what_was_heard_already_can_be_heard_again(patient: ForwardContext, path: str) -> None:
+def test_what_was_heard_already_can_be_heard_again(patient: Place, path: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         whole = ear.hear()
     stream = whole[0][0].partition(":")[0]
@@ -261,7 +261,7 @@ def test_what_was_heard_already_can_be_heard_again(patient: ForwardContext, path
                 assert ear.hear() == whole[heard:]
 
 
-def test_an_id_names_its_stream_on_every_route(patient: ForwardContext) -> None:
+def test_an_id_names_its_stream_on_every_route(patient: Place) -> None:
     with opened(patient.url, CHAT, **PREFER) as ear:
         whole = ear.hear(1)
     with opened(patient.url, "/generate_stream", **after(whole[0][0])) as ear:
@@ -299,7 +299,7 @@ def test_an_answer_that_ends_while_nobody_listens_is_heard_later(model: Path, pa
         assert metric(place.url, DROPPED) == 0
 
 
-def test_silence_is_filled_with_comments_for_who_came_back(endless: ForwardContext) -> None:
+def test_silence_is_filled_with_comments_for_who_came_back(endless: Place) -> None:
     with opened(endless.url, CHAT, **PREFER) as ear:
         heard = ear.hear(3)
     endless.engine.flow.clear()
@@ -341,7 +341,7 @@ def test_an_error_is_an_event_of_a_stream_that_was_come_back_to(model: Path) -> 
 
 
 @EACH_ROUTE
-def test_who_does_not_come_back_frees_permit_and_place_after_the_grace(endless: ForwardContext, path: str) -> None:
+def test_who_does_not_come_back_frees_permit_and_place_after_the_grace(endless: Place, path: str) -> None:
     dropped = metric(endless.url, DROPPED)
     with opened(endless.url, path, **PREFER) as ear:
         heard = ear.hear(3)
@@ -389,7 +389,7 @@ def test_while_it_waits_it_keeps_its_permit_and_DELETE_gives_it_back(model: Path
         assert http.post(place.url + path, json=BODIES[path], headers=after(heard[-1][0])).status_code == 404
 
 
-def test_DELETE_ends_a_stream_for_who_is_listening_too(endless: ForwardContext) -> None:
+def test_DELETE_ends_a_stream_for_who_is_listening_too(endless: Place) -> None:
     with opened(endless.url, "/generate_stream", **PREFER) as ear:
         heard = ear.hear(2)
         assert delete(endless.url, "/generate_stream", **after(heard[0][0])).status_code == 204
@@ -398,7 +398,7 @@ def test_DELETE_ends_a_stream_for_who_is_listening_too(endless: ForwardContext) 
     assert eventually(lambda: endless.left_over == 0)
 
 
-def test_DELETE_between_tokens_does_not_wait_for_one(endless: ForwardContext) -> None:
+def test_DELETE_between_tokens_does_not_wait_for_one(endless: Place) -> None:
     with opened(endless.url, "/generate_stream", **PREFER) as ear:
         heard = ear.hear(2)
         endless.engine.flow.clear()
@@ -436,7 +436,7 @@ MALFORMED = ["", "x", ":", ":1", "nobody:1", "{id}", "{id}:", "{id}:-1", "{id}:+
 
 @EACH_ROUTE
 @pytest.mark.parametrize("event_id", MALFORMED)
-def test_who_names_no_stream_is_told_so(patient: ForwardContext, path: str, event_id: str) -> None:
+def test_who_names_no_stream_is_told_so(patient: Place, path: str, event_id: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         stream = ear.hear(1)[0][0].partition(":")[0]
     headers = {"last-event-id": event_id.format(id=stream).encode("latin-1")}
@@ -450,12 +450,12 @@ def test_who_names_no_stream_is_told_so(patient: ForwardContext, path: str, even
 
 
 @EACH_ROUTE
-def test_DELETE_needs_an_id(patient: ForwardContext, path: str) -> None:
+def test_DELETE_needs_an_id(patient: Place, path: str) -> None:
     assert delete(patient.url, path).status_code == 404
 
 
 @EACH_ROUTE
-def test_what_has_not_been_said_yet_cannot_have_been_heard(patient: ForwardContext, path: str) -> None:
+def test_what_has_not_been_said_yet_cannot_have_been_heard(patient: Place, path: str) -> None:
     with opened(patient.url, path, **PREFER) as ear:
         whole = ear.hear()
     stream = whole[0][0].partition(":")[0]
@@ -480,7 +480,7 @@ def test_the_key_is_asked_for_by_whoever_comes_back(model: Path, path: str) -> N
         assert eventually(lambda: place.left_over == 0)
 
 
-def test_what_is_no_question_gets_no_stream(patient: ForwardContext) -> None:
+def test_what_is_no_question_gets_no_stream(patient: Place) -> None:
     wrong = {"inputs": "Hi", "parameters": {"max_new_tokens": -1}}
     refused = http.post(patient.url + "/generate_stream", json=wrong, headers=PREFER)
     assert refused.status_code == 422
@@ -488,7 +488,7 @@ def test_what_is_no_question_gets_no_stream(patient: ForwardContext) -> None:
 
 
 def test_what_is_not_kept_any_more_is_gone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumable, "KEPT", 4)
+    monkeypatch.setattr(resumable, "MAX_BUFFERED", 4)
     with served(model, ScriptedEngine(go_on)) as place:
         for path, body in BODIES.items():
             with opened(place.url, path, **PREFER) as ear:
@@ -517,7 +517,7 @@ def test_the_server_ends_with_streams_that_are_waited_with(model: Path) -> None:
         assert place.left_over == 3 * len(BODIES)
         backend = place.backend
     assert time.monotonic() - started < 55
-    assert backend.gate.running == len(backend._tasks) == 0
+    assert backend.limiter.taken == len(backend._tasks) == 0
 
 
 def test_who_listens_when_the_server_ends_is_told(model: Path) -> None:
@@ -541,15 +541,15 @@ def test_who_listens_when_the_server_ends_is_told(model: Path) -> None:
 def made(grace: float = 60.0, quiet: float = 60.0) -> Any:
     forgotten: list[ResumableStream] = []
     ended: list[bool] = []
-    made = ResumableStream(grace=grace, quiet=quiet, forget=forgotten.append)
-    made.when_abandoned = lambda: ended.append(True)
+    made = ResumableStream(grace=grace, keepalive_interval=quiet, discard=forgotten.append)
+    made.on_abandoned = lambda: ended.append(True)
     return SimpleNamespace(replay=made, forgotten=forgotten, ended=ended)
 
 
 async def said(replay: ResumableStream, *texts: str) -> None:
     for text in texts:
         async with asyncio.timeout(60):
-            await replay.say(text)
+            await replay.append(text)
 
 
 async def numbers(events: Any, count: int) -> list[int]:
@@ -563,7 +563,7 @@ async def numbers(events: Any, count: int) -> list[int]:
 
 
 async def test_who_is_overtaken_by_another_reader_is_never_told_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumable, "KEPT", 4)
+    monkeypatch.setattr(resumable, "MAX_BUFFERED", 4)
     stream = made().replay
     with stream.reader(), stream.reader():
         await said(stream, "a", "b")
@@ -577,15 +577,15 @@ async def test_who_is_overtaken_by_another_reader_is_never_told_something_else(m
         rest = [event async for event in slow]
         assert rest == []
         with pytest.raises(GoneError):
-            stream.check(1)
+            stream.ensure_buffered(1)
 
 
 async def test_it_speaks_no_further_ahead_than_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumable, "KEPT", 4)
+    monkeypatch.setattr(resumable, "MAX_BUFFERED", 4)
     stream = made().replay
     with stream.reader():
         await said(stream, *"abcd")
-        fifth = asyncio.create_task(stream.say("e"))
+        fifth = asyncio.create_task(stream.append("e"))
         await asyncio.sleep(0.05)
         assert not fifth.done()
         events = stream.events(0)
@@ -596,7 +596,7 @@ async def test_it_speaks_no_further_ahead_than_it_keeps(monkeypatch: pytest.Monk
 
 async def test_without_a_reader_it_holds_its_tongue() -> None:
     stream = made().replay
-    saying = asyncio.create_task(stream.say("a"))
+    saying = asyncio.create_task(stream.append("a"))
     await asyncio.sleep(0.05)
     assert not saying.done()
     with stream.reader():
@@ -609,7 +609,7 @@ async def test_it_is_abandoned_once() -> None:
     stream = made_one.replay
     with stream.reader():
         await said(stream, "a")
-    saying = asyncio.create_task(stream.say("b"))
+    saying = asyncio.create_task(stream.append("b"))
     with pytest.raises(ClientDisconnectedError):
         await asyncio.wait_for(saying, 60)
     stream.abandon()
@@ -649,7 +649,7 @@ async def test_silence_is_told_again_and_again() -> None:
 
 @pytest.mark.parametrize("unread_only", [True, False])
 async def test_all_are_abandoned_or_those_that_nobody_reads(unread_only: bool) -> None:
-    replays = ResumableStreams(grace=60.0, quiet=60.0)
+    replays = ResumableStreams(grace=60.0, keepalive_interval=60.0)
     read, unread = replays.new(), replays.new()
     with read.reader():
         replays.abandon(unread_only=unread_only)

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest, parse, read
+from hfstream.server.routes.request_body import parse, parse_request
+from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest
 
 
 def refused(body: str, form: type[GenerateRequest] = GenerateRequest) -> tuple[int, str]:
@@ -159,5 +160,5 @@ async def test_a_long_body_is_read_on_another_thread(size: int, aside: bool) -> 
         return {"type": "http.request", "body": json.dumps({"text": size * "a"}).encode(), "more_body": False}
 
     request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
-    assert len((await read(request, Form, 200_000)).text) == size
+    assert len((await parse_request(request, Form, 200_000)).text) == size
     assert (readers[0] is not threading.current_thread()) == aside

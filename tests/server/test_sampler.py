@@ -114,7 +114,7 @@ def test_greedy_takes_the_best_of_the_penalised_and_minds_no_temperature() -> No
 
 def test_frequency_penalty_is_on_the_share_of_prompt_and_answer() -> None:
     penalised = chooser(frequency_penalty=2.0, top_n_tokens=VOCAB)
-    penalised.hear(4)
+    penalised.update(4)
     logits = logits_of(1)
     logprobs = dict(one(logits, penalised).top)
     logits[0, [3, 7]] -= 2.0 * 1 / 5
@@ -125,8 +125,8 @@ def test_frequency_penalty_is_on_the_share_of_prompt_and_answer() -> None:
 def test_presence_penalty_is_taken_once_from_all_that_was_read_or_said() -> None:
     logits = logits_of(2)
     penalised, plain = chooser(presence_penalty=1.5, top_n_tokens=VOCAB), chooser(top_n_tokens=VOCAB)
-    penalised.hear(4)  # it was in the prompt twice
-    penalised.hear(9)
+    penalised.update(4)  # it was in the prompt twice
+    penalised.update(9)
     told, untouched = sample_tokens([logits.clone()], [penalised, plain])
     logits[0, [3, 4, 7, 9]] -= 1.5
     assert dict(told.top) == pytest.approx(dict(enumerate(logits.log_softmax(-1)[0].tolist())), abs=1e-5)

@@ -67,14 +67,14 @@ def test_a_model_without_a_template(tmp_path: Path, config: Any) -> None:
 def test_the_last_message_is_continued_and_not_closed() -> None:
     template = ChatTemplate(TURNS, {"bos_token": "<s>", "eos_token": "</s>"})
     conversation = [*CONVERSATION, {"role": "assistant", "content": "Well, "}]
-    assert template.render(conversation, continued=True) == "<s>[user]Hi</s>[assistant]Well, "
+    assert template.render(conversation, continue_final_message=True) == "<s>[user]Hi</s>[assistant]Well, "
     assert template.render(conversation).endswith("Well, </s>[bot]")
 
 
 def test_a_template_that_trims_is_continued_too() -> None:
     template = ChatTemplate("{% for message in messages %}<{{ message.content | trim }}>{% endfor %}", {})
     conversation = [*CONVERSATION, {"role": "assistant", "content": "Well, "}]
-    assert template.render(conversation, continued=True) == "<Hi><Well,"
+    assert template.render(conversation, continue_final_message=True) == "<Hi><Well,"
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ async def test_a_template_is_rendered_on_another_thread(tmp_path: Path) -> None:
     backend = Backend(Settings(model=str(save_chat_model(tmp_path))), ScriptedEngine())
     backend.start()
     async with asyncio.timeout(60):
-        await backend.opened.wait()
+        await backend.ready.wait()
     renderers: list[threading.Thread] = []
 
     def write(template: ChatTemplate) -> str:
         renderers.append(threading.current_thread())
         return template.render(CONVERSATION)
 
-    assert await backend.prompt(write) == "Hi<turn>>"
+    assert await backend.render_prompt(write) == "Hi<turn>>"
     assert renderers[0] is not threading.current_thread()
     await backend.close()
 

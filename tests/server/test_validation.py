@@ -7,18 +7,20 @@ from typing import Any
 import pytest
 
 from hfstream.errors import ValidationError
-from hfstream.server.schemas.tgi import GenerateParameters, GenerateRequest
-from hfstream.server.schemas.validation import ValidRequest, check_manner, validate
+from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest
+from hfstream.server.schemas.validation import ValidRequest, check_rules, check_streamable, validate
 
 
-async def encode(text: str) -> list[int]:
+def encode(text: str) -> list[int]:
     """One id for a letter."""
     return [ord(letter) for letter in text.replace("~", "")]
 
 
-async def question(inputs: str = "hello", *, full_text: bool = False, **parameters: Any) -> ValidRequest:
-    request = GenerateRequest(inputs=inputs, parameters=GenerateParameters(**parameters))
-    return await validate(request, max_total_tokens=20, encode=encode, full_text=full_text)
+def question(inputs: str = "hello", *, full_text: bool = False, **parameters: Any) -> ValidRequest:
+    model = CompatGenerateRequest if full_text else GenerateRequest
+    request = model(inputs=inputs, parameters=GenerateParameters(**parameters))
+    check_rules(request, max_total_tokens=20)
+    return validate(request, encode(inputs), max_total_tokens=20)
 
 
 TOO_LONG = "`inputs` tokens + `max_new_tokens` must be <= 20. "
@@ -52,20 +54,20 @@ RULES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("asked", "complaint"), RULES)
-async def test_rules(asked: dict[str, Any], complaint: str) -> None:
+def test_rules(asked: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        await question(**asked)
+        question(**asked)
     assert str(caught.value) == f"Input validation error: {complaint}"
 
 
-async def test_the_first_broken_rule_in_tgis_order_is_told() -> None:
+def test_the_first_broken_rule_in_tgis_order_is_told() -> None:
     remaining: dict[str, Any] = {
         "temperature": 0, "repetition_penalty": 0, "frequency_penalty": 3, "top_p": 2, "typical_p": 2, "top_k": -1,
         "max_new_tokens": 0, "stop": list("abcde"), "top_n_tokens": 9, "inputs": "", "truncate": 0,
     }  # fmt: skip
     while remaining:
         with pytest.raises(ValidationError) as caught:
-            await question(**remaining)
+            question(**remaining)
         assert f"`{next(iter(remaining))}`" in str(caught.value)
         remaining.pop(next(iter(remaining)))
 
@@ -85,16 +87,16 @@ async def test_the_first_broken_rule_in_tgis_order_is_told() -> None:
 )
 def test_rules_before_the_permit(stream: bool, asked: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        check_manner(GenerateParameters(**asked), stream=stream)
+        check_streamable(GenerateParameters(**asked), stream=stream)
     assert str(caught.value) == f"Input validation error: {complaint}"
 
 
 def test_what_passes_before_the_permit() -> None:
-    check_manner(GenerateParameters(best_of=1), stream=True)
-    check_manner(GenerateParameters(best_of=0), stream=False)  # TGI takes it for a 1
+    check_streamable(GenerateParameters(best_of=1), stream=True)
+    check_streamable(GenerateParameters(best_of=0), stream=False)  # TGI takes it for a 1
 
 
-async def test_the_edges_are_inside() -> None:
+def test_the_edges_are_inside() -> None:
     edges: dict[str, Any] = {
         "frequency_penalty": 2,
         "top_n_tokens": 5,
@@ -102,13 +104,13 @@ async def test_the_edges_are_inside() -> None:
         "stop": list("abcd"),
         "max_new_tokens": 15,
     }
-    asked = await question(**edges)
+    asked = question(**edges)
     assert (asked.max_new_tokens, asked.sampling.top_n_tokens, asked.stop) == (15, 5, ("a", "b", "c", "d"))
-    assert (await question(19 * "a")).max_new_tokens == 1
+    assert (question(19 * "a")).max_new_tokens == 1
 
 
-async def test_truncate_keeps_the_end() -> None:
-    asked = await question("abcdefghijklmnopqrstuvwxyz", truncate=3)
+def test_truncate_keeps_the_end() -> None:
+    asked = question("abcdefghijklmnopqrstuvwxyz", truncate=3)
     assert (asked.prompt, asked.max_new_tokens) == ([ord(letter) for letter in "xyz"], 17)
 
 
@@ -125,21 +127,21 @@ async def test_truncate_keeps_the_end() -> None:
         ({"top_p": 0.5}, True),
     ],
 )
-async def test_what_switches_sampling_on(asked: dict[str, Any], sampled: bool) -> None:
-    sampling = (await question(**asked)).sampling
+def test_what_switches_sampling_on(asked: dict[str, Any], sampled: bool) -> None:
+    sampling = (question(**asked)).sampling
     assert sampling.do_sample == sampled
     assert (sampling.seed is not None) == sampled
 
 
-async def test_a_seed_is_drawn_unless_it_is_given() -> None:
-    drawn = {(await question(do_sample=True)).sampling.seed for _ in range(5)}
+def test_a_seed_is_drawn_unless_it_is_given() -> None:
+    drawn = {(question(do_sample=True)).sampling.seed for _ in range(5)}
     assert len(drawn) == 5
-    assert (await question(do_sample=True, seed=7)).sampling.seed == 7
+    assert (question(do_sample=True, seed=7)).sampling.seed == 7
 
 
 @pytest.mark.parametrize(
     ("asked", "default", "opening"),
     [(None, False, ""), (None, True, "hello"), (True, False, "hello"), (False, True, "")],
 )
-async def test_the_prompt_is_repeated_where_it_is_asked_for(asked: bool | None, default: bool, opening: str) -> None:
-    assert (await question(full_text=default, return_full_text=asked)).preamble == opening
+def test_the_prompt_is_repeated_where_it_is_asked_for(asked: bool | None, default: bool, opening: str) -> None:
+    assert (question(full_text=default, return_full_text=asked)).echoed_prompt == opening

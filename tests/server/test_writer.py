@@ -13,8 +13,8 @@ from tokenizers.decoders import DecodeStream
 
 from hfstream.server.engine.protocol import EngineRequest, SamplingParams, TokenOutput
 from hfstream.server.schemas.validation import ValidRequest
-from hfstream.server.text import output_builder as writing
-from hfstream.server.text.output_builder import OutputBuilder, whole
+from hfstream.server.text import detokenizer
+from hfstream.server.text.output_builder import OutputBuilder, build_response
 from hfstream.server.text.tokenizer import Tokenizer
 from hfstream.types import FinishReason, StreamResponse
 from tests.helpers.scripted_engine import EOS, TOKENIZER, ids
@@ -34,7 +34,7 @@ def write(
     events: list[StreamResponse] = []
     for place, token in enumerate(tokens):
         last = place + 1 == min(len(tokens), asked.max_new_tokens)
-        events.append(writer.write(TokenOutput(job, token, -0.5, (), last)))
+        events.append(writer.append(TokenOutput(job, token, -0.5, (), last)))
         if last or events[-1].generated_text is not None:
             break
     return events
@@ -47,7 +47,7 @@ def joined(events: list[StreamResponse]) -> str:
 def same_text(events: list[StreamResponse]) -> str:
     assert [event.generated_text is None for event in events] == [True] * (len(events) - 1) + [False]
     assert [event.index for event in events] == list(range(1, len(events) + 1))
-    assert joined(events) == events[-1].generated_text == whole(events).generated_text
+    assert joined(events) == events[-1].generated_text == build_response(events).generated_text
     return joined(events)
 
 
@@ -81,7 +81,7 @@ def test_what_is_complete_in_an_unfinished_token_is_kept() -> None:
     state["model"]["vocab"][f"{blank}{first}"] = 1000
     vocabulary = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(state)))
     asked = ValidRequest(prompt=ids("Hi"), max_new_tokens=1, sampling=SamplingParams())
-    event = OutputBuilder(vocabulary, asked).write(TokenOutput(EngineRequest([1], 1), 1000, None, (), last=True))
+    event = OutputBuilder(vocabulary, asked).append(TokenOutput(EngineRequest([1], 1), 1000, None, (), last=True))
     assert (event.token.text, event.generated_text) == (" ", " ")
 
 
@@ -164,13 +164,15 @@ def ids_of(character: str) -> int:
 
 
 def test_the_prompt_opens_the_whole_text_only() -> None:
-    events = write(ids("ya"), preamble="Hi")
+    events = write(ids("ya"), echoed_prompt="Hi")
     assert (joined(events), events[-1].generated_text) == ("ya", "Hiya")
 
 
 def test_a_prompt_that_ends_in_a_replacement_character_is_not_repeated() -> None:
     asked = ValidRequest(prompt=ids("x\ufffd"), max_new_tokens=1, sampling=SamplingParams())
-    event = OutputBuilder(VOCABULARY, asked).write(TokenOutput(EngineRequest([1], 1), ids_of("y"), None, (), last=True))
+    event = OutputBuilder(VOCABULARY, asked).append(
+        TokenOutput(EngineRequest([1], 1), ids_of("y"), None, (), last=True)
+    )
     assert event.token.text == "y"
 
 
@@ -187,7 +189,7 @@ def test_a_decoder_that_loses_its_prefix_goes_on(monkeypatch: pytest.MonkeyPatch
                 raise Exception("Invalid prefix encountered while decoding stream.")
             return self.stream.step(tokenizer, token)
 
-    monkeypatch.setattr(writing, "DecodeStream", Fragile)
+    monkeypatch.setattr(detokenizer, "DecodeStream", Fragile)
     assert same_text(write([ids_of(character) for character in "abcd"])) == "abcd"
     assert len(made) == 2
 
@@ -206,7 +208,7 @@ def test_a_decoder_that_loses_its_prefix_goes_on(monkeypatch: pytest.MonkeyPatch
 )
 def test_logprobs_are_written_as_short_as_float32_allows(logprob: float | None, text: str) -> None:
     asked = ValidRequest(prompt=[5], max_new_tokens=9, sampling=SamplingParams())
-    event = OutputBuilder(VOCABULARY, asked).write(
+    event = OutputBuilder(VOCABULARY, asked).append(
         TokenOutput(EngineRequest([5], 9), 40, logprob, ((41, logprob),), last=False)
     )
     assert f'"logprob":{text},' in event.token.model_dump_json()

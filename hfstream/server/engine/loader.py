@@ -33,11 +33,11 @@ def load(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     config: Any = cast(Any, AutoConfig).from_pretrained(path).get_text_config(decoder=True)
     context = _context(config, max_total_tokens)
-    _refuse(config.model_type, _reasons(config, context))
+    _raise_unsupported(config.model_type, _unsupported_features(config, context))
     model = _load_model(path, DTYPES[dtype], device)
-    _refuse(config.model_type, _missing_arguments(model))
+    _raise_unsupported(config.model_type, _missing_arguments(model))
     rows = ModelRunner(model, max_rows)
-    _refuse(config.model_type, self_check(rows, context, config.vocab_size))
+    _raise_unsupported(config.model_type, self_check(rows, context, config.vocab_size))
     return rows, ModelInfo(
         architecture=config.model_type,
         max_total_tokens=context,
@@ -80,14 +80,14 @@ def self_check(rows: ModelRunner, context: int, vocab_size: int) -> list[str]:
     """
     size = min(16, context // 4)
     prompt = [(7 * i + 3) % vocab_size for i in range(size)]
-    theirs, said = _generate(rows.model, prompt, steps=min(SELF_CHECK_TOKENS, context - 2 * size))
-    ours = [_seat(rows, [prompt[: size // 2], prompt[size // 2 :]])]
+    expected, generated = _generate(rows.model, prompt, steps=min(SELF_CHECK_TOKENS, context - 2 * size))
+    actual = [_start_decoding(rows, [prompt[: size // 2], prompt[size // 2 :]])]
     if rows.max_rows > 1:
-        _seat(rows, [prompt + prompt])
-    ours += [rows.decode([token] * len(rows.lengths))[:1] for token in said[:-1]]
+        _start_decoding(rows, [prompt + prompt])
+    actual += [rows.decode([token] * len(rows.lengths))[:1] for token in generated[:-1]]
     rows.clear()
-    error = (torch.cat(ours).float() - theirs).abs().max().item()
-    tolerance = torch.finfo(rows.model.dtype).eps ** 0.5 * max(1e-6, theirs.abs().max().item())
+    error = (torch.cat(actual).float() - expected).abs().max().item()
+    tolerance = torch.finfo(rows.model.dtype).eps ** 0.5 * max(1e-6, expected.abs().max().item())
     if error <= tolerance:  # never so for a NaN
         return []
     return [
@@ -98,22 +98,22 @@ def self_check(rows: ModelRunner, context: int, vocab_size: int) -> list[str]:
 def _generate(model: Any, prompt: list[int], steps: int) -> tuple[torch.Tensor, list[int]]:
     """What `generate()` says greedily to `prompt`: its raw logits [steps, vocab_size], and its tokens."""
     ids = torch.tensor([prompt], device=model.device)
-    wishes = {"do_sample": False, "num_beams": 1, "max_new_tokens": steps, "pad_token_id": 0}
+    params = {"do_sample": False, "num_beams": 1, "max_new_tokens": steps, "pad_token_id": 0}
     outputs = {"output_logits": True, "return_dict_in_generate": True}
-    answer = model.generate(ids, attention_mask=torch.ones_like(ids), **wishes, **outputs)
+    answer = model.generate(ids, attention_mask=torch.ones_like(ids), **params, **outputs)
     return torch.cat(answer.logits).float(), answer.sequences[0, len(prompt) :].tolist()
 
 
-def _seat(rows: ModelRunner, chunks: Iterable[list[int]]) -> torch.Tensor:
-    logits = [rows.read(chunk) for chunk in chunks][-1]
-    rows.seat()
+def _start_decoding(rows: ModelRunner, chunks: Iterable[list[int]]) -> torch.Tensor:
+    logits = [rows.prefill(chunk) for chunk in chunks][-1]
+    rows.commit()
     return logits
 
 
-def _context(config: Any, wished: int | None) -> int:
+def _context(config: Any, requested: int | None) -> int:
     """Tokens of prompt and answer together that the model has positions for, or fewer if so wished."""
     known: int | None = getattr(config, "max_position_embeddings", None)
-    context = known if wished is None else wished
+    context = known if requested is None else requested
     if context is None:
         raise ValueError(f"a {config.model_type} checkpoint does not say how long its context is: set max_total_tokens")
     if context < MIN_CONTEXT or context > (known or context):
@@ -122,13 +122,13 @@ def _context(config: Any, wished: int | None) -> int:
     return context
 
 
-def _reasons(config: Any, context: int) -> Iterable[str]:
+def _unsupported_features(config: Any, context: int) -> Iterable[str]:
     """What in a configuration makes rows of different lengths, with a plain causal mask, come out wrong."""
     if foreign := set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
         yield f"it has layers of type {', '.join(sorted(foreign))}, and only full_attention is implemented"
-    window: int | None = getattr(config, "sliding_window", None)
-    if window is not None and getattr(config, "use_sliding_window", True) and context > window:
-        yield f"its attention slides over {window} tokens, not all of them (max_total_tokens={window} would do)"
+    row_slice: int | None = getattr(config, "sliding_window", None)
+    if row_slice is not None and getattr(config, "use_sliding_window", True) and context > row_slice:
+        yield f"its attention slides over {row_slice} tokens, not all of them (max_total_tokens={row_slice} would do)"
     if getattr(config, "alibi", False):
         yield "it uses ALiBi, and only position ids are implemented"
     rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
@@ -142,7 +142,7 @@ def _missing_arguments(model: Any) -> Iterable[str]:
         yield f"its forward() takes no {' and no '.join(sorted(missing))}, so rows cannot stand at different positions"
 
 
-def _refuse(architecture: str, reasons: Iterable[str]) -> None:
+def _raise_unsupported(architecture: str, reasons: Iterable[str]) -> None:
     if complaint := "; ".join(reasons):
         raise UnsupportedModelError(f"{architecture} cannot be served here: {complaint}")
 

@@ -34,12 +34,12 @@ class SamplingParams:
     top_n_tokens: int = 0
 
     @property
-    def penalises(self) -> bool:
+    def has_penalties(self) -> bool:
         """Whether the tokens read and said so far matter to the next one."""
         return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
 
     @property
-    def trims(self) -> bool:
+    def has_truncation(self) -> bool:
         """Whether some tokens are excluded before one is drawn."""
         return self.top_k is not None or self.top_p is not None
 
@@ -60,7 +60,7 @@ class EngineRequest:
 class TokenOutput:
     """One more token of a job. Log-probabilities (natural) are of the distribution as warped; `None` if not finite."""
 
-    job: EngineRequest
+    request: EngineRequest
     token: int
     logprob: float | None
     top: tuple[tuple[int, float | None], ...]
@@ -73,7 +73,7 @@ class TokenOutput:
 class RequestFailed:
     """The end of a job that could not be finished."""
 
-    job: EngineRequest
+    request: EngineRequest
     error: Exception
 
 
@@ -92,9 +92,9 @@ class ModelInfo:
     parameters: int
 
 
-Deliver = Callable[[list[TokenOutput | RequestFailed]], None]
-Ready = Callable[[ModelInfo], None]
-Failed = Callable[[BaseException], None]
+OnOutputs = Callable[[list[TokenOutput | RequestFailed]], None]
+OnReady = Callable[[ModelInfo], None]
+OnFailure = Callable[[BaseException], None]
 
 
 class EngineProtocol(Protocol):
@@ -103,14 +103,14 @@ class EngineProtocol(Protocol):
     def start(
         self,
         *,
-        deliver: Callable[[list[TokenOutput | RequestFailed]], None],
-        ready: Callable[[ModelInfo], None],
-        failed: Callable[[BaseException], None],
+        on_outputs: Callable[[list[TokenOutput | RequestFailed]], None],
+        on_ready: Callable[[ModelInfo], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None: ...
 
-    def submit(self, job: EngineRequest) -> None: ...
+    def submit(self, request: EngineRequest) -> None: ...
 
-    def cancel(self, job: EngineRequest) -> None: ...
+    def cancel(self, request: EngineRequest) -> None: ...
 
     def close(self, timeout: float | None = ...) -> None: ...
 

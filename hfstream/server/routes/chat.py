@@ -24,35 +24,43 @@ from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
 from ..text.chat_template import ChatTemplate
 from .formats import RouteFormat
-from .openai_format import LAST_WORDS, ResponseMeta, StopStringFilter, error_json, finish_reason, malformed_json, usage
+from .openai_common import (
+    DONE_EVENT,
+    ResponseMeta,
+    StopStringFilter,
+    error_json,
+    finish_reason,
+    parse_error_json,
+    usage_of,
+)
 
 
-async def chat_prompt(asked: ChatRequest, backend: Backend) -> TemplatedRequest:
+async def chat_prompt(body: ChatRequest, backend: Backend) -> TemplatedRequest:
     """The conversation of a request as the model reads it, and how it is to be answered.
 
     Raises:
         ValidationError: there is no template, or none for this.
     """
 
-    def write(template: ChatTemplate) -> str:
-        return template.render(asked.conversation(), continued=asked.messages[-1].continued)
+    def render(template: ChatTemplate) -> str:
+        return template.render(body.template_messages(), continue_final_message=body.messages[-1].is_continued)
 
-    return TemplatedRequest(inputs=await backend.prompt(write), parameters=asked.parameters())
+    return TemplatedRequest(inputs=await backend.render_prompt(render), parameters=body.parameters())
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chat:
+class _ChatFormatter:
     """A `ResponseFormatter` whose events are chunks of a message."""
 
     request: TemplatedRequest
     streamed: bool
-    imprint: ResponseMeta
-    usage_wanted: bool
-    logprobs_wanted: bool
-    withheld: StopStringFilter
+    meta: ResponseMeta
+    with_usage: bool
+    with_logprobs: bool
+    stop_filter: StopStringFilter
 
     def events(self, event: StreamResponse) -> Iterable[str]:
-        text = self.withheld.say(event)
+        text = self.stop_filter.push(event)
         # The role comes once: TGI repeats it, and who adds deltas up gets "assistantassistant".
         first = event.index == 1
         delta = ChatCompletionDelta(role="assistant", content=text) if first else ChatCompletionDelta(content=text)
@@ -60,42 +68,42 @@ class _Chat:
             index=0, delta=delta, finish_reason=finish_reason(event), logprobs=self._logprobs([event])
         )
         yield self._chunk([choice], None)
-        if self.usage_wanted and (account := usage(event)):
-            yield self._chunk([], account)
+        if self.with_usage and (usage := usage_of(event)):
+            yield self._chunk([], usage)
 
-    def whole(self, events: Sequence[StreamResponse]) -> str:
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
         last = events[-1]
         choice = ChatCompletionChoice(
             index=0,
-            message=ChatCompletionMessage(role="assistant", content=self.withheld.cut(last.generated_text or "")),
+            message=ChatCompletionMessage(role="assistant", content=self.stop_filter.strip(last.generated_text or "")),
             finish_reason=finish_reason(last),
             logprobs=self._logprobs(events),
         )
         answer = ChatCompletion(
-            id=self.imprint.id,
+            id=self.meta.id,
             object="chat.completion",
-            created=self.imprint.created,
-            model=self.imprint.model,
+            created=self.meta.created,
+            model=self.meta.model,
             choices=[choice],
-            usage=usage(last),
-            system_fingerprint=self.imprint.system_fingerprint,
+            usage=usage_of(last),
+            system_fingerprint=self.meta.system_fingerprint,
         )
         return answer.model_dump_json(exclude_unset=True)
 
-    def _chunk(self, choices: list[ChatCompletionChunkChoice], account: Usage | None) -> str:
+    def _chunk(self, choices: list[ChatCompletionChunkChoice], usage: Usage | None) -> str:
         chunk = ChatCompletionChunk(
-            id=self.imprint.id,
+            id=self.meta.id,
             object="chat.completion.chunk",
-            created=self.imprint.created,
-            model=self.imprint.model,
+            created=self.meta.created,
+            model=self.meta.model,
             choices=choices,
-            usage=account,
-            system_fingerprint=self.imprint.system_fingerprint,
+            usage=usage,
+            system_fingerprint=self.meta.system_fingerprint,
         )
         return chunk.model_dump_json(exclude_unset=True)  # what was set to None stays: OpenAI's clients look for it
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> ChatCompletionLogprobs | None:
-        if not self.logprobs_wanted:
+        if not self.with_logprobs:
             return None
         content = [_logprob(event) for event in events if not event.token.special]
         return ChatCompletionLogprobs(content=content) if content else None
@@ -118,15 +126,21 @@ def _bytes(token: Token) -> list[int]:
     return list(token.text.encode())
 
 
-async def _chat(asked: ChatRequest, backend: Backend) -> _Chat:
-    return _Chat(
-        request=await chat_prompt(asked, backend),
-        streamed=bool(asked.stream),
-        imprint=ResponseMeta.new("chatcmpl", asked.model or backend.settings.model),
-        usage_wanted=asked.usage_wanted,
-        logprobs_wanted=bool(asked.logprobs),
-        withheld=StopStringFilter(asked.stop),
+async def _make_chat_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter:
+    return _ChatFormatter(
+        request=await chat_prompt(body, backend),
+        streamed=bool(body.stream),
+        meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model),
+        with_usage=body.with_usage,
+        with_logprobs=bool(body.logprobs),
+        stop_filter=StopStringFilter(body.stop),
     )
 
 
-CHAT = RouteFormat(form=ChatRequest, voice=_chat, error=error_json, malformed=malformed_json, last_words=LAST_WORDS)
+CHAT = RouteFormat(
+    request_model=ChatRequest,
+    make_formatter=_make_chat_formatter,
+    error=error_json,
+    format_parse_error=parse_error_json,
+    done_event=DONE_EVENT,
+)

@@ -16,52 +16,52 @@ from ..schemas.openai import CompletionRequest
 from ..schemas.tgi import GenerateRequest
 from ..service.backend import Backend
 from .formats import RouteFormat
-from .openai_format import (
-    LAST_WORDS,
+from .openai_common import (
+    DONE_EVENT,
     ResponseMeta,
     StopStringFilter,
-    compact,
+    dump_json,
     error_json,
     finish_reason,
-    malformed_json,
-    usage,
+    parse_error_json,
+    usage_of,
 )
 
 
-class _Completion:
+class _CompletionFormatter:
     """A `ResponseFormatter` whose events are pieces of a text."""
 
-    def __init__(self, request: GenerateRequest, asked: CompletionRequest, imprint: ResponseMeta) -> None:
+    def __init__(self, request: GenerateRequest, body: CompletionRequest, meta: ResponseMeta) -> None:
         self.request = request
-        self.streamed = bool(asked.stream)
-        self._imprint = imprint
-        self._usage_wanted = asked.usage_wanted
-        self._logprobs_wanted = asked.logprobs is not None
-        self._withheld = StopStringFilter(asked.stop)
-        self._said = 0
+        self.streamed = bool(body.stream)
+        self._meta = meta
+        self._with_usage = body.with_usage
+        self._with_logprobs = body.logprobs is not None
+        self._stop_filter = StopStringFilter(body.stop)
+        self._text_length = 0
         """Characters; where the next token stands in the text."""
 
     def events(self, event: StreamResponse) -> Iterable[str]:
-        account = usage(event)
-        choice = self._choice(self._withheld.say(event), event, [event])
+        usage = usage_of(event)
+        choice = self._choice(self._stop_filter.push(event), event, [event])
         # Who did not ask for the account gets it with the last token, as from TGI.
-        chunk = self._body([choice], None if self._usage_wanted else account)
-        yield compact({**chunk, **event.model_dump(mode="json", exclude={"top_tokens"})})
-        if self._usage_wanted and account:
-            yield compact(self._body([], account))
+        chunk = self._body([choice], None if self._with_usage else usage)
+        yield dump_json({**chunk, **event.model_dump(mode="json", exclude={"top_tokens"})})
+        if self._with_usage and usage:
+            yield dump_json(self._body([], usage))
 
-    def whole(self, events: Sequence[StreamResponse]) -> str:
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
         last = events[-1]
-        return compact(
-            self._body([self._choice(self._withheld.cut(last.generated_text or ""), last, events)], usage(last))
+        return dump_json(
+            self._body([self._choice(self._stop_filter.strip(last.generated_text or ""), last, events)], usage_of(last))
         )
 
-    def _body(self, choices: list[dict[str, Any]], account: Usage | None) -> dict[str, Any]:
+    def _body(self, choices: list[dict[str, Any]], usage: Usage | None) -> dict[str, Any]:
         return {
             "object": "text_completion",
-            **asdict(self._imprint),
+            **asdict(self._meta),
             "choices": choices,
-            "usage": None if account is None else account.model_dump(),
+            "usage": None if usage is None else usage.model_dump(),
         }
 
     def _choice(self, text: str, event: StreamResponse, events: Sequence[StreamResponse]) -> dict[str, Any]:
@@ -69,12 +69,12 @@ class _Completion:
         return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish_reason(event)}
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> dict[str, Any] | None:
-        if not self._logprobs_wanted or not events:
+        if not self._with_logprobs or not events:
             return None
         offsets: list[int] = []
         for event in events:
-            offsets.append(self._said)
-            self._said += len(event.token.text)
+            offsets.append(self._text_length)
+            self._text_length += len(event.token.text)
         tops = [_top(event) for event in events]
         return {
             "tokens": [event.token.text for event in events],
@@ -92,11 +92,15 @@ def _top(event: StreamResponse) -> dict[str, float | None]:
     return likely
 
 
-async def _completion(asked: CompletionRequest, backend: Backend) -> _Completion:
-    request = GenerateRequest(inputs=asked.text(), parameters=asked.parameters())
-    return _Completion(request, asked, ResponseMeta.new("cmpl", asked.model or backend.settings.model))
+async def _make_completion_formatter(body: CompletionRequest, backend: Backend) -> _CompletionFormatter:
+    request = GenerateRequest(inputs=body.text(), parameters=body.parameters())
+    return _CompletionFormatter(request, body, ResponseMeta.new("cmpl", body.model or backend.settings.model))
 
 
 COMPLETIONS = RouteFormat(
-    form=CompletionRequest, voice=_completion, error=error_json, malformed=malformed_json, last_words=LAST_WORDS
+    request_model=CompletionRequest,
+    make_formatter=_make_completion_formatter,
+    error=error_json,
+    format_parse_error=parse_error_json,
+    done_event=DONE_EVENT,
 )

@@ -1,6 +1,6 @@
-"""What the routes that answer differ in: a `RouteFormat` for each route, a `ResponseFormatter` for each request.
+"""How the routes that generate differ: a `RouteFormat` for each route, a `ResponseFormatter` for each request.
 
-`generate` has what they share. Refuses to know the order in which things happen.
+`endpoint` has what they share. Does not depend on the order in which things happen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class ResponseFormatter(Protocol):
-    """One request: what it asks in TGI's terms, and how its answer is written."""
+    """One request: what it asks in TGI's terms, and how its response is written."""
 
     @property
     def request(self) -> GenerateRequest: ...
@@ -31,24 +31,24 @@ class ResponseFormatter(Protocol):
     def streamed(self) -> bool: ...
 
     def events(self, event: StreamResponse) -> Iterable[str]:
-        """The data of the events that tell of one more token, the first of which has index 1."""
+        """The data of the events for one more token; the first token has index 1."""
         ...
 
-    def whole(self, events: Sequence[StreamResponse]) -> str:
-        """The body that tells of all the tokens at once."""
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
+        """The body of a response without streaming, from the events of all tokens."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RouteFormat(Generic[Body]):
-    """How a route is spoken to, and how it speaks."""
+    """Request model and response format of one route."""
 
-    form: type[Body]
-    voice: Callable[[Body, Backend], Awaitable[ResponseFormatter]]
-    """From a body to its voice, or to the InferenceError that needs neither a permit nor tokens."""
+    request_model: type[Body]
+    make_formatter: Callable[[Body, Backend], Awaitable[ResponseFormatter]]
+    """Makes a request's formatter; raises the InferenceErrors that need neither a permit nor tokens."""
     error: Callable[[InferenceError], str]
-    """The JSON that tells of an error, as a body or in a stream."""
-    malformed: Callable[[HTTPException], str] | None = None
-    """The JSON that tells why a body cannot be read; without it that is told as plain text, as TGI does."""
-    last_words: str | None = None
-    """Data of the event that every stream ends with."""
+    """The JSON of an error, as a body or as an event."""
+    format_parse_error: Callable[[HTTPException], str] | None = None
+    """The JSON of a body that cannot be parsed; None answers with plain text, as TGI does."""
+    done_event: str | None = None
+    """Data of the event that ends every stream."""

@@ -14,7 +14,7 @@ from hfstream.errors import InferenceError
 from hfstream.errors.response_bodies import to_response
 from hfstream.types import StreamResponse, TextGenerationResponse
 
-_COMMENT = b":\n\n"
+KEEP_ALIVE = b":\n\n"
 """A stream's sign of life: a comment, and the blank line that axum, under TGI, puts behind it."""
 
 _STREAM = {
@@ -29,14 +29,14 @@ def event_json(event: StreamResponse) -> str:
     return event.model_dump_json(exclude={"top_tokens"} if event.top_tokens is None else None)
 
 
-def answer_json(answer: TextGenerationResponse) -> str:
+def response_json(response: TextGenerationResponse) -> str:
     """The body of a whole answer. `input_length` is told at the end of streams only."""
-    if answer.details is None:
-        return answer.model_dump_json(exclude={"details"})
+    if response.details is None:
+        return response.model_dump_json(exclude={"details"})
     absent = {"input_length", "best_of_sequences"}
-    if answer.details.top_tokens is None:
+    if response.details.top_tokens is None:
         absent.add("top_tokens")
-    return answer.model_dump_json(exclude={"details": absent})
+    return response.model_dump_json(exclude={"details": absent})
 
 
 def error_json(error: InferenceError) -> str:
@@ -53,10 +53,10 @@ def error_response(error: InferenceError, body: str | None = None) -> Response:
 class SSEResponse:
     """Server-Sent Events on an ASGI connection. Until it is `opened`, the request can still be answered otherwise."""
 
-    def __init__(self, send: Send, last_words: str | None = None) -> None:
-        """`last_words`: data of an event that every stream ends with, good or bad."""
+    def __init__(self, send: Send, done_event: str | None = None) -> None:
+        """`done_event`: data of an event that every stream ends with, good or bad."""
         self._send = send
-        self._last_words = last_words
+        self._done_event = done_event
         self.opened: bool = False
 
     async def open(self, headers: dict[str, str]) -> None:
@@ -71,12 +71,12 @@ class SSEResponse:
 
     async def comment(self) -> None:
         """Give a sign of life."""
-        await self.write(_COMMENT)
+        await self.write(KEEP_ALIVE)
 
     async def close(self) -> None:
         """Say the last words, and end the body."""
-        if self._last_words is not None:
-            await self.event(self._last_words)
+        if self._done_event is not None:
+            await self.event(self._done_event)
         await self.end()
 
     async def write(self, chunk: bytes) -> None:
@@ -92,25 +92,25 @@ class RequestTimer:
     """Measures one request for TGI's headers."""
 
     def __init__(self) -> None:
-        self._came = self._valid = time.perf_counter()
+        self._started = self._validated_at = time.perf_counter()
 
-    def validated(self) -> None:
+    def mark_validated(self) -> None:
         """The request was found valid, just now."""
-        self._valid = time.perf_counter()
+        self._validated_at = time.perf_counter()
 
     def headers(self, *, prompt_tokens: int, generated_tokens: int) -> dict[str, str]:
         """How long it took until now: `x-compute-time` in seconds, the rest in whole milliseconds."""
         now = time.perf_counter()
         milliseconds = {
-            "x-total-time": now - self._came,
-            "x-validation-time": self._valid - self._came,
+            "x-total-time": now - self._started,
+            "x-validation-time": self._validated_at - self._started,
             # The engine does not say when it took a prompt in, so waiting for a place is part of x-inference-time.
             "x-queue-time": 0,
-            "x-inference-time": now - self._valid,
-            "x-time-per-token": (now - self._valid) / generated_tokens,
+            "x-inference-time": now - self._validated_at,
+            "x-time-per-token": (now - self._validated_at) / generated_tokens,
         }
         return {
-            "x-compute-time": f"{now - self._came:.9f}",
+            "x-compute-time": f"{now - self._started:.9f}",
             **{name: str(int(1000 * seconds)) for name, seconds in milliseconds.items()},
             "x-prompt-tokens": str(prompt_tokens),
             "x-generated-tokens": str(generated_tokens),

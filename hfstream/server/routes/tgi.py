@@ -9,14 +9,14 @@ from hfstream.types import StreamResponse
 
 from ..schemas.tgi import CompatGenerateRequest, GenerateRequest
 from ..service.backend import Backend
-from ..text.output_builder import whole
+from ..text.output_builder import build_response
 from .formats import RouteFormat
-from .responses import answer_json, error_json, event_json
+from .responses import error_json, event_json, response_json
 
 
 @dataclass(frozen=True)
-class _Native:
-    """A `ResponseFormatter` that says things as they are."""
+class _TGIFormatter:
+    """A `ResponseFormatter` in TGI's native format."""
 
     request: GenerateRequest
     streamed: bool
@@ -24,27 +24,27 @@ class _Native:
     def events(self, event: StreamResponse) -> Iterable[str]:
         yield event_json(event)
 
-    def whole(self, events: Sequence[StreamResponse]) -> str:
-        return answer_json(whole(events))
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
+        return response_json(build_response(events))
 
 
-class _Compat(_Native):
-    def whole(self, events: Sequence[StreamResponse]) -> str:
-        return f"[{super().whole(events)}]"
+class _CompatFormatter(_TGIFormatter):
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
+        return f"[{super().format_response(events)}]"
 
 
-async def _generate(asked: GenerateRequest, backend: Backend) -> _Native:
-    return _Native(asked, streamed=False)
+async def _make_generate_formatter(body: GenerateRequest, backend: Backend) -> _TGIFormatter:
+    return _TGIFormatter(body, streamed=False)
 
 
-async def _generate_stream(asked: GenerateRequest, backend: Backend) -> _Native:
-    return _Native(asked, streamed=True)
+async def _make_stream_formatter(body: GenerateRequest, backend: Backend) -> _TGIFormatter:
+    return _TGIFormatter(body, streamed=True)
 
 
-async def _compat(asked: CompatGenerateRequest, backend: Backend) -> _Compat:
-    return _Compat(asked, streamed=asked.stream)
+async def _make_compat_formatter(body: CompatGenerateRequest, backend: Backend) -> _CompatFormatter:
+    return _CompatFormatter(body, streamed=body.stream)
 
 
-GENERATE = RouteFormat(form=GenerateRequest, voice=_generate, error=error_json)
-GENERATE_STREAM = RouteFormat(form=GenerateRequest, voice=_generate_stream, error=error_json)
-COMPAT = RouteFormat(form=CompatGenerateRequest, voice=_compat, error=error_json)
+GENERATE = RouteFormat(request_model=GenerateRequest, make_formatter=_make_generate_formatter, error=error_json)
+GENERATE_STREAM = RouteFormat(request_model=GenerateRequest, make_formatter=_make_stream_formatter, error=error_json)
+COMPAT = RouteFormat(request_model=CompatGenerateRequest, make_formatter=_make_compat_formatter, error=error_json)

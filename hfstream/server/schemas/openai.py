@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fai
 
 from hfstream.errors import ValidationError
 
+from .serde_errors import duplicate, serde_error, wrong_type
 from .tgi import (
     F32,
     I32,
@@ -24,9 +25,6 @@ from .tgi import (
     Str,
     StrList,
     Usize,
-    complaint,
-    duplicate,
-    wrong_type,
 )
 
 # --- what they come to -----------------------------------------------------------------------------------------------
@@ -49,7 +47,7 @@ class OpenAIParameters(GenerateParameters):
         return self.presence_penalty
 
     @property
-    def lacking(self) -> Sequence[str]:
+    def unsupported_reasons(self) -> Sequence[str]:
         return self.unsupported
 
 
@@ -104,7 +102,7 @@ class OpenAIRequest(BaseModel):
     response_format: Any = None
 
     @property
-    def usage_wanted(self) -> bool:
+    def with_usage(self) -> bool:
         """Whether a stream is to end with an account of its tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
@@ -165,11 +163,11 @@ class Message(BaseModel):
     content: Annotated[list[ContentPart], FailFast(), _one_or_more("a string or a list of parts", _text_part)] = []
 
     @property
-    def continued(self) -> bool:
+    def is_continued(self) -> bool:
         """Whether, as the last one, it is the beginning of the answer."""
         return self.role == "assistant" and bool(self.content)
 
-    def plain(self) -> dict[str, Any]:
+    def to_template(self) -> dict[str, Any]:
         """The message as templates read it: one text, and nothing that says nothing (they ask for ``tool_calls in``).
 
         Raises:
@@ -182,8 +180,8 @@ class Message(BaseModel):
                     "this model reads text only"
                 )
         text = "".join(part.text or "" for part in self.content) if self.content else None
-        said = {name: value for name, value in (self.model_extra or {}).items() if value not in (None, [])}
-        return {**said, "role": self.role, "content": text}
+        fields = {name: value for name, value in (self.model_extra or {}).items() if value not in (None, [])}
+        return {**fields, "role": self.role, "content": text}
 
 
 class ChatRequest(OpenAIRequest):
@@ -202,7 +200,7 @@ class ChatRequest(OpenAIRequest):
             raise duplicate("max_tokens", "max_tokens", "max_completion_tokens")
         return self
 
-    def conversation(self) -> list[dict[str, Any]]:
+    def template_messages(self) -> list[dict[str, Any]]:
         """The messages, as templates read them.
 
         Raises:
@@ -210,12 +208,12 @@ class ChatRequest(OpenAIRequest):
         """
         if not self.messages:
             raise ValidationError("Input validation error: `messages` cannot be empty")
-        return [message.plain() for message in self.messages]
+        return [message.to_template() for message in self.messages]
 
     def parameters(self) -> OpenAIParameters:
-        asked = super().parameters()
+        params = super().parameters()
         length = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        return asked.model_copy(update={"max_new_tokens": length, "top_n_tokens": self.top_logprobs})
+        return params.model_copy(update={"max_new_tokens": length, "top_n_tokens": self.top_logprobs})
 
     def _unsupported(self) -> list[str]:
         tools = ["grammar is not supported, and `tools` need one"] if self.tools and self.tool_choice != "none" else []
@@ -227,7 +225,7 @@ class ChatRequest(OpenAIRequest):
 
 def _not_empty(prompts: list[str]) -> list[str]:
     if not prompts:
-        raise complaint("Empty array detected. Do not use an empty array for the prompt.")
+        raise serde_error("Empty array detected. Do not use an empty array for the prompt.")
     return prompts
 
 

@@ -15,19 +15,19 @@ class ConcurrencyLimiter:
 
     def __init__(self, permits: int) -> None:
         self._permits = permits
-        self._running = 0
+        self._taken = 0
 
     @property
-    def running(self) -> int:
+    def taken(self) -> int:
         """Permits taken."""
-        return self._running
+        return self._taken
 
     def __enter__(self) -> None:
-        if self._running >= self._permits:
+        if self._taken >= self._permits:
             raise OverloadedError("Model is overloaded", retry_after=1)
-        self._running += 1
+        self._taken += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._running -= 1
+        self._taken -= 1

@@ -1,7 +1,7 @@
-"""The backend without its wire: one engine, its vocabulary and gate, and which answer each of its words belongs to.
+"""What all responses share: one engine, its tokenizer, the concurrency limit, and which output is of which request.
 
-It lives on one event loop. The engine lives on a thread of its own; one hand-over a step brings all that it says to the
-loop. Refuses to know HTTP.
+It lives on one event loop. The engine lives on a thread of its own; one call per step hands all of its outputs to the
+loop. Does not depend on HTTP.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hfstream.errors import GenerationError, IncompleteGenerationError, Inferenc
 from ..engine.protocol import EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
 from ..engine.worker import Engine
 from ..schemas.tgi import GenerateRequest
-from ..schemas.validation import ValidRequest, validate
+from ..schemas.validation import ValidRequest, check_rules, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
 from ..text.output_builder import OutputBuilder
@@ -33,12 +33,12 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_SHORT = 4_000
-"""Characters that are tokenised on the spot: they take less than 4 ms, and longer texts go to another thread."""
+INLINE_LIMIT = 4_000
+"""Characters that are tokenized on the event loop: they take less than 4 ms. Longer texts go to another thread."""
 
 
 class NotReadyError(InferenceError):
-    """The model is not loaded yet. Its own `error_type`: a server that starts is not one that has too much to do."""
+    """The model is not loaded yet. Its own `error_type`: a server that starts is not an overloaded one."""
 
     status_code: int | None = 503
     error_type: str | None = "loading"
@@ -46,7 +46,7 @@ class NotReadyError(InferenceError):
 
 
 class EngineFailedError(InferenceError):
-    """The model could not be loaded, or its engine broke down: this server will not answer any more."""
+    """The model could not be loaded, or its engine failed: this server will not answer any more."""
 
     status_code: int | None = 503
     error_type: str | None = "broken"
@@ -55,21 +55,23 @@ class EngineFailedError(InferenceError):
 class Model(NamedTuple):
     """What was loaded, as far as it is not the engine's."""
 
-    facts: ModelInfo
-    vocabulary: Tokenizer
+    info: ModelInfo
+    tokenizer: Tokenizer
     template: ChatTemplate | None
 
 
 class Backend:
-    """Everything that answers need and share."""
+    """Everything that responses need and share."""
 
     def __init__(self, settings: Settings, engine: EngineProtocol | None = None) -> None:
         self.settings = settings
-        self.gate: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
+        self.limiter: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
         self.metrics: Metrics = Metrics()
-        self.replays: ResumableStreams = ResumableStreams(grace=settings.resume_grace, quiet=settings.keep_alive)
-        self.opened: asyncio.Event = asyncio.Event()
-        """Set once the model is loaded, or is known not to be."""
+        self.resumable_streams: ResumableStreams = ResumableStreams(
+            grace=settings.resume_grace, keepalive_interval=settings.sse_keepalive
+        )
+        self.ready: asyncio.Event = asyncio.Event()
+        """Set once the model is loaded, or has failed to load."""
         self._engine = engine or Engine(
             settings.model_path,
             max_batch_size=settings.max_batch_size,
@@ -79,48 +81,50 @@ class Backend:
             max_total_tokens=settings.max_total_tokens,
         )
         self._model: Model | None = None
-        self._fault: BaseException | None = None
-        self._answers: dict[EngineRequest, OutputStream] = {}
+        self._fatal_error: BaseException | None = None
+        self._outputs: dict[EngineRequest, OutputStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
 
-    # --- its life --------------------------------------------------------------------------------------------------
+    # --- Start and end ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to load. Returns at once."""
+        """Begins to load the model. Returns at once."""
         self._loop = asyncio.get_running_loop()
-        self._engine.start(deliver=self._deliver, ready=self._ready, failed=self._failed)
+        self._engine.start(
+            on_outputs=self._outputs_from_engine, on_ready=self._ready_from_engine, on_failure=self._failure_from_engine
+        )
 
     async def close(self) -> None:
-        """End what is running, and the engine's thread."""
-        self.interrupt()
-        self.replays.abandon()
+        """Ends what is running, and the engine's thread."""
+        self.abort_all()
+        self.resumable_streams.abandon()
         await asyncio.gather(*self._tasks)
         await asyncio.to_thread(self._engine.close, 5.0)
 
-    def interrupt(self) -> None:
-        """Tell every answer in progress that it ends here."""
-        for answer in self._answers.values():
-            answer.end(IncompleteGenerationError("Incomplete generation: the server is stopping"))
-        self.replays.abandon(unread_only=True)
+    def abort_all(self) -> None:
+        """Ends every response in progress with an error."""
+        for output in self._outputs.values():
+            output.fail(IncompleteGenerationError("Incomplete generation: the server is stopping"))
+        self.resumable_streams.abandon(unread_only=True)
+
+    def abort_all_threadsafe(self) -> None:
+        """`abort_all`, from another thread or a signal handler."""
+        self._call_on_loop(self.abort_all)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have something done that does not end with a request."""
+        """Runs something that does not end with a request; `close` waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def interrupt_soon(self) -> None:
-        """`interrupt`, from another thread or a signal handler."""
-        self._call(self.interrupt)
-
     @property
-    def fault(self) -> BaseException | None:
-        """Why there will be no answers, if so."""
-        return self._fault
+    def fatal_error(self) -> BaseException | None:
+        """Why no request can be answered any more; None while some can."""
+        return self._fatal_error
 
-    def check(self) -> None:
-        """Raise NotReadyError or BrokenError unless there is a model to ask."""
+    def ensure_ready(self) -> None:
+        """Raises NotReadyError or EngineFailedError unless a model is loaded."""
         _ = self.model
 
     @property
@@ -128,26 +132,28 @@ class Backend:
         """What was loaded.
 
         Raises:
-            NotReadyError: not yet.
-            BrokenError: and it never will be.
+            NotReadyError: nothing so far.
+            EngineFailedError: and nothing will be.
         """
-        if self._fault is not None:
-            raise EngineFailedError(f"Model could not be loaded, or broke down: {self._fault}") from self._fault
+        if self._fatal_error is not None:
+            raise EngineFailedError(
+                f"Model could not be loaded, or broke down: {self._fatal_error}"
+            ) from self._fatal_error
         if self._model is None:
             raise NotReadyError("Model is loading", retry_after=1)
         return self._model
 
     @property
-    def load(self) -> tuple[int, int]:
-        """Jobs that the engine works on, and jobs that wait for a place."""
+    def queue_depths(self) -> tuple[int, int]:
+        """Requests that the engine works on, and requests that wait for a row."""
         running = self._engine.running
         batch = min(running, self.settings.max_batch_size)
         return batch, running - batch
 
-    # --- answering -------------------------------------------------------------------------------------------------
+    # --- Requests ---------------------------------------------------------------------------------------------------
 
-    async def prompt(self, write: Callable[[ChatTemplate], str]) -> str:
-        """What `write` makes of the model's template. On another thread: a template is a program, and somebody else's.
+    async def render_prompt(self, render: Callable[[ChatTemplate], str]) -> str:
+        """What `render` makes of the model's template, on another thread: a template is a program of its author's.
 
         Raises:
             ValidationError: the model has no template.
@@ -155,83 +161,85 @@ class Backend:
         template = self.model.template
         if template is None:
             raise ValidationError("Template error: template not found", error_type="template_error")
-        return await asyncio.to_thread(write, template)
+        return await asyncio.to_thread(render, template)
 
-    async def consider(self, request: GenerateRequest) -> ValidRequest:
-        """The question in a request, or the ValidationError that says why it is none."""
-        facts, vocabulary, _ = self.model
+    async def prepare(self, request: GenerateRequest) -> ValidRequest:
+        """The request as the engine can run it.
 
-        async def encode(text: str) -> list[int]:
-            return await _aside(partial(vocabulary.encode, special=request.add_special_tokens), text)
+        Raises:
+            ValidationError: it breaks a rule.
+        """
+        info, tokenizer, _ = self.model
+        check_rules(request, max_total_tokens=info.max_total_tokens)
+        encode = partial(tokenizer.encode, special=request.add_special_tokens)
+        prompt = await _in_thread_if_long(encode, request.inputs)
+        return validate(request, prompt, max_total_tokens=info.max_total_tokens)
 
-        return await validate(
-            request, max_total_tokens=facts.max_total_tokens, encode=encode, full_text=request.full_text
-        )
-
-    async def spans(self, request: GenerateRequest) -> list[TokenSpan]:
+    async def tokenize(self, request: GenerateRequest) -> list[TokenSpan]:
         """The tokens of a request's prompt, as the model would read it."""
-        spans = partial(self.model.vocabulary.spans, special=request.add_special_tokens)
-        return await _aside(spans, request.inputs)
+        tokenize = partial(self.model.tokenizer.tokenize, special=request.add_special_tokens)
+        return await _in_thread_if_long(tokenize, request.inputs)
 
     @contextmanager
-    def answer(self, question: ValidRequest) -> Generator[OutputStream, None, None]:
-        """Have a question answered. Who leaves the block no longer wants it: its place is free in a token's time."""
-        facts, vocabulary, _ = self.model
-        job = EngineRequest(question.prompt, question.max_new_tokens, question.sampling)
-        writer = OutputBuilder(vocabulary, question, facts.eos_ids)
-        answer = self._answers[job] = OutputStream(writer, tokens_per_second=self.settings.tokens_per_second)
+    def submit(self, request: ValidRequest) -> Generator[OutputStream, None, None]:
+        """Has a request run while the block lasts. After the block its row is free within one step of the engine."""
+        info, tokenizer, _ = self.model
+        engine_request = EngineRequest(request.prompt, request.max_new_tokens, request.sampling)
+        builder = OutputBuilder(tokenizer, request, info.eos_ids)
+        output = OutputStream(builder, tokens_per_second=self.settings.tokens_per_second)
+        self._outputs[engine_request] = output
         try:
-            self._submit(job)
-            yield answer
+            self._submit(engine_request)
+            yield output
         finally:
-            del self._answers[job]
-            self._engine.cancel(job)
+            del self._outputs[engine_request]
+            self._engine.cancel(engine_request)
 
-    def _submit(self, job: EngineRequest) -> None:
+    def _submit(self, request: EngineRequest) -> None:
         try:
-            self._engine.submit(job)
-        except Exception as error:  # noqa: BLE001 - it has just stopped; the news why is on its way
-            self._hand_out([RequestFailed(job, error)])
+            self._engine.submit(request)
+        except Exception as error:  # noqa: BLE001 - it has just stopped; the reason is on its way to this loop
+            self._dispatch([RequestFailed(request, error)])
 
-    # --- what the engine's thread calls ------------------------------------------------------------------------------
+    # --- Called on the engine's thread ------------------------------------------------------------------------------
 
-    def _deliver(self, results: list[TokenOutput | RequestFailed]) -> None:
-        self._call(self._hand_out, results)
+    def _outputs_from_engine(self, outputs: list[TokenOutput | RequestFailed]) -> None:
+        self._call_on_loop(self._dispatch, outputs)
 
-    def _ready(self, facts: ModelInfo) -> None:
+    def _ready_from_engine(self, info: ModelInfo) -> None:
         path = self.settings.model_path
-        # What these raise stops the engine, which says so.
-        self._call(self._open, Model(facts, Tokenizer.load(path), ChatTemplate.load(path)))
+        # What these raise stops the engine, which reports it.
+        self._call_on_loop(self._on_ready, Model(info, Tokenizer.load(path), ChatTemplate.load(path)))
 
-    def _failed(self, error: BaseException) -> None:
-        self._call(self._break, error)
+    def _failure_from_engine(self, error: BaseException) -> None:
+        self._call_on_loop(self._on_failure, error)
 
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed: the server has ended, and nobody listens
+    def _call_on_loop(self, function: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: the server has ended
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    # --- and what that comes to on the loop ---------------------------------------------------------------------------
+    # --- Called on the loop -----------------------------------------------------------------------------------------
 
-    def _open(self, model: Model) -> None:
+    def _on_ready(self, model: Model) -> None:
         self._model = model
-        self.opened.set()
+        self.ready.set()
 
-    def _break(self, fault: BaseException) -> None:
-        if self._model:  # else who waits for `opened` is told, and says it
-            logger.error("the engine broke down", exc_info=fault)
-        self._fault = fault
-        self.opened.set()
-        for answer in self._answers.values():
-            answer.end(GenerationError(f"Request failed during generation: Server error: {fault}"))
+    def _on_failure(self, error: BaseException) -> None:
+        if self._model:  # before that, whoever waits for `ready` reports it
+            logger.error("the engine failed", exc_info=error)
+        self._fatal_error = error
+        self.ready.set()
+        for output in self._outputs.values():
+            output.fail(GenerationError(f"Request failed during generation: Server error: {error}"))
 
-    def _hand_out(self, results: Sequence[TokenOutput | RequestFailed]) -> None:
-        for result in results:
-            if answer := self._answers.get(result.job):
-                answer.hear(result)
-                if answer.complete:  # perhaps by a stop string, which the engine knows nothing of
-                    self._engine.cancel(result.job)
+    def _dispatch(self, outputs: Sequence[TokenOutput | RequestFailed]) -> None:
+        for output in outputs:
+            if stream := self._outputs.get(output.request):
+                stream.push(output)
+                if stream.complete:  # perhaps by a stop string, of which the engine knows nothing
+                    self._engine.cancel(output.request)
 
 
-async def _aside(function: Callable[[str], Result], text: str) -> Result:
+async def _in_thread_if_long(function: Callable[[str], Result], text: str) -> Result:
     """``function(text)``, on another thread if the text is long."""
-    return function(text) if len(text) <= _SHORT else await asyncio.to_thread(function, text)
+    return function(text) if len(text) <= INLINE_LIMIT else await asyncio.to_thread(function, text)

@@ -19,7 +19,7 @@ from hfstream.errors import InferenceError, NotFoundError
 
 from .metrics import ClientDisconnectedError
 
-KEPT = 4_096
+MAX_BUFFERED = 4_096
 """Events that are kept behind what the client was sent last, and events that wait for it to read on."""
 
 
@@ -33,12 +33,12 @@ class GoneError(InferenceError):
 class ResumableStream:
     """One stream: what was said lately, and whoever reads it."""
 
-    def __init__(self, *, grace: float, quiet: float, forget: Callable[[ResumableStream], None]) -> None:
-        """`grace`: seconds to wait for a reader; `quiet`: after how many seconds of silence a reader is told None."""
+    def __init__(self, *, grace: float, keepalive_interval: float, discard: Callable[[ResumableStream], None]) -> None:
+        """`grace`: seconds to wait for a reader. `keepalive_interval`: a reader gets None after so many silent seconds."""
         self.id: str = uuid4().hex
         self._grace = grace
-        self._quiet = quiet
-        self._forget = forget
+        self._keepalive_interval = keepalive_interval
+        self._discard = discard
         self._events: deque[bytes] = deque()
         self._first = 1  # number of the first event that is kept
         self._sent = 0  # number of the last event that a reader took
@@ -47,16 +47,16 @@ class ResumableStream:
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._abandoned = False
-        self.when_abandoned: Callable[[], None] = _nothing
+        self.on_abandoned: Callable[[], None] = _do_nothing
         """Called once, when nobody wants to hear it any more."""
 
-    async def say(self, data: str) -> None:
+    async def append(self, data: str) -> None:
         """One more event, when there is room: a stream without a reader waits, and so does one far ahead of it.
 
         Raises:
             DroppedError: nobody wants to hear it any more.
         """
-        while not self._abandoned and (not self._readers or self._last - self._sent >= KEPT):
+        while not self._abandoned and (not self._readers or self._last - self._sent >= MAX_BUFFERED):
             await self._change()
         if self._abandoned:
             raise ClientDisconnectedError
@@ -77,11 +77,11 @@ class ResumableStream:
             self._timer.cancel()
         self._abandoned = True
         self._wake()
-        self._forget(self)
-        self.when_abandoned()
+        self._discard(self)
+        self.on_abandoned()
 
     @property
-    def read(self) -> bool:
+    def has_reader(self) -> bool:
         """Whether somebody reads it just now."""
         return self._readers > 0
 
@@ -98,26 +98,26 @@ class ResumableStream:
             self._readers -= 1
             self._wait_for_readers()
 
-    def check(self, heard: int) -> None:
-        """Raises GoneError unless everything after event number `heard` is kept, or yet to come."""
-        if not self._first - 1 <= heard <= self._last:
+    def ensure_buffered(self, last_event_number: int) -> None:
+        """Raises GoneError unless everything after event number `last_event_number` is kept, or yet to come."""
+        if not self._first - 1 <= last_event_number <= self._last:
             raise GoneError(f"This stream keeps its events from number {self._first} on, and has said {self._last}")
 
-    async def events(self, heard: int) -> AsyncGenerator[bytes | None]:
-        """The events after number `heard`, as bytes, and None after every so many seconds of silence."""
-        at = heard
+    async def events(self, last_event_number: int) -> AsyncGenerator[bytes | None]:
+        """The events after number `last_event_number`, as bytes, and None after every so many seconds of silence."""
+        sent = last_event_number
         while True:
-            while at < self._last:
-                if at < self._first - 1:
+            while sent < self._last:
+                if sent < self._first - 1:
                     return  # another reader was so far ahead that the next event is not kept any more
-                event = self._events[at + 1 - self._first]
-                at += 1
+                event = self._events[sent + 1 - self._first]
+                sent += 1
                 yield event
-                self._take(at)
+                self._acknowledge(sent)
             if self._ended or self._abandoned:
                 return
             try:
-                async with asyncio.timeout(self._quiet):
+                async with asyncio.timeout(self._keepalive_interval):
                     await self._change()
             except TimeoutError:
                 yield None
@@ -126,10 +126,10 @@ class ResumableStream:
     def _last(self) -> int:
         return self._first + len(self._events) - 1
 
-    def _take(self, number: int) -> None:
+    def _acknowledge(self, number: int) -> None:
         if number > self._sent:
             self._sent = number
-            while self._first < number - KEPT:
+            while self._first < number - MAX_BUFFERED:
                 self._events.popleft()
                 self._first += 1
             self._wake()
@@ -149,23 +149,23 @@ class ResumableStream:
         self._changed = asyncio.Event()
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """What is called while there is nothing to call."""
 
 
 class ResumableStreams:
     """The streams that somebody may come back to."""
 
-    def __init__(self, *, grace: float, quiet: float) -> None:
+    def __init__(self, *, grace: float, keepalive_interval: float) -> None:
         self._grace = grace
-        self._quiet = quiet
-        self._known: dict[str, ResumableStream] = {}
+        self._keepalive_interval = keepalive_interval
+        self._streams: dict[str, ResumableStream] = {}
 
     def new(self) -> ResumableStream:
         """A stream that begins."""
-        replay = ResumableStream(grace=self._grace, quiet=self._quiet, forget=self._forget)
-        self._known[replay.id] = replay
-        return replay
+        stream = ResumableStream(grace=self._grace, keepalive_interval=self._keepalive_interval, discard=self._discard)
+        self._streams[stream.id] = stream
+        return stream
 
     def find(self, event_id: str) -> tuple[ResumableStream, int]:
         """The stream that an event is of, and the event's number.
@@ -174,15 +174,15 @@ class ResumableStreams:
             NotFoundError: there is no such stream; perhaps not any more.
         """
         stream, _, number = event_id.partition(":")
-        if stream not in self._known or not (number.isascii() and number.isdecimal()):
+        if stream not in self._streams or not (number.isascii() and number.isdecimal()):
             raise NotFoundError("There is no such stream, or not any more")
-        return self._known[stream], int(number[:19])
+        return self._streams[stream], int(number[:19])
 
     def abandon(self, *, unread_only: bool = False) -> None:
         """The server ends: nobody can come back."""
-        for replay in list(self._known.values()):
-            if not (unread_only and replay.read):
-                replay.abandon()
+        for stream in list(self._streams.values()):
+            if not (unread_only and stream.has_reader):
+                stream.abandon()
 
-    def _forget(self, replay: ResumableStream) -> None:
-        self._known.pop(replay.id, None)
+    def _discard(self, stream: ResumableStream) -> None:
+        self._streams.pop(stream.id, None)

@@ -39,18 +39,18 @@ class ChatTemplate:
         named = {**_read(model / "special_tokens_map.json"), **config}
         return cls(source, {name: text for name, token in named.items() if (text := _special(name, token)) is not None})
 
-    def render(self, conversation: Sequence[dict[str, Any]], *, continued: bool = False) -> str:
-        """The prompt that asks for an answer; `continued`: for the rest of the last message, instead.
+    def render(self, messages: Sequence[dict[str, Any]], *, continue_final_message: bool = False) -> str:
+        """The prompt that asks for an answer; `continue_final_message`: for the rest of the last message, instead.
 
         Raises:
             ValidationError: the template says no, or breaks.
         """
         try:
             prompts, _ = self._render(
-                [list(conversation)],
+                [list(messages)],
                 chat_template=self._source,
-                add_generation_prompt=not continued,
-                continue_final_message=continued,
+                add_generation_prompt=not continue_final_message,
+                continue_final_message=continue_final_message,
                 **self._tokens,
             )
         except Exception as error:  # a program of somebody else's can raise anything

@@ -33,7 +33,7 @@ class Tokenizer:
         added = tokenizer.get_added_tokens_decoder()
         self.specials: dict[int, str] = {token: entry.content for token, entry in added.items() if entry.special}
         """Tokens that are no text, such as ``</s>``, and how they are written."""
-        self._alone: dict[int, str] = {}
+        self._token_texts: dict[int, str] = {}
 
     @classmethod
     def load(cls, model: str | PathLike[str]) -> Tokenizer:
@@ -50,7 +50,7 @@ class Tokenizer:
         """
         return self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
 
-    def spans(self, text: str, *, special: bool = True) -> list[TokenSpan]:
+    def tokenize(self, text: str, *, special: bool = True) -> list[TokenSpan]:
         """The tokens of `text` and where they stand. Tokens that the model wants added cover nothing."""
         encoding = self.tokenizer.encode_batch([text], add_special_tokens=special)[0]
         ends = [0]
@@ -65,8 +65,8 @@ class Tokenizer:
         """The text of `ids`, special tokens left out."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def text_of(self, token: int) -> str:
+    def decode_token(self, token: int) -> str:
         """What one token says by itself: U+FFFD for a piece of a character."""
-        if token not in self._alone:
-            self._alone[token] = self.tokenizer.decode([token], skip_special_tokens=False)
-        return self._alone[token]
+        if token not in self._token_texts:
+            self._token_texts[token] = self.tokenizer.decode([token], skip_special_tokens=False)
+        return self._token_texts[token]

@@ -20,7 +20,7 @@ from hfstream.errors.response_bodies import to_response
 from hfstream.types import FinishReason, StreamResponse, Usage
 from hfstream.version import __version__
 
-LAST_WORDS = "[DONE]"
+DONE_EVENT = "[DONE]"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ResponseMeta:
         return cls(f"{prefix}-{uuid4().hex}", model)
 
 
-def compact(value: dict[str, Any]) -> str:
+def dump_json(value: dict[str, Any]) -> str:
     """JSON as TGI writes it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -46,14 +46,14 @@ def compact(value: dict[str, Any]) -> str:
 def error_json(error: InferenceError) -> str:
     """The body, or the event's data, that tells of an error: OpenAI's shape, and the keys that TGI's clients read."""
     status, _ = to_response(error)
-    told = {"message": error.message, "type": error.error_type, "param": None, "code": error.error_type}
-    return compact({"error": {**told, "http_status_code": status}, "error_type": error.error_type})
+    fields = {"message": error.message, "type": error.error_type, "param": None, "code": error.error_type}
+    return dump_json({"error": {**fields, "http_status_code": status}, "error_type": error.error_type})
 
 
-def malformed_json(unread: HTTPException) -> str:
+def parse_error_json(http_error: HTTPException) -> str:
     """The body that tells why a request's body cannot be read: OpenAI's client shows no plain text."""
-    told = {"message": unread.detail, "type": "invalid_request_error", "param": None, "code": None}
-    return compact({"error": {**told, "http_status_code": unread.status_code}})
+    fields = {"message": http_error.detail, "type": "invalid_request_error", "param": None, "code": None}
+    return dump_json({"error": {**fields, "http_status_code": http_error.status_code}})
 
 
 class StopStringFilter:
@@ -64,22 +64,22 @@ class StopStringFilter:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
-        self._kept = ""
+        self._held_back = ""
 
-    def say(self, event: StreamResponse) -> str:
+    def push(self, event: StreamResponse) -> str:
         """The text that is certain with one more token."""
-        text = self._kept + ("" if event.token.special else event.token.text)
+        text = self._held_back + ("" if event.token.special else event.token.text)
         if event.generated_text is not None:
-            return self.cut(text)
-        self._kept = max((_begun(text, stop) for stop in self._stops), key=len, default="")
-        return text[: len(text) - len(self._kept)]
+            return self.strip(text)
+        self._held_back = max((_partial_stop(text, stop) for stop in self._stops), key=len, default="")
+        return text[: len(text) - len(self._held_back)]
 
-    def cut(self, text: str) -> str:
+    def strip(self, text: str) -> str:
         """A text that is at its end, without the stop string there."""
         return text.removesuffix(max((stop for stop in self._stops if text.endswith(stop)), key=len, default=""))
 
 
-def _begun(text: str, stop: str) -> str:
+def _partial_stop(text: str, stop: str) -> str:
     """The longest end of `text` with which `stop` begins."""
     lengths = range(min(len(text), len(stop) - 1), 0, -1)
     return next((stop[:length] for length in lengths if text.endswith(stop[:length])), "")
@@ -92,9 +92,11 @@ def finish_reason(event: StreamResponse) -> str | None:
     return "length" if event.details.finish_reason == FinishReason.Length else "stop"
 
 
-def usage(event: StreamResponse) -> Usage | None:
+def usage_of(event: StreamResponse) -> Usage | None:
     """What the answer took, if this is its last event."""
     if event.details is None:
         return None
-    read, written = event.details.input_length or 0, event.details.generated_tokens
-    return Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
+    prompt_tokens, completion_tokens = event.details.input_length or 0, event.details.generated_tokens
+    return Usage(
+        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, total_tokens=prompt_tokens + completion_tokens
+    )
