@@ -1,12 +1,18 @@
-"""What all tests share: an environment of their own, and both client variants."""
+"""What all tests share: an environment of their own, both client variants, and no dependence on a fast machine."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from hfstream._transport import responses
 from tests.helpers.variants import VARIANTS, Clients, Variant
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # how long an example takes depends on what else the machine does
+
 
 OUTSIDE = ("HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -17,6 +23,12 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def patient_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a body is waited for as long as it takes: 50 ms may pass before a busy machine has sent it."""
+    monkeypatch.setattr(responses, "DRAIN_SECONDS", 60.0)
 
 
 @pytest.fixture(params=VARIANTS)

@@ -47,7 +47,7 @@ OVERLOADED = event({"error": {"message": "Model is overloaded", "http_status_cod
 WHOLE = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}
 
 
-def again(piece: bytes, times: int = 400) -> list[Step]:
+def again(piece: bytes, times: int = 4000) -> list[Step]:
     """The same again and again, 20 a second."""
     return [piece, 0.05] * times
 
@@ -220,9 +220,11 @@ async def test_a_server_that_never_ends_after_the_finish_reason_costs_one_limit(
 ) -> None:
     with ScriptedServer(Response([*HELLO, FINISH, Fault.STALL])) as server:
         started = time.monotonic()
-        stream = await variant.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.2), retry=None))
+        stream = await variant.open_chat(
+            clients(server.url, timeout=Timeouts(first_token=300, between_tokens=0.2), retry=None)
+        )
         assert len(await variant.rest(stream)) == 3
-        assert time.monotonic() - started < 50
+        assert time.monotonic() - started < 60
         assert (await variant.final(stream)).choices[0].message.content == "Hello"
         assert server.wait_until_running(0)
 
@@ -233,7 +235,7 @@ async def test_keep_alives_do_not_prolong_the_wait_after_the_finish_reason(varia
         started = time.monotonic()
         stream = await variant.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.3), retry=None))
         assert (await variant.final(stream)).choices[0].message.content == "Hello"
-        assert time.monotonic() - started < 10  # all of them take 20 s
+        assert time.monotonic() - started < 60  # all of them take 200 s
         assert server.wait_until_running(0)
 
 
@@ -421,7 +423,7 @@ async def test_what_is_no_content_does_not_prolong_the_wait_for_the_first(
         with pytest.raises(InferenceTimeoutError) as caught:
             await variant.open_chat(clients(server.url, timeout=Timeouts(first_token=0.3), retry=None))
         assert caught.value.phase == "first_token"
-        assert time.monotonic() - started < 10  # all of them take 20 s
+        assert time.monotonic() - started < 60  # all of them take 200 s
         assert server.wait_until_running(0)
 
 
@@ -432,7 +434,7 @@ async def test_comments_do_not_prolong_the_wait_for_the_next(variant: Variant, c
         with pytest.raises(InferenceTimeoutError) as caught:
             await variant.rest(stream)
         assert (caught.value.phase, caught.value.partial_text) == ("between_tokens", "Hel")
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
         assert server.wait_until_running(0)
 
 
@@ -440,7 +442,7 @@ async def test_comments_do_not_prolong_the_wait_for_the_next(variant: Variant, c
 async def test_chunks_without_content_do_not_prolong_the_wait_for_the_next(
     variant: Variant, clients: Clients, alive: bytes
 ) -> None:
-    with ScriptedServer(Response([HELLO[0], *again(alive, 30)])) as server:
+    with ScriptedServer(Response([HELLO[0], *again(alive)])) as server:
         stream = await variant.open_chat(clients(server.url, timeout=Timeouts(between_tokens=0.3), retry=None))
         with pytest.raises(InferenceTimeoutError):
             await variant.rest(stream)
@@ -449,6 +451,7 @@ async def test_chunks_without_content_do_not_prolong_the_wait_for_the_next(
 # --- Connections, and ends before the end ----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient_drain")
 @pytest.mark.parametrize("rest", [[DONE], [USAGE, DONE], []], ids=["[DONE]", "usage", "no [DONE]"])
 async def test_ten_chats_in_a_row_use_one_connection(variant: Variant, clients: Clients, rest: list[bytes]) -> None:
     with ScriptedServer(Response([ROLE, *HELLO, FINISH, *rest])) as server:
@@ -458,6 +461,7 @@ async def test_ten_chats_in_a_row_use_one_connection(variant: Variant, clients: 
         assert server.connections == 1
 
 
+@pytest.mark.usefixtures("patient_drain")
 async def test_close_right_after_the_finish_keeps_the_connection(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(Response([ROLE, *HELLO, FINISH, USAGE, DONE])) as server:
         client = clients(server.url)
@@ -516,12 +520,12 @@ async def test_close_while_a_reader_waits_for_DONE_ends_its_loop_with_the_answer
         stream = await variant.open_chat(clients(server.url))
         for _ in range(4):
             await variant.next(stream)
-        assert await asyncio.to_thread(waits.wait, 5)
+        assert await asyncio.to_thread(waits.wait, 60)
         reader = asyncio.create_task(variant.rest(stream))
         while not stream._read_lock.locked():  # it is on its way to the socket
             await asyncio.sleep(0.001)
         await variant.close(stream)
-        assert await asyncio.wait_for(reader, 5) == []
+        assert await asyncio.wait_for(reader, 60) == []
         assert server.wait_until_running(0)
         assert (await variant.final(stream)).choices[0].message.content == "Hello"
 
@@ -544,7 +548,7 @@ def test_many_threads_share_one_client() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         assert found == ["Hello"] * 8
 
 
@@ -619,6 +623,7 @@ async def test_text_generation_at_a_server_of_openais_kind(variant: Variant, cli
         assert second.json() == {"prompt": "Hi", "stream": False, "max_tokens": 2}
 
 
+@pytest.mark.usefixtures("patient_drain")
 async def test_ten_texts_at_v1_use_one_connection(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(Response([piece("Hel"), piece("lo", "length"), USAGE, DONE])) as server:
         client = clients(f"{server.url}/v1")

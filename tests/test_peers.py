@@ -69,7 +69,7 @@ from tests.robustness import PAGE, ROWS, page, row
 
 WORDS = ["Hello", ",", " you"]
 SOON = 60
-"""Seconds within which what must happen does. Only a failure takes so long."""
+"""Seconds within which what must happen does, on a busy machine too. Only a failure takes so long."""
 
 
 class Task:
@@ -481,6 +481,7 @@ REUSE = row(
 
 
 @REUSE
+@pytest.mark.usefixtures("patient_drain")
 @pytest.mark.parametrize("late", [[], [0.01], [b": bye\n\n"]], ids=["at once", "a late end", "a last comment"])
 async def test_ten_streams_use_one_connection(variant: Variant, clients: Clients, task: Task, late: list[Step]) -> None:
     with ScriptedServer(Response([*task.whole(*WORDS), *late])) as server:
@@ -492,6 +493,7 @@ async def test_ten_streams_use_one_connection(variant: Variant, clients: Clients
 
 
 @REUSE
+@pytest.mark.usefixtures("patient_drain")
 @pytest.mark.parametrize("status", [401, 422, 429, 500])
 async def test_ten_refusals_use_one_connection(variant: Variant, clients: Clients, task: Task, status: int) -> None:
     with ScriptedServer(Response([b'{"error":', b'"no"}', 0.01], status, "application/json")) as server:
@@ -780,7 +782,7 @@ SILENCE = row(
     "`InferenceTimeoutError` with its phase: first_token or between_tokens",
 )
 
-KEEP_ALIVES: list[Step] = [b": still here\n\n", 0.02] * 500
+KEEP_ALIVES: list[Step] = [b": still here\n\n", 0.02] * 10_000
 
 
 @SILENCE
@@ -790,7 +792,7 @@ async def test_silence_has_a_limit_with_a_name(
     variant: Variant, clients: Clients, task: Task, silence: list[Step], phase: str
 ) -> None:
     spoken = [task.event("Hello")] if phase == "between_tokens" else []
-    limits = Timeouts(**{"first_token": 30, "between_tokens": 30, phase: 0.15})
+    limits = Timeouts(**{"first_token": 300, "between_tokens": 300, phase: 0.15})
     with ScriptedServer(Response([*spoken, *silence])) as server:
         client = clients(server.url, timeout=limits, retry=None)
 
@@ -798,7 +800,7 @@ async def test_silence_has_a_limit_with_a_name(
             await variant.rest(await task.open(variant, client))
 
         with pytest.raises(InferenceTimeoutError, match=rf"Timeouts\.{phase}") as caught:
-            await asyncio.wait_for(read(), 5)  # the keep-alives would last for ten
+            await asyncio.wait_for(read(), SOON)  # the keep-alives would last for 200 s
         assert caught.value.phase == phase
         assert caught.value.partial_text == "Hello" * len(spoken)
         assert await asyncio.to_thread(server.wait_until_running, 0, SOON)
@@ -839,7 +841,7 @@ async def test_what_cuts_a_stream_is_typed_and_keeps_the_text(
         yield fault
 
     with ScriptedServer(Response(body())) as server:
-        client = clients(server.url, timeout=Timeouts(between_tokens=0.3))
+        client = clients(server.url, timeout=Timeouts(between_tokens=1.0 if fault is Fault.STALL else SOON))
         stream = await task.open(variant, client)
         assert task.said([await variant.next(stream), await variant.next(stream)]) == ["Hello", ","]
         read.set()
@@ -1075,7 +1077,7 @@ def test_streams_left_open_at_the_end_of_the_program_are_silent() -> None:
     text = Task("text")
     with ScriptedServer(Response([text.event("Hello"), text.event("Hello"), Fault.STALL])) as server:
         command = [sys.executable, "-W", "always", "-c", FORGETFUL, server.url]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * SOON)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Hello Hello\nHello Hello\n", "")
 
 

@@ -77,7 +77,7 @@ def test_a_line_of_the_shell_that_asks_a_server_is_answered(line: str, url: str,
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command.replace(URL, url), shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True,
-        timeout=60, check=False, encoding="utf-8",
+        timeout=300, check=False, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout or (tmp_path / "answer.txt").read_text(encoding="utf-8")

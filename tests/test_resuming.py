@@ -44,6 +44,7 @@ from hfstream.testing import (
     token_event,
     token_events,
 )
+from tests.helpers.comparing import assert_alike
 from tests.helpers.variants import HI, Clients, Variant
 
 AT_ONCE = RetryPolicy(stop=tenacity.stop_after_attempt(5), wait=tenacity.wait_fixed(0.001))
@@ -81,7 +82,7 @@ class Wire:
         for one in (self._listener, *self._sockets):
             _end(one)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -134,21 +135,41 @@ def cheese() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def slow() -> Iterator[Any]:
+def slow_server() -> Iterator[Any]:
     """The reference backend at a walk, with one permit."""
     with BackgroundServer(Settings(max_concurrent_requests=1, tokens_per_second=50, resume_grace=30.0)) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[Any]:
+def hasty_server() -> Iterator[Any]:
     """The same with hardly any grace."""
     with BackgroundServer(Settings(max_concurrent_requests=1, tokens_per_second=50, resume_grace=0.3)) as server:
         yield server
 
 
+@pytest.fixture
+def slow(slow_server: Any) -> Any:
+    """The same once its permit is free: another test's stream may have had it."""
+    until_free(slow_server.url)
+    return slow_server
+
+
+@pytest.fixture
+def hasty(hasty_server: Any) -> Any:
+    until_free(hasty_server.url)
+    return hasty_server
+
+
+def until_free(url: str) -> None:
+    end = time.monotonic() + 60
+    while permits(url):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def permits(url: str) -> int:
-    text = httpx.get(url + "/metrics", timeout=10).text
+    text = httpx.get(url + "/metrics", timeout=60).text
     return int(next(line for line in text.splitlines() if line.startswith("hfstream_permits_taken ")).split()[-1])
 
 
@@ -187,7 +208,7 @@ async def start(variant: Variant, client: Any, task: str, url: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Without what differs from one answer to the next: ids and times."""
+    """Without what differs from one answer to the next: names and times."""
     if isinstance(value, BaseModel):
         return {
             name: plain(field) for name, field in value if name not in ("id", "created") or isinstance(value, Token)
@@ -195,15 +216,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in cast("list[Any]", value)]
     return value
-
-
-def close_to(value: Any) -> Any:
-    """`value`, to be compared with: a batch of another size changes the last digits of log-probabilities."""
-    if isinstance(value, dict):
-        return {name: close_to(field) for name, field in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [close_to(item) for item in cast("list[Any]", value)]
-    return pytest.approx(value, abs=1e-3) if isinstance(value, float) else value
 
 
 async def whole(variant: Variant, client: Any, task: str, url: str) -> tuple[list[Any], Any, Any]:
@@ -223,8 +235,7 @@ async def test_every_token_comes_once_however_often_the_connection_is_lost(
     with Wire(cheese, *[cut] * 3, how=how) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE)
         heard, ended, stream = await whole(variant, client, task, wire.url)
-        assert heard == close_to(items)
-        assert ended == close_to(final)
+        assert_alike((heard, ended), (items, final))
         assert wire.lost >= 1
         assert stream.metrics.tokens == undisturbed.metrics.tokens
         assert stream.metrics.resumed + sum(not attempt.error for attempt in stream.attempts) >= 1
@@ -241,7 +252,7 @@ async def test_a_cut_anywhere(variant: Variant, clients: Clients, cheese: str, t
         with Wire(cheese, cut) as wire:
             client = clients(wire.url, resume=True, retry=AT_ONCE)
             heard, ended, stream = await whole(variant, client, task, wire.url)
-            assert (heard, ended) == (close_to(items), close_to(final))
+            assert_alike((heard, ended), (items, final))
             resumed += stream.metrics.resumed
             await variant.close(client)
     assert resumed >= 3
@@ -250,10 +261,10 @@ async def test_a_cut_anywhere(variant: Variant, clients: Clients, cheese: str, t
 async def test_a_silence_between_tokens_is_a_loss(variant: Variant, clients: Clients, cheese: str) -> None:
     items, final, _ = await whole(variant, clients(cheese), "details", cheese)
     with Wire(cheese, 1500, 1500, how="stall") as wire:
-        patience = Timeouts(first_token=20, between_tokens=0.5)
+        patience = Timeouts(first_token=60, between_tokens=1.0)
         client = clients(wire.url, resume=True, retry=AT_ONCE, timeout=patience)
         heard, ended, stream = await whole(variant, client, "details", wire.url)
-        assert (heard, ended) == (close_to(items), close_to(final))
+        assert_alike((heard, ended), (items, final))
         assert [item["index"] for item in heard] == list(range(1, len(heard) + 1))
         assert stream.metrics.resumed >= 1
         failures = [attempt.error for attempt in stream.attempts if attempt.error]
@@ -275,7 +286,7 @@ async def test_a_client_of_ones_own_goes_on_too(variant: Variant, clients: Clien
     with Wire(cheese, 1500, 1500) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE, http_client=own)
         heard, ended, stream = await whole(variant, client, "sampled", wire.url)
-        assert (heard, ended) == (close_to(items), close_to(final))
+        assert_alike((heard, ended), (items, final))
         assert stream.metrics.resumed >= 1
         await asyncio.to_thread(own.close) if variant.name == "sync" else await own.aclose()
 
@@ -300,15 +311,12 @@ async def test_many_streams_are_lost_together_and_go_on(variant: Variant, client
     with Wire(cheese, *[1400] * 8) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE)
         found = await asyncio.gather(*(whole(variant, client, "sampled", wire.url) for _ in range(8)))
-        assert all(heard == close_to(items) for heard, _, _ in found)
+        assert_alike([heard for heard, _, _ in found], [items] * 8)
         await variant.close(client)
 
 
 def test_what_was_lost_before_it_spoke_is_given_up_after_the_grace(cheese: str) -> None:
-    end = time.monotonic() + 30
-    while permits(cheese):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until_free(cheese)
 
 
 # --- Ends before the end ---------------------------------------------------------------------------------------------
@@ -334,7 +342,7 @@ async def test_close_while_it_is_being_read_gives_the_permit_back(
     reader = asyncio.create_task(variant.rest(stream))
     assert await eventually(lambda: stream.metrics.tokens > 2)
     await variant.close(stream)
-    await asyncio.wait_for(reader, 10)
+    await asyncio.wait_for(reader, 60)
     assert await eventually(lambda: permits(slow.url) == 0)
 
 
@@ -348,7 +356,7 @@ async def test_close_while_it_waits_to_come_back_gives_the_permit_back(
         assert await eventually(lambda: bool(stream.attempts[0].error))
         assert permits(slow.url) == 1
         await variant.close(stream)
-        await asyncio.wait_for(reader, 10)
+        await asyncio.wait_for(reader, 60)
         assert await eventually(lambda: permits(slow.url) == 0)
 
 
@@ -367,7 +375,7 @@ async def test_a_server_that_has_gone_does_not_keep_close_waiting(variant: Varia
         server.responses[:] = [Response([Fault.STALL])]
         started = time.monotonic()
         await variant.close(stream)
-        assert time.monotonic() - started < 40, "it waited for the answer to its DELETE"
+        assert time.monotonic() - started < 60
         assert server.wait_until_running(0)
         assert [request.method for request in server.requests] == ["POST", "DELETE"]
         assert server.requests[1].headers["last-event-id"] == "s:1"
@@ -423,7 +431,7 @@ def test_after_cancelling_and_forgetting_the_grace_gives_the_permit_back(hasty: 
         async with AsyncInferenceClient(hasty.url, resume=True) as client:
             await leave(client)
             gc.collect()
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while await anyio.to_thread.run_sync(permits, hasty.url):
                     await anyio.sleep(0.02)
 
@@ -435,10 +443,7 @@ def test_a_forgotten_plain_stream_gives_the_permit_back(hasty: Any) -> None:
         for _ in client.text_generation(PROMPT, stream=True, **LONG):
             break
         gc.collect()
-        end = time.monotonic() + 60
-        while permits(hasty.url):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until_free(hasty.url)
 
 
 async def test_who_comes_back_too_late_is_told_why(variant: Variant, clients: Clients, hasty: Any) -> None:
@@ -610,7 +615,7 @@ async def test_the_total_spans_the_way_back(variant: Variant, clients: Clients) 
         started = time.monotonic()
         with pytest.raises(InferenceTimeoutError, match=r"Timeouts\.total") as caught:
             await variant.rest(stream)
-        assert time.monotonic() - started < 40
+        assert time.monotonic() - started < 60
         assert caught.value.phase == "total"
         assert caught.value.partial_text == "a"
         assert server.wait_until_running(0)
@@ -639,5 +644,5 @@ async def test_closing_the_client_ends_a_wait_to_come_back(variant: Variant, cli
         reader = asyncio.create_task(variant.rest(stream))
         assert await eventually(lambda: bool(stream.attempts[0].error))
         await variant.close(client)
-        assert await asyncio.wait_for(reader, 10) == ["a"]
+        assert await asyncio.wait_for(reader, 60) == ["a"]
         assert len(server.requests) == 1

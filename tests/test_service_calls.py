@@ -132,8 +132,8 @@ async def test_a_server_that_says_nothing_runs_into_a_limit(variant: Variant, cl
         client = clients(server.url, retry=None)
         started = time.monotonic()
         with pytest.raises(InferenceTimeoutError):
-            await variant.ask(client, task, *TASKS[task], timeout=Timeouts(first_token=0.2))
-        assert time.monotonic() - started < 50
+            await variant.ask(client, task, *TASKS[task], timeout=Timeouts(first_token=0.2, between_tokens=300))
+        assert time.monotonic() - started < 60
         assert server.wait_until_running(0)
 
 

@@ -43,7 +43,8 @@ TEXTS = ["Grüß", " Gott", faults.UNICODE_LINE_SEPARATORS, "👩‍🚀"]
 WHOLE = "".join(TEXTS)
 EVENTS = token_events(*TEXTS)
 CHAT = chat_events(*TEXTS)
-SOON = Timeouts(first_token=5, between_tokens=0.2)
+SOON = Timeouts(first_token=60, between_tokens=1.0)
+"""For a server that stalls, and for no other: a busy machine may be silent too, for a moment."""
 
 
 # Faults --------------------------------------------------------------------------------------------------------------
@@ -95,12 +96,12 @@ async def test_who_breaks_off_leaves_the_tokens_before(
     variant: Variant, clients: Clients, fault: Any, kind: type[InferenceError], after: int
 ) -> None:
     with ScriptedServer(fault(EVENTS, after=after), fault(CHAT, after=after + 1)) as server:
-        client = clients(server.url, timeout=SOON)
-        text, chat = await variant.open(client), await variant.open_chat(client)
-        for stream in (text, chat):
-            with pytest.raises(kind) as caught:
-                await variant.rest(stream)
-            assert caught.value.partial_text == "".join(TEXTS[:after])
+        client = clients(server.url, timeout=SOON if fault is faults.stall else 60)
+        streams = await variant.open(client), await variant.open_chat(client)
+        errors = await asyncio.gather(*map(variant.rest, streams), return_exceptions=True)
+        for error in errors:
+            assert isinstance(error, kind)
+            assert error.partial_text == "".join(TEXTS[:after])
 
 
 @pytest.mark.parametrize(
@@ -180,14 +181,14 @@ async def test_a_recording_says_what_was_said_when(variant: Variant, clients: Cl
 
 
 @pytest.mark.parametrize(
-    ("speed", "scale", "least", "most"), [(1.0, 1, 0.3, 60), (2.0, 1, 0.15, 60), (None, 300, 0, 60), (1000, 300, 0, 60)]
+    ("length", "speed", "least"), [(0.3, 1.0, 0.3), (0.3, 2.0, 0.15), (300, None, 0), (300, 1000, 0.3)]
 )
 async def test_a_recording_is_played_at_any_speed(
-    variant: Variant, clients: Clients, speed: float | None, scale: float, least: float, most: float
+    variant: Variant, clients: Clients, length: float, speed: float | None, least: float
 ) -> None:
-    chunks = [Chunk(scale * (0.1 + 0.06 * number), event) for number, event in enumerate(EVENTS)]
+    chunks = [Chunk(length * (0.3 + 0.2 * number), event) for number, event in enumerate(EVENTS)]
     headers = {"content-type": "text/event-stream", "x-request-id": "r1"}
-    recording = Recording("POST", "/", b"", 200, headers, scale * 0.1, chunks, "complete", scale * 0.3)
+    recording = Recording("POST", "/", b"", 200, headers, 0.3 * length, chunks, "complete", length)
     with ScriptedServer(recording.response(speed)) as server:
         client = clients(server.url, timeout=None)
         for _ in range(2):  # it can be played again
@@ -195,7 +196,7 @@ async def test_a_recording_is_played_at_any_speed(
             stream = await variant.open(client)
             assert await variant.rest(stream) == TEXTS
             assert stream.headers["x-request-id"] == "r1"
-            assert least <= time.monotonic() - began < most
+            assert least <= time.monotonic() - began < 60
 
 
 async def test_bytes_that_are_no_text_are_kept(tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ async def heard(url: str, *, seed: int, chaos: FaultRates) -> tuple[list[bytes],
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             body = b""
             try:
-                while not body.endswith(b"\r\n0\r\n\r\n") and (data := await asyncio.wait_for(reader.read(65536), 5)):
+                while not body.endswith(b"\r\n0\r\n\r\n") and (data := await asyncio.wait_for(reader.read(65536), 60)):
                     body += data
             except ConnectionResetError:
                 pass
@@ -325,7 +326,7 @@ async def test_what_breaks_a_stream_is_one_of_three(
     endless: list[Step] = [*LONG[:-1], *LONG[1:-1] * 20]
     with ScriptedServer(Response(endless)) as server, ChaosProxy(server.url, seed=1, chaos=chaos) as proxy:
         with pytest.raises(kind) as caught:
-            await variant.rest(await variant.open(clients(proxy.url, timeout=SOON)))
+            await variant.rest(await variant.open(clients(proxy.url, timeout=SOON if chaos.stall else 60)))
         expected = "".join(f" {number}" for number in range(199))
         assert (caught.value.partial_text or "")[: len(expected)] == expected[: len(caught.value.partial_text or "")]
         assert server.wait_until_running(0)

@@ -94,6 +94,7 @@ def test_a_stream_ends(
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("patient_drain")
 def test_whole_answers_errors_and_the_connection_that_is_used_again() -> None:
     async def main() -> None:
         async with AsyncInferenceClient(server.url) as client:

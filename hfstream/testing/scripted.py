@@ -101,7 +101,7 @@ class ScriptedServer:
         """How many answers are being given now."""
         return self._running
 
-    def wait_until_running(self, count: int, timeout: float = 30.0) -> bool:
+    def wait_until_running(self, count: int, timeout: float = 60.0) -> bool:
         """Waits until `count` answers are being given; whether that came true within `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._running == count, timeout)

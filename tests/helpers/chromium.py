@@ -61,7 +61,7 @@ class Chromium:
     ) -> None:
         try:
             self.call("Browser.close")
-            self._process.wait(10)
+            self._process.wait(60)
         finally:
             self._process.kill()
             self._process.wait()
@@ -81,7 +81,7 @@ class Chromium:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            assert select.select([self._answers], [], [], 20)[0], "the browser says nothing any more"
+            assert select.select([self._answers], [], [], 120)[0], "the browser says nothing any more"
             piece = os.read(self._answers, 1 << 16)
             assert piece, "the browser has ended"
             self._rest += piece
@@ -142,7 +142,7 @@ class Page:
         """What can be seen of an element."""
         return str(self(f"document.querySelector({json.dumps(selector)}).innerText"))
 
-    def until(self, condition: str | Callable[[], Any], within: float = 10.0) -> Any:
+    def until(self, condition: str | Callable[[], Any], within: float = 60.0) -> Any:
         """Waits for a condition, in JavaScript or in Python, and returns what it became."""
         end = time.monotonic() + within
         while not (value := self(condition) if isinstance(condition, str) else condition()):

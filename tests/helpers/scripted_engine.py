@@ -137,7 +137,7 @@ class ScriptedEngine:
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty: httpx would read all the world's certificates for each request
 http = SimpleNamespace(
     **{
-        name: partial(getattr(httpx, name), verify=TLS, timeout=60)
+        name: partial(getattr(httpx, name), verify=TLS, timeout=120)
         for name in ("get", "options", "post", "request", "stream")
     }
 )
@@ -164,7 +164,7 @@ def metric(url: str, name: str) -> int:
     return next((int(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0)
 
 
-def eventually(check: Callable[[], bool], within: float = 30.0) -> bool:
+def eventually(check: Callable[[], bool], within: float = 60.0) -> bool:
     end = time.monotonic() + within
     while not check():
         if time.monotonic() > end:
@@ -182,7 +182,7 @@ def idle(url: str) -> bool:
 def raw_request(url: str, path: str, body: dict[str, Any]) -> socket.socket:
     """A connection that has sent a request, and reads nothing yet."""
     content = json.dumps(body).encode()
-    connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=10)
+    connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=60)
     head = (
         f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
     )

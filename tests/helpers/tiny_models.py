@@ -89,6 +89,7 @@ class Running:
         on_delivery: Callable[[list[TokenOutput | RequestFailed]], None] | None = None,
         **options: Any,
     ) -> None:
+        self._others = engine_threads()
         self.engine = Engine(path, **options)
         self.deliveries: list[list[TokenOutput | RequestFailed]] = []
         self.facts: ModelInfo | None = None
@@ -96,7 +97,7 @@ class Running:
         self.on_delivery = on_delivery
         self._outputs: dict[EngineRequest, list[TokenOutput | RequestFailed]] = defaultdict(list)
         self._news = threading.Condition()
-        self._others = set(_engine_threads())  # of other tests, which may still have a backend running
+        self._one_by_one = threading.RLock()
 
     def start(self) -> None:
         """Start without waiting for the model."""
@@ -111,12 +112,11 @@ class Running:
 
     def __exit__(self, *_: object) -> None:
         self.engine.close()
-        assert not self.threads
+        assert not self.threads()
 
-    @property
     def threads(self) -> set[threading.Thread]:
-        """Engine threads that were started after this was made, and are alive."""
-        return set(_engine_threads()) - self._others
+        """Those that are alive and were not before; other tests have engines too, some for the whole session."""
+        return engine_threads() - self._others
 
     def until(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
         """Wait for something that a callback makes true."""
@@ -124,8 +124,10 @@ class Running:
             assert self._news.wait_for(condition, timeout), "the engine did not get there"
 
     def submit(self, *jobs: EngineRequest) -> None:
-        for job in jobs:
-            self.engine.submit(job)
+        """All of these together: the engine delivers at most one step before it has the last of them."""
+        with self._one_by_one:
+            for job in jobs:
+                self.engine.submit(job)
 
     def outcome(self, job: EngineRequest) -> list[TokenOutput | RequestFailed]:
         """All that was delivered for a job, once it has ended."""
@@ -152,8 +154,9 @@ class Running:
         return self.tokens(job)
 
     def _deliver(self, outputs: list[TokenOutput | RequestFailed]) -> None:
-        if self.on_delivery is not None:
-            self.on_delivery(outputs)
+        with self._one_by_one:
+            if self.on_delivery is not None:
+                self.on_delivery(outputs)
         with self._news:
             self.deliveries.append(outputs)
             for output in outputs:
@@ -175,5 +178,6 @@ def _raise(failure: RequestFailed) -> NoReturn:
     raise failure.error
 
 
-def _engine_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "hfstream-engine"]
+def engine_threads() -> set[threading.Thread]:
+    """Engine threads alive in this process, those of other tests included."""
+    return {thread for thread in threading.enumerate() if thread.name == "hfstream-engine"}

@@ -203,7 +203,7 @@ def test_stop_frees_the_servers_places(url: str, opened: Open) -> None:
     page.until("streaming.tokens > 2")
     assert metric(url, "hfstream_permits_taken") == 2
     page.point("#stop", click=True)
-    assert eventually(lambda: metric(url, "hfstream_permits_taken") == 0, within=0.5)
+    assert eventually(lambda: metric(url, "hfstream_permits_taken") == 0)
     page.until("!running")
     assert re.fullmatch(r"Stopped after \d+ tokens\.", page.text("#streaming .note"))
     assert page.text("#waiting .note") == "Stopped. Nothing had come."
@@ -334,6 +334,8 @@ def test_a_key_is_asked_for_and_a_pace_is_recommended(guarded: str, opened: Open
     page.until("!running")
     assert page.text("#waiting .fault") == "The server does not take this API key."
     page("document.activeElement.select()")
+    # A clock so slow that any machine is a fast one: what a busy one says in a second may be a pace to read at.
+    page("const clock = performance.now.bind(performance); performance.now = () => clock() / 1000")
     page.write(KEY)
     page.press("Enter")
     page.until("streaming.wholeAt && waiting.wholeAt && !running")

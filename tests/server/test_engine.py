@@ -23,7 +23,7 @@ from hfstream.server.engine.protocol import (
     TokenOutput,
 )
 from hfstream.server.engine.worker import Engine
-from tests.helpers.tiny_models import CONTEXT, Running, make_model, prompt_of, reference, save_model
+from tests.helpers.tiny_models import CONTEXT, Running, engine_threads, make_model, prompt_of, reference, save_model
 
 ROWS = 4
 GREEDY = SamplingParams()
@@ -95,6 +95,8 @@ def test_repetition_penalty_says_what_generate_says(penalty: float, running: Run
 
 
 def test_a_seed_says_the_same_alone_and_in_a_shifting_crowd(running: Running) -> None:
+    # A batch of another size moves logits by 1e-5. No draw is as close as that: in all of those that these seeds make,
+    # the first token and the second are 8e-4 apart at the least, whatever the processor's kernels.
     samplings = [
         replace(LOUD, seed=2**64 - 1),
         replace(LOUD, seed=7, repetition_penalty=1.2, frequency_penalty=0.5),
@@ -270,8 +272,10 @@ def test_a_long_prompt_does_not_silence_the_others(checkpoint: Path) -> None:
 
 def test_an_idle_engine_sleeps(running: Running) -> None:
     running.answer(job())
-    [thread] = running.threads
-    clock = time.pthread_getcpuclockid(thread.ident or 0)  # of this thread alone: others may have something to do
+    # Of its own thread alone: others of this process may be at work.
+    [thread] = running.threads()
+    assert thread.ident is not None
+    clock = time.pthread_getcpuclockid(thread.ident)
     before = time.clock_gettime(clock)
     time.sleep(0.3)
     assert time.clock_gettime(clock) - before < 0.05
@@ -370,7 +374,7 @@ def test_many_threads_submit_and_cancel(running: Running, model: Any) -> None:
     for visitor in visitors:
         visitor.start()
     for visitor in visitors:
-        visitor.join(20)
+        visitor.join(120)
     assert len(done) == 8
 
 
@@ -388,7 +392,7 @@ def test_importing_the_engine_imports_no_torch() -> None:
 def test_closing_an_idle_engine(checkpoint: Path) -> None:
     with Running(checkpoint) as running:
         running.engine.close()
-        assert not running.threads
+        assert not running.threads()
         running.engine.close()
         with pytest.raises(EngineStoppedError, match="closed"):
             running.submit(job())
@@ -397,7 +401,12 @@ def test_closing_an_idle_engine(checkpoint: Path) -> None:
 
 def test_closing_a_busy_engine_fails_the_live_and_the_queued(checkpoint: Path) -> None:
     jobs, dropped = [job(tokens=500, seed=i) for i in range(3)], job()
-    with Running(checkpoint, max_batch_size=1) as running:
+
+    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
+        while len(running.deliveries) > 3 and not running.engine._closing:
+            time.sleep(0.001)  # or the first would be done before a slow machine gets to closing
+
+    with Running(checkpoint, max_batch_size=1, on_delivery=on_delivery) as running:
         running.submit(*jobs, dropped)
         running.until(lambda: len(running.deliveries) > 2)
         running.engine.cancel(dropped)
@@ -413,7 +422,7 @@ def test_closing_while_loading(checkpoint: Path) -> None:
     running.start()
     running.engine.close()
     assert isinstance(running.error(one), EngineStoppedError)
-    assert (running.facts, running.fault, running.threads) == (None, None, set())
+    assert (running.facts, running.fault, running.threads()) == (None, None, set())
 
 
 def test_closing_before_starting(checkpoint: Path) -> None:
@@ -444,7 +453,7 @@ def test_a_model_that_cannot_be_loaded_fails_what_waits_for_it(tmp_path: Path) -
         running.submit(job())
     assert refusal.value.__cause__ is running.fault
     running.engine.close()
-    assert not running.threads
+    assert not running.threads()
 
 
 def test_a_callback_that_raises_ends_the_engine(checkpoint: Path) -> None:
@@ -465,9 +474,9 @@ def test_an_engine_starts_once(running: Running) -> None:
 
 
 def test_an_engine_never_started_needs_no_closing(checkpoint: Path) -> None:
-    before = set(threading.enumerate())
+    before = engine_threads()
     Engine(checkpoint)
-    assert set(threading.enumerate()) <= before
+    assert not engine_threads() - before
 
 
 def test_an_engine_without_rows_is_refused(checkpoint: Path) -> None:

@@ -191,6 +191,6 @@ async def test_until_the_model_is_loaded_clients_are_told_to_wait(model: Path) -
         assert (tokens.status_code, tokens.json()["error"]) == (503, "Model is loading")
         loaded.set()
         async with asyncio.timeout(60):
-            await app.state.backend.ready.wait()
+            await app.state.backend.opened.wait()
         for path, body in BODIES.items():
             assert (await client.post(path, json=body)).status_code == 200

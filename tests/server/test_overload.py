@@ -88,9 +88,9 @@ def test_one_too_many_is_refused_at_once_and_the_others_are_answered(
     engine.flow.clear()
     taken = [raw_request(url, "/generate_stream", request(True, max_new_tokens=3)) for _ in range(PERMITS)]
     assert eventually(lambda: metric(url, "hfstream_permits_taken") == PERMITS)
-    assert (metric(url, "tgi_batch_current_size"), metric(url, "tgi_queue_size")) == (2, 1)
+    assert eventually(lambda: (metric(url, "tgi_batch_current_size"), metric(url, "tgi_queue_size")) == (2, 1))
     overloads = metric(url, 'tgi_request_failure{err="overloaded"}')
-    refused = http.post(url + path, json=request(True))  # while the engine stands still: it waits for nothing
+    refused = http.post(url + path, json=request(True))  # who had to wait for a permit would wait for ever
     assert refused.status_code == 429
     assert refused.headers["retry-after"] == "1"
     assert refused.headers["content-type"] == "application/json"
@@ -157,7 +157,7 @@ def test_who_leaves_frees_permit_and_place(
     for connection in connections:
         leave(connection)
     assert eventually(lambda: idle(url))
-    assert all(job.cancelled for job in engine.seen[-PERMITS:])
+    assert all(job.cancelled for job in engine.seen[-PERMITS:]), "and none ran to its end"
     assert metric(url, 'tgi_request_failure{err="dropped"}') == dropped + PERMITS
     for connection in connections:
         connection.close()
@@ -187,13 +187,13 @@ def test_answers_keep_their_pace(model: Path, streamed: bool) -> None:
             assert all(at > 0.018 * place for place, at in enumerate(times, 1))
         else:
             assert post(server.url, "/generate", max_new_tokens=10).status_code == 200
-        assert time.monotonic() - start > 0.18
+        assert 0.18 < time.monotonic() - start < 60
 
 
 def test_who_leaves_a_paced_answer_is_noticed_between_two_tokens(model: Path) -> None:
-    with BackgroundServer(Settings(model=str(model), tokens_per_second=0.2), engine=ScriptedEngine(go_on)) as server:
+    with BackgroundServer(Settings(model=str(model), tokens_per_second=0.002), engine=ScriptedEngine(go_on)) as server:
         for path in ("/generate", "/generate_stream"):
             connection = raw_request(server.url, path, request(True))
             assert eventually(lambda: metric(server.url, "hfstream_permits_taken") == 1)
             connection.close()
-            assert eventually(lambda: idle(server.url), within=1)
+            assert eventually(lambda: idle(server.url))

@@ -29,19 +29,22 @@ def test_in_chaos_streams_are_whole_or_end_with_an_exact_beginning(resume: bool)
     assert figures.resumed > 5 if resume else figures.errors.total() > 5
 
 
+@pytest.mark.usefixtures("patient_drain")
 def test_streams_at_once_leave_nothing_open() -> None:
     with scripted(0.01) as url:
         before, during, after = asyncio.run(at_once(url, 200))
     assert during.sockets >= before.sockets + 199
-    assert (after.tasks, after.threads) == (before.tasks, before.threads)
+    assert (after.tasks <= before.tasks, after.threads <= before.threads) == (True, True)
     assert after.sockets <= before.sockets
 
 
-@pytest.mark.parametrize("variant", ["async", "sync"])
+@pytest.mark.usefixtures("patient_drain")
+@pytest.mark.parametrize("face", ["async", "sync"])
 def test_streams_in_a_row_leave_nothing_behind(variant: str) -> None:
     with scripted() as url:
         (_, first), (_, last) = in_a_row(url, 300, warm=300, every=300, variant=variant)
-    assert (last.sockets, last.tasks, last.threads) == (first.sockets, first.tasks, first.threads)
+    # Fewer are as good: what a server of other tests keeps open, in this process too, may go meanwhile.
+    assert (last.sockets <= first.sockets, last.tasks <= first.tasks, last.threads <= first.threads) == (True,) * 3
     assert last.objects - first.objects < 100
     assert last.kilobytes - first.kilobytes < 4096
 
