@@ -53,7 +53,7 @@ def delta(name: str | None = None, arguments: Any = None, **more: Any) -> dict[s
 # --- The same as in one piece ----------------------------------------------------------------------------------------
 
 
-def test_a_stream_comes_to_the_same_as_the_answer_in_one_piece(recording: Recording) -> None:
+def test_the_result_of_a_stream_equals_that_of_the_call_without_streaming(recording: Recording) -> None:
     whole = ChatCompletion.read(json.dumps(recording.whole).encode())
     transcript = heard(recording.events)
     assert transcript.result() == whole

@@ -229,7 +229,7 @@ def test_a_stream_of_details() -> None:
 
 
 @pytest.mark.parametrize("details", [False, True])
-def test_a_stream_comes_to_the_same_as_the_answer_in_one_piece(details: bool) -> None:
+def test_the_result_of_a_stream_equals_that_of_the_call_without_streaming(details: bool) -> None:
     assert Heard(VLLM, details=details).final == whole(VLLM_WHOLE, details=details)
 
 
@@ -428,7 +428,7 @@ def test_a_whole_answer_bends() -> None:
 
 @given(st.lists(st.integers(0, 2000), max_size=12), st.booleans(), st.sampled_from([b"\n", b"\r\n", b"\r"]))
 @settings(deadline=None, max_examples=150)
-def test_a_stream_in_any_pieces_gives_the_same_items(places: list[int], details: bool, end: bytes) -> None:
+def test_a_stream_in_any_chunks_gives_the_same_items(places: list[int], details: bool, end: bytes) -> None:
     wire = b"".join(VLLM).replace(b"\n", end)
     bounds = [0, *sorted(place % len(wire) for place in places), len(wire)]
     heard = Heard([wire[a:b] for a, b in itertools.pairwise(bounds)], details=details)

@@ -46,7 +46,7 @@ def drive(*responses: Any, **options: Any) -> ExchangeDriver:
 # --- A whole answer, token by token ----------------------------------------------------------------------------------
 
 
-def test_a_stream_of_text_and_what_it_comes_to() -> None:
+def test_a_stream_of_text_has_items_and_a_result() -> None:
     driver = drive(stream(*token_events("Hello", ",", " you"))).run()
     assert driver.items == ["Hello", ",", " you"]
     assert driver.result == driver.exchange.accumulator.text == "Hello, you"
@@ -70,7 +70,7 @@ def test_the_final_event_ends_the_answer_before_the_body_does() -> None:
     assert (exchange.complete, exchange.closed) == (True, True)
 
 
-def test_a_stream_of_details_and_what_it_comes_to() -> None:
+def test_a_stream_of_details_has_items_and_a_result() -> None:
     events = token_events("a", "b", finish_reason="eos_token")
     driver = drive(stream(*events), details=True).run()
     assert [type(item) for item in driver.items] == [StreamResponse] * 3
@@ -95,7 +95,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("details", [True, False])
-def test_a_stream_comes_to_the_same_as_the_answer_in_one_piece(details: bool) -> None:
+def test_the_result_of_a_stream_equals_that_of_the_call_without_streaming(details: bool) -> None:
     streamed = drive(stream(*token_events("a", "b")), details=details).run().result
     document = WHOLE if details else {"generated_text": "ab"}
     for body in (document, [document]):
@@ -109,7 +109,7 @@ TOP = [{"id": 1, "text": "x", "logprob": -1.0, "special": False}]
 
 
 @pytest.mark.parametrize("tops", [[None, None, None], [TOP, TOP, TOP]])
-def test_top_tokens_come_to_one_list_for_each_token(tops: list[Any]) -> None:
+def test_top_tokens_are_one_list_for_each_token(tops: list[Any]) -> None:
     assert_top_tokens(tops)
 
 
@@ -126,7 +126,7 @@ def assert_top_tokens(tops: list[Any]) -> None:
     assert details.top_tokens == (expected if any(tops) else None)
 
 
-def test_special_tokens_are_no_text_but_they_are_content() -> None:
+def test_special_tokens_are_content_but_not_text() -> None:
     special = token_event(1, "<s>", special=True)
     driver = drive(stream(special, token_event(2, ""), *token_events("a", "b")))
     assert driver.run().items == ["", "a", "b"]
@@ -143,21 +143,23 @@ def test_special_tokens_are_no_text_but_they_are_content() -> None:
     ("generated_text", "final"), [("ab", "ab"), ("", ""), (" ab", " ab"), ("prompt ab", "prompt ab"), (None, "ab")]
 )
 @pytest.mark.parametrize("details", [True, False])
-def test_the_servers_own_text_is_what_counts(generated_text: str | None, final: str, details: bool) -> None:
-    told = {"finish_reason": "length", "generated_tokens": 2}
-    last = token_event(2, "b", generated_text=generated_text, details=told)
+def test_the_servers_generated_text_wins_over_the_joined_tokens(
+    generated_text: str | None, final: str, details: bool
+) -> None:
+    last_details = {"finish_reason": "length", "generated_tokens": 2}
+    last = token_event(2, "b", generated_text=generated_text, details=last_details)
     driver = drive(stream(token_event(1, "a"), last), details=details).run()
     assert driver.exchange.accumulator.text == "ab"
     assert (driver.result.generated_text if details else driver.result) == final
 
 
-def test_a_server_without_details_tells_no_reason() -> None:
+def test_without_details_there_is_no_finish_reason() -> None:
     driver = drive(stream(token_event(1, "a", generated_text="a")), details=True).run()
     assert driver.result == TextGenerationResponse(generated_text="a", details=None)
     assert (driver.exchange.accumulator.finish_reason, driver.exchange.accumulator.usage) == (None, None)
 
 
-def test_broken_UTF_8_is_a_replacement_character() -> None:
+def test_invalid_UTF_8_becomes_a_replacement_character() -> None:
     broken = token_event(1, "@").replace(b"@", b"\xf0\x9f")
     driver = drive(stream(broken, final_event(2, "b", "\ufffdb"))).run()
     assert driver.items == ["\ufffd", "b"]
@@ -167,7 +169,7 @@ ANSWER = b"".join([KEEP_ALIVE, *token_events("Grüß ", "\u2028", "👩‍🚀",
 
 
 @pytest.mark.parametrize("details", [True, False])
-def test_a_stream_cut_at_any_place_gives_the_same_items(details: bool) -> None:
+def test_a_stream_cut_at_any_byte_gives_the_same_items(details: bool) -> None:
     expected = drive(stream(ANSWER), details=details).run()
     for place in range(1, len(ANSWER)):
         driver = drive(stream(ANSWER[:place], ANSWER[place:]), details=details).run()
@@ -178,7 +180,7 @@ def test_a_stream_cut_at_any_place_gives_the_same_items(details: bool) -> None:
 
 @given(st.lists(st.integers(1, len(ANSWER) - 1), max_size=10))
 @settings(deadline=None, max_examples=100)
-def test_a_stream_in_any_pieces_gives_the_same_items(places: list[int]) -> None:
+def test_a_stream_in_any_chunks_gives_the_same_items(places: list[int]) -> None:
     bounds = [0, *sorted(places), len(ANSWER)]
     pieces = [ANSWER[a:b] for a, b in itertools.pairwise(bounds)]
     assert drive(stream(*pieces)).run().items == ["Grüß ", "\u2028", "👩‍🚀", "\n"]
@@ -188,7 +190,7 @@ def test_a_stream_in_any_pieces_gives_the_same_items(places: list[int]) -> None:
 
 
 @pytest.mark.parametrize("end", [[], [KEEP_ALIVE], [DONE], [b"data:[DONE]\n\n"], [b"data: {"]])
-def test_an_early_end_raises_with_what_was_said_and_is_not_tried_again(end: list[bytes]) -> None:
+def test_an_early_end_raises_with_the_partial_text_and_is_not_retried(end: list[bytes]) -> None:
     driver = drive(stream(*token_events("a", "b", "c")[:2], *end))
     error = driver.error()
     assert type(error) is IncompleteStreamError
@@ -200,7 +202,7 @@ def test_an_early_end_raises_with_what_was_said_and_is_not_tried_again(end: list
 @pytest.mark.parametrize(
     "empty", [[], [KEEP_ALIVE] * 3, [DONE], [b"data:[DONE]\n\n"], [b"data: {"], [b"event: ping\n\n"]]
 )
-def test_an_empty_stream_is_tried_again_and_then_raised(empty: list[bytes]) -> None:
+def test_an_empty_stream_is_retried_and_then_raised(empty: list[bytes]) -> None:
     assert drive(stream(*empty), stream(*empty), stream(*token_events("a", "b"))).run().items == ["a", "b"]
     driver = drive(*[stream(*empty)] * 3)
     error = driver.error()
@@ -212,7 +214,7 @@ def test_an_empty_stream_is_tried_again_and_then_raised(empty: list[bytes]) -> N
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "text/event-stream", ""])
 @pytest.mark.parametrize("body", [b"<html>Hello</html>", b'{"a": 1}', b"[1]"])
-def test_a_200_that_is_no_answer_is_quoted_and_not_tried_again(kind: str, body: bytes) -> None:
+def test_an_unexpected_body_is_quoted_and_not_retried(kind: str, body: bytes) -> None:
     driver = drive(Response([body[:4], body[4:]], headers={"content-type": kind}))
     error = driver.error()
     assert type(error) is UnexpectedResponseError
@@ -220,7 +222,7 @@ def test_a_200_that_is_no_answer_is_quoted_and_not_tried_again(kind: str, body: 
     assert len(driver.exchange.attempts) == 1
 
 
-def test_an_event_that_is_no_token_ends_the_stream() -> None:
+def test_an_event_that_is_not_a_token_is_an_error() -> None:
     driver = drive(stream(*token_events("a", "b", "c")[:2], b"data: nonsense\n\n"))
     error = driver.error()
     assert type(error) is UnexpectedResponseError
@@ -231,7 +233,7 @@ def test_an_event_that_is_no_token_ends_the_stream() -> None:
 # --- What it costs, what it shows, what it holds ---------------------------------------------------------------------
 
 
-def test_the_clock_is_read_once_for_each_piece() -> None:
+def test_the_clock_is_read_once_for_each_chunk() -> None:
     driver = drive()
     driver.exchange.next_request()
     driver.exchange.receive_headers(200, {})
@@ -250,7 +252,7 @@ def test_the_first_token_is_timed_from_the_call_with_its_failures_and_waits() ->
     assert metrics.inter_token.max == 1
 
 
-def test_a_stream_shows_itself_without_its_secrets() -> None:
+def test_the_repr_of_a_stream_has_no_secrets() -> None:
     driver = drive(stream(*token_events("a", "b")))
     view: BaseStream[Any, Any] = BaseStream(driver.exchange)
     assert repr(view) == "<BaseStream of POST http://host:8080: open, 0 tokens>"
@@ -273,7 +275,7 @@ def test_a_retry_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> 
     assert record.getMessage() == "attempt 1 of POST http://host:8080 failed, next in 0.00 s: OverloadedError"
 
 
-def test_a_whole_answer_is_asked_for_after_an_error() -> None:
+def test_incomplete_error_names_the_error_that_ended_the_stream() -> None:
     driver = drive(stream(token_event(1, "a"), INVALID))
     first = driver.error()
     later = driver.exchange.incomplete_error()
@@ -312,7 +314,7 @@ def no_collector() -> Iterator[None]:
         pytest.param([stream()] * 3, id="retried in vain"),
     ],
 )  # fmt: skip
-def test_an_exchange_goes_when_nobody_holds_it(answers: Sequence[Response]) -> None:
+def test_an_exchange_is_freed_without_the_garbage_collector(answers: Sequence[Response]) -> None:
     driver = drive(*answers)
     gone = weakref.ref(driver.exchange)
     with contextlib.suppress(InferenceError):
@@ -321,7 +323,7 @@ def test_an_exchange_goes_when_nobody_holds_it(answers: Sequence[Response]) -> N
     assert gone() is None
 
 
-def test_text_is_kept_in_pieces_and_tokens_only_if_asked() -> None:
+def test_text_is_kept_in_fragments_and_tokens_only_with_details() -> None:
     plain, rich = (drive(stream(*token_events(*"a" * 500)), details=details).run() for details in (False, True))
     gc.collect()
     alive = gc.get_referents(vars(plain.exchange.accumulator))

@@ -42,7 +42,7 @@ def drive(*responses: Any, **options: Any) -> ExchangeDriver:
 # --- Errors that the server tells ------------------------------------------------------------------------------------
 
 
-def test_overload_in_the_first_event_of_a_200_is_tried_again() -> None:
+def test_an_overload_in_the_first_event_is_retried() -> None:
     driver = drive(stream(OVERLOADED), stream(KEEP_ALIVE, OVERLOADED, DONE), stream(*token_events("a", "b"))).run()
     assert driver.items == ["a", "b"]
     first, second, third = driver.exchange.attempts
@@ -53,7 +53,7 @@ def test_overload_in_the_first_event_of_a_200_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("refusal", [stream(INVALID), json_response({"error": "bad", "error_type": "validation"}, 422)])
-def test_a_refusal_is_raised_at_once(refusal: Response) -> None:
+def test_a_validation_error_is_not_retried(refusal: Response) -> None:
     driver = drive(refusal)
     assert type(driver.error()) is ValidationError
     assert len(driver.exchange.attempts) == 1
@@ -61,7 +61,7 @@ def test_a_refusal_is_raised_at_once(refusal: Response) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("last", [OVERLOADED, INVALID])
-def test_an_error_after_tokens_comes_after_them_and_is_raised(together: bool, last: bytes) -> None:
+def test_items_before_an_error_are_returned_first(together: bool, last: bytes) -> None:
     pieces = [*token_events("a", "b", "c")[:2], last]
     driver = drive(stream(*([b"".join(pieces)] if together else pieces)))
     error = driver.error()
@@ -86,7 +86,7 @@ def test_an_error_after_tokens_comes_after_them_and_is_raised(together: bool, la
         (ServerError("x"), 1),
     ],
 )  # fmt: skip
-def test_what_may_pass_is_tried_again(failure: Any, tries: int) -> None:
+def test_transient_failures_are_retried(failure: Any, tries: int) -> None:
     driver = drive(*[failure] * 3)
     error = driver.error()
     assert [attempt.number for attempt in driver.exchange.attempts] == list(range(1, tries + 1))
@@ -104,21 +104,21 @@ def test_attempts_are_counted(attempts: int) -> None:
     assert [f"tried {attempts} times" in note for note in notes] == [True] * (attempts > 1)
 
 
-def test_nothing_is_tried_again_once_there_was_a_token() -> None:
+def test_nothing_is_retried_after_content() -> None:
     for failure in (InferenceConnectionError("reset"), SILENCE, OVERLOADED):
         driver = drive(stream(token_event(1, "<s>", special=True), failure))
         driver.error()
         assert len(driver.exchange.attempts) == 1
 
 
-def test_delays_are_the_policys_and_are_noted() -> None:
+def test_delays_are_those_of_the_policy_and_are_recorded() -> None:
     retry = RetryPolicy(attempts=3, wait=tenacity.wait_incrementing(1, 2))
     driver = drive(stream(OVERLOADED), stream(OVERLOADED), stream(*token_events("a")), retry=retry).run()
     assert [attempt.delay for attempt in driver.exchange.attempts] == [0, 1, 3]
     assert driver.clock.now == 4
 
 
-def test_what_the_server_asks_to_wait_is_waited() -> None:
+def test_Retry_After_is_honoured() -> None:
     refusal = json_response({"error": "Model is overloaded"}, 429, retry_after="4")
     driver = drive(refusal, stream(*token_events("a")), retry=RetryPolicy()).run()
     assert 4 <= driver.exchange.attempts[1].delay <= 5
@@ -132,7 +132,7 @@ def test_the_request_id_of_a_failure_is_kept() -> None:
     assert drive(Response([INVALID], headers=named)).error().request_id == "r-1"
 
 
-def test_a_failure_is_not_given_the_request_id_of_the_attempt_before() -> None:
+def test_a_failure_has_no_request_id_of_an_earlier_attempt() -> None:
     driver = drive(
         json_response({"error": "x"}, 429, x_request_id="r-1"),
         InferenceConnectionError("refused"),
@@ -143,7 +143,7 @@ def test_a_failure_is_not_given_the_request_id_of_the_attempt_before() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("foreign"), RuntimeError("x"), OSError("x")])
-def test_a_foreign_exception_is_not_forgiven(error: Exception) -> None:
+def test_an_exception_that_is_not_ours_is_raised_as_it_is(error: Exception) -> None:
     driver = drive(error)
     with pytest.raises(type(error)) as caught:
         try:
@@ -160,7 +160,7 @@ def test_a_failure_before_the_first_attempt_is_raised_as_it_is() -> None:
         drive().exchange.handle_error(ValidationError("x"))
 
 
-def test_an_answer_given_up_says_how_far_it_came() -> None:
+def test_incomplete_error_has_the_partial_text() -> None:
     driver = drive(stream(*token_events("a", "b", "c")[:2]))
     driver.error()
     error = driver.exchange.incomplete_error()

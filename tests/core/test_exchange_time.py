@@ -53,13 +53,13 @@ def phase_of(driver: ExchangeDriver) -> str:
     return error.phase
 
 
-def test_keep_alives_alone_are_no_first_token() -> None:
+def test_keep_alives_do_not_extend_the_first_token_limit() -> None:
     driver = drive(stream(*slowly(KEEP_ALIVE, times=100)), retry=ONCE, timeouts=Timeouts(first_token=20))
     assert phase_of(driver) == "first_token"
     assert driver.clock.now == 25
 
 
-def test_keep_alives_between_tokens_are_no_progress() -> None:
+def test_keep_alives_do_not_extend_the_limit_between_tokens() -> None:
     driver = drive(stream(token_event(1, "a"), *slowly(KEEP_ALIVE, times=100)), timeouts=Timeouts(between_tokens=20))
     error = driver.error()
     assert isinstance(error, InferenceTimeoutError)
@@ -68,12 +68,12 @@ def test_keep_alives_between_tokens_are_no_progress() -> None:
 
 
 @pytest.mark.parametrize("crumbs", [b"data: {", b"event: ping\n\n", b"data:\n\n", b": \n", b"id: 1\n\n"])
-def test_nothing_but_content_is_progress(crumbs: bytes) -> None:
+def test_only_content_moves_the_deadline(crumbs: bytes) -> None:
     driver = drive(stream(token_event(1, "a"), *slowly(crumbs, times=100)), timeouts=Timeouts(between_tokens=20))
     assert phase_of(driver) == "between_tokens"
 
 
-def test_every_token_starts_the_limit_anew() -> None:
+def test_every_token_restarts_the_limit() -> None:
     steps: list[Step] = [19.0, KEEP_ALIVE, token_event(1, "a"), 19.0, KEEP_ALIVE, *token_events("b")]
     timeouts = Timeouts(first_token=20, between_tokens=20)
     assert drive(stream(*steps), timeouts=timeouts).run().items == ["a", "b"]
@@ -91,7 +91,7 @@ def test_each_attempt_has_the_whole_first_limit() -> None:
     ("before", "expected"),
     [([], "first_token"), ([token_event(1, "a")], "between_tokens"), ([KEEP_ALIVE], "first_token")],
 )
-def test_a_silent_socket_runs_into_the_limit_that_is_in_force(before: list[Step], expected: str) -> None:
+def test_a_silent_socket_runs_into_the_present_limit(before: list[Step], expected: str) -> None:
     timeouts = Timeouts(first_token=20, between_tokens=5)
     driver = drive(stream(*before, SILENCE), retry=ONCE, timeouts=timeouts)
     assert phase_of(driver) == expected
@@ -99,27 +99,25 @@ def test_a_silent_socket_runs_into_the_limit_that_is_in_force(before: list[Step]
 
 
 @pytest.mark.parametrize("before", [[], [KEEP_ALIVE], [token_event(1, "a")]])
-def test_the_total_ends_every_wait_and_is_final(before: list[Step]) -> None:
+def test_the_total_limit_ends_every_wait_and_is_not_retried(before: list[Step]) -> None:
     driver = drive(stream(*before, SILENCE), timeouts=Timeouts(total=3))
     assert phase_of(driver) == "total"
     assert driver.clock.now == 3
     assert len(driver.exchange.attempts) == 1
 
 
-def test_the_total_spans_attempts_and_waits() -> None:
+def test_the_total_limit_spans_attempts_and_waits() -> None:
     retry = RetryPolicy(attempts=9, wait=tenacity.wait_fixed(4))
     driver = drive(
         stream(OVERLOADED), stream(3.0, OVERLOADED), stream(OVERLOADED), retry=retry, timeouts=Timeouts(total=10)
     )
     error = driver.error()
-    assert (
-        type(error) is OverloadedError
-    )  # another attempt would begin after the total: what went wrong is said instead
+    assert type(error) is OverloadedError  # another attempt would begin after the total: the error is raised instead
     assert (len(driver.exchange.attempts), driver.clock.now) == (2, 7)
     assert driver.exchange.deadline.at == 10
 
 
-def test_the_total_counts_keep_alives() -> None:
+def test_keep_alives_do_not_extend_the_total_limit() -> None:
     assert (
         phase_of(
             drive(stream(token_event(1, "a"), *slowly(KEEP_ALIVE, times=30, every=1.0)), timeouts=Timeouts(total=10))
@@ -128,24 +126,24 @@ def test_the_total_counts_keep_alives() -> None:
     )
 
 
-def test_a_stream_that_never_pauses_has_a_total_too() -> None:
+def test_the_total_limit_ends_a_stream_that_never_pauses() -> None:
     driver = drive(stream(*slowly(token_event(1, "a"), times=30, every=1.0)), timeouts=Timeouts(total=10))
     assert phase_of(driver) == "total"
     assert driver.clock.now <= 12
 
 
-def test_an_answer_that_is_whole_is_not_late() -> None:
+def test_a_complete_answer_is_never_late() -> None:
     timeouts = Timeouts(first_token=1, between_tokens=1, total=2)
     assert drive(stream(9.0, *token_events("a")), timeouts=timeouts).run().items == ["a"]
     assert drive(stream(token_event(1, "a"), 9.0, *token_events("b")), timeouts=timeouts).run().items == ["a", "b"]
 
 
-def test_an_error_that_the_server_tells_is_worth_more_than_a_limit() -> None:
+def test_a_servers_error_wins_over_a_limit() -> None:
     driver = drive(stream(9.0, INVALID), timeouts=Timeouts(first_token=1))
     assert type(driver.error()) is ValidationError
 
 
-def test_an_answer_in_one_piece_has_the_first_limit_to_its_end() -> None:
+def test_without_streaming_the_first_limit_lasts_to_the_end() -> None:
     timeouts = Timeouts(first_token=20)
     driver = drive(Response([b'{"generated', 30.0, b'_text":']), streamed=False, retry=ONCE, timeouts=timeouts)
     assert phase_of(driver) == "first_token"
@@ -153,13 +151,13 @@ def test_an_answer_in_one_piece_has_the_first_limit_to_its_end() -> None:
     assert late.run().result == "a"
 
 
-def test_a_connection_that_is_not_made_keeps_its_phase() -> None:
+def test_a_connect_timeout_keeps_its_phase() -> None:
     error = drive(InferenceTimeoutError("no connection in time", phase="connect"), retry=ONCE).error()
     assert isinstance(error, InferenceTimeoutError)
     assert (error.phase, error.message) == ("connect", "no connection in time")
 
 
-def test_the_total_may_end_the_wait_for_a_connection() -> None:
+def test_the_total_limit_can_end_the_wait_for_a_connection() -> None:
     driver = drive(timeouts=Timeouts(connect=10, total=5))
     assert driver.exchange.next_request().timeout[0] == 5
     driver.clock.now = 5
@@ -169,13 +167,13 @@ def test_the_total_may_end_the_wait_for_a_connection() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [token_event(1, "a")]])
-def test_a_timeout_that_we_did_not_set_is_a_timeout_all_the_same(before: list[bytes]) -> None:
+def test_a_timeout_of_somebody_else_is_a_timeout_error_too(before: list[bytes]) -> None:
     theirs = InferenceTimeoutError("nothing in time", phase="first_token")  # such as a proxy's, or a transport's own
     driver = drive(stream(*before, theirs), retry=ONCE, timeouts=FOREVER)
     assert isinstance(driver.error(), InferenceTimeoutError)
 
 
-def test_a_timer_that_rings_a_moment_early_rang_for_the_nearest_limit() -> None:
+def test_a_timer_that_fires_early_stands_for_the_nearest_limit() -> None:
     driver = drive(timeouts=Timeouts(first_token=120, total=5))
     driver.exchange.next_request()
     driver.clock.now = 4.9999  # asyncio's timers may be early by a tick of its clock: 16 ms on Windows
@@ -204,23 +202,23 @@ def test_the_cause_of_a_timeout_is_kept() -> None:
         (Timeouts(connect=1, total=5), (1, 5, 5, 1)),
     ],
 )
-def test_limits_for_a_client_that_asks_no_deadline(timeouts: Timeouts, limits: tuple[Any, ...]) -> None:
+def test_limits_for_a_transport_without_deadlines(timeouts: Timeouts, limits: tuple[Any, ...]) -> None:
     assert drive(timeouts=timeouts).exchange.next_request().timeout == limits
 
 
-def test_limits_shrink_with_what_is_left_of_the_total_but_not_to_nothing() -> None:
+def test_limits_shrink_with_the_remaining_total_but_stay_positive() -> None:
     for now, lowest, highest in ((45, 5, 5), (99, 0.0001, 0.1)):
         driver = drive(timeouts=Timeouts(total=50))
         driver.clock.now = now
         assert all(limit is not None and lowest <= limit <= highest for limit in driver.exchange.next_request().timeout)
 
 
-def test_no_limit_has_two_names() -> None:
+def test_infinity_is_no_limit() -> None:
     driver = drive(timeouts=Timeouts(math.inf, math.inf, math.inf, math.inf))
     assert driver.exchange.next_request().timeout == (None, None, None, None)
 
 
-def test_the_deadline_moves_with_the_answer() -> None:
+def test_the_deadline_moves_with_the_content() -> None:
     driver = drive(timeouts=Timeouts(first_token=20, between_tokens=5, total=23))
     exchange, clock = driver.exchange, driver.clock
     exchange.next_request()

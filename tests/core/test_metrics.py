@@ -21,7 +21,7 @@ def measured(times: list[float], started: float = 0.0) -> Metrics:
     return metrics
 
 
-def test_before_the_first_token_there_is_nothing() -> None:
+def test_before_the_first_token_all_metrics_are_empty() -> None:
     metrics = Metrics(5.0)
     assert metrics.time_to_first_token is None
     assert (metrics.tokens, metrics.duration, metrics.tokens_per_second) == (0, 0.0, 0.0)
@@ -36,7 +36,7 @@ def test_one_token_has_no_gap() -> None:
     assert metrics.inter_token == InterTokenLatency(0.0, 0.0, 0.0)
 
 
-def test_the_pace_is_that_of_the_tokens_after_the_first() -> None:
+def test_the_rate_counts_the_tokens_after_the_first() -> None:
     metrics = measured([110.0, 110.5, 111.0, 112.0], started=100.0)
     assert (metrics.time_to_first_token, metrics.duration, metrics.tokens) == (10.0, 12.0, 4)
     assert metrics.tokens_per_second == 1.5
@@ -48,7 +48,7 @@ def test_the_pace_is_that_of_the_tokens_after_the_first() -> None:
     )
 
 
-def test_tokens_that_came_in_one_piece_have_no_gap() -> None:
+def test_tokens_of_one_chunk_have_no_gap() -> None:
     metrics = Metrics(0.0)
     metrics._record(1.0, 40)
     assert (metrics.tokens, metrics.duration, metrics.tokens_per_second) == (40, 1.0, 0.0)
@@ -57,7 +57,7 @@ def test_tokens_that_came_in_one_piece_have_no_gap() -> None:
     assert metrics.tokens_per_second == 40.0
 
 
-def test_gaps_within_a_piece_count_as_gaps() -> None:
+def test_gaps_within_a_chunk_count_as_gaps() -> None:
     metrics = Metrics(0.0)
     for now in range(1, 11):
         metrics._record(float(now), 2)  # 10 gaps within, 9 between

@@ -115,7 +115,7 @@ def undisturbed(events: Sequence[bytes], **how: Any) -> ExchangeDriver:
 
 
 @EACH
-def test_a_stream_cut_at_any_byte_is_the_same_stream(route: str) -> None:
+def test_a_stream_cut_at_any_byte_is_resumed_completely(route: str) -> None:
     events, how = ROUTES[route]
     expected = undisturbed(events, **how)
     for cut in range(len(b": hello\n\n" + b"".join(numbered(events)))):
@@ -130,7 +130,9 @@ def test_a_stream_cut_at_any_byte_is_the_same_stream(route: str) -> None:
 @EACH
 @given(cuts=st.lists(st.integers(0, 900), max_size=12), chunk_size=st.integers(1, 300))
 @settings(deadline=None, max_examples=60)
-def test_a_stream_cut_into_any_connections_is_the_same_stream(route: str, cuts: list[int], chunk_size: int) -> None:
+def test_a_stream_over_any_number_of_connections_is_resumed_completely(
+    route: str, cuts: list[int], chunk_size: int
+) -> None:
     events, how = ROUTES[route]
     expected = undisturbed(events, **how)
     driver = drive(keeping(events, cuts, chunk_size=chunk_size), retry=UNTIL_IT_SUCCEEDS, **how).run()
@@ -141,7 +143,7 @@ def test_a_stream_cut_into_any_connections_is_the_same_stream(route: str, cuts: 
     assert driver.exchange.metrics.resumed <= len(cuts)
 
 
-def test_the_same_request_is_sent_again_with_the_last_id() -> None:
+def test_resuming_sends_the_same_request_with_the_last_event_id() -> None:
     events = numbered(TEXT)
     driver = drive(in_turn(lost(*events[:2], events[2][:30]), stream(b"".join(events[2:])))).run()
     first, second = driver.requests
@@ -165,7 +167,7 @@ def test_the_same_request_is_sent_again_with_the_last_id() -> None:
     ],
     ids=["lost", "early end", "stalled", "overloaded"],
 )
-def test_what_an_interruption_is(how: Exception | Silence | None) -> None:
+def test_every_kind_of_interruption_is_resumed(how: Exception | Silence | None) -> None:
     events = numbered(TEXT)
     driver = drive(in_turn(Response([b"".join(events[:2]), *ending(how)]), stream(b"".join(events[2:])))).run()
     assert driver.result == "Grüß 👩‍🚀 \nend"
@@ -173,7 +175,7 @@ def test_what_an_interruption_is(how: Exception | Silence | None) -> None:
 
 
 @EACH
-def test_nothing_is_resumed_without_being_asked(route: str) -> None:
+def test_without_resume_nothing_is_resumed(route: str) -> None:
     events, how = ROUTES[route]
     driver = drive(keeping(events, [len(b": hello\n\n" + b"".join(numbered(events[:3])))]), resume=False, **how)
     error = driver.error()
@@ -183,7 +185,7 @@ def test_nothing_is_resumed_without_being_asked(route: str) -> None:
     assert driver.exchange.cancel_request() is None
 
 
-def test_before_the_first_content_it_is_a_new_question() -> None:
+def test_before_content_the_request_is_sent_anew() -> None:
     events = numbered(CHAT)
     driver = drive(in_turn(lost(events[0]), stream(b"".join(events))), chat=True).run()
     assert "Last-Event-ID" not in driver.requests[1].headers
@@ -191,7 +193,7 @@ def test_before_the_first_content_it_is_a_new_question() -> None:
     assert driver.result.choices[0].message.content == "Grüß 👩‍🚀end"
 
 
-def test_new_content_starts_patience_anew() -> None:
+def test_new_content_restarts_the_retry_limits() -> None:
     events = numbered(TEXT)
     away = error_response(503, "Service unavailable")
     answers = [part for event in events[:-1] for part in (lost(event), away)]
@@ -201,7 +203,7 @@ def test_new_content_starts_patience_anew() -> None:
     assert len(driver.exchange.attempts) == 2 * len(events) - 1
 
 
-def test_patience_ends_where_no_content_comes() -> None:
+def test_retries_end_when_no_content_comes() -> None:
     events = numbered(TEXT)
     driver = drive(in_turn(lost(*events[:2]), lost(b":\n\n"), lost(events[2][:-1]), stream()))
     error = driver.error()
@@ -212,7 +214,7 @@ def test_patience_ends_where_no_content_comes() -> None:
 
 
 @pytest.mark.parametrize("retry", [None, 1, RetryPolicy(attempts=1)])
-def test_with_one_attempt_a_lost_stream_is_come_back_to_all_the_same(retry: Any) -> None:
+def test_a_policy_of_one_attempt_still_resumes(retry: Any) -> None:
     events = numbered(TEXT)
     answers = [lost(events[0]), lost(), lost(), stream()]
     driver = drive(in_turn(*answers), retry=RetryPolicy.of(retry))
@@ -225,7 +227,7 @@ def test_with_one_attempt_a_lost_stream_is_come_back_to_all_the_same(retry: Any)
 
 @pytest.mark.parametrize("how", [LOST, None, SILENCE])
 @pytest.mark.parametrize(("status", "why"), [(404, "no such stream"), (410, "keeps its events from number 9 on")])
-def test_a_stream_that_is_gone_is_the_error_that_lost_it(
+def test_a_stream_that_is_gone_raises_with_the_loss_as_its_cause(
     how: Exception | Silence | None, status: int, why: str
 ) -> None:
     events = numbered(TEXT)
@@ -239,7 +241,7 @@ def test_a_stream_that_is_gone_is_the_error_that_lost_it(
     assert len(driver.requests) == 2
 
 
-def test_an_error_that_the_resumed_stream_tells_is_its_error() -> None:
+def test_an_error_in_the_resumed_stream_is_raised() -> None:
     events = numbered(TEXT)
     failed = b'id: s:3\ndata: {"error":"out of memory","error_type":"generation"}\n\n'
     error = drive(in_turn(lost(*events[:2]), stream(failed))).error()
@@ -248,7 +250,7 @@ def test_an_error_that_the_resumed_stream_tells_is_its_error() -> None:
     assert error.partial_text == "Grüß 👩‍🚀"
 
 
-def test_a_page_in_place_of_the_rest_is_the_error_that_lost_it() -> None:
+def test_an_HTML_page_instead_of_the_rest_raises_with_the_loss_as_its_cause() -> None:
     events = numbered(TEXT)
     page = Response([b"<html>Sign in</html>"], 200, {"content-type": "text/html"})
     error = drive(in_turn(lost(*events[:2]), page)).error()
@@ -256,7 +258,7 @@ def test_a_page_in_place_of_the_rest_is_the_error_that_lost_it() -> None:
     assert "Sign in" in error.message
 
 
-def test_the_usage_is_not_worth_an_error() -> None:
+def test_a_missing_usage_is_not_an_error() -> None:
     events = numbered(CHAT)
     for answer in (error_response(404, "no such stream"), error_response(500, "broken")):
         driver = drive(in_turn(lost(*events[:6]), answer), chat=True).run()
@@ -270,7 +272,7 @@ def test_the_usage_is_not_worth_an_error() -> None:
     assert unnumbered.result.choices[0].finish_reason == "stop"
 
 
-def test_the_total_spans_all_of_it() -> None:
+def test_the_total_limit_spans_resumes() -> None:
     events = numbered(TEXT)
     slowly = RetryPolicy(attempts=9, wait=tenacity.wait_fixed(10))
     driver = drive(in_turn(lost(events[0]), lost(events[1]), stream()), retry=slowly, timeouts=Timeouts(total=15))
@@ -288,7 +290,7 @@ def test_the_total_spans_all_of_it() -> None:
     assert driver.clock.now == 15
 
 
-# --- Saying goodbye --------------------------------------------------------------------------------------------------
+# --- Cancelling --------------------------------------------------------------------------------------------------
 
 
 def begun(*events: bytes, **how: Any) -> Exchange[Any, Any]:
@@ -299,7 +301,7 @@ def begun(*events: bytes, **how: Any) -> Exchange[Any, Any]:
     return exchange
 
 
-def test_a_stream_that_is_given_up_is_taken_leave_of_once() -> None:
+def test_closing_a_resumable_stream_sends_one_DELETE() -> None:
     exchange = begun(*numbered(TEXT)[:2])
     call = exchange.cancel_request()
     assert call is not None
@@ -309,14 +311,14 @@ def test_a_stream_that_is_given_up_is_taken_leave_of_once() -> None:
     assert exchange.cancel_request() is None
 
 
-def test_there_is_nothing_to_take_leave_of_where_nobody_waits() -> None:
+def test_no_DELETE_is_sent_where_no_server_keeps_the_stream() -> None:
     assert begun(*numbered(TEXT)[:2], resume=False).cancel_request() is None
     assert begun(*TEXT[:2]).cancel_request() is None
     assert begun(*numbered(TEXT)).cancel_request() is None
     assert drive(in_turn()).exchange.cancel_request() is None
 
 
-def test_a_stream_is_taken_leave_of_while_it_is_being_come_back_to() -> None:
+def test_a_DELETE_is_sent_for_a_stream_that_is_being_resumed() -> None:
     exchange = begun(*numbered(TEXT)[:3])
     exchange.handle_error(InferenceConnectionError("lost"))
     exchange.next_request()
@@ -325,7 +327,7 @@ def test_a_stream_is_taken_leave_of_while_it_is_being_come_back_to() -> None:
     assert call.headers["Last-Event-ID"] == "s:3"
 
 
-# --- From the text so far --------------------------------------------------------------------------------------------
+# --- By a new request with the text so far --------------------------------------------------------------------------------------------
 
 PLAIN = [token_event(1, "a"), token_event(2, " b"), token_event(3, "c")]
 REST = [token_event(1, "d"), final_event(2, "e", "de")]
@@ -333,7 +335,7 @@ PROMPT, SO_FAR = tokenized(7, 8), tokenized(7, 8, 101, 102, 103)
 
 
 @pytest.mark.parametrize("details", [True, False])
-def test_a_plain_TGI_is_asked_how_it_reads_and_then_for_the_rest(details: bool) -> None:
+def test_a_server_without_ids_is_probed_and_asked_for_the_rest(details: bool) -> None:
     driver = drive(in_turn(lost(*PLAIN), PROMPT, SO_FAR, stream(b"".join(REST))), details=details).run()
     assert driver.methods == ["POST /generate_stream", "POST /tokenize", "POST /tokenize", "POST /generate_stream"]
     assert (driver.body(1), driver.body(2)) == ({"inputs": "p"}, {"inputs": "pa bc"})
@@ -357,14 +359,14 @@ def test_a_plain_TGI_is_asked_how_it_reads_and_then_for_the_rest(details: bool) 
         assert driver.result == "a bcde"
 
 
-def test_the_full_text_begins_with_the_prompt_once() -> None:
+def test_the_full_text_has_the_prompt_once() -> None:
     full = {**GREEDY, "return_full_text": True}
     driver = drive(in_turn(lost(*PLAIN), PROMPT, SO_FAR, stream(b"".join(REST))), parameters=full).run()
     assert driver.result == "pa bcde"
     assert driver.body(3)["parameters"]["return_full_text"] is False
 
 
-def test_a_second_loss_is_gone_on_with_from_all_of_the_text() -> None:
+def test_a_second_loss_continues_from_all_of_the_text() -> None:
     again = tokenized(7, 8, 101, 102, 103, 101)
     rest = stream(b"".join([token_event(1, "x"), final_event(2, "y", "xy")]))
     driver = drive(in_turn(lost(*PLAIN), PROMPT, SO_FAR, lost(REST[0]), PROMPT, again, rest), details=True).run()
@@ -376,7 +378,7 @@ def test_a_second_loss_is_gone_on_with_from_all_of_the_text() -> None:
     assert (driver.exchange.metrics.resumed, driver.exchange.metrics.continued) == (2, 2)
 
 
-def test_a_continuation_that_is_lost_before_it_speaks_is_tried_again() -> None:
+def test_a_continuation_that_is_lost_before_content_is_retried() -> None:
     driver = drive(
         in_turn(lost(*PLAIN), PROMPT, SO_FAR, lost(), PROMPT, SO_FAR, stream(b"".join(REST))), retry=UNTIL_IT_SUCCEEDS
     )
@@ -388,7 +390,7 @@ def test_a_continuation_that_is_lost_before_it_speaks_is_tried_again() -> None:
     "failure", [lost(), lost(b"[{"), error_response(503, "busy"), error_response(429, "Model is overloaded")]
 )
 @pytest.mark.parametrize("at", [0, 1])
-def test_a_question_that_is_interrupted_is_asked_again(failure: Response, at: int) -> None:
+def test_an_interrupted_probe_is_sent_again(failure: Response, at: int) -> None:
     questions = [PROMPT, SO_FAR]
     answers = [*questions[:at], failure, *questions[at:]]
     driver = drive(in_turn(lost(*PLAIN), *answers, stream(b"".join(REST)))).run()
@@ -397,7 +399,7 @@ def test_a_question_that_is_interrupted_is_asked_again(failure: Response, at: in
     assert driver.body(1 + at) == driver.body(2 + at)
 
 
-def test_patience_ends_at_the_questions_too() -> None:
+def test_retries_end_at_the_probes_too() -> None:
     driver = drive(in_turn(lost(*PLAIN), lost(), lost(), stream()))
     error = driver.error()
     assert type(error) is InferenceConnectionError
@@ -423,7 +425,7 @@ UNSOUND: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", UNSOUND)
 @pytest.mark.parametrize("how", [LOST, None], ids=["lost", "early end"])
-def test_what_might_go_on_otherwise_is_not_gone_on_with(case: str, how: Exception | Silence | None) -> None:
+def test_an_answer_that_might_continue_differently_is_not_continued(case: str, how: Exception | Silence | None) -> None:
     parameters, why = UNSOUND[case]
     driver = drive(in_turn(Response([b"".join(PLAIN), *ending(how)])), parameters={**GREEDY, **parameters})
     error = driver.error()
@@ -437,14 +439,14 @@ def test_what_might_go_on_otherwise_is_not_gone_on_with(case: str, how: Exceptio
 @pytest.mark.parametrize(
     "parameters", [{"stop": ["abc", "x"]}, {"do_sample": False}, {"temperature": 1.0}, {"seed": 3}]
 )
-def test_what_cannot_go_on_otherwise_is_gone_on_with(parameters: dict[str, Any]) -> None:
+def test_an_answer_that_cannot_continue_differently_is_continued(parameters: dict[str, Any]) -> None:
     driver = drive(
         in_turn(lost(*PLAIN), PROMPT, SO_FAR, stream(b"".join(REST))), parameters={**GREEDY, **parameters}
     ).run()
     assert driver.result == "a bcde"
 
 
-def test_what_extra_body_asks_for_counts_too() -> None:
+def test_extra_body_counts_too() -> None:
     sampled = drive(in_turn(lost(*PLAIN)), extra_body={"parameters": {"temperature": 2.0}})
     assert "sampled" in sampled.error().message
     other = drive(in_turn(lost(*PLAIN)), extra_body={"inputs": "another prompt"})
@@ -464,7 +466,7 @@ def test_what_extra_body_asks_for_counts_too() -> None:
     ],
 )
 @pytest.mark.parametrize("how", [LOST, None, SILENCE])
-def test_a_text_that_would_be_read_otherwise_is_not_gone_on_with(
+def test_a_text_that_is_tokenized_differently_is_not_continued(
     found: Response, how: Exception | Silence | None
 ) -> None:
     driver = drive(in_turn(Response([b"".join(PLAIN), *ending(how)]), PROMPT, found))
@@ -476,13 +478,13 @@ def test_a_text_that_would_be_read_otherwise_is_not_gone_on_with(
     assert len(driver.requests) == 3
 
 
-def test_tokens_that_are_no_text_make_it_unsound() -> None:
+def test_special_tokens_in_the_text_prevent_a_continuation() -> None:
     driver = drive(in_turn(lost(*PLAIN, token_event(4, "<tool>", special=True)), PROMPT, SO_FAR))
     assert "differently from how it was generated" in driver.error().message
 
 
 @pytest.mark.parametrize("status", [404, 405, 401, 422])
-def test_a_server_that_cannot_be_asked_how_it_reads(status: int) -> None:
+def test_a_server_without_tokenize_prevents_a_continuation(status: int) -> None:
     driver = drive(in_turn(lost(*PLAIN), error_response(status, "not here")))
     error = driver.error()
     assert_cannot_resume(error, LOST)
@@ -492,14 +494,14 @@ def test_a_server_that_cannot_be_asked_how_it_reads(status: int) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{}", b"<html>", b'{"tokens":[1]}', b""])
-def test_an_answer_that_is_no_list_of_tokens(body: bytes) -> None:
+def test_a_probe_answered_with_something_else_prevents_a_continuation(body: bytes) -> None:
     driver = drive(in_turn(lost(*PLAIN), Response([body], 200, JSON)))
     error = driver.error()
     assert_cannot_resume(error, LOST)
     assert "cannot resume" in error.message
 
 
-def test_a_continuation_that_is_refused_says_so() -> None:
+def test_a_refused_continuation_quotes_the_refusal() -> None:
     invalid = error_response(422, "inputs tokens + max_new_tokens must be <= 9", error_type="validation")
     error = drive(in_turn(lost(*PLAIN), PROMPT, SO_FAR, invalid)).error()
     assert_cannot_resume(error, LOST)
@@ -511,7 +513,7 @@ def test_a_continuation_that_is_refused_says_so() -> None:
 
 
 @pytest.mark.parametrize("chat", [True, False])
-def test_what_is_no_TGI_is_never_asked_anew(chat: bool) -> None:
+def test_only_TGI_servers_are_asked_for_a_continuation(chat: bool) -> None:
     if chat:
         driver = drive(in_turn(lost(chat_event("a"))), chat=True)
     else:
@@ -522,7 +524,7 @@ def test_what_is_no_TGI_is_never_asked_anew(chat: bool) -> None:
     assert error.partial_text == "a"
 
 
-def test_a_continuation_that_is_numbered_is_come_back_to_by_its_numbers() -> None:
+def test_a_continuation_with_event_ids_is_resumed_by_them() -> None:
     rest = numbered([token_event(1, "d"), token_event(2, "e"), final_event(3, "f", "def")], "t")
     driver = drive(in_turn(lost(*PLAIN), PROMPT, SO_FAR, lost(*rest[:2]), stream(rest[2])), details=True).run()
     assert driver.requests[4].headers["Last-Event-ID"] == "t:2"

@@ -12,7 +12,7 @@ from hfstream.testing import token_event
 
 
 @pytest.mark.parametrize("again", ["1", "2"])
-def test_a_server_that_begins_anew_is_not_believed(again: str) -> None:
+def test_a_server_that_restarts_the_stream_is_detected(again: str) -> None:
     """It numbers its events, and passes over Last-Event-ID: no token comes twice."""
     reply = TGIStreamDecoder()
     reply.feed(b"id: 1\n" + token_event(1, "a") + b"id: 2\n" + token_event(2, "b"))
@@ -23,7 +23,7 @@ def test_a_server_that_begins_anew_is_not_believed(again: str) -> None:
     assert not caught.value.retryable
 
 
-def test_events_without_new_ids_are_not_believed_either() -> None:
+def test_a_restart_without_ids_is_detected() -> None:
     reply = TGIStreamDecoder()
     reply.feed(b"id: 1\n" + token_event(1, "a"))
     reply.resume()

@@ -26,10 +26,10 @@ def overloaded(retry_after: float | None = None) -> OverloadedError:
 
 
 def delays(policy: RetryPolicy, errors: Iterator[Exception] | None = None, most: int = 50) -> list[float]:
-    """How long one who has patience waits, until it is at its end."""
-    patience = RetryState(policy)
+    """How long one who has state waits, until it is at its end."""
+    state = RetryState(policy)
     waits: list[float] = []
-    while len(waits) < most and (delay := patience.next_delay(next(errors) if errors else overloaded())) is not None:
+    while len(waits) < most and (delay := state.next_delay(next(errors) if errors else overloaded())) is not None:
         waits.append(delay)
     return waits
 
@@ -82,7 +82,7 @@ def test_an_impossible_wait_is_refused(max_wait: float) -> None:
 
 
 @pytest.mark.parametrize("value", [True, 2.5])
-def test_what_is_no_number_of_attempts_is_refused(value: Any) -> None:
+def test_an_invalid_number_of_attempts_is_refused(value: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         RetryPolicy.of(value)
 
@@ -96,17 +96,17 @@ def test_a_policy_is_immutable() -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3, 10])
-def test_attempts_count_all_tries(attempts: int) -> None:
+def test_attempts_include_the_first(attempts: int) -> None:
     assert len(delays(RetryPolicy(attempts=attempts))) == attempts - 1
 
 
-def test_patience_at_its_end_stays_there() -> None:
-    patience = RetryState(RetryPolicy(attempts=1))
-    assert patience.next_delay(overloaded()) is None
-    assert patience.next_delay(overloaded()) is None
+def test_an_exhausted_state_stays_exhausted() -> None:
+    state = RetryState(RetryPolicy(attempts=1))
+    assert state.next_delay(overloaded()) is None
+    assert state.next_delay(overloaded()) is None
 
 
-def test_each_patience_counts_for_itself() -> None:
+def test_each_state_counts_for_itself() -> None:
     policy = RetryPolicy(attempts=2, wait=tenacity.wait_none())
     assert delays(policy) == delays(policy) == [0]
     first, second = RetryState(policy), RetryState(policy)
@@ -128,7 +128,7 @@ def test_each_patience_counts_for_itself() -> None:
         (tenacity.wait_chain(tenacity.wait_fixed(1), tenacity.wait_fixed(4)), [1, 4, 4]),
     ],
 )
-def test_waits_are_tenacitys(wait: Any, expected: list[float]) -> None:
+def test_waits_are_tenacity_strategies(wait: Any, expected: list[float]) -> None:
     assert delays(RetryPolicy(attempts=4, wait=wait)) == expected
 
 
@@ -156,12 +156,12 @@ def test_a_stop_replaces_attempts(stop: Any, tries: int) -> None:
     ],
 )
 def test_a_stop_may_look_at_the_clock(stop: Any, expected: list[float | None], clock: Clock) -> None:
-    patience = RetryState(RetryPolicy(wait=tenacity.wait_fixed(10), stop=stop))
-    told: list[float | None] = []
-    while len(told) < 5 and None not in told:
-        told.append(patience.next_delay(overloaded()))
-        clock.now += 10  # who asks waits as long as he was told
-    assert told == expected
+    state = RetryState(RetryPolicy(wait=tenacity.wait_fixed(10), stop=stop))
+    delays: list[float | None] = []
+    while len(delays) < 5 and None not in delays:
+        delays.append(state.next_delay(overloaded()))
+        clock.now += 10  # the wait itself
+    assert delays == expected
 
 
 def test_a_wait_sees_the_error_and_how_often_there_was_one() -> None:
@@ -188,7 +188,7 @@ def sample(retry_after: float | None, number: int = 0, *, max_wait: float = 10.0
 
 
 @pytest.mark.parametrize(("number", "ceiling"), [(0, 0.5), (1, 1.0), (2, 2.0), (6, 10.0)])
-def test_without_a_word_from_the_server_jitter_is_full(number: int, ceiling: float) -> None:
+def test_without_Retry_After_the_jitter_is_full(number: int, ceiling: float) -> None:
     waits = sample(None, number, size=600)
     assert min(waits) < ceiling / 20
     assert ceiling * 0.95 < max(waits) <= ceiling
@@ -197,7 +197,7 @@ def test_without_a_word_from_the_server_jitter_is_full(number: int, ceiling: flo
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2, 2.0, 7.0])
-def test_what_the_server_asked_for_is_a_least_wait_and_spread(seconds: float) -> None:
+def test_Retry_After_is_a_minimum_and_spread(seconds: float) -> None:
     waits = sample(seconds, size=600)
     spread = max(0.1, seconds / 4)
     assert min(waits) >= seconds
@@ -211,7 +211,7 @@ def test_the_server_cannot_make_us_wait_longer_than_max_wait(seconds: float) -> 
     assert min(sample(seconds, size=50)) > 5.0
 
 
-def test_a_bounded_wait_is_spread_too() -> None:
+def test_a_wait_at_its_bound_is_spread_too() -> None:
     assert len(set(sample(3600.0, size=20))) > 1
 
 
@@ -228,7 +228,7 @@ def test_every_wait_is_between_nothing_and_max_wait(retry_after: float | None, m
     assert all(0 <= wait <= max_wait for wait in waits)
 
 
-def test_wait_retry_after_asks_its_fallback_where_the_server_is_silent() -> None:
+def test_wait_retry_after_uses_its_fallback_without_Retry_After() -> None:
     wait = wait_retry_after(tenacity.wait_fixed(3), max_wait=8)
     policy = RetryPolicy(attempts=4, wait=wait)
     errors = [overloaded(), overloaded(4.0), ValueError("has no retry_after"), overloaded()]
@@ -270,7 +270,7 @@ VARIANTS = pytest.mark.parametrize("variant", ["plain", "async"])
 
 
 @VARIANTS
-def test_the_decorator_asks_again_while_the_server_is_overloaded(variant: str) -> None:
+def test_the_decorator_retries_while_the_server_is_overloaded(variant: str) -> None:
     server = Server(overloaded(), overloaded())
     assert call(server, variant) == "HI"
     assert server.asked == 3
@@ -288,7 +288,7 @@ def test_the_decorator_raises_the_last_error_itself(variant: str) -> None:
 
 @VARIANTS
 @pytest.mark.parametrize("error", [ValidationError("x"), InferenceConnectionError("x"), ValueError("x")], ids=repr)
-def test_the_decorator_forgives_nothing_else(variant: str, error: Exception) -> None:
+def test_the_decorator_retries_nothing_else(variant: str, error: Exception) -> None:
     server = Server(overloaded(), error)
     with pytest.raises(type(error)):
         call(server, variant)
@@ -339,7 +339,7 @@ def test_retry_if_overloaded_is_a_condition_of_tenacitys() -> None:
     assert server.asked == 1
 
 
-def test_the_facade_has_all_that_wrappers_need() -> None:
+def test_hfstream_retry_exports_what_wrappers_need() -> None:
     assert hfstream.retry.__all__ == ["RetryPolicy", "retry_if_overloaded", "retry_on_overload", "wait_retry_after"]
     assert hfstream.retry.RetryPolicy is hfstream.RetryPolicy
 
@@ -359,22 +359,22 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
-def test_patience_gives_the_error_back_without_its_traceback(attempts: int) -> None:
+def test_the_state_strips_the_error_of_its_traceback(attempts: int) -> None:
     error = overloaded()
     RetryState(RetryPolicy(attempts=attempts)).next_delay(error)
     assert error.__traceback__ is None
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-def test_patience_holds_nothing_of_the_failure_that_it_was_told_of(attempts: int) -> None:
-    patience = RetryState(RetryPolicy(attempts=attempts))
+def test_the_state_keeps_no_reference_to_the_error(attempts: int) -> None:
+    state = RetryState(RetryPolicy(attempts=attempts))
 
     class Stream:
         def fail(self) -> None:
             try:
                 raise overloaded()
             except OverloadedError:
-                patience.next_delay(overloaded())
+                state.next_delay(overloaded())
 
     with no_collector():
         stream = Stream()

@@ -63,13 +63,13 @@ def assert_cannot_resume(error: InferenceError, lost: Exception | Silence | None
 # --- The pacer ------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_few_retries_are_free() -> None:
+def test_the_first_few_retries_are_not_spaced_out() -> None:
     pacer = RetryPacer()
     assert [pacer.schedule(0.5, 100.0, overloaded=False) for _ in range(BURST)] == [0.5] * BURST
     assert [pacer.schedule(0.5, 100.0, overloaded=False) for _ in range(5)][-1] > 0.5
 
 
-def test_a_herd_is_spaced_out_and_nobody_is_forgotten() -> None:
+def test_many_retries_are_spaced_out_and_none_is_dropped() -> None:
     pacer = RetryPacer()
     delays = [pacer.schedule(0.5, 100.0, overloaded=True) for _ in range(1000)]
     assert delays == sorted(delays)
@@ -78,7 +78,7 @@ def test_a_herd_is_spaced_out_and_nobody_is_forgotten() -> None:
     assert delays[-1] <= 0.5 + 1000 * MAX_INTERVAL
 
 
-def test_one_that_was_told_to_wait_for_a_minute_is_in_nobodys_way() -> None:
+def test_a_long_wait_delays_no_other_retry() -> None:
     pacer = RetryPacer()
     assert pacer.schedule(60.0, 100.0, overloaded=True) == 60.0
     assert pacer.schedule(0.1, 100.0, overloaded=True) == 0.1
@@ -87,7 +87,7 @@ def test_one_that_was_told_to_wait_for_a_minute_is_in_nobodys_way() -> None:
     assert pacer.schedule(0.1, 102.0, overloaded=False) == 0.1
 
 
-def test_time_and_answers_make_room() -> None:
+def test_time_and_successes_shorten_the_intervals() -> None:
     pacer = RetryPacer()
     for _ in range(1000):
         pacer.schedule(0.0, 100.0, overloaded=True)
@@ -106,7 +106,7 @@ def test_time_and_answers_make_room() -> None:
     )
 )
 @settings(deadline=None, max_examples=100)
-def test_the_pacer_never_forbids_and_never_hastens(bookings: list[tuple[float, float, bool, bool]]) -> None:
+def test_the_pacer_only_adds_to_delays(bookings: list[tuple[float, float, bool, bool]]) -> None:
     pacer, now = RetryPacer(), 1000.0
     for count, (delay, passed, overloaded, answered) in enumerate(bookings, 1):
         now += passed
@@ -116,7 +116,7 @@ def test_the_pacer_never_forbids_and_never_hastens(bookings: list[tuple[float, f
             pacer.record_success()
 
 
-def test_a_call_whose_own_policy_allows_a_retry_has_it_in_spite_of_the_pacer() -> None:
+def test_the_pacer_never_prevents_a_retry_within_the_total_limit() -> None:
     pacer = RetryPacer()
     for _ in range(5000):
         pacer.schedule(0.0, 100.0, overloaded=True)
@@ -130,7 +130,7 @@ def test_a_call_whose_own_policy_allows_a_retry_has_it_in_spite_of_the_pacer() -
     assert driver.exchange.attempts[1].delay == 1.0
 
 
-def test_an_answer_in_one_piece_makes_room_too() -> None:
+def test_a_success_without_streaming_counts_too() -> None:
     pacer = RetryPacer()
     for _ in range(1000):
         pacer.schedule(0.0, 100.0, overloaded=True)

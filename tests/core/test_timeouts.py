@@ -34,12 +34,12 @@ def test_an_impossible_limit_is_refused_by_name(name: str, seconds: Any) -> None
 
 
 @pytest.mark.parametrize("seconds", ["5", (1, 2), object()])
-def test_what_is_no_number_is_refused(seconds: Any) -> None:
+def test_a_limit_that_is_not_a_number_is_refused(seconds: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         Timeouts.of(seconds)
 
 
-def test_the_deadline_tells_how_long_a_socket_may_wait() -> None:
+def test_remaining_is_how_long_a_socket_may_wait() -> None:
     clock = ManualClock()
     deadline = Deadline(clock)
     assert deadline.remaining() is None

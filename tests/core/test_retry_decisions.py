@@ -33,7 +33,7 @@ def refused(status: int) -> InferenceError:
     return from_response(status, {}, b"")
 
 
-def told(error_type: str) -> InferenceError:
+def error_of_type(error_type: str) -> InferenceError:
     error = from_event({"error": "words", "error_type": error_type})
     assert error is not None
     return error
@@ -41,17 +41,17 @@ def told(error_type: str) -> InferenceError:
 
 REFUSED = [
     ValidationError("x"), AuthenticationError("x"), NotFoundError("x"), BadRequestError("x"),
-    UnexpectedResponseError("x"), told("validation"), told("template_error"), told("tool_error"),
+    UnexpectedResponseError("x"), error_of_type("validation"), error_of_type("template_error"), error_of_type("tool_error"),
     *map(refused, (400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 418, 422, 425, 451)),
 ]  # fmt: skip
-OVERLOADED = [OverloadedError("x"), told("overloaded"), *map(refused, (429, 503, 529))]
+OVERLOADED = [OverloadedError("x"), error_of_type("overloaded"), *map(refused, (429, 503, 529))]
 INTERRUPTED = [
     InferenceConnectionError("x"), IncompleteStreamError("x"), *map(refused, (408, 502, 504)),
     *(InferenceTimeoutError("x", phase=phase) for phase in ("connect", "first_token", "between_tokens")),
 ]  # fmt: skip
 BROKEN = [
-    GenerationError("x"), IncompleteGenerationError("x"), ServerError("x"), told("generation"),
-    told("incomplete_generation"), told("incomplete_generation_stream"), told("stream_serialization_error"),
+    GenerationError("x"), IncompleteGenerationError("x"), ServerError("x"), error_of_type("generation"),
+    error_of_type("incomplete_generation"), error_of_type("incomplete_generation_stream"), error_of_type("stream_serialization_error"),
     *map(refused, (424, 500, 501, 505, 507, 520)),
 ]  # fmt: skip
 ROWS = [
@@ -70,7 +70,7 @@ ROWS = [
         for error in row
     ],
 )
-def test_every_cell_of_the_table(
+def test_every_cell_of_the_table_decides(
     error: InferenceError, kind: FailureKind, silent: Decision, after_content: Decision
 ) -> None:
     assert classify(error) is kind
@@ -78,7 +78,7 @@ def test_every_cell_of_the_table(
     assert decide(error, after_content=True) is after_content
 
 
-def test_the_table_has_a_row_for_every_kind_and_never_resumes_what_has_not_begun() -> None:
+def test_the_table_has_every_kind_and_resumes_only_after_content() -> None:
     assert set(DECISIONS) == set(FailureKind)
     for silent, after_content in DECISIONS.values():
         assert silent is not RESUME
@@ -86,29 +86,29 @@ def test_the_table_has_a_row_for_every_kind_and_never_resumes_what_has_not_begun
 
 
 @pytest.mark.parametrize("phase", ["connect", "first_token", "between_tokens", "total"])
-def test_a_spent_total_is_the_end(phase: Phase) -> None:
+def test_an_exceeded_total_limit_is_not_retried(phase: Phase) -> None:
     expected = RAISE if phase == "total" else RETRY
     assert decide(InferenceTimeoutError("x", phase=phase), after_content=False) is expected
 
 
 @pytest.mark.parametrize("kind", [InferenceConnectionError, IncompleteStreamError])
 @pytest.mark.parametrize("after_content", [True, False])
-def test_what_was_closed_on_purpose_is_not_tried_again(kind: type[InferenceError], after_content: bool) -> None:
+def test_a_closed_connection_that_is_not_retryable_is_raised(kind: type[InferenceError], after_content: bool) -> None:
     assert decide(kind("x", retryable=False), after_content=after_content) is RAISE
 
 
 @pytest.mark.parametrize("kind", [InferenceError, TextGenerationError, UnknownError])
 @pytest.mark.parametrize("after_content", [True, False])
-def test_what_nobody_knows_is_raised(kind: type[InferenceError], after_content: bool) -> None:
+def test_an_unknown_error_is_raised(kind: type[InferenceError], after_content: bool) -> None:
     assert decide(kind("x"), after_content=after_content) is RAISE
 
 
-def test_what_the_server_says_counts_before_its_status() -> None:
+def test_a_servers_error_type_wins_over_its_status() -> None:
     body = b'{"error": "Input validation error: x", "error_type": "validation"}'
     assert decide(from_response(502, {}, body), after_content=False) is RAISE
 
 
-def test_the_table_is_drawn_in_its_own_documentation() -> None:
+def test_the_docstring_shows_the_table() -> None:
     for kind, (silent, after_content) in DECISIONS.items():
         [row] = [line for line in (retry_decisions.__doc__ or "").splitlines() if line.strip().startswith(kind.name)]
         assert row.split()[-2:] == [silent.name, after_content.name]

@@ -65,10 +65,10 @@ def assert_cannot_resume(error: InferenceError, lost: Exception | Silence | None
 
 @dataclass
 class Notes:
-    """What a hook was told, and what it does about it."""
+    """Records the calls of a hook, and may raise."""
 
     failure: BaseException | None = None
-    told: list[tuple[int, float, float, type[BaseException]]] = field(
+    calls: list[tuple[int, float, float, type[BaseException]]] = field(
         default_factory=list[tuple[int, float, float, type[BaseException]]]
     )
 
@@ -77,7 +77,7 @@ class Notes:
         assert state.next_action is not None
         error = state.outcome.exception()
         assert error is not None
-        self.told.append((state.attempt_number, state.next_action.sleep, state.upcoming_sleep, type(error)))
+        self.calls.append((state.attempt_number, state.next_action.sleep, state.upcoming_sleep, type(error)))
         if self.failure:
             raise self.failure
 
@@ -89,7 +89,7 @@ def test_the_hook_is_called_before_each_wait() -> None:
     notes = Notes()
     policy = RetryPolicy(attempts=3, wait=tenacity.wait_fixed(2), before_sleep=notes)
     driver = drive(in_turn(BUSY, lost(), stream(b"".join(TEXT))), retry=policy).run()
-    assert notes.told == [(1, 2.0, 2.0, OverloadedError), (2, 2.0, 2.0, InferenceConnectionError)]
+    assert notes.calls == [(1, 2.0, 2.0, OverloadedError), (2, 2.0, 2.0, InferenceConnectionError)]
     assert [attempt.delay for attempt in driver.exchange.attempts] == [0.0, 2.0, 2.0]
 
 
@@ -97,20 +97,20 @@ def test_the_hook_is_not_called_where_no_wait_follows() -> None:
     notes = Notes()
     policy = RetryPolicy(attempts=2, wait=tenacity.wait_fixed(2), before_sleep=notes)
     assert type(drive(in_turn(BUSY, BUSY), retry=policy).error()) is OverloadedError
-    assert len(notes.told) == 1
+    assert len(notes.calls) == 1
     out_of_time = drive(in_turn(BUSY), retry=policy, timeouts=Timeouts(total=1))
     assert type(out_of_time.error()) is OverloadedError
     assert type(drive(in_turn(error_response(422, "bad")), retry=policy).error()) is not OverloadedError
-    assert len(notes.told) == 1
+    assert len(notes.calls) == 1
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
-def test_the_hook_is_called_on_the_way_back(attempts: int) -> None:
+def test_the_hook_is_called_before_a_resume(attempts: int) -> None:
     notes = Notes()
     events = numbered(TEXT)
     policy = RetryPolicy(attempts=attempts, wait=tenacity.wait_fixed(2), before_sleep=notes)
     drive(in_turn(lost(events[0]), lost(events[1]), stream(b"".join(events[2:]))), retry=policy).run()
-    assert notes.told == [(1, 2.0, 2.0, InferenceConnectionError)] * 2
+    assert notes.calls == [(1, 2.0, 2.0, InferenceConnectionError)] * 2
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("hook"), KeyboardInterrupt(), OverloadedError("hook")])
@@ -123,11 +123,11 @@ def test_a_hook_that_raises_ends_the_call(failure: BaseException) -> None:
     assert len(driver.requests) == 1
 
 
-def test_the_hook_is_told_the_wait_that_the_pacer_makes_of_it() -> None:
+def test_the_hook_gets_the_delay_after_pacing() -> None:
     notes, pacer = Notes(), RetryPacer()
     for _ in range(500):
         pacer.schedule(0.0, 100.0, overloaded=True)
     policy = RetryPolicy(wait=tenacity.wait_fixed(2), before_sleep=notes)
     driver = drive(in_turn(BUSY, stream(b"".join(TEXT))), retry=policy, pacer=pacer).run()
-    [(_, sleep, _, _)] = notes.told
+    [(_, sleep, _, _)] = notes.calls
     assert sleep == driver.exchange.attempts[1].delay > 2
