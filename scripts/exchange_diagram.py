@@ -1,7 +1,7 @@
 """Draws the life of an exchange from its table of transitions.
 
-    python scripts/exchange_diagram.py            writes docs/images/exchange.svg and the table in docs/design/architecture.md
-    python scripts/exchange_diagram.py --check    exits with 1 if one of them is out of date
+python scripts/exchange_diagram.py            writes docs/images/exchange.svg and the table in docs/design/architecture.md
+python scripts/exchange_diagram.py --check    exits with 1 if one of them is out of date
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BENDS: dict[tuple[State, State], float] = {
     (State.WAITING, State.CLOSED): 110,
     (State.SENDING, State.COMPLETE): 30,
 }
-"""How far the middle of an arrow lies beside the straight line, to the right of its direction; 0 where none is given."""
+"""How far the middle of an arrow lies beside the straight line, to the right of its direction; else 0."""
 
 
 def edges() -> dict[tuple[State, State], list[Event]]:
@@ -64,6 +64,7 @@ def border(state: State, toward: tuple[float, float]) -> tuple[float, float]:
 
 
 def arrow(source: State, target: State, events: list[Event]) -> str:
+    """One arrow, curved by its bend, with the names of its events."""
     (x1, y1), (x2, y2) = PLACES[source], PLACES[target]
     length = math.hypot(x2 - x1, y2 - y1)
     bend = 2 * BENDS.get((source, target), 0.0)
@@ -71,13 +72,17 @@ def arrow(source: State, target: State, events: list[Event]) -> str:
     (x1, y1), (x2, y2) = border(source, control), border(target, control)
     x, y = (x1 + 2 * control[0] + x2) / 4, (y1 + 2 * control[1] + y2) / 4
     failure = events == [Event.FAILURE]
-    path = f'<path class="{"failure" if failure else "arrow"}" d="M{x1:.0f} {y1:.0f} Q{control[0]:.0f} {control[1]:.0f} {x2:.0f} {y2:.0f}"/>'
+    curve = f"M{x1:.0f} {y1:.0f} Q{control[0]:.0f} {control[1]:.0f} {x2:.0f} {y2:.0f}"
+    path = f'<path class="{"failure" if failure else "arrow"}" d="{curve}"/>'
     if failure:  # the dashed lines all mean the same
         return path
-    return path + f'\n<text class="event" x="{x:.0f}" y="{y - 5:.0f}">{", ".join(event.value for event in events)}</text>'
+    return (
+        path + f'\n<text class="event" x="{x:.0f}" y="{y - 5:.0f}">{", ".join(event.value for event in events)}</text>'
+    )
 
 
 def box(state: State) -> str:
+    """One state."""
     x, y = PLACES[state]
     kind = "final" if state in FINAL_STATES else "state"
     left, top = x - BOX_WIDTH // 2, y - BOX_HEIGHT // 2
@@ -106,7 +111,9 @@ def svg() -> str:
         "<title>The states of an exchange. Dashed: a failure ends it.</title>\n"
         f"<style>{STYLE}</style>\n"
         f'<defs>{head}<path d="M0 0 L10 5 L0 10 z" style="fill:#546e7a;stroke:none"/></marker></defs>\n'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" style="fill:#ffffff;stroke:none"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<rect width="{WIDTH}" height="{HEIGHT}" style="fill:#ffffff;stroke:none"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )
 
 
@@ -129,9 +136,12 @@ def page(text: str) -> str:
 
 
 def main() -> int:
+    """Writes both files; with ``--check`` compares them only."""
     written = {IMAGE: svg(), PAGE: page(PAGE.read_text(encoding="utf-8"))}
     if "--check" in sys.argv[1:]:
-        stale = [path for path, text in written.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+        stale = [
+            path for path, text in written.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
+        ]
         for path in stale:
             print(f"{path.relative_to(ROOT)} is out of date: run python scripts/exchange_diagram.py")
         return bool(stale)

@@ -1,0 +1,119 @@
+"""Events, bodies and heads without an end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import itertools
+import socket
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from hfstream import (
+    BadRequestError,
+    InferenceConnectionError,
+    InferenceError,
+    UnexpectedResponseError,
+)
+from hfstream.testing import (
+    Response,
+    ScriptedServer,
+)
+from tests.helpers.robustness_rows import row
+from tests.helpers.variants import Clients, Variant
+from tests.peers.common import SOON, Task
+
+BOUNDS = row(
+    "Streams",
+    "an event or a header without an end, a gzip body that swells to a thousand times its size",
+    "read until the memory is full",
+    "a typed error, and memory within a bound",
+)
+MIB = 2**20
+
+
+@contextlib.contextmanager
+def at_most(mebibytes: int) -> Iterator[None]:
+    """Fails if what runs within it takes more memory at its peak."""
+    tracemalloc.start(1)
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < mebibytes * MIB, f"{peak / MIB:.0f} MiB"
+
+
+@BOUNDS
+@pytest.mark.parametrize("start", [b"data: ", b": "], ids=["data", "a comment"])
+async def test_an_event_without_an_end_is_refused(variant: Variant, clients: Clients, task: Task, start: bytes) -> None:
+    # One that reads it all is told by its memory, not by a machine that stands still.
+    body = itertools.chain([task.event("Hello"), start], itertools.repeat(b"x" * 65536, 80 * MIB // 65536))
+    with ScriptedServer(Response(body)) as server:
+        stream = await task.open(variant, clients(server.url))
+        assert task.said([await variant.next(stream)]) == ["Hello"]
+        with (
+            at_most(40),
+            pytest.raises(UnexpectedResponseError, match="larger than 16777216 bytes") as caught,
+        ):
+            await variant.rest(stream)
+        assert caught.value.partial_text == "Hello"
+
+
+@functools.cache
+def bomb(size: int) -> bytes:
+    """Zeros, compressed: a thousandth of `size` bytes."""
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join([*(packer.compress(bytes(MIB)) for _ in range(size // MIB)), packer.flush()])
+
+
+@BOUNDS
+@pytest.mark.parametrize(
+    ("status", "expected"), [(200, UnexpectedResponseError), (400, BadRequestError)], ids=["stream", "refusal"]
+)
+async def test_a_body_that_decompresses_to_too_much_is_refused(
+    variant: Variant, clients: Clients, task: Task, status: int, expected: type[InferenceError]
+) -> None:
+    with ScriptedServer(Response([bomb(448 * MIB)], status, headers={"Content-Encoding": "gzip"})) as server:
+        client = clients(server.url, retry=None)
+        with at_most(60), pytest.raises(expected):
+            await task.open(variant, client)
+
+
+@BOUNDS.only(task="text")
+async def test_a_body_that_is_compressed_twice_is_refused(variant: Variant, clients: Clients) -> None:
+    packed = gzip.compress(bomb(448 * MIB))
+    with ScriptedServer(Response([packed], headers={"Content-Encoding": "gzip, gzip"})) as server:
+        client = clients(server.url, retry=None)
+        with at_most(40), pytest.raises(UnexpectedResponseError, match="encoded as 'gzip, gzip'"):
+            await variant.open(client)
+
+
+@contextlib.contextmanager
+def endless_head() -> Iterator[str]:
+    """A server whose answer's head has no end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock, contextlib.suppress(OSError):
+                sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Long: ")
+                for _ in range(64 * 16):
+                    sock.sendall(b"x" * 65536)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(SOON)
+
+
+@BOUNDS
+async def test_a_head_without_an_end_is_refused(variant: Variant, clients: Clients, task: Task) -> None:
+    with endless_head() as url, at_most(8), pytest.raises(InferenceConnectionError, match="broke"):
+        await task.open(variant, clients(url, retry=None))
