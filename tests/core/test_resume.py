@@ -327,7 +327,7 @@ def test_a_DELETE_is_sent_for_a_stream_that_is_being_resumed() -> None:
     assert call.headers["Last-Event-ID"] == "s:3"
 
 
-# --- By a new request with the text so far --------------------------------------------------------------------------------------------
+# --- By a new request with the text so far ------------------------------------------------------------------------
 
 PLAIN = [token_event(1, "a"), token_event(2, " b"), token_event(3, "c")]
 REST = [token_event(1, "d"), final_event(2, "e", "de")]

@@ -33,7 +33,7 @@ def refused(status: int) -> InferenceError:
     return from_response(status, {}, b"")
 
 
-def error_of_type(error_type: str) -> InferenceError:
+def of_type(error_type: str) -> InferenceError:
     error = from_event({"error": "words", "error_type": error_type})
     assert error is not None
     return error
@@ -41,17 +41,17 @@ def error_of_type(error_type: str) -> InferenceError:
 
 REFUSED = [
     ValidationError("x"), AuthenticationError("x"), NotFoundError("x"), BadRequestError("x"),
-    UnexpectedResponseError("x"), error_of_type("validation"), error_of_type("template_error"), error_of_type("tool_error"),
+    UnexpectedResponseError("x"), of_type("validation"), of_type("template_error"), of_type("tool_error"),
     *map(refused, (400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 418, 422, 425, 451)),
 ]  # fmt: skip
-OVERLOADED = [OverloadedError("x"), error_of_type("overloaded"), *map(refused, (429, 503, 529))]
+OVERLOADED = [OverloadedError("x"), of_type("overloaded"), *map(refused, (429, 503, 529))]
 INTERRUPTED = [
     InferenceConnectionError("x"), IncompleteStreamError("x"), *map(refused, (408, 502, 504)),
     *(InferenceTimeoutError("x", phase=phase) for phase in ("connect", "first_token", "between_tokens")),
 ]  # fmt: skip
 BROKEN = [
-    GenerationError("x"), IncompleteGenerationError("x"), ServerError("x"), error_of_type("generation"),
-    error_of_type("incomplete_generation"), error_of_type("incomplete_generation_stream"), error_of_type("stream_serialization_error"),
+    GenerationError("x"), IncompleteGenerationError("x"), ServerError("x"), of_type("generation"),
+    of_type("incomplete_generation"), of_type("incomplete_generation_stream"), of_type("stream_serialization_error"),
     *map(refused, (424, 500, 501, 505, 507, 520)),
 ]  # fmt: skip
 ROWS = [

@@ -37,7 +37,7 @@ CHUNKED = row(
 
 
 @CHUNKED
-async def test_a_chunked_error_body_is_the_same_error_in_both_variants(variant: Variant, clients: Clients, task: Task) -> None:
+async def test_a_chunked_error_is_the_same_in_both_variants(variant: Variant, clients: Clients, task: Task) -> None:
     words = "Input validation error: `max_new_tokens` must be strictly positive"
     body = json.dumps({"error": words, "error_type": "validation"}).encode()
     steps: list[Step] = [step for place in range(len(body)) for step in (body[place : place + 1], 0.0005)]
