@@ -17,7 +17,7 @@ def answer(message: str, history: list[dict[str, Any]]) -> Iterator[str]:
     messages.append({"role": "user", "content": message})
     with client.chat_completion(messages, max_tokens=300, stream=True) as stream:
         for _ in stream:
-            yield stream.text  # Gradio expects the complete text each time; its Stop button closes this generator, and so the stream
+            yield stream.text  # Gradio expects the complete text each time; its Stop button closes the stream
 
 
 def _text(content: Any) -> str:

@@ -1,7 +1,7 @@
 """You will see a response that a FastAPI application streams, token by token, as Server-Sent Events.
 
-When the browser disconnects, FastAPI cancels the generator, the stream is closed, and the model server stops generating.
-To try it in a browser, run ``uvicorn proxy:app`` and open ``/ask?question=...``.
+When the browser disconnects, FastAPI cancels the generator, the stream is closed, and the server stops generating. To
+try it in a browser, run ``uvicorn proxy:app`` and open ``/ask?question=...``.
 """
 
 import os
