@@ -1,6 +1,6 @@
-"""You will see a model ask for the weather, get it, and answer.
+"""You will see a model call a weather tool, and then reply with the result.
 
-The model is a script: the bundled one calls no tools.
+The responses come from a scripted server, because the bundled model does not call tools.
 """
 
 import json
@@ -14,7 +14,7 @@ TOOLS = [
         "type": "function",
         "function": {
             "name": "weather",
-            "description": "How the weather is in a city.",
+            "description": "Get the current weather in a city.",
             "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
         },
     }
@@ -25,13 +25,13 @@ def weather(city: str) -> str:
     return f"Rain in {city}, 12 degrees."
 
 
-# What a server would stream: a call, its arguments in two pieces, then the answer to what the tool said.
-beginning = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": '}}
+# What a server would stream: a tool call with its arguments in two chunks, then the reply to the tool's result.
+first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": '}}
 rest = {"index": 0, "function": {"arguments": '"Nuremberg"}'}}
-call = [chat_event(role="assistant", tool_calls=[beginning]), chat_event(tool_calls=[rest])]
-call += [chat_event(finish_reason="tool_calls"), DONE]
+tool_call_events = [chat_event(role="assistant", tool_calls=[first]), chat_event(tool_calls=[rest])]
+tool_call_events += [chat_event(finish_reason="tool_calls"), DONE]
 
-with ScriptedServer(Response(call), Response(chat_events("Take ", "an ", "umbrella."))) as server:
+with ScriptedServer(Response(tool_call_events), Response(chat_events("Take ", "an ", "umbrella."))) as server:
     client = InferenceClient(server.url)
     messages: list[Any] = [{"role": "user", "content": "How is the weather in Nuremberg?"}]
     while True:
@@ -42,8 +42,8 @@ with ScriptedServer(Response(call), Response(chat_events("Take ", "an ", "umbrel
         if not message.tool_calls:
             break
         messages.append(message)
-        for wanted in message.tool_calls:
-            arguments = json.loads(wanted.function.arguments)
-            print(f"{wanted.function.name}({arguments['city']})")
-            messages.append({"role": "tool", "tool_call_id": wanted.id, "content": weather(**arguments)})
+        for tool_call in message.tool_calls:
+            arguments = json.loads(tool_call.function.arguments)
+            print(f"{tool_call.function.name}({arguments['city']})")
+            messages.append({"role": "tool", "tool_call_id": tool_call.id, "content": weather(**arguments)})
 print()

@@ -1,4 +1,4 @@
-"""You will see three answers, streamed at the same time by one client, each with its time to the first token."""
+"""You will see three responses, streamed at the same time by one client, each with its time to first token."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
 questions = ["How do you make cheese?", "What is Deep Learning?", "Why is the sky blue?"]
 
 
-async def ask(client: AsyncInferenceClient, question: str) -> str:
+async def generate(client: AsyncInferenceClient, question: str) -> str:
     async with client.text_generation(question, max_new_tokens=12, stream=True) as stream:
         async for _ in stream:
             pass
@@ -17,10 +17,10 @@ async def ask(client: AsyncInferenceClient, question: str) -> str:
 
 
 async def main() -> None:
-    # Patient: a server with fewer permits than questions refuses some, and is asked again.
+    # 20 attempts: a server that runs fewer requests at a time refuses some of them, and the client retries.
     async with AsyncInferenceClient(url, retry=RetryPolicy(attempts=20)) as client:
-        for answer in await asyncio.gather(*(ask(client, question) for question in questions)):
-            print(answer)
+        for result in await asyncio.gather(*(generate(client, question) for question in questions)):
+            print(result)
 
 
 asyncio.run(main())

@@ -1,4 +1,4 @@
-"""You will see a chat in your browser whose answers grow as the model writes them. Needs ``pip install gradio``."""
+"""You will see a chat in your browser with streamed responses. Needs ``pip install gradio``."""
 
 import sys
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ client = InferenceClient(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1
 
 
 def answer(message: str, history: list[dict[str, Any]]) -> Iterator[str]:
-    # Gradio's messages have more in them than a server wants to know.
-    messages: list[Any] = [{"role": said["role"], "content": _text(said["content"])} for said in history]
+    # Gradio's messages have fields that the server does not accept.
+    messages: list[Any] = [{"role": turn["role"], "content": _text(turn["content"])} for turn in history]
     messages.append({"role": "user", "content": message})
     with client.chat_completion(messages, max_tokens=300, stream=True) as stream:
         for _ in stream:
-            yield stream.text  # Gradio wants all of it each time; when its Stop is pressed, the block is left
+            yield stream.text  # Gradio expects the complete text each time; its Stop button closes the stream
 
 
 def _text(content: Any) -> str:

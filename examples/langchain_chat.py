@@ -1,6 +1,6 @@
-"""You will see LangChain stream an answer of the reference server. Needs ``pip install langchain-openai``.
+"""You will see LangChain stream a response of the reference server. Needs ``pip install langchain-openai``.
 
-LangChain asks by openai's client, which takes it for any server of that kind.
+LangChain uses the openai client, which works with any server that has OpenAI's routes.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""You will see an answer that came through a web application of our own, token by token, as Server-Sent Events.
+"""You will see a response that a FastAPI application streams, token by token, as Server-Sent Events.
 
-The application is FastAPI's. When the browser goes away its generator is cancelled, the stream is closed, and the
-model's server stops generating. To try it in a browser: ``uvicorn proxy:application``, then ``/ask?question=...``.
+When the browser disconnects, FastAPI cancels the generator, the stream is closed, and the server stops generating. To
+try it in a browser, run ``uvicorn proxy:app`` and open ``/ask?question=...``.
 """
 
 import os
@@ -18,13 +18,13 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from hfstream import AsyncInferenceClient, InferenceError, sse
 
 url = sys.argv[1] if __name__ == "__main__" and len(sys.argv) > 1 else os.environ.get("MODEL", "http://127.0.0.1:8080")
-client = AsyncInferenceClient(url)  # one for all requests
-application = FastAPI()
+client = AsyncInferenceClient(url)  # one client for all requests
+app = FastAPI()
 
 
-@application.get("/ask", response_model=None)
+@app.get("/ask", response_model=None)
 async def ask(question: str) -> Response:
-    try:  # what goes wrong before the first token has a status of its own
+    try:  # an error before the first token can still set the status code
         stream = await client.text_generation(question, max_new_tokens=12, stream=True)
     except InferenceError as error:
         return JSONResponse({"error": str(error)}, status_code=error.status_code or 502)
@@ -38,7 +38,7 @@ async def ask(question: str) -> Response:
 
 
 if __name__ == "__main__":
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
         time.sleep(0.01)

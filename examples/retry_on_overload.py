@@ -1,7 +1,7 @@
-"""You will see two answers; before each of them, if the server is overloaded, how often it had to be asked again.
+"""You will see two responses and, if the server is overloaded, the retries before them.
 
-To see it wait, give the server one permit and keep that busy from another terminal:
-``hfstream serve --max-concurrent-requests 1 --tokens-per-second 10``.
+To see it retry, start ``hfstream serve --max-concurrent-requests 1 --tokens-per-second 10`` and keep it busy with a
+request from another terminal.
 """
 
 import sys
@@ -13,31 +13,31 @@ from hfstream.retry import retry_if_overloaded, retry_on_overload, wait_retry_af
 
 url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
 
-# retry=None: the wrapper asks again, so the client must not, or the attempts would multiply.
+# retry=None: the decorators below retry. If the client retried too, the attempts would multiply.
 client = InferenceClient(url, retry=None)
 
 
-def tell(state: tenacity.RetryCallState) -> None:
-    print(f"overloaded, asking again after attempt {state.attempt_number}", flush=True)
+def print_retry(state: tenacity.RetryCallState) -> None:
+    print(f"overloaded, retrying after attempt {state.attempt_number}", flush=True)
 
 
-# Your own tenacity. The function returns the stream; it does not iterate over it.
+# Your own tenacity decorator. The function returns the stream; it must not iterate over it.
 @tenacity.retry(
     retry=retry_if_overloaded,
     wait=wait_retry_after(tenacity.wait_random_exponential(multiplier=0.5), max_wait=10),
     stop=tenacity.stop_after_delay(60),
-    before_sleep=tell,
+    before_sleep=print_retry,
     reraise=True,
 )
-def ask(prompt: str) -> TokenStream[str]:
+def generate(prompt: str) -> TokenStream[str]:
     return client.text_generation(prompt, max_new_tokens=12, stream=True)
 
 
-# The same, as hfstream has it ready.
+# The same with hfstream's ready-made decorator.
 @retry_on_overload(attempts=10)
-def ask_simply(prompt: str) -> TokenStream[str]:
+def generate_simply(prompt: str) -> TokenStream[str]:
     return client.text_generation(prompt, max_new_tokens=12, stream=True)
 
 
-print(ask("How do you make cheese?").final())
-print(ask_simply("What is Deep Learning?").final())
+print(generate("How do you make cheese?").final())
+print(generate_simply("What is Deep Learning?").final())

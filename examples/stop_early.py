@@ -1,4 +1,4 @@
-"""You will see a long answer that ends after its first sentence, because we close the stream there.
+"""You will see a response that ends after its first sentence, because the program closes the stream.
 
 Closing the stream closes the connection, and the server stops generating.
 """

@@ -1,4 +1,4 @@
-"""You will see a chat's answer come piece by piece, then the whole message that the pieces make, and a second turn."""
+"""You will see a chat response chunk by chunk, then the message assembled from the chunks, and a second turn."""
 
 import sys
 from typing import Any
@@ -14,7 +14,7 @@ for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()
 
-message = stream.final().choices[0].message  # put together again
+message = stream.final().choices[0].message  # assembled from the chunks
 print(message.role, len(message.content or ""), "characters;", stream.finish_reason)
 
 messages += [message, {"role": "user", "content": "What is Deep Learning?"}]

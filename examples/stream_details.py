@@ -1,4 +1,4 @@
-"""You will see one typed object for each of twelve tokens; the last one says why the answer ended."""
+"""You will see one typed object for each of twelve tokens; the last one has the finish reason."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""You will see the first twelve tokens of an answer, one by one, as the server makes them."""
+"""You will see the first twelve tokens of a response, one by one, as the server generates them."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""You will see three tests of an application pass, without a model: run it with ``pytest examples/test_my_app.py``.
+"""You will see three tests of an application pass, without a model: run ``pytest examples/test_my_app.py``.
 
-The fixture `scripted_server` comes with hfstream.
+The fixture `scripted_server` is part of hfstream.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from hfstream.testing import Response, ScriptedServer, faults, token_events
 
 
 def headline(client: InferenceClient, topic: str) -> str:
-    """The application: one line about a topic, or an apology."""
+    """The application: one line about a topic, or a replacement text after an error."""
     try:
         with client.text_generation(f"A headline about {topic}:", stream=True) as stream:
             for token in stream:
@@ -29,7 +29,7 @@ def test_a_headline_is_one_line(scripted_server: Callable[..., ScriptedServer]) 
 
 
 @pytest.mark.parametrize("fault", ["overloaded", "drop"])
-def test_without_a_headline_there_is_an_apology(scripted_server: Callable[..., ScriptedServer], fault: str) -> None:
+def test_after_an_error_there_is_a_replacement_text(scripted_server: Callable[..., ScriptedServer], fault: str) -> None:
     server = scripted_server(
         faults.overloaded() if fault == "overloaded" else faults.drop(token_events("Che", "ese"), after=1)
     )

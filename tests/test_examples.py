@@ -95,7 +95,7 @@ def test_an_overloaded_server_is_asked_again(url: str, answer: str) -> None:
         with endless:
             assert process.stdout is not None
             told = process.stdout.readline()
-        assert told == "overloaded, asking again after attempt 1\n"
+        assert told == "overloaded, retrying after attempt 1\n"
         assert answer in finish(process)
 
 

@@ -90,7 +90,7 @@ def test_a_server_is_started_with_options_that_it_has(line: str) -> None:
 
 def test_the_table_of_verdicts_is_the_codes() -> None:
     page = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
-    drawn = page.partition("<!-- verdicts: begin -->")[2].partition("<!-- verdicts: end -->")[0]
+    drawn = page.partition("<!-- retry-decisions -->")[2].partition("<!-- /retry-decisions -->")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in drawn.strip().splitlines()[2:]]
     assert [(kind, before, after) for kind, _, before, after in rows] == [
         (kind.value, before.value, after.value) for kind, (before, after) in DECISIONS.items()

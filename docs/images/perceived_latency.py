@@ -1,7 +1,7 @@
-# ruff: noqa: E501, T201  a picture's lines are as long as they are
-"""Measures what a reader notices, and draws it: the same 1,000 tokens at 100 a second, streamed and waited for.
+# ruff: noqa: E501, T201  lines of the SVG are long; the program prints its figures
+"""Measures when tokens can be read, and draws it: 1,000 tokens at 100 per second, with and without streaming.
 
-python docs/images/perceived_latency.py        runs the reference server, and writes perceived-latency.svg beside this
+python docs/images/perceived_latency.py        runs the reference server and writes perceived-latency.svg next to this file
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 720, 320, 60, 40, 50
 
 
 def measure() -> tuple[list[float], float]:
-    """Seconds at which each token of a stream came, and after which the whole answer did."""
-    # So hot that the little model does not find an end: what it says is nonsense, and when it comes is not.
+    """Seconds until each token of a stream arrived, and until the complete response without streaming arrived."""
+    # A very high temperature, so that the model does not end its output: only the times matter, not the text.
     options = {"max_new_tokens": TOKENS, "temperature": 50.0, "seed": SEED}
     with BackgroundServer(Settings(tokens_per_second=PACE)) as server:
         client = InferenceClient(server.url)
@@ -31,9 +31,9 @@ def measure() -> tuple[list[float], float]:
         return arrivals, time.monotonic() - started
 
 
-def draw(arrivals: list[float], whole: float) -> str:
-    """The two ways as two lines: text that can be read, over time."""
-    seconds = max(whole, arrivals[-1]) * 1.05
+def draw(arrivals: list[float], complete: float) -> str:
+    """An SVG with two lines: the number of tokens that can be read over time, with and without streaming."""
+    seconds = max(complete, arrivals[-1]) * 1.05
 
     def x(second: float) -> float:
         return LEFT + second / seconds * (WIDTH - LEFT - 20)
@@ -41,30 +41,30 @@ def draw(arrivals: list[float], whole: float) -> str:
     def y(tokens: float) -> float:
         return HEIGHT - BOTTOM - tokens / len(arrivals) * (HEIGHT - BOTTOM - TOP)
 
-    every = max(1, len(arrivals) // 100)
-    streamed = " ".join(f"{x(at):.1f},{y(count + 1):.1f}" for count, at in list(enumerate(arrivals))[::every])
-    waited = f"{x(0):.1f},{y(0):.1f} {x(whole):.1f},{y(0):.1f} {x(whole):.1f},{y(len(arrivals)):.1f}"
+    step = max(1, len(arrivals) // 100)
+    streamed = " ".join(f"{x(at):.1f},{y(count + 1):.1f}" for count, at in list(enumerate(arrivals))[::step])
+    waited = f"{x(0):.1f},{y(0):.1f} {x(complete):.1f},{y(0):.1f} {x(complete):.1f},{y(len(arrivals)):.1f}"
     ticks = "".join(
         f'<text x="{x(at):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{at} s</text>'
         for at in range(0, int(seconds) + 1, 2)
     )
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif"
- font-size="13" fill="#888"><title>Text that can be read, over time: streamed and waited for</title>
+ font-size="13" fill="#888"><title>Text that can be read, over time: with and without streaming</title>
 <line x1="{LEFT}" y1="{y(0):.1f}" x2="{WIDTH - 20}" y2="{y(0):.1f}" stroke="#999"/>
 <line x1="{LEFT}" y1="{y(0):.1f}" x2="{LEFT}" y2="{TOP}" stroke="#999"/>
 {ticks}
 <text x="{LEFT}" y="{TOP - 16}">tokens that can be read, of {len(arrivals)}</text>
 <polyline points="{streamed}" fill="none" stroke="#2a7f3f" stroke-width="3"/>
 <polyline points="{waited}" fill="none" stroke="#b5482a" stroke-width="3"/>
-<text x="{x(seconds * 0.06):.1f}" y="{y(len(arrivals) * 0.6):.1f}" fill="#2a7f3f">streamed: the first token after {arrivals[0]:.2f} s</text>
-<text x="{x(whole) - 8:.1f}" y="{y(len(arrivals) * 0.06):.1f}" fill="#b5482a" text-anchor="end">waited for: the first word after {whole:.1f} s</text>
+<text x="{x(seconds * 0.06):.1f}" y="{y(len(arrivals) * 0.6):.1f}" fill="#2a7f3f">streaming: first token after {arrivals[0]:.2f} s</text>
+<text x="{x(complete) - 8:.1f}" y="{y(len(arrivals) * 0.06):.1f}" fill="#b5482a" text-anchor="end">no streaming: first token after {complete:.1f} s</text>
 </svg>
 """
 
 
 if __name__ == "__main__":
-    times, waited_for = measure()
+    times, complete_time = measure()
     print(
-        f"{len(times)} tokens: the first after {times[0]:.3f} s, the last after {times[-1]:.2f} s; whole {waited_for:.2f} s"
+        f"{len(times)} tokens: the first after {times[0]:.3f} s, the last after {times[-1]:.2f} s; without streaming {complete_time:.2f} s"
     )
-    Path(__file__).with_name("perceived-latency.svg").write_text(draw(times, waited_for), encoding="utf-8")
+    Path(__file__).with_name("perceived-latency.svg").write_text(draw(times, complete_time), encoding="utf-8")
