@@ -1,21 +1,30 @@
-"""What is checked, each in an environment of its own: ``nox -s lint types tests docs build clients``, or one of them.
+"""The checks, each in an environment of its own: ``nox`` runs all of them, ``nox -s lint`` one.
 
-Everything is installed under constraints.txt, so that all of it runs with the versions that were tried together.
+Everything is installed under constraints.txt, so that all of it runs with versions that were tried together; but for
+the session `lowest`, which installs the oldest versions that pyproject.toml allows.
 """
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "docs", "build", "clients", "foreign_server"]
-nox.options.error_on_missing_interpreters = True
+nox.options.sessions = [
+    "lint", "types", "tests", "coverage", "lowest", "docs", "build", "clients", "foreign_server",
+]  # fmt: skip
+nox.options.error_on_missing_interpreters = False  # a version that is not installed is skipped, and nox says so
+nox.options.stop_on_first_error = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+VERSIONS = nox.project.python_versions(PROJECT)
+"""Python's versions, from the classifiers: 3.11 and newer."""
 
 PINNED = ("-c", "constraints.txt")
-PYTHON = ["hfstream", "tests", "examples", "training", "noxfile.py"]
+PYTHON = ["hfstream", "tests", "examples", "training", "scripts", "noxfile.py"]
 
 SHIPPED = {
     "hfstream/py.typed",
@@ -38,10 +47,12 @@ print("hfstream", hfstream.__version__, "imports alone")
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: rules and format."""
-    session.install(*PINNED, "ruff")
+    """Ruff: rules and format. Generated files are up to date."""
+    session.install(*PINNED, "ruff", "-e", ".", "pytest")
     session.run("ruff", "check", *PYTHON)
     session.run("ruff", "format", "--check", *PYTHON)
+    for script in ("generate_sync.py", "exchange_diagram.py"):
+        session.run("python", f"scripts/{script}", "--check")
 
 
 @nox.session
@@ -58,11 +69,44 @@ def types(session: nox.Session) -> None:
     session.run("pyright", "--verifytypes", "hfstream", "--ignoreexternal")
 
 
-@nox.session
+@nox.session(python=VERSIONS)
 def tests(session: nox.Session) -> None:
-    """The tests; arguments behind ``--`` go to pytest."""
+    """The tests, with each Python version that is installed; arguments behind ``--`` go to pytest."""
     session.install(*PINNED, "-e", ".[server,cli,test]")
     session.run("pytest", *session.posargs)
+
+
+WITHOUT_SERVER = ("tests/core", "tests/types", "tests/errors", "tests/client", "tests/transport", "tests/testing")
+"""What runs without the server and its model."""
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Branch coverage: 100 % of core/, 95 % of the rest that runs without a model.
+
+    `server/engine` runs models, and `server/bundled` is one; they are tested, but not measured here (see
+    ``[tool.coverage]`` in pyproject.toml).
+    """
+    session.install(*PINNED, "-e", ".[server,cli,test]", "coverage")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-m", "not slow", "-q", *session.posargs)
+    session.run("coverage", "report", "--include", "hfstream/core/*", "--fail-under", "100", "--show-missing")
+    session.run("coverage", "report", "--fail-under", "95")
+
+
+def lowest_versions() -> list[str]:
+    """The client's dependencies, each at the oldest version that pyproject.toml allows: ``>=0.27`` becomes ``==0.27``."""
+    return [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in PROJECT["project"]["dependencies"]]
+
+
+@nox.session(python=VERSIONS[0])
+def lowest(session: nox.Session) -> None:
+    """The client's tests with the lowest versions that pyproject.toml allows."""
+    session.install("-e", ".", *lowest_versions())
+    session.install("fastapi", "httpx2", "hypothesis", "pytest", "pytest-asyncio", "pytest-randomly", "respx", "trio",
+                    *lowest_versions())  # fmt: skip
+    session.run("pip", "list")
+    session.run("pytest", "-q", *[path for path in WITHOUT_SERVER if Path(path).is_dir()], *session.posargs)
 
 
 @nox.session

@@ -39,7 +39,7 @@ def test_streams_at_once_leave_nothing_open() -> None:
 
 
 @pytest.mark.usefixtures("patient_drain")
-@pytest.mark.parametrize("face", ["async", "sync"])
+@pytest.mark.parametrize("variant", ["async", "sync"])
 def test_streams_in_a_row_leave_nothing_behind(variant: str) -> None:
     with scripted() as url:
         (_, first), (_, last) = in_a_row(url, 300, warm=300, every=300, variant=variant)
