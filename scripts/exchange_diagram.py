@@ -1,6 +1,6 @@
 """Draws the life of an exchange from its table of transitions.
 
-python scripts/exchange_diagram.py            writes docs/images/exchange.svg and the table in docs/design/architecture.md
+python scripts/exchange_diagram.py            writes docs/images/exchange.svg and the table of the page
 python scripts/exchange_diagram.py --check    exits with 1 if one of them is out of date
 """
 

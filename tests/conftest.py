@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from hfstream._transport import responses
+from hfstream._transport import response_base
 from tests.helpers.variants import VARIANTS, Clients, Variant
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,7 +28,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def patient_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a body is waited for as long as it takes: 50 ms may pass before a busy machine has sent it."""
-    monkeypatch.setattr(responses, "DRAIN_SECONDS", 60.0)
+    monkeypatch.setattr(response_base, "DRAIN_SECONDS", 60.0)
 
 
 @pytest.fixture(params=VARIANTS)

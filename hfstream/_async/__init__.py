@@ -1,4 +1,4 @@
-"""The asynchronous face: the client, and the stream that is its driver."""
+"""The client for async code; `_sync` is generated from this package by scripts/generate_sync.py."""
 
 from .client import AsyncInferenceClient
 from .stream import AsyncTokenStream

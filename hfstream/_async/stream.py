@@ -1,7 +1,4 @@
-"""The asynchronous driver: wait, send, read, close. Every decision is the exchange's.
-
-`_sync` is this package without its ``await``; a test turns the one into the other.
-"""
+"""The asynchronous driver: wait, send, read, close. The exchange makes all decisions."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from .._transport import AsyncHTTP, map_exception
-from .._transport.responses import AsyncStreamedResponse
+from .._transport import AsyncHTTP, AsyncStreamedResponse, map_exception
 from ..core.base_stream import BaseStream
 from ..core.exchange import Exchange
 from ..errors import InferenceConnectionError
@@ -174,4 +170,4 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
     async def _release(self) -> None:
         response, self._response = self._response, None
         if response is not None:
-            await response.release()
+            await response.aclose()

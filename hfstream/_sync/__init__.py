@@ -1,4 +1,4 @@
-"""The plain face: the client, and the stream that is its driver."""
+"""The client for plain code; This package is generated from `_async` by scripts/generate_sync.py."""
 
 from .client import InferenceClient
 from .stream import TokenStream

@@ -1,7 +1,4 @@
-"""The plain client: what can be asked. How it is asked is `stream`'s, and what it means the core's.
-
-`_async` is this package with ``await``; a test turns the one into the other.
-"""
+"""The synchronous client: the methods that users call. `stream` sends the requests, and the core decides."""
 
 from __future__ import annotations
 

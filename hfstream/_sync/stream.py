@@ -1,7 +1,4 @@
-"""The plain driver: wait, send, read, close. Every decision is the exchange's.
-
-`_async` is this package with ``await``; a test turns the one into the other.
-"""
+"""The synchronous driver: wait, send, read, close. The exchange makes all decisions."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from .._transport import SyncHTTP, map_exception
-from .._transport.responses import SyncStreamedResponse
+from .._transport import SyncHTTP, SyncStreamedResponse, map_exception
 from ..core.base_stream import BaseStream
 from ..core.exchange import Exchange
 from ..errors import InferenceConnectionError
@@ -174,4 +170,4 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
     def _release(self) -> None:
         response, self._response = self._response, None
         if response is not None:
-            response.release()
+            response.close()

@@ -1,10 +1,13 @@
-"""Where bytes come from: httpx, its sockets, and the one place where its exceptions become ours.
+"""Sends requests and reads responses with httpx; the one place where its exceptions become ours.
 
-Knows what httpx does not offer: a read limit that changes while a response is read, a close that wakes a blocked
-reader, a client for each event loop. Refuses to know what bytes mean and whether to try again.
+Adds what httpx does not offer: a read limit that changes while a response is read, a close that wakes a blocked reader,
+a client for each event loop. Does not depend on what the bytes mean, nor on whether a request is retried.
 """
 
+from ._async.http import AsyncHTTP
+from ._async.responses import AsyncStreamedResponse
+from ._sync.http import SyncHTTP
+from ._sync.responses import SyncStreamedResponse
 from .exceptions import map_exception
-from .http import AsyncHTTP, SyncHTTP
 
-__all__ = ["AsyncHTTP", "SyncHTTP", "map_exception"]
+__all__ = ["AsyncHTTP", "AsyncStreamedResponse", "SyncHTTP", "SyncStreamedResponse", "map_exception"]

@@ -89,9 +89,7 @@ EMPTY = row(
 
 @EMPTY
 @pytest.mark.parametrize("body", [[], [DONE], [b":\n\n"]], ids=["nothing", "[DONE]", "a comment"])
-async def test_an_empty_stream_is_retried(
-    variant: Variant, clients: Clients, task: Task, body: list[Step]
-) -> None:
+async def test_an_empty_stream_is_retried(variant: Variant, clients: Clients, task: Task, body: list[Step]) -> None:
     with ScriptedServer(Response(body), Response(task.whole(*WORDS))) as server:
         stream = await task.open(variant, clients(server.url, retry=AGAIN))
         assert task.said(await variant.rest(stream)) == WORDS

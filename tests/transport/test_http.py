@@ -97,7 +97,7 @@ async def test_nothing_is_asked_again_when_the_end_is_interrupted(
 ) -> None:
     with ScriptedServer(Response([STREAM[0], 0.05, Fault.DROP]), Response(STREAM)) as server:
         stream = await variant.open(clients(server.url))
-        line = stream._response
+        response = stream._response
 
         def interrupt() -> None:
             raise KeyboardInterrupt
@@ -106,8 +106,9 @@ async def test_nothing_is_asked_again_when_the_end_is_interrupted(
             raise KeyboardInterrupt
 
         assert await variant.next(stream) == "Hello"
-        release = line.release
-        monkeypatch.setattr(line, "release", interrupt if variant.name == "sync" else interrupt_async)
+        name = "close" if variant.name == "sync" else "aclose"
+        close = getattr(response, name)
+        monkeypatch.setattr(response, name, interrupt if variant.name == "sync" else interrupt_async)
         read: Any = stream._read() if variant.name == "async" else None
         with pytest.raises(KeyboardInterrupt):
             if read is None:
@@ -117,7 +118,7 @@ async def test_nothing_is_asked_again_when_the_end_is_interrupted(
                 while True:
                     await asyncio.sleep(0.01)
                     read.send(None)
-        await asyncio.to_thread(release) if variant.name == "sync" else await release()
+        await asyncio.to_thread(close) if variant.name == "sync" else await close()
         assert await variant.rest(stream) == []
         assert len(server.requests) == 1
 
@@ -202,7 +203,7 @@ def test_a_forked_child_leaves_the_parents_stream_alone() -> None:
         if child == 0:
             try:
                 stream.__del__()
-                client._http.__del__()
+                client._http._states.__del__()
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

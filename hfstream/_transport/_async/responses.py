@@ -1,0 +1,54 @@
+"""One asynchronous response: its body chunk by chunk, and how it is closed.
+
+Does not depend on what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import httpx
+
+from ...core.timeouts import Deadline
+from ..decompression import is_compressed
+from ..response_base import DRAIN_BYTES, BaseStreamedResponse
+from ..waiting import async_exhaust, async_time_limit
+from .decompression import AsyncDecompressed
+
+__all__ = ["AsyncStreamedResponse"]
+
+
+class AsyncStreamedResponse(BaseStreamedResponse):
+    """One response, whose `chunks` are read once."""
+
+    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
+        super().__init__(response, pending_close)
+        # Straight from the stream: aiter_raw() would add a generator and a counter for each token.
+        self._raw: AsyncIterator[bytes] = aiter(cast("Any", response.stream))
+        encoding = response.headers.get("content-encoding", "")
+        self.chunks: AsyncIterator[bytes] = self._raw
+        if is_compressed(encoding):
+            self.chunks = AsyncDecompressed(self._raw, encoding)
+
+    async def aclose(self) -> None:
+        """Closes the response; the connection is closed too, unless the body is at its end."""
+        try:
+            if self.abort():
+                await async_exhaust(self._raw)
+        finally:
+            await self._response.aclose()
+
+    async def drain(self, deadline: Deadline) -> None:
+        """Reads on a little after the last event, so that the connection can be used again; then closes."""
+        seconds = self._start_drain(deadline)
+        limit = async_time_limit(seconds, self.abort, follows_deadline=self._follows_deadline)
+        try:
+            with contextlib.suppress(Exception), limit:  # the answer is complete: nothing after it can fail it
+                remaining = DRAIN_BYTES
+                while remaining > 0 and not self.at_end:
+                    remaining -= self._record_read(await anext(self.chunks, None))
+        finally:
+            await self.aclose()

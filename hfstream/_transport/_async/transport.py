@@ -1,0 +1,106 @@
+"""The asynchronous httpx transport: httpcore's pool over sockets whose read limit follows a `Deadline`.
+
+Lets httpcore's exceptions through: `exceptions.map_exception` knows them.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpcore
+import httpx
+
+from ...core.timeouts import Deadline
+from ..socket_info import AsyncSocketInfo
+from ..sockets import (
+    DEADLINE,
+    POOL_OPTIONS,
+    OpenSockets,
+    core_request,
+    current_deadline,
+    effective_timeout,
+    response_extensions,
+    ssl_context,
+)
+
+__all__ = ["AsyncStream", "AsyncTransport"]
+
+
+class AsyncStream(AsyncSocketInfo, httpcore.AsyncNetworkStream):
+    """A socket that asks the deadline of the call that uses it."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._deadline: Deadline | None = None
+        self._remember_socket()
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data: bytes = await self._stream.read(max_bytes, effective_timeout(self._deadline, timeout))
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._deadline = current_deadline.get()  # a new request on this connection, and a new call's deadline with it
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        self._stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return self
+
+
+class _AsyncBackend(httpcore.AsyncNetworkBackend):
+    def __init__(self) -> None:
+        self._backend: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # type: ignore[assignment,unused-ignore]
+        self.sockets = OpenSockets()
+
+    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        stream = AsyncStream(await self._backend.connect_tcp(*args, **kwargs))
+        self.sockets.add(stream)
+        return stream
+
+
+class _AsyncBody(httpx.AsyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._stream)  # not a generator around it: this is passed for each token
+
+
+class AsyncTransport(httpx.AsyncBaseTransport):
+    """httpx's own transport, but for the sockets."""
+
+    def __init__(self) -> None:
+        self._backend = _AsyncBackend()
+        options: dict[str, Any] = {"ssl_context": ssl_context(), "network_backend": self._backend, **POOL_OPTIONS}
+        self._pool = httpcore.AsyncConnectionPool(**options)
+
+    @property
+    def sockets(self) -> OpenSockets:
+        """All that are open, those too that the pool has let go of."""
+        return self._backend.sockets
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        token = current_deadline.set(request.extensions.get(DEADLINE))
+        try:
+            response = await self._pool.handle_async_request(core_request(request))
+        finally:
+            current_deadline.reset(token)
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_AsyncBody(response.stream),
+            extensions=response_extensions(response),
+        )
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()

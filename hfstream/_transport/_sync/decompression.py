@@ -1,0 +1,26 @@
+"""A compressed body, decompressed chunk by chunk, for plain code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+from ..decompression import Decompressor
+
+__all__ = ["SyncDecompressed"]
+
+
+class SyncDecompressed(Iterator[bytes]):
+    """The chunks of a body, decompressed."""
+
+    def __init__(self, chunks: Iterator[bytes], encoding: str) -> None:
+        self._chunks = chunks
+        self._decompressor = Decompressor(encoding)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        while not (chunk := self._decompressor.read()):
+            self._decompressor.feed(next(self._chunks))
+        return chunk

@@ -1,0 +1,78 @@
+"""Sends requests for the synchronous client, and returns responses to be read.
+
+Does not depend on what is sent, nor on what a failure means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import httpx
+
+from ...core.request_spec import PreparedRequest, RequestSpec
+from ...core.timeouts import Deadline
+from ..client_state import SyncClientStates
+from ..open_calls import OpenCalls
+from ..redirects import next_request
+from ..sockets import DEADLINE
+from ..waiting import SyncWakeup
+from .responses import SyncStreamedResponse
+
+__all__ = ["SyncHTTP"]
+
+CANCEL_TIMEOUT = 1.0
+"""Seconds for telling a server that a stream will not be resumed."""
+
+
+class SyncHTTP(OpenCalls):
+    """httpx for one client of ours."""
+
+    Wakeup = SyncWakeup
+
+    def __init__(self, http_client: httpx.Client | None) -> None:
+        super().__init__()
+        self._follows_redirects = http_client is None  # a user's client does as it is configured
+        self._states = SyncClientStates(http_client)
+
+    def send(self, request: PreparedRequest) -> SyncStreamedResponse:
+        """Sends `request`; returns when the response's head has come."""
+        self.ensure_open()
+        state = self._states.current()
+        state.close_pending()
+        client = state.client
+        outgoing = client.build_request(
+            request.method,
+            request.url,
+            content=request.body,
+            headers=dict(request.headers),
+            timeout=request.timeout,
+            extensions={DEADLINE: request.deadline},
+        )
+        response = client.send(outgoing, stream=True)
+        redirects = 0
+        while self._follows_redirects and (redirect := next_request(response, redirects)) is not None:
+            response.close()
+            response = client.send(redirect, stream=True)
+            redirects += 1
+        return SyncStreamedResponse(response, state.pending_close)
+
+    def send_cancel(self, spec: RequestSpec[object, object, object]) -> None:
+        """Tells a server that a stream will not be resumed. If that fails, its grace period ends the stream."""
+        deadline = Deadline()
+        deadline.at = time.monotonic() + CANCEL_TIMEOUT
+        with contextlib.suppress(Exception):
+            client = self._states.current().client
+            request = client.build_request(
+                spec.method,
+                spec.url,
+                headers=dict(spec.headers),
+                timeout=CANCEL_TIMEOUT,
+                extensions={DEADLINE: deadline},
+            )
+            client.send(request)
+
+    def close(self) -> None:
+        """Ends all calls and streams, and closes the httpx client if it is ours (that of the running event loop)."""
+        self.close_all()
+        self._states.close()

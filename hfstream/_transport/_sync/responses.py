@@ -1,0 +1,54 @@
+"""One synchronous response: its body chunk by chunk, and how it is closed.
+
+Does not depend on what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, cast
+
+import httpx
+
+from ...core.timeouts import Deadline
+from ..decompression import is_compressed
+from ..response_base import DRAIN_BYTES, BaseStreamedResponse
+from ..waiting import sync_exhaust, sync_time_limit
+from .decompression import SyncDecompressed
+
+__all__ = ["SyncStreamedResponse"]
+
+
+class SyncStreamedResponse(BaseStreamedResponse):
+    """One response, whose `chunks` are read once."""
+
+    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
+        super().__init__(response, pending_close)
+        # Straight from the stream: iter_raw() would add a generator and a counter for each token.
+        self._raw: Iterator[bytes] = iter(cast("Any", response.stream))
+        encoding = response.headers.get("content-encoding", "")
+        self.chunks: Iterator[bytes] = self._raw
+        if is_compressed(encoding):
+            self.chunks = SyncDecompressed(self._raw, encoding)
+
+    def close(self) -> None:
+        """Closes the response; the connection is closed too, unless the body is at its end."""
+        try:
+            if self.abort():
+                sync_exhaust(self._raw)
+        finally:
+            self._response.close()
+
+    def drain(self, deadline: Deadline) -> None:
+        """Reads on a little after the last event, so that the connection can be used again; then closes."""
+        seconds = self._start_drain(deadline)
+        limit = sync_time_limit(seconds, self.abort, follows_deadline=self._follows_deadline)
+        try:
+            with contextlib.suppress(Exception), limit:  # the answer is complete: nothing after it can fail it
+                remaining = DRAIN_BYTES
+                while remaining > 0 and not self.at_end:
+                    remaining -= self._record_read(next(self.chunks, None))
+        finally:
+            self.close()

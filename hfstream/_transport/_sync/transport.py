@@ -1,0 +1,106 @@
+"""The synchronous httpx transport: httpcore's pool over sockets whose read limit follows a `Deadline`.
+
+Lets httpcore's exceptions through: `exceptions.map_exception` knows them.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import httpcore
+import httpx
+
+from ...core.timeouts import Deadline
+from ..socket_info import SyncSocketInfo
+from ..sockets import (
+    DEADLINE,
+    POOL_OPTIONS,
+    OpenSockets,
+    core_request,
+    current_deadline,
+    effective_timeout,
+    response_extensions,
+    ssl_context,
+)
+
+__all__ = ["SyncStream", "SyncTransport"]
+
+
+class SyncStream(SyncSocketInfo, httpcore.NetworkStream):
+    """A socket that asks the deadline of the call that uses it."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._deadline: Deadline | None = None
+        self._remember_socket()
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data: bytes = self._stream.read(max_bytes, effective_timeout(self._deadline, timeout))
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._deadline = current_deadline.get()  # a new request on this connection, and a new call's deadline with it
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        self._stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return self
+
+
+class _SyncBackend(httpcore.NetworkBackend):
+    def __init__(self) -> None:
+        self._backend: httpcore.NetworkBackend = httpcore.SyncBackend()
+        self.sockets = OpenSockets()
+
+    def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        stream = SyncStream(self._backend.connect_tcp(*args, **kwargs))
+        self.sockets.add(stream)
+        return stream
+
+
+class _SyncBody(httpx.SyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream)  # not a generator around it: this is passed for each token
+
+
+class SyncTransport(httpx.BaseTransport):
+    """httpx's own transport, but for the sockets."""
+
+    def __init__(self) -> None:
+        self._backend = _SyncBackend()
+        options: dict[str, Any] = {"ssl_context": ssl_context(), "network_backend": self._backend, **POOL_OPTIONS}
+        self._pool = httpcore.ConnectionPool(**options)
+
+    @property
+    def sockets(self) -> OpenSockets:
+        """All that are open, those too that the pool has let go of."""
+        return self._backend.sockets
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        token = current_deadline.set(request.extensions.get(DEADLINE))
+        try:
+            response = self._pool.handle_request(core_request(request))
+        finally:
+            current_deadline.reset(token)
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_SyncBody(response.stream),
+            extensions=response_extensions(response),
+        )
+
+    def close(self) -> None:
+        self._pool.close()

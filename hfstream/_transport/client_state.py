@@ -1,0 +1,161 @@
+"""The httpx clients behind `SyncHTTP` and `AsyncHTTP`: one for all threads, or one for each event loop.
+
+This is where the two variants truly differ, so both are written by hand. Does not depend on what is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import anyio.lowlevel
+import httpx
+
+from ._async.transport import AsyncTransport
+from ._sync.transport import SyncTransport
+from .proxies import proxy_mounts
+from .sockets import ssl_context
+
+__all__ = ["AsyncClientStates", "SyncClientStates"]
+
+
+def _client_options(transport: Any) -> dict[str, Any]:
+    """How an httpx client of our own is made, of either kind."""
+    return {"mounts": proxy_mounts(transport), "verify": ssl_context()}
+
+
+class SyncClientState:
+    """One httpx client, and the responses that are to be closed by the next call that comes by."""
+
+    def __init__(self, user_client: httpx.Client | None) -> None:
+        self.transport = SyncTransport() if user_client is None else None
+        self.client: httpx.Client = user_client or httpx.Client(**_client_options(self.transport))
+        self.pending_close: deque[Any] = deque()
+
+    def close_pending(self) -> None:
+        """Closes the responses of streams that were garbage-collected."""
+        with contextlib.suppress(IndexError):  # another thread may be at it too
+            while True:
+                self.pending_close.popleft().close()
+
+    def close(self) -> None:
+        """Closes what is ours: wakes every reader first."""
+        self.close_pending()
+        if self.transport is not None:
+            self.transport.sockets.abort()
+            self.client.close()
+
+
+class SyncClientStates:
+    """The one state of a `SyncHTTP`, shared by its threads, and made when it is first needed."""
+
+    def __init__(self, user_client: httpx.Client | None) -> None:
+        self._user_client = user_client
+        self._lock = threading.Lock()
+        self._state: SyncClientState | None = None
+        self._closed = False
+
+    def current(self) -> SyncClientState:
+        """The state for a call that is made now.
+
+        Raises:
+            RuntimeError: it was closed meanwhile, by another thread.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this client is closed")
+            if self._state is None:
+                self._state = SyncClientState(self._user_client)
+            return self._state
+
+    def close(self) -> None:
+        """Closes the state, from any thread."""
+        with self._lock:
+            state, self._state = self._state, None
+            self._closed = True
+        if state is not None:
+            state.close()
+
+    def __del__(self) -> None:
+        # No stream is left, or it would hold us through its SyncHTTP: no other thread has the pool's lock.
+        if getattr(self, "_state", None) is not None:
+            self.close()
+
+
+class AsyncClientState:
+    """What an `AsyncHTTP` has in one event loop."""
+
+    def __init__(self, user_client: httpx.AsyncClient | None) -> None:
+        self.transport = AsyncTransport() if user_client is None else None
+        self.client: httpx.AsyncClient = user_client or httpx.AsyncClient(**_client_options(self.transport))
+        self.pending_close: deque[Any] = deque()
+        self.shutdown_hook = None if self.transport is None else _close_at_loop_shutdown(self.client, self.transport)
+
+    async def close_pending(self) -> None:
+        """Closes the responses of streams that were garbage-collected."""
+        while self.pending_close:
+            await self.pending_close.popleft().aclose()
+
+    async def close(self) -> None:
+        """Closes what is ours: wakes every reader first."""
+        await self.close_pending()
+        if self.transport is not None and self.shutdown_hook is not None:
+            self.transport.sockets.abort()
+            await self.shutdown_hook.aclose()
+
+
+async def _close_at_loop_shutdown(client: httpx.AsyncClient, transport: AsyncTransport) -> AsyncGenerator[None]:
+    """Closes `client` when this is closed or garbage-collected, or its loop ends.
+
+    A loop that ends, asyncio's or trio's, closes the async generators that are left; there is no other callback in
+    time, and an idle connection would be left behind with a warning.
+    """
+    try:
+        yield
+    finally:
+        try:
+            await client.aclose()
+        finally:  # asyncio.run() cancels a closing that it finds under way: the sockets, then, are closed all the same
+            for stream in transport.sockets.all():
+                await stream.aclose()
+
+
+_LOOP_STATES: anyio.lowlevel.RunVar[WeakKeyDictionary[AsyncClientStates, AsyncClientState]] = anyio.lowlevel.RunVar(
+    "hfstream"
+)
+"""What belongs to the running event loop: an httpx.AsyncClient cannot leave the loop that it first ran on."""
+
+
+def _loop_states() -> WeakKeyDictionary[AsyncClientStates, AsyncClientState]:
+    try:
+        return _LOOP_STATES.get()
+    except LookupError:
+        states: WeakKeyDictionary[AsyncClientStates, AsyncClientState] = WeakKeyDictionary()
+        _LOOP_STATES.set(states)
+        return states
+
+
+class AsyncClientStates:
+    """The states of an `AsyncHTTP`, one for each event loop in which it is used."""
+
+    def __init__(self, user_client: httpx.AsyncClient | None) -> None:
+        self._user_client = user_client
+
+    async def current(self) -> AsyncClientState:
+        """The state of the running event loop."""
+        states = _loop_states()
+        if self not in states:
+            state = states[self] = AsyncClientState(self._user_client)
+            if state.shutdown_hook is not None:
+                await anext(state.shutdown_hook)
+        return states[self]
+
+    async def close(self) -> None:
+        """Closes the state of the running event loop."""
+        state = _loop_states().pop(self, None)
+        if state is not None:
+            await state.close()

@@ -1,0 +1,47 @@
+"""The calls and streams of a client that is open, which end when it is closed. Does not depend on how they wait."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+from weakref import WeakSet
+
+__all__ = ["OpenCalls"]
+
+
+class _Closable(Protocol):
+    """A call or stream that ends when its client is closed."""
+
+    def _mark_closed(self) -> None: ...
+
+
+class OpenCalls:
+    """The calls and streams of one client, which end with it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: WeakSet[_Closable] = WeakSet()
+        self._closed = False
+
+    def register(self, call: _Closable) -> None:
+        """Adds a call or stream that ends when the client is closed.
+
+        Raises:
+            RuntimeError: the client is closed.
+        """
+        with self._lock:
+            self.ensure_open()
+            self._calls.add(call)
+
+    def ensure_open(self) -> None:
+        """Raises RuntimeError if the client is closed."""
+        if self._closed:
+            raise RuntimeError("this client is closed")
+
+    def close_all(self) -> None:
+        """Ends all of them, and refuses others from now on."""
+        with self._lock:
+            self._closed = True
+            calls = list(self._calls)
+        for call in calls:
+            call._mark_closed()  # pyright: ignore[reportPrivateUsage]  of a stream: not for users

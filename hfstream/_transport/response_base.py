@@ -1,0 +1,67 @@
+"""The part of a streamed response that does not wait: its socket, how it is aborted, when it is at its end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import Any
+
+import httpx
+
+from ..core.timeouts import Deadline
+from .socket_info import AsyncSocketInfo, SyncSocketInfo
+from .sockets import shutdown, socket_handle
+
+__all__ = ["DRAIN_BYTES", "BaseStreamedResponse"]
+
+DRAIN_SECONDS = 0.05
+DRAIN_BYTES = 64 * 1024
+"""How long and how far a body is read on after its last event, so that its connection can be used again."""
+
+
+class BaseStreamedResponse:
+    """One response. `pending_close` is a queue for responses whose reader was garbage-collected."""
+
+    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
+        self.status_code: int = response.status_code
+        self.headers: httpx.Headers = response.headers
+        self.at_end: bool = False
+        """The body has been read to its end: the connection can be used again."""
+        self._response = response
+        self._pending_close = pending_close
+        # Our own sockets follow the deadline. A user's client has others, and so has a proxy from the environment.
+        network_stream = response.extensions.get("network_stream")
+        self._follows_deadline = isinstance(network_stream, SyncSocketInfo | AsyncSocketInfo)
+        self._pid = os.getpid()
+        self._socket = _socket_of(response)
+
+    def abort(self) -> bool:
+        """Wakes the reader, from any thread or task; returns whether that was possible."""
+        if self.at_end or self._socket is None or self._pid != os.getpid():  # a forked child's is the parent's too
+            return False
+        shutdown(self._socket)
+        return True
+
+    def detach(self) -> None:
+        """For a finalizer: takes no lock and does not wait. The client's next `send` closes the response."""
+        self.abort()
+        self._pending_close.append(self)
+
+    def _start_drain(self, deadline: Deadline) -> float:
+        """Moves the deadline to the end of a drain; returns the seconds until then."""
+        deadline.at = time.monotonic() + DRAIN_SECONDS
+        return DRAIN_SECONDS
+
+    def _record_read(self, chunk: bytes | None) -> int:
+        """Records a chunk, or None for the end; returns its size."""
+        self.at_end = chunk is None
+        return len(chunk or b"")
+
+
+def _socket_of(response: httpx.Response) -> Any:
+    """The response's own socket. A test's transport has none, and an HTTP/2 connection's belongs to others too."""
+    network_stream = response.extensions.get("network_stream")
+    if network_stream is None or not response.http_version.startswith("HTTP/1"):
+        return None
+    return socket_handle(network_stream.get_extra_info("socket"))
