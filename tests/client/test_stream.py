@@ -40,7 +40,7 @@ async def waiting(reading: Coroutine[Any, Any, Any], stream: Any) -> asyncio.Tas
     """A reader that waits for the stream's next item."""
     reader = asyncio.create_task(reading)
     async with asyncio.timeout(SOON):
-        while not stream._reading.locked():
+        while not stream._read_lock.locked():
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.1)  # from there it is not far to the socket
     assert not reader.done()
