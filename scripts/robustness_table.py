@@ -24,25 +24,25 @@ TESTS = ROOT / "tests" / "peers"
 
 HEAD = """# Robustness
 
-What can happen to a stream, what other clients make of it, and what hfstream does. Each row is tested, by the tests
-named at the end of this page, against a server that does to the connection what the row says.
+What can go wrong with a stream, how other clients handle it, and how hfstream handles it. Each row is tested by the
+tests listed at the end of this page, against a server that does to the connection what the row says.
 
 The column *other clients* was measured once, with huggingface_hub 2.4.0, openai 3.52, mistralai 3.7, litellm 1.106,
-cohere 7.3, google-genai 3.4, anthropic, httpx-sse 0.4.3 and httpx2 2.16 against scripted servers. Later versions may do
-better. A row that names no client is about most of them.
+cohere 7.3, google-genai 3.4, anthropic, httpx-sse 0.4.3 and httpx2 2.16 against scripted servers. It is valid for
+these versions; later ones may be better. If a row names no client, it is true of most of them.
 
-The column *result* is hfstream's own, from this version's tests: text generation or chat, the synchronous or the
-asynchronous client. `python scripts/robustness_table.py` wrote this page from a run of them; a test fails if the page
-and the rows differ.
+The column *result* shows for which tasks (text generation, chat) and clients (sync, async) of this version the tests
+pass. This page is generated from a run of the tests by `python scripts/robustness_table.py`; a test fails if it is out
+of date.
 """
 
 SECTIONS = {
     "Streams": "",
-    "Lines on the wire": (
+    "Decoding Server-Sent Events": (
         "The format is [Server-Sent Events](https://html.spec.whatwg.org/multipage/server-sent-events.html). Of 27\n"
-        "cases written from that text, mistralai reads 24 as the text has it, httpx2 22, httpx-sse and cohere 21,\n"
-        "openai and anthropic 20, huggingface_hub 15, google-genai 8. `hfstream.sse` passes all that its own tests\n"
-        "have from it, however the bytes are cut; the rows here are mostly tested through the client.\n"
+        "test cases written from the specification, mistralai decodes 24 correctly, httpx2 22, httpx-sse and cohere\n"
+        "21, openai and anthropic 20, huggingface_hub 15, google-genai 8. `hfstream.sse` passes all of its own test\n"
+        "cases, for all chunk boundaries; the rows here are mostly tested through the client.\n"
     ),
 }
 
@@ -58,7 +58,7 @@ def page(results: Mapping[Row, Result] | None = None) -> str:
     parts = [HEAD]
     for section, introduction in SECTIONS.items():
         parts += [f"\n## {section}\n", f"\n{introduction}" * bool(introduction)]
-        parts.append("\n| what happens | other clients | hfstream | result |\n|---|---|---|---|\n")
+        parts.append("\n| situation | other clients | hfstream | result |\n|---|---|---|---|\n")
         for row in rows(section):
             result = row.expected if results is None else results[row]
             parts.append(f"| {row.happens} | {row.peers} | {row.hfstream} | {result} |\n")

@@ -83,8 +83,10 @@ class Result:
 
     def __str__(self) -> str:
         if self.failed:
-            return "**not held:** " + ", ".join(f"`{name}`" for name in self.failed)
+            return "**failed:** " + ", ".join(f"`{name}`" for name in self.failed)
         by_task = {task: [variant for variant in VARIANTS if (variant, task) in self.held] for task in TASKS}
         if by_task["text"] == by_task["chat"]:
-            return f"held: {', '.join(TASKS)}; {', '.join(by_task['text'])}"
-        return "held: " + " · ".join(f"{task}; {', '.join(variants)}" for task, variants in by_task.items() if variants)
+            return f"passed: {', '.join(TASKS)}; {', '.join(by_task['text'])}"
+        return "passed: " + " · ".join(
+            f"{task}; {', '.join(variants)}" for task, variants in by_task.items() if variants
+        )

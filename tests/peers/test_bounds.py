@@ -30,9 +30,9 @@ from tests.peers.common import SOON, Task
 
 BOUNDS = row(
     "Streams",
-    "an event or a header without an end, a gzip body that swells to a thousand times its size",
-    "read until the memory is full",
-    "a typed error, and memory within a bound",
+    "an event or a header that never ends, a gzip body that expands to a thousand times its size",
+    "read until memory runs out",
+    "a typed error, and bounded memory",
 )
 MIB = 2**20
 

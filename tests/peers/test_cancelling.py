@@ -27,9 +27,10 @@ from tests.peers.common import PAUSES, SOON, Task, endless
 
 CANCEL = row(
     "Streams",
-    "a stream is closed from another task or thread: while it opens, while it is read, while it waits to ask again",
-    "`RuntimeError`, or a reader that goes on waiting",
-    "`close()` and `aclose()` work from anywhere; the reader's loop ends, and so does the server's answer",
+    "a stream is closed from another task or thread while it is opened, while it is read, or while it "
+    "waits for a retry",
+    "`RuntimeError`, or the reader continues to wait",
+    "`close()` and `aclose()` work from any thread or task; the reader's loop ends, and the server stops generating",
 )
 
 BUSY = Response.error(429, "busy", Retry_After="60")

@@ -29,7 +29,7 @@ REUSE = row(
     "Streams",
     "ten streams one after another",
     "ten TCP connections",
-    "one: after the last event a bounded rest is read, and the connection is used again",
+    "one: after the final event the rest of the body is read up to a limit, and the connection is reused",
 )
 
 
@@ -60,9 +60,10 @@ async def test_ten_errors_use_one_connection(variant: Variant, clients: Clients,
 BREAK = row(
     "Streams",
     "`break` out of the loop",
-    "the socket stays open until the garbage collector comes (openai), or its place in the pool is lost "
+    "the socket stays open until garbage collection (openai), or its slot in the connection pool is lost "
     "(huggingface_hub)",
-    "closed at once, in a `with` or where nothing else holds the stream; the server stops generating",
+    "closed immediately in a `with` block, or if there is no other reference to the stream; the server "
+    "stops generating",
 )
 
 
@@ -131,9 +132,9 @@ async def test_the_server_stops_generating(variant: Variant, clients: Clients, t
 
 DROPPED = row(
     "Streams",
-    "a hundred streams that are made and never read",
-    "the whole process hangs: each keeps its place in the pool (huggingface_hub)",
-    "each is closed when it is collected, and the pool is free",
+    "a hundred streams that are opened and never read",
+    "the process hangs, because each stream keeps its slot in the connection pool (huggingface_hub)",
+    "each is closed when it is garbage-collected, and its connection is released",
 )
 
 
@@ -163,8 +164,8 @@ async def test_calls_that_are_never_awaited_are_silent(task: Task) -> None:
 OUTLIVES = row(
     "Streams",
     "`list(InferenceClient(url).text_generation(prompt, stream=True))`",
-    "`StreamClosed`: the stream dies with the client that nobody holds",
-    "works: a stream stands on its own",
+    "`StreamClosed`: the stream is closed when its client is garbage-collected",
+    "works: a stream does not depend on its client object",
 )
 
 

@@ -24,7 +24,7 @@ from tests.peers.common import AGAIN, WORDS, Task
 EARLY_END = row(
     "Streams",
     "the body ends cleanly, without a final event, `[DONE]` or finish_reason",
-    "half an answer that looks like a whole one",
+    "the partial output looks complete",
     "`IncompleteStreamError`, with the text so far",
 )
 
@@ -52,8 +52,8 @@ async def test_a_complete_stream_returns_its_items_and_result(variant: Variant, 
 NO_STREAM = row(
     "Streams",
     "a 200 with an HTML page, with JSON, or with an error as JSON",
-    "an empty answer, and no error",
-    "`UnexpectedResponseError` that quotes it, or the error that it carries",
+    "empty output and no error",
+    "`UnexpectedResponseError` that quotes the body, or the error in the body",
 )
 
 
@@ -81,9 +81,9 @@ async def test_a_200_that_is_not_an_event_stream_is_an_error(
 
 EMPTY = row(
     "Streams",
-    "a 200 with an event stream that has nothing in it, or only `[DONE]`",
-    "an empty answer, and no error",
-    "asked again, then `IncompleteStreamError`",
+    "a 200 with an empty event stream, or with only `[DONE]`",
+    "empty output and no error",
+    "retried, then `IncompleteStreamError`",
 )
 
 

@@ -30,9 +30,9 @@ from tests.peers.common import PAUSES, SOON, WORDS, Task, endless
 
 CHUNKED = row(
     "Streams",
-    "an error's body comes in chunks, on an asynchronous stream",
-    "`ResponseNotRead`, and the error's class is lost",
-    "the same error as on a plain one",
+    "the body of an error arrives in several chunks, on an async stream",
+    "`ResponseNotRead`, and the class of the error is lost",
+    "the same error as on a sync stream",
 )
 
 
@@ -53,7 +53,7 @@ LOOPS = row(
     "Streams",
     "a second `asyncio.run()` with the same client; trio",
     "`RuntimeError: event loop is closed`, warnings",
-    "works, in silence",
+    "works, without warnings",
 )
 
 

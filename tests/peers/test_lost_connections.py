@@ -24,8 +24,8 @@ from tests.peers.common import AGAIN, SOON, Task, loaded
 RESUME = row(
     "Streams",
     "the connection is lost after n tokens",
-    "the answer is lost",
-    "with `resume=True` it goes on: no token is lost, none comes twice",
+    "the output is lost",
+    "with `resume=True` the stream continues: no token is lost or received twice",
 )
 
 

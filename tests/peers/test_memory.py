@@ -17,9 +17,9 @@ from tests.peers.common import WORDS, Task
 
 NULLS = row(
     "Streams",
-    "keys whose value is None inside a JSON schema of the user's",
+    "keys with the value None in a JSON schema passed by the user",
     "deleted",
-    "kept; only parameters that are None are left out",
+    "kept; only parameters that are None are omitted",
 )
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -54,8 +54,8 @@ async def test_nulls_in_a_schema_are_kept(variant: Variant, clients: Clients, ta
 
 MEMORY = row(
     "Streams",
-    "memory that a client keeps of each stream it has read",
-    "12 kB, for ever",
+    "memory kept per stream after it was read",
+    "12 kB, never freed",
     "none",
 )
 

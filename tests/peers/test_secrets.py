@@ -23,10 +23,11 @@ from tests.peers.common import AGAIN, WORDS, Task
 
 TOKEN = row(
     "Streams",
-    "a token for huggingface.co in the environment, and another `base_url`; two clients and a server's cookies; "
-    "a redirect to another host",
-    "the token is sent to whatever the URL names; cookies are shared",
-    "the token goes to huggingface.co only; each client has its own cookies; neither follows a redirect elsewhere",
+    "a Hugging Face token in the environment and another `base_url`; two clients and the cookies of a "
+    "server; a redirect to another host",
+    "the token is sent to the host of the URL, whatever it is; cookies are shared",
+    "the token is sent only to huggingface.co; each client has its own cookies; neither is sent to "
+    "another host after a redirect",
 )
 SECRET = "hf_do_not_tell"
 
@@ -84,9 +85,9 @@ async def test_no_secret_follows_a_redirect_to_another_host(
 
 TALE = row(
     "Streams",
-    "secrets in logs, reprs and messages",
-    "headers and URLs are shown with what is in them",
-    "never shown: no token, no cookie, no header, no password of a URL, no query",
+    "secrets in logs, reprs and error messages",
+    "headers and URLs are shown with the secrets in them",
+    "never shown: tokens, cookies, headers, passwords in URLs and query strings",
 )
 
 

@@ -31,8 +31,8 @@ SHAPES = row(
     "Streams",
     '`{"error": {...}}`, `{"error": .., "error_type": ..}`, `event: error`, `{"detail": ..}`, `{"message": ..}`, '
     "a list, plain text, an empty body",
-    "a dict's repr for a message, words lost, the error handed on as a chunk, `AttributeError`",
-    "the class that fits, with the server's words",
+    "the repr of a dict as the message, a lost message, the error yielded as a chunk, `AttributeError`",
+    "the matching error class, with the server's message",
 )
 
 IN_A_STREAM = {
@@ -128,9 +128,9 @@ async def test_every_shape_of_error_with_a_status(
 
 OVERLOAD = row(
     "Streams",
-    "a server with too much to do says so in the first event of a 200",
-    "never asked again",
-    "asked again, as after a 429",
+    "an overloaded server reports it in the first event of a 200 response",
+    "never retried",
+    "retried, as after a 429",
 )
 
 
@@ -160,8 +160,8 @@ async def test_an_overload_in_the_first_event_is_retried_like_a_429(
 RETRY_AFTER = row(
     "Streams",
     "429 or 503 with `Retry-After`",
-    "not read (huggingface_hub), or bounded oddly",
-    "waited for, with some jitter, and within a bound",
+    "ignored (huggingface_hub), or limited in unexpected ways",
+    "honoured, with jitter and an upper limit",
 )
 
 

@@ -24,7 +24,7 @@ from tests.helpers.robustness_rows import row
 from tests.helpers.variants import Clients, Variant
 from tests.peers.common import SOON, WORDS, Task
 
-LINES = "Lines on the wire"
+LINES = "Decoding Server-Sent Events"
 BOM = b"\xef\xbb\xbf"
 
 
@@ -40,7 +40,7 @@ async def check(
             assert stream.text == "".join(expected)
 
 
-A_BOM = row(LINES, "a byte order mark, whole or cut in two", "the first event is lost", "read over")
+A_BOM = row(LINES, "a byte order mark, in one chunk or split over two", "the first event is lost", "ignored")
 
 
 @A_BOM
@@ -53,7 +53,7 @@ async def test_a_byte_order_mark_is_skipped(variant: Variant, clients: Clients, 
 GHOSTS = row(
     LINES,
     "a block with only `event`, `id` or `retry`; a keep-alive comment after an `id`",
-    "an event that nobody sent",
+    "an event that was not sent",
     "no event",
 )
 
@@ -71,9 +71,9 @@ async def test_blocks_without_data_are_not_events(variant: Variant, clients: Cli
 
 SEPARATORS = row(
     LINES,
-    "U+2028, U+2029, U+0085, VT, FF, FS within data",
-    "end the line, and break the JSON",
-    "characters like others",
+    "U+2028, U+2029, U+0085, VT, FF, FS in data",
+    "treated as line endings, which breaks the JSON",
+    "ordinary characters",
 )
 
 
@@ -90,8 +90,8 @@ async def test_only_lf_and_cr_end_a_line(variant: Variant, clients: Clients, tas
 TIGHT = row(
     LINES,
     "`data:x`, without the space; data that begins with letters of `data:`",
-    "not read as data; or the letters are stripped too (`lstrip`)",
-    "read as it is meant",
+    "not read as data, or these characters are removed too (`lstrip`)",
+    "decoded correctly",
 )
 
 
@@ -106,7 +106,7 @@ async def test_the_space_after_the_colon_is_optional(variant: Variant, clients: 
         assert str(caught.value) == "data: at a tad"
 
 
-MANY_LINES = row(LINES, "data of several lines; `data` without a colon", "JSON in pieces, or lost", "joined by LF")
+MANY_LINES = row(LINES, "data of several lines; `data` without a colon", "the JSON is split or lost", "joined with LF")
 
 
 @MANY_LINES
@@ -118,9 +118,9 @@ async def test_lines_of_data_are_joined(variant: Variant, clients: Clients, task
 
 PARTIAL = row(
     LINES,
-    "the body ends within an event",
-    "the part is handed on as an event",
-    "it does not count: `IncompleteStreamError`",
+    "the body ends in the middle of an event",
+    "the partial event is yielded",
+    "the partial event is ignored: `IncompleteStreamError`",
 )
 
 
@@ -135,7 +135,9 @@ async def test_a_partial_event_is_discarded(variant: Variant, clients: Clients, 
             assert caught.value.partial_text == "Hello"
 
 
-BROKEN_UTF8 = row(LINES, "bytes that are no UTF-8", "`UnicodeDecodeError`", "U+FFFD, and the stream goes on")
+BROKEN_UTF8 = row(
+    LINES, "bytes that are not UTF-8", "`UnicodeDecodeError`", "replaced with U+FFFD; the stream continues"
+)
 
 
 @BROKEN_UTF8
@@ -146,7 +148,10 @@ async def test_invalid_UTF_8_becomes_a_replacement_character(variant: Variant, c
 
 
 CHARSET = row(
-    LINES, "a charset in the header that is not UTF-8", "obeyed: the text is garbled", "passed over: SSE is UTF-8"
+    LINES,
+    "a charset other than UTF-8 in the header",
+    "used for decoding: the text is garbled",
+    "ignored: SSE is always UTF-8",
 )
 
 
@@ -160,7 +165,7 @@ async def test_an_event_stream_is_UTF_8_whatever_its_header_says(
 
 
 RETRY_FIELD = row(
-    LINES, "`retry: -5`, `retry: 1_000`, `retry: +5`", "taken for numbers", "passed over: only digits are one"
+    LINES, "`retry: -5`, `retry: 1_000`, `retry: +5`", "accepted as numbers", "ignored: only digits are valid"
 )
 
 
@@ -176,7 +181,9 @@ async def test_a_reconnection_time_has_only_digits(variant: Variant, clients: Cl
     await check(variant, clients, task, wire, WORDS)
 
 
-CR_ONLY = row(LINES, "a server that ends its lines with CR", "each event comes when the next one does", "at once")
+CR_ONLY = row(
+    LINES, "a server that ends its lines with CR", "each event is delivered only with the next one", "at once"
+)
 
 
 @CR_ONLY
@@ -204,8 +211,8 @@ async def test_a_cr_ends_a_line_at_once(variant: Variant, clients: Clients, task
 
 LARGE = row(
     LINES,
-    "one event of 0.9 MiB in pieces of 1 KiB",
-    "the buffer is copied at each piece: the time grows with the square",
+    "one event of 0.9 MiB in chunks of 1 KiB",
+    "the buffer is copied for each chunk: quadratic time",
     "linear",
 )
 
@@ -233,7 +240,7 @@ def test_the_time_for_a_large_event_is_linear() -> None:
     assert spent.user + spent.system - began.user - began.system < 15
 
 
-UNBOUNDED = row(LINES, "an event that never ends", "no bound on its size", "`UnexpectedResponseError` at 16 MiB")
+UNBOUNDED = row(LINES, "an event that never ends", "no size limit", "`UnexpectedResponseError` at 16 MiB")
 
 
 @UNBOUNDED.only(variant="sync", task="text")

@@ -26,9 +26,9 @@ from tests.peers.common import SOON, Task
 
 SILENCE = row(
     "Streams",
-    "a silent server, or one that sends keep-alive comments only",
-    "hangs; each comment starts the wait anew",
-    "`InferenceTimeoutError` with its phase: first_token or between_tokens",
+    "a server that sends nothing, or only keep-alive comments",
+    "hangs; each comment restarts the timeout",
+    "`InferenceTimeoutError` with `phase` `first_token` or `between_tokens`",
 )
 
 KEEP_ALIVES: list[Step] = [b": still here\n\n", 0.02] * 10_000
@@ -57,8 +57,8 @@ async def test_a_silent_server_runs_into_a_named_limit(
 
 CUT = row(
     "Streams",
-    "a timeout, a reset or a lost connection in the middle",
-    "httpx's own errors, and the text is gone",
+    "a timeout, a reset or a lost connection in the middle of a stream",
+    "httpx's exceptions, and the text so far is lost",
     "`InferenceTimeoutError` or `InferenceConnectionError`, with the text so far",
 )
 

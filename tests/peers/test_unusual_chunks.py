@@ -20,7 +20,7 @@ from tests.helpers.variants import Clients, Variant
 from tests.peers.common import WORDS, Task
 
 DONE_TIGHT = row(
-    "Streams", "`data:[DONE]`, without the space", "`JSONDecodeError`", "the end, as with the space"
+    "Streams", "`data:[DONE]`, without the space", "`JSONDecodeError`", "the end of the stream, as with the space"
 )  # fmt: skip
 
 
@@ -35,8 +35,8 @@ async def test_DONE_needs_no_space(variant: Variant, clients: Clients) -> None:
 CHOICES = row(
     "Streams",
     "`choices: []`, `choices: null`, a last chunk with the usage, tool deltas without `index`",
-    "`IndexError` in the loop of their own documentation",
-    "the loop runs; `usage` is on the stream",
+    "`IndexError` in the loop shown in their documentation",
+    "the loop works; `stream.usage` is set",
 )
 
 
