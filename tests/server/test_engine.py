@@ -64,7 +64,7 @@ def the_rows(monkeypatch: pytest.MonkeyPatch) -> list[ModelRunner]:
 
 def sound(rows: ModelRunner) -> bool:
     return not rows.lengths and not any(
-        layer.keys[: rows.max_rows].any() or layer.values[: rows.max_rows].any() for layer in rows._layers
+        layer.keys[: rows.max_rows].any() or layer.values[: rows.max_rows].any() for layer in rows.cache.layers
     )
 
 
@@ -83,7 +83,7 @@ def test_a_prompt_read_in_chunks_says_the_same(length: int, running: Running, mo
 def test_memory_grows_by_doubling(running: Running, the_rows: list[ModelRunner]) -> None:
     for length, capacity in ((200, 256), (250, 512), (500, 512), (510, 1024)):
         running.answer(job(length))
-        assert {layer.keys.shape[2] for layer in the_rows[0]._layers} == {capacity}
+        assert {layer.keys.shape[2] for layer in the_rows[0].cache.layers} == {capacity}
 
 
 @pytest.mark.parametrize("penalty", [0.7, 1.3])
@@ -220,7 +220,7 @@ def test_numbers_gone_wrong_in_one_row_stay_there(
     def spoils(rows: ModelRunner, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits = forward(rows, ids, *args, **kwargs)
         if rows.lengths[:1] == [202]:
-            for layer in rows._layers:
+            for layer in rows.cache.layers:
                 layer.values[0, :, :202] = torch.nan
             return logits.index_fill(0, torch.tensor([0]), torch.nan)
         return logits

@@ -49,7 +49,7 @@ def test_mixed_requests_through_fewer_rows_say_what_generate_says(architecture: 
                     "long_factor": [2.0] * 4,
                 },
             },
-            "longrope turns every row once one is longer than 32",
+            "longrope changes all rows once one is longer than 32",
         ),
     ],
 )
