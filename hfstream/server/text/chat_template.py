@@ -37,10 +37,8 @@ class ChatTemplate:
         if source is None:
             return None
         settings = {**_read_json(model / "special_tokens_map.json"), **config}
-        return cls(
-            source,
-            {name: text for name, token in settings.items() if (text := _special_token(name, token)) is not None},
-        )
+        texts = {name: _special_token(name, token) for name, token in settings.items()}
+        return cls(source, {name: text for name, text in texts.items() if text is not None})
 
     def render(self, messages: Sequence[dict[str, Any]], *, continue_final_message: bool = False) -> str:
         """The prompt for the assistant's next message, or with `continue_final_message` for the rest of the last one.

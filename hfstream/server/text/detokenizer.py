@@ -15,7 +15,7 @@ from .tokenizer import Tokenizer
 class IncrementalDetokenizer:
     """Decodes a generated text incrementally: a token's text often depends on the tokens before it.
 
-    `decode` must not be given special tokens. A character whose tokens have a special token between them is completed
+    Special tokens are not passed to `decode`. A character whose tokens have a special token between them is completed
     as if it were not there, just as when all ids are decoded at once without special tokens.
     """
 
@@ -54,7 +54,6 @@ class IncrementalDetokenizer:
             return self._stream.step(self._tokenizer.tokenizer, token)
         except Exception:  # noqa: BLE001 - "Invalid prefix encountered", and tokenizers has no class for it
             # The token changed the text of the tokens before it, so what the stream returned is no longer a prefix of
-            # the whole. What was returned cannot be taken back; start again with the pending ids, as vLLM does (#17448,
-            # #19449).
+            # the whole. That cannot be taken back: start again with the pending ids, as vLLM does (its #17448, #19449).
             self._stream = DecodeStream(skip_special_tokens=True)
             return self._stream.step(self._tokenizer.tokenizer, self._ids[-self._pending :])

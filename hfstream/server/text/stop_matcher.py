@@ -8,8 +8,8 @@ from collections.abc import Sequence
 class StopMatcher:
     """Finds the end of the first stop string in a stream of text.
 
-    TGI misses a stop string that ends within a token. Here it is found wherever it ends, and the caller cuts the rest of
-    that token. As in TGI, the output includes the stop string, so no text has to be held back while one may have begun.
+    TGI misses a stop string that ends within a token. Here it is found wherever it ends, and the caller cuts off the
+    rest of that token. As in TGI, the output includes the stop string, so no text has to be held back.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Text to token ids, and the text of single tokens: the model's own tokenizer.json, read by `tokenizers`.
 
-Does not depend on transformers, whose tokenizers wrap the same file, nor on how generated ids become text (`detokenizer`).
+Does not depend on transformers, whose tokenizers wrap the same file, nor on how generated ids become text.
 """
 
 from __future__ import annotations
