@@ -1,4 +1,4 @@
-"""Tiny models with random weights, one per architecture, saved as checkpoints; and an engine on one, listened to."""
+"""Tiny models with random weights, one per architecture, saved as checkpoints; an engine that records its outputs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any, NoReturn, Self
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFailed, TokenOutput
 from hfstream.server.engine.worker import Engine
 
-torch.set_num_threads(1)  # more only get in each other's way at this size
+torch.set_num_threads(1)  # more are slower at this size
 
 VOCAB = 64
 CONTEXT = 640
+ROWS = 4
+"""The batch size of the tests' engines, unless they need another one."""
 
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -46,15 +49,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "olmo2": _GATED,
     "falcon": {**_COMMON, "alibi": False, "multi_query": True},
 }
-"""Architectures that are served: model_type to its configuration."""
+"""Supported architectures: model_type to its configuration."""
 
 
 def make_model(architecture: str = "llama", **changes: Any) -> Any:
     """A model with random weights, the same each time, in eval mode."""
-    wishes = {**CONFIGS.get(architecture, _COMMON), **changes}
+    config = {**CONFIGS.get(architecture, _COMMON), **changes}
     torch.manual_seed(1)
     auto: Any = AutoModelForCausalLM  # transformers is half typed
-    model = auto.from_config(AutoConfig.for_model(architecture, **wishes))
+    model = auto.from_config(AutoConfig.for_model(architecture, **config))
     return model.float().eval()
 
 
@@ -66,12 +69,12 @@ def save_model(
     return folder
 
 
-def reference(model: Any, prompt: list[int], steps: int, **wishes: Any) -> list[int]:
-    """The tokens that transformers' own `generate()` says, greedily unless `wishes` say otherwise."""
+def reference(model: Any, prompt: list[int], steps: int, **params: Any) -> list[int]:
+    """The tokens of transformers' own `generate()`, greedy unless `params` say otherwise."""
     ids = torch.tensor([prompt])
-    wishes = {"do_sample": False, "max_new_tokens": steps, "pad_token_id": 0, **wishes}
-    said: list[list[int]] = model.generate(ids, attention_mask=torch.ones_like(ids), **wishes).tolist()
-    return said[0][len(prompt) :]
+    params = {"do_sample": False, "max_new_tokens": steps, "pad_token_id": 0, **params}
+    tokens: list[list[int]] = model.generate(ids, attention_mask=torch.ones_like(ids), **params).tolist()
+    return tokens[0][len(prompt) :]
 
 
 def prompt_of(length: int, seed: int = 0) -> list[int]:
@@ -79,8 +82,8 @@ def prompt_of(length: int, seed: int = 0) -> list[int]:
     return torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-class Running:
-    """An engine between `with` and its end, and everything it has delivered."""
+class RunningEngine:
+    """An engine that runs while its `with` block lasts, and everything it has delivered."""
 
     def __init__(
         self,
@@ -89,95 +92,119 @@ class Running:
         on_delivery: Callable[[list[TokenOutput | RequestFailed]], None] | None = None,
         **options: Any,
     ) -> None:
-        self._others = engine_threads()
+        """`on_delivery`: called on the engine's thread with what is delivered next. `options`: those of the engine."""
+        self._other_threads = engine_threads()
         self.engine = Engine(path, **options)
         self.deliveries: list[list[TokenOutput | RequestFailed]] = []
-        self.facts: ModelInfo | None = None
-        self.fault: BaseException | None = None
+        self.info: ModelInfo | None = None
+        self.failure: BaseException | None = None
         self.on_delivery = on_delivery
         self._outputs: dict[EngineRequest, list[TokenOutput | RequestFailed]] = defaultdict(list)
-        self._news = threading.Condition()
-        self._one_by_one = threading.RLock()
+        self._changed = threading.Condition()
+        self._submitting = threading.RLock()
 
     def start(self) -> None:
         """Start without waiting for the model."""
-        self.engine.start(on_outputs=self._deliver, on_ready=self._ready, on_failure=self._failed)
+        self.engine.start(on_outputs=self._on_outputs, on_ready=self._on_ready, on_failure=self._on_failure)
 
     def __enter__(self) -> Self:
         self.start()
-        self.until(lambda: self.facts is not None or self.fault is not None)
-        if self.fault is not None:
-            raise self.fault
+        self.wait_until(lambda: self.info is not None or self.failure is not None)
+        if self.failure is not None:
+            raise self.failure
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.engine.close()
+        self.close()
         assert not self.threads()
 
     def threads(self) -> set[threading.Thread]:
-        """Those that are alive and were not before; other tests have engines too, some for the whole session."""
-        return engine_threads() - self._others
+        """The live engine threads that did not exist before; other tests have engines too, some for a whole session."""
+        return engine_threads() - self._other_threads
 
-    def until(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
         """Wait for something that a callback makes true."""
-        with self._news:
-            assert self._news.wait_for(condition, timeout), "the engine did not get there"
+        with self._changed:
+            assert self._changed.wait_for(condition, timeout), f"not true after {timeout} seconds"
 
-    def submit(self, *jobs: EngineRequest) -> None:
-        """All of these together: the engine delivers at most one step before it has the last of them."""
-        with self._one_by_one:
-            for job in jobs:
-                self.engine.submit(job)
+    def submit(self, *requests: EngineRequest) -> None:
+        """Submit several requests together: the engine delivers at most one step before it has the last of them."""
+        with self._submitting:
+            for request in requests:
+                self.engine.submit(request)
 
-    def outcome(self, job: EngineRequest) -> list[TokenOutput | RequestFailed]:
-        """All that was delivered for a job, once it has ended."""
-        self.until(lambda: any(isinstance(output, RequestFailed) or output.last for output in self._outputs[job]))
-        return self._outputs[job]
+    def cancel(self, request: EngineRequest) -> None:
+        self.engine.cancel(request)
 
-    def tokens(self, job: EngineRequest) -> list[int]:
-        """The answer to a job that must not fail."""
-        return [step.token for step in self.steps(job)]
+    def close(self) -> None:
+        self.engine.close()
 
-    def steps(self, job: EngineRequest) -> list[TokenOutput]:
-        """The same, with all that is known of each token."""
-        return [output if isinstance(output, TokenOutput) else _raise(output) for output in self.outcome(job)]
+    @property
+    def running(self) -> int:
+        return self.engine.running
 
-    def error(self, job: EngineRequest) -> Exception:
-        """What a job failed with."""
-        (*_, failure) = self.outcome(job)
+    def outputs(self, request: EngineRequest) -> list[TokenOutput | RequestFailed]:
+        """All that was delivered for a request, once it has ended."""
+        self.wait_until(
+            lambda: any(isinstance(output, RequestFailed) or output.last for output in self._outputs[request])
+        )
+        return self._outputs[request]
+
+    def token_outputs(self, request: EngineRequest) -> list[TokenOutput]:
+        """The outputs of a request that must not fail."""
+        return [output if isinstance(output, TokenOutput) else _raise(output) for output in self.outputs(request)]
+
+    def tokens(self, request: EngineRequest) -> list[int]:
+        """The tokens of a request that must not fail."""
+        return [output.token for output in self.token_outputs(request)]
+
+    def error(self, request: EngineRequest) -> Exception:
+        """The error of a request that must fail."""
+        (*_, failure) = self.outputs(request)
         assert isinstance(failure, RequestFailed)
         return failure.error
 
-    def answer(self, job: EngineRequest) -> list[int]:
-        """Submit and wait."""
-        self.submit(job)
-        return self.tokens(job)
+    def generate(self, request: EngineRequest) -> list[int]:
+        """Submit a request, and wait for its tokens."""
+        self.submit(request)
+        return self.tokens(request)
 
-    def _deliver(self, outputs: list[TokenOutput | RequestFailed]) -> None:
-        with self._one_by_one:
+    def deliveries_of(self, request: EngineRequest) -> list[int]:
+        """The indices of the deliveries that had an output of this request."""
+        return [i for i, outputs in enumerate(self.deliveries) if any(output.request is request for output in outputs)]
+
+    def _on_outputs(self, outputs: list[TokenOutput | RequestFailed]) -> None:
+        with self._submitting:
             if self.on_delivery is not None:
                 self.on_delivery(outputs)
-        with self._news:
+        with self._changed:
             self.deliveries.append(outputs)
             for output in outputs:
                 self._outputs[output.request].append(output)
-            self._news.notify_all()
+            self._changed.notify_all()
 
-    def _ready(self, facts: ModelInfo) -> None:
-        with self._news:
-            self.facts = facts
-            self._news.notify_all()
+    def _on_ready(self, info: ModelInfo) -> None:
+        with self._changed:
+            self.info = info
+            self._changed.notify_all()
 
-    def _failed(self, error: BaseException) -> None:
-        with self._news:
-            self.fault = error
-            self._news.notify_all()
+    def _on_failure(self, error: BaseException) -> None:
+        with self._changed:
+            self.failure = error
+            self._changed.notify_all()
 
 
 def _raise(failure: RequestFailed) -> NoReturn:
     raise failure.error
 
 
+def is_clean(runner: ModelRunner) -> bool:
+    """Whether no row is taken, and the memory of all rows is zero."""
+    return not runner.lengths and not any(
+        layer.keys[: runner.max_rows].any() or layer.values[: runner.max_rows].any() for layer in runner.cache.layers
+    )
+
+
 def engine_threads() -> set[threading.Thread]:
-    """Engine threads alive in this process, those of other tests included."""
+    """The live engine threads of this process, including those of other tests."""
     return {thread for thread in threading.enumerate() if thread.name == "hfstream-engine"}

@@ -1,1 +1,1 @@
-"""Token ids in, token ids out: the model, its batches and its sampling."""
+"""The engine: token ids in, token ids out. Its parts are the model, the KV cache, the scheduler and the sampler."""

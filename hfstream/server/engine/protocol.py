@@ -1,6 +1,6 @@
-"""What the rest of the server knows of an engine: requests and sampling parameters in, token ids and failures out.
+"""The interface of an engine: requests and sampling parameters in, token ids and failures out.
 
-Does not depend on torch, text or HTTP.
+Does not depend on torch, text or HTTP, so that the rest of the server can import it cheaply.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class UnsupportedModelError(ValueError):
-    """A model whose text would come out wrong here; the message says why."""
+    """A model that would generate wrong tokens here; the message says why."""
 
 
 class EngineStoppedError(RuntimeError):
@@ -20,7 +20,10 @@ class EngineStoppedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """One request's wishes, already validated. `None` is off; temperature, top_k, top_p count only with `do_sample`."""
+    """How one request's tokens are chosen; already validated.
+
+    `None` means off. `temperature`, `top_k` and `top_p` count only with `do_sample`; otherwise decoding is greedy.
+    """
 
     do_sample: bool = False
     temperature: float = 1.0
@@ -32,10 +35,11 @@ class SamplingParams:
     seed: int | None = None
     """Any u64; required with `do_sample`."""
     top_n_tokens: int = 0
+    """How many of the likeliest tokens are reported at each step."""
 
     @property
     def has_penalties(self) -> bool:
-        """Whether the tokens read and said so far matter to the next one."""
+        """Whether the next token depends on how often each token occurred so far."""
         return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
 
     @property
@@ -46,32 +50,36 @@ class SamplingParams:
 
 @dataclass(slots=True, eq=False)
 class EngineRequest:
-    """One answer being made. Its identity is its key; the engine keeps no other."""
+    """One generation. Requests are compared and hashed by identity; the engine gives them no other id."""
 
     prompt: Sequence[int]
     """1 to `max_total_tokens` ids."""
     max_new_tokens: int
     sampling: SamplingParams = field(default_factory=SamplingParams)
     cancelled: bool = False
-    """Set by `Engine.cancel`."""
+    """Set by `cancel`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """One more token of a job. Log-probabilities (natural) are of the distribution as warped; `None` if not finite."""
+    """One generated token of a request.
+
+    Log-probabilities are natural, of the distribution after penalties, temperature, top-k and top-p; `None` if not
+    finite.
+    """
 
     request: EngineRequest
     token: int
     logprob: float | None
     top: tuple[tuple[int, float | None], ...]
-    """(id, logprob) of the likeliest tokens, likeliest first, if the job asked for them."""
+    """(id, logprob) of the likeliest tokens, likeliest first; empty without `top_n_tokens`."""
     last: bool
-    """No more will come: `max_new_tokens` or the context is used up, or `token` is an EOS id."""
+    """No more tokens follow: `max_new_tokens` or the context is used up, or `token` is an EOS id."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """The end of a job that could not be finished."""
+    """A request that could not be finished; no more tokens follow."""
 
     request: EngineRequest
     error: Exception
@@ -79,12 +87,12 @@ class RequestFailed:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What was loaded."""
+    """Properties of the loaded model."""
 
     architecture: str
     """transformers' model_type, such as "llama"."""
     max_total_tokens: int
-    """Tokens of prompt and answer together."""
+    """The context length: tokens of prompt and output together."""
     eos_ids: frozenset[int]
     vocab_size: int
     dtype: str
@@ -98,15 +106,9 @@ OnFailure = Callable[[BaseException], None]
 
 
 class EngineProtocol(Protocol):
-    """What is asked of an engine (`engine.Engine`; tests have their own)."""
+    """What the server needs of an engine: `worker.Engine`, or a scripted one in tests."""
 
-    def start(
-        self,
-        *,
-        on_outputs: Callable[[list[TokenOutput | RequestFailed]], None],
-        on_ready: Callable[[ModelInfo], None],
-        on_failure: Callable[[BaseException], None],
-    ) -> None: ...
+    def start(self, *, on_outputs: OnOutputs, on_ready: OnReady, on_failure: OnFailure) -> None: ...
 
     def submit(self, request: EngineRequest) -> None: ...
 

@@ -1,10 +1,10 @@
-"""Choosing tokens: penalties, temperature, top-k, top-p, noise and log-probabilities, for all rows of a batch at once.
+"""Samples tokens for all rows of a batch at once: penalties, temperature, top-k, top-p, the draw, log-probabilities.
 
-Logits come in, one `SampledToken` per row goes out. A row has `SamplingParams` and a `SamplerState`. The order
-of the steps and the meaning of each parameter are TGI's (`utils/logits_process.py`, `utils/tokens.py` of its server),
-whose numbers depend on no other row here. Refuses to know models, caches, text and HTTP.
+Logits come in, one `SampledToken` per row goes out. Each row has its own `SamplerState`. The order of the steps and the
+meaning of each parameter are those of TGI's server (`utils/logits_process.py`, `utils/tokens.py`), except that here no
+row's result depends on the other rows.
 
-torch is imported where tensors are made and not at the top.
+Does not depend on models, caches, text or HTTP.
 """
 
 from __future__ import annotations
@@ -13,37 +13,34 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from .protocol import SamplingParams
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The token chosen for one row. Log-probabilities are natural logs, `None` where there is no finite one."""
+    """The token sampled for one row. Log-probabilities are natural; `None` if not finite."""
 
     token: int
     logprob: float | None
     top: tuple[tuple[int, float | None], ...]
-    """(id, logprob) of the `top_n_tokens` likeliest, likeliest first; more where the last place is tied."""
+    """(id, logprob) of the `top_n_tokens` likeliest, likeliest first; more if several tie for the last place."""
 
 
 class SamplerState:
-    """One answer's memory from step to step: its own noise, and how often each token was read or said."""
+    """What one sequence keeps between steps: its random generator, and how often each token occurred so far."""
 
     __slots__ = ("counts", "generator", "length", "sampling")
 
     def __init__(self, sampling: SamplingParams, prompt: Sequence[int], *, vocab_size: int, device: str) -> None:
-        """`prompt`: the ids read, all below `vocab_size`. `device`: where the logits will be."""
-        import torch
-
+        """`prompt`: ids below `vocab_size`. `device`: where the logits will be."""
         self.sampling: SamplingParams = sampling
         self.length: int = len(prompt)
-        self.counts: Tensor | None = None  # [vocab_size]
+        self.counts: Tensor | None = None  # [vocab_size], of prompt and output; None without penalties
         self.generator: torch.Generator | None = None
         if sampling.has_penalties:
             self.counts = torch.tensor(prompt, device=device).bincount(minlength=vocab_size).float()
@@ -53,16 +50,16 @@ class SamplerState:
             self.generator = torch.Generator(device).manual_seed(fold_seed(sampling.seed))
 
     def update(self, token: int) -> None:
-        """Take note of the token this answer went on with."""
+        """Count a token that was appended to the sequence."""
         self.length += 1
         if self.counts is not None:
             self.counts[token] += 1
 
 
 def fold_seed(seed: int) -> int:
-    """A u64 seed as the 32 bits that torch's CPU generator listens to (`manual_seed` takes 64 and ignores the rest).
+    """A u64 seed as 32 bits: torch's CPU generator takes 64 and ignores the upper half.
 
-    A seed of 32 bits stays as it is, so those all differ; of a longer one every bit counts, through a hash.
+    A seed of 32 bits stays as it is, so those all differ. A longer one is hashed, so that each of its bits counts.
     """
     if seed < 1 << 32:
         return seed
@@ -70,39 +67,35 @@ def fold_seed(seed: int) -> int:
 
 
 def sample_tokens(logits: Sequence[Tensor], states: Sequence[SamplerState]) -> list[SampledToken]:
-    """The next token of every row. `logits`: pieces of [rows, vocab_size] in row order; `states`: one per row.
+    """The next token of every row. `logits`: parts of [rows, vocab_size] in row order; `states`: one per row.
 
-    Log-probabilities are of the distribution as warped, as TGI's are. What was chosen must be told with `update`.
+    Log-probabilities are, as TGI's, of the distribution after all changes to the logits. The states are not updated:
+    the caller passes each token to `SamplerState.update`.
     """
-    import torch
-
     scores = torch.cat(list(logits)).float()  # a copy, so what follows may write into it
-    _penalise(scores, states)
-    sampled = [row for row, state in enumerate(states) if state.generator is not None]
-    if sampled:
-        scores[sampled] = _warp(scores[sampled], [states[row].sampling for row in sampled])
+    _apply_penalties(scores, states)
+    drawn = [row for row, state in enumerate(states) if state.generator is not None]  # the others are greedy
+    if drawn:
+        scores[drawn] = _warp(scores[drawn], [states[row].sampling for row in drawn])
     logprobs = scores.log_softmax(-1)
-    tokens = scores.argmax(-1)  # not of logprobs: rounding there can tie what was not tied
-    if sampled:
-        tokens[sampled] = _gumbel_max(logprobs[sampled], [states[row] for row in sampled])
-    chosen = logprobs.gather(1, tokens[:, None])[:, 0]
+    tokens = scores.argmax(-1)  # of the scores: rounding in log_softmax can make equal what was not
+    if drawn:
+        tokens[drawn] = _gumbel_max(logprobs[drawn], [states[row] for row in drawn])
+    token_logprobs = map(_finite, _to_list(logprobs.gather(1, tokens[:, None])[:, 0]))
     tops = [_top(logprobs[row], state.sampling.top_n_tokens) for row, state in enumerate(states)]
-    return [
-        SampledToken(*sampled) for sampled in zip(_to_list(tokens), map(_finite, _to_list(chosen)), tops, strict=True)
-    ]
+    return [SampledToken(*fields) for fields in zip(_to_list(tokens), token_logprobs, tops, strict=True)]
 
 
-def _penalise(scores: Tensor, states: Sequence[SamplerState]) -> None:
+def _apply_penalties(scores: Tensor, states: Sequence[SamplerState]) -> None:
     """Repetition penalty, then frequency and presence penalty, written into `scores` [rows, vocab_size].
 
-    TGI's frequency penalty (`HeterogeneousFrequencyPenaltyLogitsProcessor`) is on a token's *share* of all tokens so
-    far, prompt included. TGI divides by the longest row of the batch; here by the row's own: neighbours do not matter.
+    TGI's frequency penalty (`HeterogeneousFrequencyPenaltyLogitsProcessor`) is multiplied by a token's *share* of all
+    tokens so far, prompt included. TGI divides by the length of the batch's longest row; here it is the row's own
+    length, so that other rows do not matter.
 
-    The presence penalty is taken once from every token that was read or said. TGI's chat makes a repetition penalty of
-    p + 2 of it, which punishes hard where p is 0, and leaves all as it is at -1.
+    The presence penalty is subtracted once from every token that occurred. TGI's chat turns a presence penalty p into a
+    repetition penalty of p + 2 instead, which is strong where p is 0 and has no effect where p is -1.
     """
-    import torch
-
     rows = [row for row, state in enumerate(states) if state.counts is not None]
     if not rows:
         return
@@ -125,38 +118,39 @@ def _warp(scores: Tensor, params: Sequence[SamplingParams]) -> Tensor:
 
 
 def _top_k_top_p(scores: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Keep each row's `top_k` likeliest, of those the fewest whose probabilities reach `top_p`; ties at the edge too.
+    """Keep each row's `top_k` likeliest tokens, and of those the fewest whose probabilities sum to `top_p`.
 
-    A full sort costs 2 ms a row at 32,000 tokens, so no more than the largest k is sorted.
+    Tokens that tie with the last one kept are kept too. A full sort costs 2 ms a row at 32,000 tokens, so no more than
+    the largest `top_k` is sorted.
     """
-    import torch
-
     vocab_size = scores.shape[-1]
     top_ks = [min(param.top_k or vocab_size, vocab_size) for param in params]
-    best = scores.topk(max(top_ks)).values  # [rows, max k], falling
+    best = scores.topk(max(top_ks)).values  # [rows, largest top_k], descending
     outside = torch.arange(max(top_ks), device=scores.device) >= _column(scores, top_ks)
     probs = best.masked_fill(outside, -math.inf).softmax(-1)
-    before = probs.cumsum(-1) - probs  # what the likelier tokens have together
-    reach = _column(scores, [math.inf if param.top_p is None else param.top_p for param in params])
-    kept = (~outside & (before < reach)).sum(-1, keepdim=True)
+    likelier = probs.cumsum(-1) - probs  # the sum of all likelier tokens' probabilities
+    top_ps = _column(scores, [math.inf if param.top_p is None else param.top_p for param in params])
+    kept = (~outside & (likelier < top_ps)).sum(-1, keepdim=True)
     edge = best.gather(1, (kept - 1).clamp_min(0))
     return scores.masked_fill(scores < edge, -math.inf)
 
 
 def _gumbel_max(logprobs: Tensor, states: Sequence[SamplerState]) -> Tensor:
-    """One token per row of [rows, vocab_size], by a race of exponential clocks (TGI's `Sampling`) with its own noise.
+    """One token per row of [rows, vocab_size], each drawn with its row's own generator.
 
-    A batch of another size moves logits by a rounding error. Only a photo finish could notice here; one uniform number
-    looked up among cumulative probabilities would notice at the edges of all tokens.
+    An exponential race (TGI's `Sampling`; Gumbel-max without its logarithms): the largest p / Exp(1) wins, which is
+    each token with probability p. The result hardly depends on the other rows: another batch size moves logits by a
+    rounding error, which matters only if the first two tokens of the race are that close. One uniform number looked up
+    among cumulative probabilities would be sensitive at the boundary of every token.
     """
-    generator = logprobs.new_empty(logprobs.shape)
-    for row, state in zip(generator, states, strict=True):
+    exponentials = logprobs.new_empty(logprobs.shape)
+    for row, state in zip(exponentials, states, strict=True):
         row.exponential_(generator=state.generator)
-    return (logprobs.exp() / generator).argmax(-1)
+    return (logprobs.exp() / exponentials).argmax(-1)
 
 
 def _top(logprobs: Tensor, count: int) -> tuple[tuple[int, float | None], ...]:
-    """The `count` likeliest of [vocab_size], likeliest first, and all that tie for the last place; none at -inf."""
+    """The `count` likeliest of [vocab_size], likeliest first; all that tie for the last place, none at -inf."""
     if count < 1:
         return ()
     edge = logprobs.topk(min(count, logprobs.shape[0])).values[-1]
@@ -166,7 +160,7 @@ def _top(logprobs: Tensor, count: int) -> tuple[tuple[int, float | None], ...]:
 
 
 def _column(like: Tensor, values: Sequence[float]) -> Tensor:
-    """One number per row, as [rows, 1], beside `like`."""
+    """One number per row as [rows, 1], with the dtype and device of `like`."""
     return like.new_tensor(values)[:, None]
 
 

@@ -1,11 +1,10 @@
-"""The batch: who has which row, who waits, whose prompt is being read; one token for every speaker at each step.
+"""Continuous batching: which requests have a row of the model, and one token for each of them at every step.
 
-A job waits, is read (on the porch, a bounded piece at each step, so that long prompts do not silence the others),
-speaks (from a row of its own, row i for the i-th speaker), and ends. What raises while one prompt is read fails that
-job; what raises in a step fails the speakers in it; the batch goes on with the next.
+A request waits, is prefilled (a bounded number of tokens per step, so that long prompts do not stall the others),
+decodes in a row of its own, and ends. An error in one prompt's prefill fails that request; an error in a step fails the
+requests that decode in it; later requests are not affected.
 
-Refuses to know threads, text and stop strings; how the model is run is known in `rows`, how tokens are chosen in
-`sampler`.
+Does not depend on threads, text or stop strings. `ModelRunner` runs the model, `sampler` samples.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
-from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,14 +21,14 @@ from .protocol import EngineRequest, ModelInfo, RequestFailed, TokenOutput
 from .sampler import SampledToken, SamplerState, sample_tokens
 
 MAX_PREFILL_TOKENS = 256
-"""How much is read of new prompts before the speakers go on: their longest pause, in tokens."""
+"""Prompt tokens read in one step. It bounds how long running sequences wait for their next token."""
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A job that has a row."""
+    """A request that has a row. (The abstract class of that name is not used in this module.)"""
 
     request: EngineRequest
     state: SamplerState
@@ -38,27 +36,27 @@ class Sequence:
     generated: int = 0
 
     def append(self, sampled: SampledToken, info: ModelInfo) -> TokenOutput:
-        """Go on with the token chosen."""
+        """Append a sampled token, and return it as an output of the request."""
         self.token = sampled.token
         self.generated += 1
         self.state.update(sampled.token)
-        # the last token of all needs no place in the context: nothing is read after it
-        room = min(self.request.max_new_tokens, info.max_total_tokens + 1 - len(self.request.prompt))
-        last = self.generated >= room or sampled.token in info.eos_ids
+        # The + 1: a sequence's last token needs no position in the context, because nothing is generated after it.
+        limit = min(self.request.max_new_tokens, info.max_total_tokens + 1 - len(self.request.prompt))
+        last = self.generated >= limit or sampled.token in info.eos_ids
         return TokenOutput(self.request, sampled.token, sampled.logprob, sampled.top, last)
 
 
 class Scheduler:
-    """Jobs on the rows of one model."""
+    """The requests of one model: a queue, at most one prompt in prefill, and the running sequences."""
 
-    def __init__(self, rows: ModelRunner, info: ModelInfo) -> None:
-        self._runner, self._info = rows, info
-        self._running: list[Sequence] = []
+    def __init__(self, runner: ModelRunner, info: ModelInfo) -> None:
+        self._runner, self._info = runner, info
+        self._running: list[Sequence] = []  # the i-th has row i of the runner
         self._prefilling: EngineRequest | None = None
         self._waiting: deque[EngineRequest] = deque()
         self._outputs: list[TokenOutput | RequestFailed] = []
         self.ended: set[EngineRequest] = set()
-        """Jobs that the latest step was the last for, be they done, failed or cancelled."""
+        """Requests that ended in the latest step: finished, failed or cancelled."""
 
     @property
     def idle(self) -> bool:
@@ -66,73 +64,76 @@ class Scheduler:
         return not (self._running or self._prefilling or self._waiting)
 
     def add(self, request: EngineRequest) -> None:
-        """Let a job wait for its turn; first come, first served."""
+        """Queue a request; first come, first served."""
         self._waiting.append(request)
 
     def step(self) -> list[TokenOutput | RequestFailed]:
-        """One token for everyone who has a row by then."""
+        """Generate one token for every running sequence, those included whose prompts are completed in this step."""
         self._outputs, self.ended = [], set()
         self._finish_cancelled()
         try:
+            # In this order: a prompt completed here gets the row after those that decode, as do its logits.
             if logits := self._decode() + self._prefill():
                 self._sample(logits)
         except Exception as error:
-            logger.exception("a step failed, and %d answers with it", len(self._running))
+            logger.exception("a step failed, and with it %d requests", len(self._running))
             self._fail([sequence.request for sequence in self._running], error)
             self._running.clear()
             self._runner.clear()
         return self._outputs
 
     def _decode(self) -> list[Tensor]:
-        """Logits [speakers, vocab_size] after each speaker's latest token, in a list; no entry if nobody has a row."""
+        """Logits [rows, vocab_size] after each sequence's latest token, in a list that is empty if none is running."""
         return [self._runner.decode([sequence.token for sequence in self._running])] if self._running else []
 
     def _prefill(self) -> list[Tensor]:
-        """Read on while prompts wait and rows are free; logits [1, vocab_size] for each prompt that is now read."""
-        finished: list[Tensor] = []
+        """Read prompts while some wait and rows are free; logits [1, vocab_size] for each prompt that is complete."""
+        completed: list[Tensor] = []
         budget = MAX_PREFILL_TOKENS
         while budget > 0 and (request := self._next_prefill()):
             chunk = request.prompt[self._runner.prefilled : self._runner.prefilled + budget]
             budget -= len(chunk)
             try:
-                self._check(request)
+                self._check_prompt(request)
                 logits = self._runner.prefill(chunk)
                 if self._runner.prefilled == len(request.prompt):
                     self._start_decoding(request)
-                    finished.append(logits)
+                    completed.append(logits)
             except Exception as error:
                 logger.exception("reading a prompt of %d tokens failed", len(request.prompt))
                 self._fail([request], error)
                 self._abort_prefill()
-        return finished
+        return completed
 
     def _next_prefill(self) -> EngineRequest | None:
         if self._prefilling is None and self._waiting and len(self._running) < self._runner.max_rows:
             self._prefilling = self._waiting.popleft()
         return self._prefilling
 
-    def _check(self, request: EngineRequest) -> None:
-        """Refuse here what would go worse below: on a GPU, an id outside the embedding breaks the process's context."""
+    def _check_prompt(self, request: EngineRequest) -> None:
+        """Check here what would do more harm later: on a GPU, an id outside the embedding breaks the CUDA context."""
         if not 1 <= len(request.prompt) <= self._info.max_total_tokens:
             raise ValueError(f"a prompt has 1 to {self._info.max_total_tokens} tokens, not {len(request.prompt)}")
         if not 0 <= min(request.prompt) <= max(request.prompt) < self._info.vocab_size:
             raise ValueError(f"a prompt's ids are 0 to {self._info.vocab_size - 1}")
 
     def _start_decoding(self, request: EngineRequest) -> None:
-        """A prompt has been read: from now on its job speaks."""
+        """Give the request whose prompt is complete a row."""
         info = self._info
+        # The state comes first: if its parameters are wrong, this raises before the runner has one row more than there
+        # are sequences.
         state = SamplerState(request.sampling, request.prompt, vocab_size=info.vocab_size, device=info.device)
         self._runner.commit()
         self._running.append(Sequence(request, state))
         self._prefilling = None
 
-    def _sample(self, logits: SequenceOf[Tensor]) -> None:
-        """Choose a token for every speaker from `logits` (pieces of [rows, vocab_size]); dismiss those who are done."""
+    def _sample(self, logits: list[Tensor]) -> None:
+        """Append a token to every sequence, sampled from `logits` (parts of [rows, vocab_size]); end those complete."""
         samples = sample_tokens(logits, [sequence.state for sequence in self._running])
         outputs = [
             sequence.append(sampled, self._info) for sequence, sampled in zip(self._running, samples, strict=True)
         ]
-        self._finish(row for row, step in enumerate(outputs) if step.last)
+        self._finish(row for row, output in enumerate(outputs) if output.last)
         self._outputs += outputs
 
     def _finish_cancelled(self) -> None:
@@ -145,7 +146,11 @@ class Scheduler:
             self.ended |= cancelled_requests
 
     def _finish(self, rows: Iterable[int]) -> None:
-        """Free these rows, from the highest down: what moves into a free one must not be still to be freed itself."""
+        """End the sequences of these rows, from the highest down.
+
+        The last row moves into each freed one. From the highest down, the last row is never one of those still to be
+        freed, so their numbers stay valid.
+        """
         for row in sorted(rows, reverse=True):
             self.ended.add(self._running[row].request)
             self._runner.free(row)
@@ -157,7 +162,7 @@ class Scheduler:
         self._runner.reset_prefill()
 
     def _fail(self, requests: Iterable[EngineRequest], error: Exception) -> None:
-        """The error goes out without its traceback, whose frames would keep the step's tensors alive with it."""
+        """Report the error without its traceback, whose frames would keep the step's tensors alive."""
         for request in requests:
             self.ended.add(request)
             self._outputs.append(RequestFailed(request, error.with_traceback(None)))

@@ -1,11 +1,10 @@
-"""The engine: token ids in, token ids out, many answers at once on one thread that alone touches torch.
+"""The engine: one model, and the thread that loads and runs it. Only that thread uses torch.
 
-This module is what the rest of the server sees: the nouns, and the thread with its beginning, its inbox and its end.
-Each step of its loop gives one token more to every answer in the `Scheduler`, handed over in one call of `on_outputs`.
-Between steps it looks at what was submitted and cancelled; with nothing to do it sleeps.
+At each step of its loop, the `Scheduler` generates one token for every running request, and one call of `on_outputs`
+delivers them all. Between steps the thread takes in what was submitted; with nothing to do it sleeps.
 
-Refuses to know text, stop strings and HTTP, and leaves models to `loading` and scheduling to `scheduler`. Those import
-torch, so the thread imports them: importing this module stays cheap.
+Does not depend on text, stop strings or HTTP. The loader and the scheduler import torch, which takes seconds, so the
+thread imports them: importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Engine:
         threads: int = 1,
         max_total_tokens: int | None = None,
     ) -> None:
-        """`path`: a checkpoint directory. `max_batch_size`: answers made at once; more wait their turn.
+        """`path`: a checkpoint directory. `max_batch_size`: requests that run at once; more wait for their turn.
 
         `dtype`: float32, bfloat16 or float16, whatever the checkpoint is stored in. `threads`: torch's intra-op threads
         (one is fastest for small models). `max_total_tokens`: a context shorter than the model's own.
@@ -46,17 +45,17 @@ class Engine:
         self._path, self._max_batch_size, self._threads = path, max_batch_size, threads
         self._dtype, self._device, self._max_total_tokens = dtype, device, max_total_tokens
         self._inbox: SimpleQueue[EngineRequest | None] = SimpleQueue()  # None only wakes the thread
-        self._lock = threading.Lock()  # guards the next two: no job may slip in behind the end
+        self._lock = threading.Lock()  # guards the next two: no request may be added after the last ones were failed
         self._requests: set[EngineRequest] = set()
         self._stopped: EngineStoppedError | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
 
     def start(self, *, on_outputs: OnOutputs, on_ready: OnReady, on_failure: OnFailure) -> None:
-        """Start the thread, on which all three are called.
+        """Start the thread, which makes all three calls.
 
-        `on_outputs` once per step; `on_ready` once the model is loaded; `on_failure` if loading fails or, later, the engine
-        itself does (a callback that raises is such a failure). After `on_failure` nothing comes.
+        `on_ready` comes once the model is loaded, `on_outputs` once per step that has outputs, and `on_failure` if
+        loading fails, or later the engine itself (also by a callback that raises). Nothing comes after `on_failure`.
         """
         if self._thread is not None or self._stopped is not None:
             raise RuntimeError("an engine starts once, and not after close()")
@@ -65,7 +64,11 @@ class Engine:
         self._thread.start()
 
     def submit(self, request: EngineRequest) -> None:
-        """Queue a job; first come, first served, also while the model is still loading."""
+        """Queue a request; first come, first served, also while the model is still loading.
+
+        Raises:
+            EngineStoppedError: the engine was closed, or has failed.
+        """
         with self._lock:
             if self._stopped is not None:
                 raise EngineStoppedError(str(self._stopped)) from self._stopped.__cause__
@@ -73,13 +76,13 @@ class Engine:
             self._inbox.put(request)
 
     def cancel(self, request: EngineRequest) -> None:
-        """End a job that nobody listens to: its row is free after the current step. Harmless if it has ended."""
+        """End a request without a further output. Its row is free after the current step. No effect if it has ended."""
         request.cancelled = True
 
     def close(self, timeout: float | None = 10.0) -> None:
-        """Stop after the current step and wait up to `timeout` seconds for that; the rest get a `RequestFailed`.
+        """Stop after the current step, and wait up to `timeout` seconds for that. Unfinished requests fail.
 
-        Loading cannot be interrupted: it may outlast the timeout, on a daemon thread, and ends the engine then.
+        Loading cannot be interrupted: it may outlast the timeout, on a daemon thread that ends after it.
         """
         self._closing = True
         self._inbox.put(None)
@@ -90,25 +93,25 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Jobs that have a row or wait for one."""
+        """Number of requests that have a row or wait for one."""
         return len(self._requests)
 
     def _run(self, on_outputs: OnOutputs, on_ready: OnReady, on_failure: OnFailure) -> None:
         stopped, fatal_error = EngineStoppedError("the engine was closed"), None
         try:
             self._serve(on_outputs, on_ready)
-        except BaseException as error:  # noqa: BLE001  also a SystemExit in some import: who waits for this thread must hear of it
+        except BaseException as error:  # noqa: BLE001 - also a SystemExit in some import: waiting requests must fail too
             stopped, fatal_error = EngineStoppedError(f"the engine stopped: {error}"), error
             stopped.__cause__ = error
         unfinished = [RequestFailed(request, stopped) for request in self._stop(stopped) if not request.cancelled]
-        with contextlib.suppress(Exception):  # a deliver that raises may be why we are here
+        with contextlib.suppress(Exception):  # an on_outputs that raises may be what stopped the engine
             if unfinished:
                 on_outputs([*unfinished])
         if fatal_error is not None:
             on_failure(fatal_error)
 
     def _stop(self, reason: EngineStoppedError) -> set[EngineRequest]:
-        """From now on `submit` refuses. Returns the jobs not finished."""
+        """Make `submit` raise from now on. Returns the unfinished requests."""
         with self._lock:
             self._stopped = reason
             unfinished, self._requests = self._requests, set()
@@ -121,7 +124,7 @@ class Engine:
         from .scheduler import Scheduler
 
         torch.set_num_threads(self._threads)
-        rows, info = load(
+        runner, info = load(
             self._path,
             max_rows=self._max_batch_size,
             dtype=self._dtype,
@@ -130,16 +133,16 @@ class Engine:
         )
         if not self._closing:
             on_ready(info)
-        scheduler = Scheduler(rows, info)
+        scheduler = Scheduler(runner, info)
         with torch.inference_mode():
             while self._drain_inbox(scheduler):
                 outputs = scheduler.step()
                 self._discard(scheduler.ended)
-                if delivered := [output for output in outputs if not output.request.cancelled]:
-                    on_outputs(delivered)
+                if current := [output for output in outputs if not output.request.cancelled]:
+                    on_outputs(current)
 
     def _drain_inbox(self, scheduler: Scheduler) -> bool:
-        """Take in what was submitted; sleep if there is nothing to do at all. False once the engine is to close."""
+        """Pass submitted requests on to the scheduler; sleep while there is nothing to do. False once it closes."""
         may_block = scheduler.idle
         while not self._closing and (may_block or not self._inbox.empty()):
             if (request := self._inbox.get()) is not None:

@@ -1,1 +1,1 @@
-"""Between text and token ids."""
+"""Conversion between text and token ids: chat template and tokenizer, detokenizer, stop strings and output events."""

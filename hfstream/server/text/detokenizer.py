@@ -1,6 +1,6 @@
-"""Token ids to text, one id at a time, on top of tokenizers' `DecodeStream` (TGI's own algorithm, in Rust).
+"""Token ids to text, one id at a time, with tokenizers' `DecodeStream` (TGI's own algorithm, in Rust).
 
-Does not depend on stop strings, nor on why an answer ends.
+Does not depend on stop strings or finish reasons.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ from .tokenizer import Tokenizer
 
 
 class IncrementalDetokenizer:
-    """Token by token to text, special tokens left out, by the left context that `DecodeStream` keeps.
+    """Decodes a generated text incrementally: a token's text often depends on the tokens before it.
 
-    As a stream the special ones are not there: what comes after one completes the character from before it, as it does
-    where a whole answer is decoded without them.
+    Special tokens are not passed to `decode`. A character whose tokens have a special token between them is completed
+    as if it were not there, just as when all ids are decoded at once without special tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
+        """`context`: the ids before the first one to decode."""
         self._tokenizer = tokenizer
-        # A context that ends in U+FFFD, for the prompt does, looks unfinished, and would be repeated once it is not.
+        # DecodeStream takes text that ends in U+FFFD for an incomplete character, and would return it again together
+        # with the next token. If the prompt really ends in one, it is better to start without context.
         self._ids = [] if tokenizer.decode(context).endswith("\ufffd") else list(context)
-        self._pending = 0
+        self._pending = 0  # the latest ids whose text is not complete yet
         self._stream = DecodeStream(ids=self._ids, skip_special_tokens=True)
 
     def decode(self, token: int) -> str:
-        """The text that `token` completes."""
+        """The text that `token` completes; "" while a character is incomplete."""
         self._ids.append(token)
         self._pending += 1
         text = self._step(token)
@@ -37,9 +39,9 @@ class IncrementalDetokenizer:
         return text
 
     def flush(self) -> str:
-        """What is complete of the text not said yet, once no more tokens come.
+        """The text not returned yet, once no more tokens come, without an incomplete character at its end.
 
-        Garbage and the beginning of a character look alike in it; at the end neither is said.
+        Invalid bytes and the first bytes of a character look alike (U+FFFD), so at the end both are dropped.
         """
         if not self._pending:
             return ""
@@ -51,6 +53,7 @@ class IncrementalDetokenizer:
         try:
             return self._stream.step(self._tokenizer.tokenizer, token)
         except Exception:  # noqa: BLE001 - "Invalid prefix encountered", and tokenizers has no class for it
-            # The token changed the text before it. Begin anew with what has not been said (as vLLM: #17448, #19449).
+            # The token changed the text of the tokens before it, so what the stream returned is no longer a prefix of
+            # the whole. That cannot be taken back: start again with the pending ids, as vLLM does (its #17448, #19449).
             self._stream = DecodeStream(skip_special_tokens=True)
             return self._stream.step(self._tokenizer.tokenizer, self._ids[-self._pending :])

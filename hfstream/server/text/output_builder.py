@@ -1,33 +1,59 @@
-"""Ids to text: the Writer spells out one answer, token by token, and knows when the text says that it is over.
+"""Builds the events of a response from generated tokens: their texts, the generated text, and why it ends.
 
-Three texts are one: the non-special tokens' texts joined, `generated_text`, and the answer that is not streamed. Each
-token brings the text that it completes; a character of several tokens comes whole with the last of them, and where an
-answer ends in the middle of one, all three leave it out. (TGI's `generated_text` is empty then: a fault, no contract.)
+Three texts are equal: the joined texts of the non-special tokens, the stream's `generated_text`, and that of the
+response that is not streamed. Each event has the text that its token completes; a character of several tokens belongs
+to the last of them. If the output ends within a character, all three leave it out. (TGI's `generated_text` is empty
+then, which is a bug and not part of the API.)
 
-Refuses to know models and HTTP.
+Does not depend on models, HTTP or request schemas.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Collection, Sequence
+from typing import Protocol
 
 from hfstream.types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token
 
-from ..engine.protocol import TokenOutput
-from ..schemas.validation import ValidRequest
+from ..engine.protocol import SamplingParams, TokenOutput
 from .detokenizer import IncrementalDetokenizer
 from .stop_matcher import StopMatcher
 from .tokenizer import Tokenizer
 
 _CONTEXT = 5
-"""How many of the prompt's tokens an answer is read after, as in TGI: some vocabularies lose a text's first space."""
+"""How many of the prompt's tokens the output is decoded after, as in TGI: some tokenizers drop a text's first space."""
+
+
+class OutputRequest(Protocol):
+    """What the events depend on of a request (`schemas.validation.ValidRequest`)."""
+
+    @property
+    def prompt(self) -> Sequence[int]: ...
+
+    @property
+    def max_new_tokens(self) -> int: ...
+
+    @property
+    def sampling(self) -> SamplingParams: ...
+
+    @property
+    def stop(self) -> Sequence[str]: ...
+
+    @property
+    def echoed_prompt(self) -> str:
+        """What `generated_text` starts with: the prompt's text, if requested."""
+        ...
+
+    @property
+    def details(self) -> bool: ...
 
 
 class OutputBuilder:
-    """Writes one answer: ``write(step)`` for every token. The event that has a `generated_text` is the last one."""
+    """Builds the events of one response. The event that has a `generated_text` is the last one."""
 
-    def __init__(self, tokenizer: Tokenizer, request: ValidRequest, eos_ids: Collection[int] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, request: OutputRequest, eos_ids: Collection[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._request = request
         self._eos_ids = eos_ids
@@ -37,7 +63,7 @@ class OutputBuilder:
         self._count = 0
 
     def append(self, output: TokenOutput) -> StreamResponse:
-        """The event of one more token."""
+        """The event of the next token."""
         self._count += 1
         text = self._tokenizer.specials.get(output.token)
         special = text is not None
@@ -46,20 +72,20 @@ class OutputBuilder:
             if output.last:
                 text += self._detokenizer.flush()
         end = self._stops.find(text)
-        if not special:
+        if not special:  # a special token can be a stop string, but is not part of the text
             text = text[:end]
             self._texts.append(text)
         reason = self._reason(output, stopped=end is not None)
         return StreamResponse(
             index=self._count,
             token=Token(id=output.token, text=text, logprob=_as_float32(output.logprob), special=special),
-            top_tokens=[self._top_token(*likely) for likely in output.top] or None,
+            top_tokens=[self._top_token(token, logprob) for token, logprob in output.top] or None,
             generated_text=None if reason is None else self._request.echoed_prompt + "".join(self._texts),
             details=self._details(reason) if reason and self._request.details else None,
         )
 
     def _reason(self, output: TokenOutput, *, stopped: bool) -> FinishReason | None:
-        """Why the answer ends here, if it does. TGI's order: the length, the model's own end, the stop strings."""
+        """Why the output ends here, if it does. TGI's order: length, EOS token, stop string."""
         if not output.last:
             return FinishReason.StopSequence if stopped else None
         if output.token in self._eos_ids and self._count < self._request.max_new_tokens:
@@ -81,7 +107,7 @@ class OutputBuilder:
 
 
 def build_response(events: Sequence[StreamResponse]) -> TextGenerationResponse:
-    """The answer that is not streamed, from the events of the one that is."""
+    """The response that is not streamed, from the events of the one that is."""
     last = events[-1]
     details = None
     if last.details is not None:
@@ -100,8 +126,11 @@ _float32 = struct.Struct("f")
 
 
 def _as_float32(value: float | None) -> float | None:
-    """The number whose shortest text is the shortest that means this float32, as TGI writes it; None if not finite."""
-    if value is None or value - value != 0:
+    """The double that is written with the fewest digits that identify this float32, as TGI writes it.
+
+    None if `value` is not finite, because JSON has neither NaN nor infinities. A C float has 6 to 9 significant digits.
+    """
+    if value is None or not math.isfinite(value):
         return None
     packed = _float32.pack(value)
     for digits in (6, 7, 8):

@@ -1,6 +1,6 @@
-"""Text to ids, and what a single id stands for: the model's own tokenizer.json, read by `tokenizers`.
+"""Text to token ids, and the text of single tokens: the model's own tokenizer.json, read by `tokenizers`.
 
-Refuses to know how an answer's ids become text (`writer`), and transformers, whose tokenizers wrap the same file.
+Does not depend on transformers, whose tokenizers wrap the same file, nor on how generated ids become text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tokenizers
 
 
 class TokenSpan(NamedTuple):
-    """One token of a text, and the bytes of the text's UTF-8 that it covers."""
+    """One token of a text, and the range of the text's UTF-8 bytes that it covers."""
 
     id: int
     text: str
@@ -23,38 +23,42 @@ class TokenSpan(NamedTuple):
 
 
 class Tokenizer:
-    """A tokenizer, and the two tables that every token is looked up in."""
+    """A model's tokenizer, its special tokens, and a cache of the texts of single tokens."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        # Both are settings for training that some tokenizer.json carry, and would alter prompts.
+        # Both are training settings that some tokenizer.json files contain; they would change prompts.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.specials: dict[int, str] = {token: entry.content for token, entry in added.items() if entry.special}
-        """Tokens that are no text, such as ``</s>``, and how they are written."""
+        """Ids of the special tokens, and how each is written, such as ``</s>``."""
         self._token_texts: dict[int, str] = {}
 
     @classmethod
     def load(cls, model: str | PathLike[str]) -> Tokenizer:
-        """The vocabulary of the checkpoint in the directory `model`."""
+        """The tokenizer of the checkpoint in the directory `model`.
+
+        Raises:
+            FileNotFoundError: it has no tokenizer.json.
+        """
         file = Path(model, "tokenizer.json")
         if not file.is_file():
             raise FileNotFoundError(f"{model} has no tokenizer.json")
         return cls(tokenizers.Tokenizer.from_file(str(file)))
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """The ids of `text`, with what the model wants before and after it if `special`. May run on any thread.
+        """The ids of `text`; if `special`, with the special tokens that the model expects around it. Thread-safe.
 
-        A batch of one, because only `encode_batch` lets other threads run meanwhile (1 s for 2 MB).
+        A batch of one, because only `encode_batch` releases the GIL (2 MB of text take 1 s).
         """
         return self.tokenizer.encode_batch([text], add_special_tokens=special)[0].ids
 
     def tokenize(self, text: str, *, special: bool = True) -> list[TokenSpan]:
-        """The tokens of `text` and where they stand. Tokens that the model wants added cover nothing."""
+        """The tokens of `text` and their positions. Special tokens that were added have an empty range."""
         encoding = self.tokenizer.encode_batch([text], add_special_tokens=special)[0]
         ends = [0]
-        for character in text:  # tokenizers counts characters here, TGI's wire bytes
+        for character in text:  # tokenizers counts characters, TGI's API bytes
             ends.append(ends[-1] + len(character.encode()))
         return [
             TokenSpan(token, text[start:stop], ends[start], ends[stop])
@@ -66,7 +70,7 @@ class Tokenizer:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     def decode_token(self, token: int) -> str:
-        """What one token says by itself: U+FFFD for a piece of a character."""
+        """The text of one token by itself: U+FFFD where it is part of a character."""
         if token not in self._token_texts:
             self._token_texts[token] = self.tokenizer.decode([token], skip_special_tokens=False)
         return self._token_texts[token]
