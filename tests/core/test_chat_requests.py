@@ -289,7 +289,7 @@ def authorization(settings: ClientConfig, **options: Any) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("client", "call_", "url", "served"),
+    ("client", "call_", "url", "model_name"),
     [
         (HERE, None, HERE, "tgi"),
         (HERE, "org/name", HERE, "org/name"),
