@@ -463,7 +463,7 @@ def test_whatever_stands_in_a_field_is_read_or_one_of_our_errors() -> None:
             read += heard.error is None
             try:
                 whole(wire, details=True, top_n_tokens=2)
-                CompletionChunk.read(wire)
+                CompletionChunk.parse_lenient(wire)
             except (InferenceError, ValueError):
                 pass
     assert read > 100

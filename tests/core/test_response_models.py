@@ -185,11 +185,11 @@ def test_a_model_that_does_not_answer_is_not_parsed(content: str | None) -> None
 def test_what_does_not_fit_is_told_with_the_words() -> None:
     for content in ("{}", '{"name": 5}', "Köln", "[]"):
         answer = read(chat(City), said(content))
-        with pytest.raises(UnexpectedResponseError, match="the answer is no City") as caught:
+        with pytest.raises(UnexpectedResponseError, match="the response is not a valid City") as caught:
             _ = answer.parsed
         assert caught.value.partial_text == content
         assert isinstance(caught.value.__cause__, pydantic.ValidationError)
-        assert "length limit" not in str(caught.value)
+        assert "token limit" not in str(caught.value)
         assert answer.choices[0].message.content == content  # what was said is still there
         with pytest.raises(UnexpectedResponseError):
             _ = answer.choices[0].message.parsed
@@ -198,10 +198,10 @@ def test_what_does_not_fit_is_told_with_the_words() -> None:
 
 
 def test_an_answer_that_was_cut_says_so() -> None:
-    with pytest.raises(UnexpectedResponseError, match="cut at its length limit"):
+    with pytest.raises(UnexpectedResponseError, match="cut off at the token limit"):
         _ = read(chat(City), said('{"name": "Kö', "length")).parsed
     last = final_event(1, '{"name"', '{"name"', finish_reason="length")
-    with pytest.raises(UnexpectedResponseError, match="cut at its length limit"):
+    with pytest.raises(UnexpectedResponseError, match="cut off at the token limit"):
         _ = read(text(City, stream=True), last).parsed
 
 
