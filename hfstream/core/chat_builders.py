@@ -130,8 +130,8 @@ class ToolCallsBuilder:
         if call is not None and not (has_name and _starts_another_call(delta, call)):
             return call
         found = None
-        # A name at a new index always starts a call, even if its id is known: the index is OpenAI's rule, and some ids are
-        # the same for all calls.
+        # A name at a new index always starts a call, even if its id is known: the index is OpenAI's rule, and ids may
+        # repeat.
         if call is not None or not has_name:
             found = next((call for call in self._calls if delta.id and call.id == delta.id), None)
         if found is None:

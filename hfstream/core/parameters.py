@@ -48,8 +48,8 @@ class TextGenerationParameters(TypedDict, total=False):
     frequency_penalty: float | None
     """Makes tokens less likely the more often they have occurred, -2 to 2."""
     grammar: TextGenerationInputGrammarType | Mapping[str, Any] | type[BaseModel] | None
-    """Constrains the text: ``{"type": "json" | "regex", "value": ...}``, or a pydantic class for JSON that fits it: then
-    the response with `details` has the object as `parsed`."""
+    """Constrains the text: ``{"type": "json" | "regex", "value": ...}``, or a pydantic class for JSON that fits it:
+    then the response with `details` has the object as `parsed`."""
     max_new_tokens: int | None
     """Maximum number of tokens to generate. None: up to the end of the model's context."""
     repetition_penalty: float | None

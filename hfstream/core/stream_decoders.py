@@ -109,8 +109,8 @@ class _EventStreamDecoder(Generic[EventT]):
         self._first_id = self._first_id or event_id
 
     def finish(self) -> list[EventT]:
-        # The traceback of a raised error refers to this frame. If the frame or the decoder referred to the error too, that
-        # would be a cycle, which only the garbage collector can free.
+        # The traceback of a raised error refers to this frame. If the frame or the decoder referred to the error too,
+        # that would be a cycle, which only the garbage collector can free.
         error, self._error = self._error, None
         if error:
             try:
