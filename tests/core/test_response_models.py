@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from hfstream.core.chat_completion import chat_completion
-from hfstream.core.request_spec import RequestSpec, find_model_class, is_model_class
+from hfstream.core.request_spec import RequestSpec, find_model_class
 from hfstream.core.text_generation import text_generation
 from hfstream.core.urls import Endpoint
 from hfstream.errors import UnexpectedResponseError
@@ -130,12 +130,6 @@ def test_without_a_class_nothing_is_parsed(plain: Any) -> None:
     assert read(chat(plain), said(TEXT)).parsed is None
     assert read(text(plain), {"generated_text": TEXT}).parsed is None
     assert body(chat(plain)).get("response_format") == plain
-
-
-@pytest.mark.parametrize("other", [5, "City", int, KOELN, BaseModel.model_validate, [City], object()])
-def test_what_is_no_class_of_pydantics_is_no_form(other: Any) -> None:
-    assert not is_model_class(other)
-    assert find_model_class(other) is None
 
 
 # --- What comes of it ------------------------------------------------------------------------------------------------

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 import pickle
-import time
-from collections.abc import Callable, Iterator
-from email.utils import formatdate
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,26 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream import errors
 from hfstream.errors import (
     AuthenticationError,
     BadRequestError,
     GenerationError,
     IncompleteGenerationError,
-    IncompleteStreamError,
-    InferenceConnectionError,
     InferenceError,
-    InferenceTimeoutError,
     NotFoundError,
     OverloadedError,
     ServerError,
-    TextGenerationError,
     UnexpectedResponseError,
     UnknownError,
     ValidationError,
 )
 from hfstream.errors.response_bodies import from_event, from_response, to_response
-from hfstream.errors.retry_after import retry_after
 
 Class = type[InferenceError]
 
@@ -54,100 +44,6 @@ CLASSES = list(all_classes())
 
 def body(value: Any) -> bytes:
     return value if isinstance(value, bytes) else json.dumps(value).encode()
-
-
-# --- The tree --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("kind", "status", "error_type", "retryable"),
-    [
-        (InferenceError, None, None, False),
-        (TextGenerationError, None, None, False),
-        (ValidationError, 422, "validation", False),
-        (GenerationError, 424, "generation", False),
-        (OverloadedError, 429, "overloaded", True),
-        (IncompleteGenerationError, 500, "incomplete_generation", False),
-        (UnknownError, None, None, False),
-        (BadRequestError, 400, None, False),
-        (AuthenticationError, 401, None, False),
-        (NotFoundError, 404, None, False),
-        (ServerError, 500, None, False),
-        (InferenceTimeoutError, None, None, True),
-        (InferenceConnectionError, None, None, True),
-        (IncompleteStreamError, None, None, True),
-        (UnexpectedResponseError, None, None, False),
-    ],
-)
-def test_the_facts_of_a_class(kind: Class, status: int | None, error_type: str | None, retryable: bool) -> None:
-    for one in (kind, kind("words")):
-        assert (one.status_code, one.error_type, one.retryable) == (status, error_type, retryable)
-
-
-def test_the_tree_is_the_documented_one() -> None:
-    named = {ValidationError, GenerationError, OverloadedError, IncompleteGenerationError, UnknownError}
-    assert set(TextGenerationError.__subclasses__()) == named
-    assert {kind.__name__ for kind in CLASSES} == set(errors.__all__) - {"Phase"}
-    assert len(CLASSES) == 15
-
-
-def test_pythons_own_classes_catch_ours() -> None:
-    assert isinstance(InferenceTimeoutError("x"), TimeoutError)
-    assert isinstance(InferenceConnectionError("x"), ConnectionError)
-    assert not isinstance(InferenceConnectionError("x"), TimeoutError)
-
-
-TOLD: dict[str, Any] = {
-    "status_code": 418,
-    "error_type": "teapot",
-    "retryable": True,
-    "request_id": "r-1",
-    "retry_after": 1.5,
-    "partial_text": "so far",
-    "response_body": "{}",
-}
-
-
-def same(error: InferenceError) -> InferenceError:
-    return error
-
-
-COPIES: list[Callable[[InferenceError], InferenceError]] = [
-    same,
-    copy.copy,
-    copy.deepcopy,
-    *(lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol)) for protocol in range(6)),
-]
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("twin", COPIES)
-def test_errors_can_be_copied_and_pickled_whole(kind: Class, twin: Callable[[InferenceError], InferenceError]) -> None:
-    error = kind("words é🙂", **TOLD)
-    if isinstance(error, InferenceTimeoutError):
-        error.phase = "between_tokens"
-    other = twin(error)
-    assert type(other) is kind
-    assert other.message == str(other) == "words é🙂"
-    assert {name: getattr(other, name) for name in TOLD} == TOLD
-    assert getattr(other, "phase", None) == getattr(error, "phase", None)
-    assert other.args == ("words é🙂",)
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_what_an_error_was_not_told_are_the_facts_of_its_class(kind: Class) -> None:
-    error = kind("words", status_code=None, retryable=None)
-    assert error.status_code == kind.status_code
-    assert error.retryable == kind.retryable
-    assert error.partial_text == ""
-    assert kind("x", retryable=False).retryable is False
-    assert str(kind()) == ""
-
-
-def test_what_one_error_was_told_no_other_knows() -> None:
-    OverloadedError("x", **TOLD)
-    assert OverloadedError("x").request_id is None
-    assert OverloadedError.retry_after is None
 
 
 # --- From the wire ---------------------------------------------------------------------------------------------------
@@ -417,69 +313,6 @@ def test_passing_failures_say_that_they_may_pass() -> None:
         529,
     ]
     assert from_event({"error": {"message": "m", "code": 504}}).retryable  # type: ignore[union-attr]
-
-
-# --- Headers ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "2"}, 2.0),
-        ({"retry-after": " 2 "}, 2.0),
-        ({"retry-after": "0"}, 0.0),
-        ({"retry-after": "1.5"}, 1.5),
-        ({"retry-after": "3600"}, 3600.0),
-        ({"retry-after-ms": "1500"}, 1.5),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
-        ({"retry-after": "9" * 400}, math.inf),
-        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
-        ({"retry-after": "Sunday, 06-Nov-94 08:49:37 GMT"}, 0.0),
-        ({"retry-after": "Sun Nov  6 08:49:37 1994"}, 0.0),
-        *(({"retry-after": garbage}, None) for garbage in (
-            "", " ", ".", "-5", "+5", "soon", "1_0", "٣", "²", "inf", "nan", "1e3", "1,2", "0x10", "5 s", "\0", "Wed",
-            "Wed, 99 Foo 2099 99:99:99 GMT", "Wed, 21 Oct 99999 07:28:00 GMT", "1 2 3 4 5",
-        )),
-    ],
-)  # fmt: skip
-def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == seconds
-    raw = {name.encode(): value.encode() for name, value in headers.items()}
-    assert from_response(429, httpx.Headers(raw), b"").retry_after == seconds
-
-
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
-def test_retry_after_may_be_a_date(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
-    try:
-        seconds = retry_after({"retry-after": formatdate(time.time() + 90, usegmt=True)})
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert seconds is not None
-    assert 30 < seconds <= 90
-
-
-def test_retry_after_in_the_oldest_format_is_GMT_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "JST-9")
-    time.tzset()
-    try:
-        seconds = retry_after({"retry-after": time.asctime(time.gmtime(time.time() + 90))})
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert seconds is not None
-    assert 30 < seconds <= 90
-
-
-@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+( GMT| [+-]\d{4})?"))
-@settings(deadline=None, max_examples=300)
-def test_no_retry_after_breaks_the_reading_of_it(value: str) -> None:
-    seconds = retry_after({"retry-after": value, "retry-after-ms": value})
-    assert seconds is None or seconds >= 0
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "request-id", "x-amzn-requestid"])
