@@ -16,8 +16,6 @@ USER = {"role": "user", "content": "Hi"}
 HF_ROUTER_URL = "https://router.huggingface.co"
 
 
-# --- Which model, where ----------------------------------------------------------------------------------------------
-
 HERE, THERE = "http://here:8080", "http://there"
 
 
@@ -29,16 +27,16 @@ def made(model: str | None = None, **arguments: Any) -> ClientConfig:
     return ClientConfig.of(model, **{**defaults, **arguments})
 
 
-def sent(settings: ClientConfig, **options: Any) -> tuple[str, str]:
+def sent(config: ClientConfig, **options: Any) -> tuple[str, str]:
     """Where a chat goes, and which model it names."""
-    found = settings.chat_completion([USER], stream=True, options=options).spec  # type: ignore[arg-type]
-    assert found.body is not None
-    return found.url, json.loads(found.body)["model"]
+    spec = config.chat_completion([USER], stream=True, options=options).spec  # type: ignore[arg-type]
+    assert spec.body is not None
+    return spec.url, json.loads(spec.body)["model"]
 
 
-def authorization(settings: ClientConfig, **options: Any) -> str | None:
-    found = settings.chat_completion([USER], stream=True, options=options).spec  # type: ignore[arg-type]
-    return found.headers.get("Authorization")
+def authorization(config: ClientConfig, **options: Any) -> str | None:
+    spec = config.chat_completion([USER], stream=True, options=options).spec  # type: ignore[arg-type]
+    return spec.headers.get("Authorization")
 
 
 @pytest.mark.parametrize(
@@ -55,13 +53,15 @@ def authorization(settings: ClientConfig, **options: Any) -> str | None:
         ("org/name:groq", None, HF_ROUTER_URL, "org/name:groq"),
     ],
 )
-def test_a_URL_says_where_and_an_id_which(client: str | None, call_: str | None, url: str, model_name: str) -> None:
+def test_a_URL_is_the_server_and_an_id_the_model(
+    client: str | None, call_: str | None, url: str, model_name: str
+) -> None:
     assert sent(made(client), model=call_) == (f"{url}/v1/chat/completions", model_name)
     assert sent(made(None, base_url=client), model=call_) == (f"{url}/v1/chat/completions", model_name)
 
 
 @pytest.mark.parametrize("model", [None, ""])
-def test_without_a_model_there_is_nothing_to_ask(model: str | None) -> None:
+def test_without_a_model_a_call_raises(model: str | None) -> None:
     with pytest.raises(ValueError, match="no model"):
         sent(made(model))
     with pytest.raises(ValueError, match=r"did you mean 'http://127\.0\.0\.1:8080'"):
@@ -73,15 +73,15 @@ def test_without_a_model_there_is_nothing_to_ask(model: str | None) -> None:
 @pytest.mark.parametrize("provider", [None, "auto", "groq", "hf-inference"])
 def test_a_provider_is_a_suffix_of_the_id(provider: str | None) -> None:
     suffix = f":{provider}" if provider not in (None, "auto") else ""
-    settings = made("org/name", provider=provider)
-    assert sent(settings) == (f"{HF_ROUTER_URL}/v1/chat/completions", f"org/name{suffix}")
-    assert sent(settings, model="org/other") == (f"{HF_ROUTER_URL}/v1/chat/completions", f"org/other{suffix}")
-    assert sent(settings, model=HERE) == (f"{HERE}/v1/chat/completions", "org/name")
+    config = made("org/name", provider=provider)
+    assert sent(config) == (f"{HF_ROUTER_URL}/v1/chat/completions", f"org/name{suffix}")
+    assert sent(config, model="org/other") == (f"{HF_ROUTER_URL}/v1/chat/completions", f"org/other{suffix}")
+    assert sent(config, model=HERE) == (f"{HERE}/v1/chat/completions", "org/name")
     assert sent(made(HERE, provider=provider), model="m") == (f"{HERE}/v1/chat/completions", "m")
 
 
 @pytest.mark.parametrize("token", ["sk-secret", "gsk_secret", "HF_secret"])
-def test_a_providers_own_key_does_not_go_to_huggingface(token: str) -> None:
+def test_a_providers_own_key_is_not_sent_to_huggingface(token: str) -> None:
     with pytest.raises(ValueError, match="none of theirs") as caught:
         sent(made("org/name", provider="groq", token=token))
     assert token not in str(caught.value)
@@ -91,17 +91,17 @@ def test_a_providers_own_key_does_not_go_to_huggingface(token: str) -> None:
 
 
 def test_text_generation_has_one_provider() -> None:
-    settings = made("org/name", provider="groq", token="hf_x")
+    config = made("org/name", provider="groq", token="hf_x")
     with pytest.raises(ValueError, match="does not serve text generation"):
-        settings.text_generation("p", stream=True, details=False, options={})
+        config.text_generation("p", stream=True, details=False, options={})
     for provider in (None, "auto", "hf-inference"):
         call = made("org/name", provider=provider).text_generation("p", stream=True, details=False, options={}).spec
         assert call.url == f"{HF_ROUTER_URL}/hf-inference/models/org/name"
-    call = settings.text_generation("p", stream=True, details=False, options={"model": HERE}).spec
+    call = config.text_generation("p", stream=True, details=False, options={"model": HERE}).spec
     assert call.url == f"{HERE}/generate_stream"
 
 
-def test_an_id_names_a_model_of_a_server_of_openais_kind_for_text() -> None:
+def test_an_id_is_the_model_name_at_an_OpenAI_compatible_server() -> None:
     call = made(f"{HERE}/v1").text_generation("p", stream=False, details=False, options={"model": "org/name"}).spec
     assert call.url == f"{HERE}/v1/completions"
     assert json.loads(call.body or b"")["model"] == "org/name"
@@ -110,7 +110,7 @@ def test_an_id_names_a_model_of_a_server_of_openais_kind_for_text() -> None:
     assert call.url == f"{HF_ROUTER_URL}/hf-inference/models/org/name"
 
 
-def test_the_environments_token_goes_to_huggingface_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_token_is_sent_to_huggingface_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_env")
     assert authorization(made("org/name")) == "Bearer hf_env"
     assert authorization(made("org/name", token=False)) is None
@@ -122,13 +122,13 @@ def test_the_environments_token_goes_to_huggingface_only(monkeypatch: pytest.Mon
         assert authorization(made(elsewhere, api_key="sk-x")) == "Bearer sk-x"
 
 
-def test_who_pays_is_a_header() -> None:
-    for settings in (made("org/name", bill_to="org"), made(HERE, bill_to="org")):
-        assert settings.chat_completion([USER], stream=False, options={}).spec.headers["X-HF-Bill-To"] == "org"
+def test_bill_to_is_sent_as_a_header() -> None:
+    for config in (made("org/name", bill_to="org"), made(HERE, bill_to="org")):
+        assert config.chat_completion([USER], stream=False, options={}).spec.headers["X-HF-Bill-To"] == "org"
     assert "X-HF-Bill-To" not in made(HERE).chat_completion([USER], stream=False, options={}).spec.headers
 
 
-def test_a_calls_timeout_wins() -> None:
-    settings = made(HERE, timeout=Timeouts(total=9))
+def test_the_timeout_of_a_call_overrides_the_clients() -> None:
+    config = made(HERE, timeout=Timeouts(total=9))
     for given, timeouts in ((5, Timeouts(5, 5, 5)), (None, Timeouts(total=9)), (Timeouts(total=1), Timeouts(total=1))):
-        assert settings.chat_completion([USER], stream=True, options={"timeout": given}).timeouts == timeouts
+        assert config.chat_completion([USER], stream=True, options={"timeout": given}).timeouts == timeouts

@@ -1,4 +1,4 @@
-"""What a chat asks, and where: bodies, and what clients make of a URL, an id and a provider."""
+"""The request of chat completion: its body, its decoder and its accumulator."""
 
 from __future__ import annotations
 
@@ -34,11 +34,8 @@ def body(*args: Any, **options: Any) -> Any:
     return json.loads(sent)
 
 
-# --- Bodies ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("stream", [True, False])
-def test_the_least_that_is_asked(stream: bool) -> None:
+def test_the_smallest_body(stream: bool) -> None:
     assert body(stream=stream) == {"model": "m", "messages": [USER], "stream": stream}
 
 
@@ -74,7 +71,7 @@ def test_every_parameter_of_huggingface_hub_and_of_TGI_is_known() -> None:
     assert set(ChatCompletionOptions.__annotations__) == of_the_request | set(ChatCompletionParameters.__annotations__)
 
 
-def test_nulls_inside_a_value_are_the_users_own() -> None:
+def test_nulls_inside_a_value_are_sent() -> None:
     schema = {"properties": {"a": {"default": None, "enum": [None, 1]}}, "x": None}
     given = {
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": None}},
@@ -92,7 +89,7 @@ def test_nulls_inside_a_value_are_the_users_own() -> None:
      ("tool", "tools"), ("stop_sequences", None), ("Seed", "seed"), ("zzz", None), ("messages_", None)],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [5, None])
-def test_a_mistyped_name_is_refused(name: str, right: str | None, value: Any) -> None:
+def test_a_mistyped_name_raises_with_a_suggestion(name: str, right: str | None, value: Any) -> None:
     with pytest.raises(TypeError, match=f"chat_completion has no parameter `{name}`") as caught:
         call(**{name: value})
     if right:
@@ -101,7 +98,7 @@ def test_a_mistyped_name_is_refused(name: str, right: str | None, value: Any) ->
 
 
 @pytest.mark.parametrize("messages", ["Hi", b"Hi", USER, {}, ""])
-def test_messages_are_a_list(messages: Any) -> None:
+def test_messages_must_be_a_list(messages: Any) -> None:
     with pytest.raises(TypeError, match="list of messages"):
         call(messages)
 
@@ -112,7 +109,7 @@ def test_messages_that_cannot_be_a_list_are_a_TypeError(messages: Any) -> None:
         call(messages)
 
 
-def test_messages_may_come_in_any_way() -> None:
+def test_messages_may_be_any_iterable() -> None:
     expected = body([USER, USER])["messages"]
     assert expected == [USER, USER]
     given: list[Any] = [(USER, USER), iter([USER, USER]), (each for each in [USER, USER]), {1: USER, 2: USER}.values()]
@@ -136,34 +133,34 @@ class ReadOnly(Mapping[str, Any]):
         return len(self.values_)
 
 
-def test_a_mapping_that_is_no_dict_is_sent_too() -> None:
+def test_any_mapping_is_sent() -> None:
     assert body([ReadOnly(USER)], extra_body=ReadOnly({"deep": ReadOnly({"a": None})})) == {
         **body(), "deep": {"a": None},
     }  # fmt: skip
 
 
-def test_a_message_of_an_answer_is_sent_as_it_was_said() -> None:
+def test_a_message_of_a_response_is_sent_back_unchanged() -> None:
     function = {"name": "f", "arguments": '{"a": null}'}
-    told = {
+    fields = {
         "role": "assistant", "content": None, "tool_calls": [{"id": "a", "type": "function", "function": function}],
         "refusal": None, "reasoning": "Hm", "annotations": [], "unknown": {"x": 1},
     }  # fmt: skip
-    message = ChatCompletionMessage.model_validate(told)
+    message = ChatCompletionMessage.model_validate(fields)
     sent = body([USER, message, {"role": "tool", "tool_call_id": "a", "content": "x"}])["messages"][1]
-    assert sent == {name: value for name, value in told.items() if value is not None}
+    assert sent == {name: value for name, value in fields.items() if value is not None}
     assert message.tool_calls is not None
     by_hand = {"role": "assistant", "content": None, "tool_calls": message.tool_calls}
-    assert body([by_hand])["messages"] == [{**by_hand, "tool_calls": told["tool_calls"]}]
+    assert body([by_hand])["messages"] == [{**by_hand, "tool_calls": fields["tool_calls"]}]
 
 
-def test_a_call_does_not_change_what_it_was_given() -> None:
+def test_the_arguments_are_not_modified() -> None:
     messages, extra = [USER], {"a": 1}
     parameters: dict[str, Any] = {"stop": ["x"], "seed": None}
     call(messages, extra_body=extra, **parameters)
     assert (messages, extra, parameters) == ([USER], {"a": 1}, {"stop": ["x"], "seed": None})
 
 
-def test_extra_body_wins() -> None:
+def test_extra_body_overrides_parameters() -> None:
     given = body(seed=1, extra_body={"seed": 2, "messages": [], "stream": "x", "top_k": None})
     assert given == {"model": "m", "messages": [], "stream": "x", "seed": 2, "top_k": None}
 
@@ -180,24 +177,24 @@ def test_extra_body_wins() -> None:
         {"messages": [{1, 2}]},
     ],
 )
-def test_what_JSON_cannot_say_is_a_TypeError(bad: dict[str, Any]) -> None:
+def test_a_value_that_is_not_JSON_serializable_is_a_TypeError(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="cannot be sent as JSON"):
         call(**bad)
 
 
-def test_a_body_is_compact_UTF_8() -> None:
+def test_the_body_is_compact_UTF_8() -> None:
     sent = call([{"role": "user", "content": "é\u2028🙂"}]).body
     assert sent == '{"model":"m","messages":[{"role":"user","content":"é\u2028🙂"}],"stream":false}'.encode()
 
 
-def test_each_form_has_its_reply_and_its_transcript() -> None:
-    for stream, reply, transcript in (
+def test_each_kind_of_call_has_its_decoder_and_accumulator() -> None:
+    for stream, decoder, accumulator in (
         (True, ChatStreamDecoder, ChatAccumulator),
         (False, JSONBodyDecoder, SingleResult),
     ):
         made = call(stream=stream)
         assert (made.streamed, made.method) == (stream, "POST")
-        assert type(made.make_decoder()) is reply
-        assert type(made.make_accumulator()) is transcript
+        assert type(made.make_decoder()) is decoder
+        assert type(made.make_accumulator()) is accumulator
         assert made.make_decoder() is not made.make_decoder()
         assert made.make_accumulator() is not made.make_accumulator()

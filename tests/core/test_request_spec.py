@@ -29,12 +29,12 @@ def call(
      ("max_tokens", "max_new_tokens"), ("Seed", "seed"), ("stop_sequence", "stop_sequences")],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [5, None])
-def test_a_mistyped_name_is_refused_with_the_right_one(name: str, right: str, value: Any) -> None:
+def test_a_mistyped_name_raises_with_a_suggestion(name: str, right: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"`{name}`: did you mean `{right}`"):
         call(**{name: value})
 
 
-def test_a_name_like_no_other_is_refused_too() -> None:
+def test_an_unknown_name_raises_without_a_suggestion() -> None:
     with pytest.raises(TypeError, match=r"`zzz` \(extra_body= sends anything\)"):
         call(zzz=1)
 
@@ -49,24 +49,24 @@ def test_a_name_like_no_other_is_refused_too() -> None:
         {"stop": ["\ud800"]},
     ],
 )
-def test_what_JSON_cannot_say_is_a_type_error(bad: dict[str, Any]) -> None:
+def test_a_value_that_is_not_JSON_serializable_is_a_TypeError(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="cannot be sent as JSON"):
         call(**bad)
 
 
-def test_half_of_a_surrogate_pair_is_a_type_error() -> None:
+def test_a_lone_surrogate_is_a_TypeError() -> None:
     with pytest.raises(TypeError, match="cannot be sent as JSON"):
         call(prompt="a\ud83d")
 
 
-def test_a_body_is_compact_UTF_8() -> None:
+def test_the_body_is_compact_UTF_8() -> None:
     assert call(prompt="é\u2028🙂").body == '{"inputs":"é\u2028🙂","parameters":{}}'.encode()
 
 
-def test_a_call_shows_no_secrets() -> None:
+def test_the_repr_of_a_request_shows_no_secrets() -> None:
     target = Endpoint("https://user:pw@h:8080/generate?key=secret", stream_in_body=False)
-    made = text_generation(target, "secret", {}, stream=True, details=False, headers={"Authorization": "Bearer secret"})
-    assert repr(made) == str(made) == "POST https://h:8080"
+    spec = text_generation(target, "secret", {}, stream=True, details=False, headers={"Authorization": "Bearer secret"})
+    assert repr(spec) == str(spec) == "POST https://h:8080"
 
 
 class City(BaseModel):
@@ -78,6 +78,6 @@ KOELN = City(name="Köln")
 
 
 @pytest.mark.parametrize("other", [5, "City", int, KOELN, BaseModel.model_validate, [City], object()])
-def test_what_is_no_class_of_pydantics_is_no_form(other: Any) -> None:
+def test_only_a_pydantic_class_is_a_model_class(other: Any) -> None:
     assert not is_model_class(other)
     assert find_model_class(other) is None

@@ -37,79 +37,84 @@ def event(payload: Any, head: bytes = b"data: ") -> bytes:
     return head + (payload if isinstance(payload, bytes) else json.dumps(payload).encode()) + b"\n\n"
 
 
-def hear(reply: ResponseDecoder[Any], pieces: Iterable[bytes]) -> tuple[list[Any], InferenceError | None]:
+def decode_all(decoder: ResponseDecoder[Any], chunks: Iterable[bytes]) -> tuple[list[Any], InferenceError | None]:
     """What a reply says of a body, and the error that it ends with: as a driver reads it."""
-    said: list[Any] = []
+    items: list[Any] = []
     try:
-        for piece in pieces:
-            said += reply.feed(piece)
-            if reply.done:
+        for chunk in chunks:
+            items += decoder.feed(chunk)
+            if decoder.done:
                 break
-        said += reply.finish()
+        items += decoder.finish()
     except InferenceError as error:
-        return said, error
-    return said, None
+        return items, error
+    return items, None
 
 
-def texts(pieces: Iterable[bytes]) -> tuple[list[str], InferenceError | None]:
-    said, error = hear(TGIStreamDecoder(), pieces)
-    return [response.token.text for response in said], error
+def texts(chunks: Iterable[bytes]) -> tuple[list[str], InferenceError | None]:
+    items, error = decode_all(TGIStreamDecoder(), chunks)
+    return [response.token.text for response in items], error
 
 
-def failure(*pieces: bytes) -> InferenceError:
-    error = hear(TGIStreamDecoder(), pieces)[1]
+def failure(*chunks: bytes) -> InferenceError:
+    error = decode_all(TGIStreamDecoder(), chunks)[1]
     assert error is not None
     return error
 
 
-def cuts(wire: bytes) -> Iterator[list[bytes]]:
-    yield [wire]
-    yield [wire[place : place + 1] for place in range(len(wire))]
-    for place in range(1, len(wire)):
-        yield [wire[:place], wire[place:]]
+def divisions(raw_body: bytes) -> Iterator[list[bytes]]:
+    yield [raw_body]
+    yield [raw_body[position : position + 1] for position in range(len(raw_body))]
+    for position in range(1, len(raw_body)):
+        yield [raw_body[:position], raw_body[position:]]
 
 
-# --- A stream of tokens ----------------------------------------------------------------------------------------------
+# --- Streams of tokens -----------------------------------------------------------------------------------------------
 
 ANSWER = ["Grüß", " ", "\u2028", "", "👩‍🚀", " Gott"]
 
 
 def test_a_stream_ends_with_its_final_event() -> None:
-    reply = TGIStreamDecoder()
+    decoder = TGIStreamDecoder()
     *events, last = token_events("a", "b", "c")
     for each in events:
-        assert len(reply.feed(each)) == 1
-        assert not reply.done
-        assert not reply.complete
-    [response] = reply.feed(last)
+        assert len(decoder.feed(each)) == 1
+        assert not decoder.done
+        assert not decoder.complete
+    [response] = decoder.feed(last)
     assert response.generated_text == "abc"
-    assert reply.done
-    assert reply.complete
-    assert reply.finish() == []
+    assert decoder.done
+    assert decoder.complete
+    assert decoder.finish() == []
 
 
 @pytest.mark.parametrize("finish_reason", ["length", "eos_token"])
 @pytest.mark.parametrize("space", [b"data: ", b"data:"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b":\n\n", b"retry: 5\n\n"])
-def test_a_stream_says_the_same_however_it_is_cut(finish_reason: str, space: bytes, end: bytes, start: bytes) -> None:
-    wire = start + b":\n\n".join(token_events(*ANSWER, finish_reason=finish_reason))
-    wire = wire.replace(b"data: ", space).replace(b"\n", end)
+def test_a_stream_gives_the_same_items_however_it_is_divided(
+    finish_reason: str, space: bytes, end: bytes, start: bytes
+) -> None:
+    raw_body = start + b":\n\n".join(token_events(*ANSWER, finish_reason=finish_reason))
+    raw_body = raw_body.replace(b"data: ", space).replace(b"\n", end)
     expected = ANSWER + (["</s>"] if finish_reason == "eos_token" else [])
-    for pieces in cuts(wire):
-        assert texts(pieces) == (expected, None)
+    for chunks in divisions(raw_body):
+        assert texts(chunks) == (expected, None)
 
 
 @given(st.lists(st.integers(0, 2000), max_size=12), st.booleans())
 @settings(deadline=None, max_examples=150)
-def test_a_stream_in_any_pieces_says_the_same_objects(places: list[int], keep_alive: bool) -> None:
-    wire = (b":\n\n" * keep_alive).join(token_events(*ANSWER, finish_reason="eos_token"))
-    whole, _ = hear(TGIStreamDecoder(), [wire])
-    bounds = [0, *sorted(place % len(wire) for place in places), len(wire)]
-    assert hear(TGIStreamDecoder(), [wire[a:b] for a, b in itertools.pairwise(bounds)]) == (whole, None)
+def test_a_stream_in_any_chunks_gives_equal_objects(positions: list[int], keep_alive: bool) -> None:
+    raw_body = (b":\n\n" * keep_alive).join(token_events(*ANSWER, finish_reason="eos_token"))
+    in_one_chunk, _ = decode_all(TGIStreamDecoder(), [raw_body])
+    bounds = [0, *sorted(position % len(raw_body) for position in positions), len(raw_body)]
+    assert decode_all(TGIStreamDecoder(), [raw_body[a:b] for a, b in itertools.pairwise(bounds)]) == (
+        in_one_chunk,
+        None,
+    )
 
 
-def test_what_comes_after_the_final_event_does_not_matter() -> None:
+def test_data_after_the_final_event_is_ignored() -> None:
     for more in (
         b"garbage",
         event(OVERLOADED),
@@ -118,43 +123,43 @@ def test_what_comes_after_the_final_event_does_not_matter() -> None:
         token_event(9, "x"),
         b"\xff\n\n\r",
     ):
-        reply = TGIStreamDecoder()
-        assert len(reply.feed(b"".join(token_events("a", "b")) + more)) == 2
-        assert reply.complete
-        assert reply.finish() == []
+        decoder = TGIStreamDecoder()
+        assert len(decoder.feed(b"".join(token_events("a", "b")) + more)) == 2
+        assert decoder.complete
+        assert decoder.finish() == []
 
 
-def test_the_final_event_is_known_by_its_text_even_if_that_is_empty() -> None:
+def test_an_event_with_generated_text_is_final_even_if_that_is_empty() -> None:
     for last in ({"generated_text": ""}, {"generated_text": "x", "details": None}):
-        reply = TGIStreamDecoder()
-        reply.feed(token_event(1, "", **last))
-        assert reply.complete
+        decoder = TGIStreamDecoder()
+        decoder.feed(token_event(1, "", **last))
+        assert decoder.complete
 
 
 def test_an_event_from_an_old_server_is_read() -> None:
     old = b'data:{"token":{"id":1,"text":"a","logprob":null,"special":false},"generated_text":null,"details":null}\n\n'
-    assert hear(TGIStreamDecoder(), [old, final_event(2, "b", "ab")])[0][0] == StreamResponse.model_validate(
+    assert decode_all(TGIStreamDecoder(), [old, final_event(2, "b", "ab")])[0][0] == StreamResponse.model_validate(
         {"token": {"id": 1, "text": "a", "logprob": None, "special": False}}
     )
 
 
 @pytest.mark.parametrize("end", [[], [b":\n\n"], [b'data: {"tok'], [event(b"[DONE]")], [event(b"[DONE]", b"data:")]])
-def test_an_early_end_is_told(end: list[bytes]) -> None:
-    said, error = texts([*token_events("a", "b", "c")[:2], *end])
-    assert said == ["a", "b"]
+def test_an_early_end_raises(end: list[bytes]) -> None:
+    items, error = texts([*token_events("a", "b", "c")[:2], *end])
+    assert items == ["a", "b"]
     assert type(error) is IncompleteStreamError
     assert "after 2 tokens" in error.message
 
 
 @pytest.mark.parametrize(
-    "pieces",
+    "chunks",
     [
         [], [b""], [b":\n\n"] * 3, [event(b"[DONE]")], [event(b"[DONE]", b"data:")], [event(b" [DONE] ")],
         [b"\xef\xbb\xbf"], [b"data:\n\n"], [b"event: ping\ndata: {}\n\n"], [b"id: 1\n\n", b"retry: 5\n\n"], [b"\n\n\n"],
     ],
 )  # fmt: skip
-def test_an_empty_stream_is_told(pieces: list[bytes]) -> None:
-    error = failure(*pieces)
+def test_an_empty_stream_raises(chunks: list[bytes]) -> None:
+    error = failure(*chunks)
     assert type(error) is IncompleteStreamError
     assert "without a token" in error.message
 
@@ -176,18 +181,22 @@ SHAPES: list[tuple[Any, type[InferenceError], str]] = [
 @pytest.mark.parametrize(("payload", "kind", "words"), SHAPES)
 @pytest.mark.parametrize("name", [b"", b"event: error\n"])
 @pytest.mark.parametrize("before", [0, 2])
-def test_an_error_in_the_stream_comes_after_what_was_said(
+def test_an_error_in_the_stream_is_raised_after_the_items_before_it(
     payload: Any, kind: type[InferenceError], words: str, name: bytes, before: int
 ) -> None:
-    wire = b"".join(token_events("a", "b", "c")[:before]) + name + event(payload) + event(b"[DONE]")
-    for pieces in ([wire], [wire[:9], wire[9:]], [wire[place : place + 1] for place in range(len(wire))]):
-        reply = TGIStreamDecoder()
-        said, error = hear(reply, pieces)
-        assert [response.token.text for response in said] == ["a", "b"][:before]
+    raw_body = b"".join(token_events("a", "b", "c")[:before]) + name + event(payload) + event(b"[DONE]")
+    for chunks in (
+        [raw_body],
+        [raw_body[:9], raw_body[9:]],
+        [raw_body[position : position + 1] for position in range(len(raw_body))],
+    ):
+        decoder = TGIStreamDecoder()
+        items, error = decode_all(decoder, chunks)
+        assert [response.token.text for response in items] == ["a", "b"][:before]
         assert type(error) is kind
         assert error.message == words
-        assert reply.done
-        assert not reply.complete
+        assert decoder.done
+        assert not decoder.complete
 
 
 @pytest.mark.parametrize(
@@ -207,7 +216,7 @@ def test_an_error_event_may_be_plain_text(payload: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("payload", [b"", b" ", b"{}", b"ping", b'{"type": "ping"}', b"[1]", b"not json"])
 @pytest.mark.parametrize("name", [b"ping", b"keep-alive", b"errors"])
-def test_events_of_other_names_do_not_matter(payload: bytes, name: bytes) -> None:
+def test_events_with_other_names_are_ignored(payload: bytes, name: bytes) -> None:
     other = b"event: " + name + b"\ndata: " + payload + b"\n\n"
     assert texts([other, *(each for token in token_events("a", "b") for each in (token, other))]) == (["a", "b"], None)
 
@@ -219,9 +228,9 @@ def test_events_of_other_names_do_not_matter(payload: bytes, name: bytes) -> Non
         b'{"token": {"text": "a"}}', b'{"token": null}', b"\xff\xfe", b'{"generated_text": "x"}',
     ],
 )  # fmt: skip
-def test_an_event_that_is_no_token_is_quoted(payload: bytes) -> None:
-    said, error = texts([*token_events("a", "b", "c")[:2], event(payload)])
-    assert said == ["a", "b"]
+def test_an_unexpected_event_is_quoted(payload: bytes) -> None:
+    items, error = texts([*token_events("a", "b", "c")[:2], event(payload)])
+    assert items == ["a", "b"]
     assert type(error) is UnexpectedResponseError
     assert payload.decode("utf-8", "replace")[:20] in error.message
 
@@ -231,7 +240,7 @@ def test_a_quotation_is_short() -> None:
     assert len(failure(event("é".encode() * 10_000)).message) < 300
 
 
-def test_an_event_that_is_nested_without_end_is_quoted() -> None:
+def test_a_deeply_nested_event_is_quoted() -> None:
     assert type(failure(event(b"[" * 5000))) is UnexpectedResponseError
 
 
@@ -240,18 +249,18 @@ def test_an_event_that_is_nested_without_end_is_quoted() -> None:
     [(b"a\xffb", "a\ufffdb"), (b"\xe2\x82", "\ufffd"), (b"\xf0\x9f\x99", "\ufffd"), (b"\xc3\x28", "\ufffd("),
      ("é".encode("latin-1"), "\ufffd")],
 )  # fmt: skip
-def test_a_token_with_broken_UTF_8_is_still_a_token(raw: bytes, text: str) -> None:
+def test_invalid_UTF_8_in_a_token_is_replaced(raw: bytes, text: str) -> None:
     token = token_event(1, "@").replace(b"@", raw)
-    for pieces in cuts(token + final_event(2, "b", "b")):
-        assert texts(pieces) == ([text, "b"], None)
+    for chunks in divisions(token + final_event(2, "b", "b")):
+        assert texts(chunks) == ([text, "b"], None)
 
 
 @pytest.mark.parametrize(
     ("logprob", "value"), [("null", None), ("-0.5", -0.5), ("0.0", 0.0), ("-Infinity", float("-inf"))]
 )
-def test_any_logprob_is_read(logprob: str, value: float | None) -> None:
+def test_any_logprob_is_accepted(logprob: str, value: float | None) -> None:
     token = token_event(1, "a", logprob=-7).replace(b"-7", logprob.encode())
-    [response] = hear(TGIStreamDecoder(), [token, final_event(2, "b", "b")])[0][:1]
+    [response] = decode_all(TGIStreamDecoder(), [token, final_event(2, "b", "b")])[0][:1]
     assert response.token.logprob == value
 
 
@@ -260,43 +269,43 @@ def test_an_event_may_have_its_JSON_over_several_lines() -> None:
     assert texts([f"data: {pretty}\n\n".encode(), final_event(2, "b", "ab")]) == (["a", "b"], None)
 
 
-def test_an_endless_event_is_refused_after_what_was_said() -> None:
-    mega = b"x" * 2**20
-    said, error = texts([token_event(1, "a"), b"data: ", *[mega] * 17])
-    assert said == ["a"]
+def test_an_event_without_end_raises_after_the_items_before_it() -> None:
+    megabyte = b"x" * 2**20
+    items, error = texts([token_event(1, "a"), b"data: ", *[megabyte] * 17])
+    assert items == ["a"]
     assert type(error) is UnexpectedResponseError
     assert "larger than" in error.message
-    said, error = texts([token_event(1, "a") + b"data: " + mega * 17, token_event(2, "b")])
-    assert said == ["a"]
+    items, error = texts([token_event(1, "a") + b"data: " + megabyte * 17, token_event(2, "b")])
+    assert items == ["a"]
     assert type(error) is UnexpectedResponseError
 
 
-def test_a_reply_that_raised_goes_when_nobody_holds_it() -> None:
+def test_a_decoder_that_raised_is_freed_without_the_garbage_collector() -> None:
     gc.collect()
     gc.disable()
     try:
-        reply = TGIStreamDecoder()
-        gone = weakref.ref(reply)
-        hear(reply, [event(OVERLOADED)])
-        del reply
+        decoder = TGIStreamDecoder()
+        gone = weakref.ref(decoder)
+        decode_all(decoder, [event(OVERLOADED)])
+        del decoder
         assert gone() is None
     finally:
         gc.enable()
 
 
-# --- A body that says it is a stream, and is none --------------------------------------------------------------------
+# --- Bodies that are not a stream, but have its content type ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", [1, 7, 10_000])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_a_JSON_error_that_calls_itself_an_event_stream_is_that_error(cut: int, indent: int | None) -> None:
+def test_a_JSON_error_with_the_content_type_of_a_stream_is_that_error(cut: int, indent: int | None) -> None:
     body = json.dumps({"error": "Input validation error: bad", "error_type": "validation"}, indent=indent).encode()
-    error = failure(*(body[place : place + cut] for place in range(0, len(body), cut)))
+    error = failure(*(body[position : position + cut] for position in range(0, len(body), cut)))
     assert type(error) is ValidationError
     assert error.message == "Input validation error: bad"
 
 
-def test_a_long_JSON_error_that_calls_itself_an_event_stream_is_that_error() -> None:
+def test_a_long_JSON_error_with_the_content_type_of_a_stream_is_that_error() -> None:
     words = "Input validation error: " + "x" * 300
     error = failure(json.dumps({"error": words, "error_type": "validation"}).encode())
     assert type(error) is ValidationError
@@ -306,8 +315,8 @@ def test_a_long_JSON_error_that_calls_itself_an_event_stream_is_that_error() -> 
 @pytest.mark.parametrize(
     "body", [b"<html>Hello</html>", b"<!DOCTYPE html>\n\n<html>", b'{"generated_text": "x"}', b"[1, 2]"]
 )
-def test_a_page_that_calls_itself_an_event_stream_is_quoted(body: bytes) -> None:
-    for pieces in cuts(body):
-        error = failure(*pieces)
+def test_a_page_with_the_content_type_of_a_stream_is_quoted(body: bytes) -> None:
+    for chunks in divisions(body):
+        error = failure(*chunks)
         assert type(error) is UnexpectedResponseError
         assert body.decode().split()[0] in error.message

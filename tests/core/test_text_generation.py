@@ -1,4 +1,4 @@
-"""Where a call goes, and what it asks."""
+"""The request of text generation at TGI, and how its response is read."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_parameters_are_always_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stream", "details", "asked"),
+    ("stream", "details", "requested"),
     [(False, False, False), (False, True, True), (True, False, True), (True, True, True)],
 )
-def test_details_are_asked_for_where_they_are_needed(stream: bool, details: bool, asked: bool) -> None:
-    assert body(stream=stream, details=details)["parameters"] == ({"details": True} if asked else {})
+def test_details_are_requested_where_they_are_needed(stream: bool, details: bool, requested: bool) -> None:
+    assert body(stream=stream, details=details)["parameters"] == ({"details": True} if requested else {})
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -83,7 +83,7 @@ def test_every_parameter_of_TGI_is_known() -> None:
         assert body(**{name: 5})["parameters"][name] == 5
 
 
-def test_the_older_name_of_stop_is_understood() -> None:
+def test_stop_sequences_is_sent_as_stop() -> None:
     assert body(stop_sequences=["a"])["parameters"] == {"stop": ["a"]}
     assert body(stop_sequences=None, stop=["a"])["parameters"]["stop"] == ["a"]
     assert body(stop_sequences=["a"], stop=None)["parameters"]["stop"] == ["a"]
@@ -91,12 +91,12 @@ def test_the_older_name_of_stop_is_understood() -> None:
         call(stop_sequences=["a"], stop=["b"])
 
 
-def test_values_are_the_servers_to_judge() -> None:
+def test_values_are_not_validated_by_the_client() -> None:
     given = {"temperature": -5, "top_p": 7.5, "max_new_tokens": -1, "seed": 2**70, "stop": "no list"}
     assert body(**given)["parameters"] == given
 
 
-def test_extra_body_is_merged_and_wins() -> None:
+def test_extra_body_is_merged_and_overrides_parameters() -> None:
     extra = {"parameters": {"seed": 9, "new": None, "top_k": 3}, "inputs": "other", "model": "m", "more": {"a": None}}
     assert body(GIVEN, seed=1, stream=True, extra_body=extra) == {
         "inputs": "other", "stream": True, "model": "m", "more": {"a": None},
@@ -104,23 +104,23 @@ def test_extra_body_is_merged_and_wins() -> None:
     }  # fmt: skip
 
 
-def test_extra_body_stays_as_it_was() -> None:
+def test_extra_body_is_not_modified() -> None:
     extra: dict[str, Any] = {"parameters": {"a": 1}, "b": 2}
     call(extra_body=extra, seed=1)
     assert extra == {"parameters": {"a": 1}, "b": 2}
 
 
 @pytest.mark.parametrize("parameters", [None, 5, "text"])
-def test_parameters_that_are_no_mapping_cannot_be_merged(parameters: Any) -> None:
+def test_parameters_that_are_not_a_mapping_raise(parameters: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         call(extra_body={"parameters": parameters})
 
 
-# --- How the answer is read ------------------------------------------------------------------------------------------
+# --- Decoders and accumulators ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("stream", "details", "reply", "transcript"),
+    ("stream", "details", "decoder", "accumulator"),
     [
         (True, True, TGIStreamDecoder, DetailsAccumulator),
         (True, False, TGIStreamDecoder, TextAccumulator),
@@ -128,32 +128,34 @@ def test_parameters_that_are_no_mapping_cannot_be_merged(parameters: Any) -> Non
         (False, False, JSONBodyDecoder, SingleResult),
     ],
 )
-def test_each_form_has_its_reply_and_its_transcript(stream: bool, details: bool, reply: type, transcript: type) -> None:
-    made = call(stream=stream, details=details)
-    assert made.streamed is stream
-    assert made.method == "POST"
-    assert type(made.make_decoder()) is reply
-    assert type(made.make_accumulator()) is transcript
-    assert made.make_decoder() is not made.make_decoder()
-    assert made.make_accumulator() is not made.make_accumulator()
+def test_each_kind_of_call_has_its_decoder_and_accumulator(
+    stream: bool, details: bool, decoder: type, accumulator: type
+) -> None:
+    spec = call(stream=stream, details=details)
+    assert spec.streamed is stream
+    assert spec.method == "POST"
+    assert type(spec.make_decoder()) is decoder
+    assert type(spec.make_accumulator()) is accumulator
+    assert spec.make_decoder() is not spec.make_decoder()
+    assert spec.make_accumulator() is not spec.make_accumulator()
 
 
 @pytest.mark.parametrize(
-    "wire", [b'{"generated_text": "a"}', b'[{"generated_text": "a"}]', b' \n[ {"generated_text": "a"} ]']
+    "response_body", [b'{"generated_text": "a"}', b'[{"generated_text": "a"}]', b' \n[ {"generated_text": "a"} ]']
 )
-def test_a_whole_answer_may_come_in_a_list_of_one(wire: bytes) -> None:
+def test_a_response_may_be_a_list_of_one(response_body: bytes) -> None:
     text, details = call().make_decoder(), call(details=True).make_decoder()
-    text.feed(wire)
-    details.feed(wire)
+    text.feed(response_body)
+    details.feed(response_body)
     assert text.finish() == ["a"]
     assert details.finish() == [TextGenerationResponse(generated_text="a")]
 
 
 @pytest.mark.parametrize(
-    "wire", [b"[]", b"[1]", b'[{"generated_text": "a"}, {"generated_text": "b"}]', b"{}", b"null", b"[", b""]
+    "response_body", [b"[]", b"[1]", b'[{"generated_text": "a"}, {"generated_text": "b"}]', b"{}", b"null", b"[", b""]
 )
-def test_anything_else_is_not_the_answer(wire: bytes) -> None:
-    reply = call().make_decoder()
-    reply.feed(wire)
+def test_any_other_body_raises(response_body: bytes) -> None:
+    decoder = call().make_decoder()
+    decoder.feed(response_body)
     with pytest.raises(UnexpectedResponseError, match="not the JSON that was expected"):
-        reply.finish()
+        decoder.finish()

@@ -20,9 +20,6 @@ from hfstream.core.urls import (
 HF_TEXT_URL = "https://router.huggingface.co/hf-inference/models"
 
 
-# --- URLs ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("model", "streamed", "whole"),
     [
@@ -41,7 +38,7 @@ HF_TEXT_URL = "https://router.huggingface.co/hf-inference/models"
         ("http://[::1]:80", "http://[::1]:80/generate_stream", "http://[::1]:80/generate"),
     ],
 )
-def test_TGIs_routes_are_known_by_the_end_of_the_path(model: str, streamed: str, whole: str) -> None:
+def test_TGIs_routes_are_recognised_by_the_end_of_the_path(model: str, streamed: str, whole: str) -> None:
     assert text_generation_endpoint(model, stream=True) == Endpoint(streamed, stream_in_body=False)
     assert text_generation_endpoint(model, stream=False) == Endpoint(whole, stream_in_body=False)
 
@@ -54,7 +51,7 @@ def test_TGIs_routes_are_known_by_the_end_of_the_path(model: str, streamed: str,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [True, False])
-def test_any_other_path_is_posted_to_as_it_is(model: str, stream: bool) -> None:
+def test_any_other_path_is_used_as_it_is(model: str, stream: bool) -> None:
     assert text_generation_endpoint(model, stream=stream) == Endpoint(model, stream_in_body=True)
     assert text_generation_endpoint(f"{model}#part", stream=stream).url == model
 
@@ -76,7 +73,7 @@ def test_a_model_id_goes_to_the_router(model: str, url: str, stream: bool) -> No
 @pytest.mark.parametrize(
     ("model", "url"), [("http://h", True), ("https://h", True), ("org/name", False), ("h:8080", False)]
 )
-def test_a_URL_is_no_model_id(model: str, url: bool) -> None:
+def test_a_URL_is_told_from_a_model_id(model: str, url: bool) -> None:
     assert is_url(model) == url
 
 
@@ -109,12 +106,12 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("url", HOME)
-def test_home_is_huggingface_over_TLS(url: str) -> None:
+def test_huggingface_over_TLS_gets_the_token(url: str) -> None:
     assert is_huggingface(url)
 
 
 @pytest.mark.parametrize("url", ELSEWHERE)
-def test_nowhere_else_is_home(url: str) -> None:
+def test_no_other_URL_gets_the_token(url: str) -> None:
     assert not is_huggingface(url)
 
 
@@ -141,7 +138,7 @@ PARTS = [
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=8))
-def test_what_we_take_for_home_is_home_for_the_network_too(parts: list[str]) -> None:
+def test_the_host_we_check_is_the_host_that_httpx_connects_to(parts: list[str]) -> None:
     url = "https://" + "".join(parts)
     try:
         home = is_huggingface(url)
@@ -153,9 +150,6 @@ def test_what_we_take_for_home_is_home_for_the_network_too(parts: list[str]) -> 
 
 
 HF_ROUTER_URL = "https://router.huggingface.co"
-
-
-# --- URLs ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +174,7 @@ HF_ROUTER_URL = "https://router.huggingface.co"
         ("org/name", f"{HF_ROUTER_URL}/v1/chat/completions"),
     ],
 )  # fmt: skip
-def test_where_a_chat_goes(model: str, url: str) -> None:
+def test_the_URL_of_chat_completion(model: str, url: str) -> None:
     assert chat_completion_url(model) == url
 
 
@@ -195,7 +189,7 @@ def test_where_a_chat_goes(model: str, url: str) -> None:
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_text_at_a_server_of_openais_kind(model: str, url: str, stream: bool) -> None:
+def test_text_generation_at_an_OpenAI_compatible_server(model: str, url: str, stream: bool) -> None:
     found = text_generation_endpoint(model, stream=stream, model_name="org/name")
     assert found == Endpoint(url, stream_in_body=True, openai=True, model="org/name")
 
@@ -208,5 +202,5 @@ def test_text_at_a_server_of_openais_kind(model: str, url: str, stream: bool) ->
         ("http://h/a/b/", "http://h/a/b/info"), ("org/name", f"{HF_ROUTER_URL}/info"),
     ],
 )  # fmt: skip
-def test_a_service_stands_beside_the_other_routes(model: str, url: str) -> None:
+def test_a_service_URL_replaces_a_known_route(model: str, url: str) -> None:
     assert service_url(model, "/info") == url

@@ -43,9 +43,6 @@ def all_classes(base: Class = InferenceError) -> Iterator[Class]:
 CLASSES = list(all_classes())
 
 
-# --- The tree --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("kind", "status", "error_type", "retryable"),
     [
@@ -66,7 +63,7 @@ CLASSES = list(all_classes())
         (UnexpectedResponseError, None, None, False),
     ],
 )
-def test_the_facts_of_a_class(kind: Class, status: int | None, error_type: str | None, retryable: bool) -> None:
+def test_the_attributes_of_each_class(kind: Class, status: int | None, error_type: str | None, retryable: bool) -> None:
     for one in (kind, kind("words")):
         assert (one.status_code, one.error_type, one.retryable) == (status, error_type, retryable)
 
@@ -78,13 +75,13 @@ def test_the_tree_is_the_documented_one() -> None:
     assert len(CLASSES) == 15
 
 
-def test_pythons_own_classes_catch_ours() -> None:
+def test_timeouts_and_connection_errors_are_also_the_builtin_ones() -> None:
     assert isinstance(InferenceTimeoutError("x"), TimeoutError)
     assert isinstance(InferenceConnectionError("x"), ConnectionError)
     assert not isinstance(InferenceConnectionError("x"), TimeoutError)
 
 
-TOLD: dict[str, Any] = {
+ATTRIBUTES: dict[str, Any] = {
     "status_code": 418,
     "error_type": "teapot",
     "retryable": True,
@@ -108,21 +105,23 @@ COPIES: list[Callable[[InferenceError], InferenceError]] = [
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("twin", COPIES)
-def test_errors_can_be_copied_and_pickled_whole(kind: Class, twin: Callable[[InferenceError], InferenceError]) -> None:
-    error = kind("words é🙂", **TOLD)
+@pytest.mark.parametrize("duplicate", COPIES)
+def test_errors_can_be_copied_and_pickled_with_all_attributes(
+    kind: Class, duplicate: Callable[[InferenceError], InferenceError]
+) -> None:
+    error = kind("words é🙂", **ATTRIBUTES)
     if isinstance(error, InferenceTimeoutError):
         error.phase = "between_tokens"
-    other = twin(error)
+    other = duplicate(error)
     assert type(other) is kind
     assert other.message == str(other) == "words é🙂"
-    assert {name: getattr(other, name) for name in TOLD} == TOLD
+    assert {name: getattr(other, name) for name in ATTRIBUTES} == ATTRIBUTES
     assert getattr(other, "phase", None) == getattr(error, "phase", None)
     assert other.args == ("words é🙂",)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_what_an_error_was_not_told_are_the_facts_of_its_class(kind: Class) -> None:
+def test_attributes_default_to_those_of_the_class(kind: Class) -> None:
     error = kind("words", status_code=None, retryable=None)
     assert error.status_code == kind.status_code
     assert error.retryable == kind.retryable
@@ -131,7 +130,7 @@ def test_what_an_error_was_not_told_are_the_facts_of_its_class(kind: Class) -> N
     assert str(kind()) == ""
 
 
-def test_what_one_error_was_told_no_other_knows() -> None:
-    OverloadedError("x", **TOLD)
+def test_attributes_of_one_error_do_not_change_the_class() -> None:
+    OverloadedError("x", **ATTRIBUTES)
     assert OverloadedError("x").request_id is None
     assert OverloadedError.retry_after is None

@@ -1,4 +1,4 @@
-"""Errors, to the wire and from the wire: whatever a server writes becomes the right class with the server's words."""
+"""Errors from and to response bodies: every server's format becomes the right class with the server's message."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def body(value: Any) -> bytes:
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
-# --- From the wire ---------------------------------------------------------------------------------------------------
+# --- From a response -------------------------------------------------------------------------------------------------
 
 
-class Wire(NamedTuple):
+class Case(NamedTuple):
     """A response, and the error that it stands for."""
 
     status: int
@@ -64,46 +64,46 @@ FASTAPI = [
     {"type": "missing", "loc": ["body", "inputs"], "msg": "Field required", "input": None},
     {"type": "int_parsing", "loc": ["body", "n", 0], "msg": "not a number", "input": "x"},
 ]
-WIRES = [
+CASES = [
     # TGI's own
-    Wire(422, {"error": "Input validation error: bad", "error_type": "validation"}, ValidationError,
+    Case(422, {"error": "Input validation error: bad", "error_type": "validation"}, ValidationError,
          "Input validation error: bad", "validation"),
-    Wire(422, {"error": "Template error: t", "error_type": "template_error"}, ValidationError, "Template error: t",
+    Case(422, {"error": "Template error: t", "error_type": "template_error"}, ValidationError, "Template error: t",
          "template_error"),
-    Wire(422, {"error": "Tool error: t", "error_type": "tool_error"}, ValidationError, "Tool error: t", "tool_error"),
-    Wire(422, {"error": "m", "error_type": "missing_template_variable"}, ValidationError, "m",
+    Case(422, {"error": "Tool error: t", "error_type": "tool_error"}, ValidationError, "Tool error: t", "tool_error"),
+    Case(422, {"error": "m", "error_type": "missing_template_variable"}, ValidationError, "m",
          "missing_template_variable"),
-    Wire(429, {"error": "Model is overloaded", "error_type": "overloaded"}, OverloadedError, "Model is overloaded",
+    Case(429, {"error": "Model is overloaded", "error_type": "overloaded"}, OverloadedError, "Model is overloaded",
          "overloaded"),
-    Wire(424, {"error": "Request failed during generation: Server error: x", "error_type": "generation"},
+    Case(424, {"error": "Request failed during generation: Server error: x", "error_type": "generation"},
          GenerationError, "Request failed during generation: Server error: x", "generation"),
-    Wire(500, {"error": "Incomplete generation", "error_type": "incomplete_generation"}, IncompleteGenerationError,
+    Case(500, {"error": "Incomplete generation", "error_type": "incomplete_generation"}, IncompleteGenerationError,
          "Incomplete generation", "incomplete_generation"),
-    Wire(500, {"error": "Incomplete generation stream", "error_type": "incomplete_generation_stream"},
+    Case(500, {"error": "Incomplete generation stream", "error_type": "incomplete_generation_stream"},
          IncompleteGenerationError, "Incomplete generation stream", "incomplete_generation_stream"),
-    Wire(422, {"error": "s", "error_type": "suffix not supported"}, UnknownError, "s", "suffix not supported"),
-    Wire(500, {"error": "h", "error_type": "headers"}, UnknownError, "h", "headers"),
-    Wire(503, {"error": "unhealthy", "error_type": "healthcheck"}, OverloadedError, "unhealthy", "healthcheck"),
-    Wire(422, b"Failed to deserialize the JSON body into the target type: x", ValidationError,
+    Case(422, {"error": "s", "error_type": "suffix not supported"}, UnknownError, "s", "suffix not supported"),
+    Case(500, {"error": "h", "error_type": "headers"}, UnknownError, "h", "headers"),
+    Case(503, {"error": "unhealthy", "error_type": "healthcheck"}, OverloadedError, "unhealthy", "healthcheck"),
+    Case(422, b"Failed to deserialize the JSON body into the target type: x", ValidationError,
          "Failed to deserialize the JSON body into the target type: x", "validation"),
-    Wire(400, b"Failed to parse the request body as JSON: x", BadRequestError,
+    Case(400, b"Failed to parse the request body as JSON: x", BadRequestError,
          "Failed to parse the request body as JSON: x"),
-    Wire(415, b"Expected request with `Content-Type: application/json`", BadRequestError,
+    Case(415, b"Expected request with `Content-Type: application/json`", BadRequestError,
          "Expected request with `Content-Type: application/json`"),
-    Wire(413, b"", BadRequestError, "HTTP 413"),
-    Wire(401, b"", AuthenticationError, "HTTP 401"),
-    Wire(404, b"", NotFoundError, "HTTP 404"),
-    Wire(405, b"", BadRequestError, "HTTP 405"),
+    Case(413, b"", BadRequestError, "HTTP 413"),
+    Case(401, b"", AuthenticationError, "HTTP 401"),
+    Case(404, b"", NotFoundError, "HTTP 404"),
+    Case(405, b"", BadRequestError, "HTTP 405"),
     # The type counts before the words, the words before the number
-    Wire(500, {"error": "Model is overloaded", "error_type": "validation"}, ValidationError, "Model is overloaded",
+    Case(500, {"error": "Model is overloaded", "error_type": "validation"}, ValidationError, "Model is overloaded",
          "validation"),
-    Wire(500, {"error": "Model is overloaded"}, OverloadedError, "Model is overloaded", "overloaded"),
-    Wire(422, {"error": "Model is overloaded"}, OverloadedError, "Model is overloaded"),
-    Wire(500, {"error": "Input validation error: x"}, ValidationError, "Input validation error: x"),
-    Wire(400, {"error": {"message": "busy", "type": "overloaded_error"}}, OverloadedError, "busy", "overloaded_error"),
-    Wire(422, {"error": "the Model is overloaded with work"}, ValidationError, "the Model is overloaded with work"),
+    Case(500, {"error": "Model is overloaded"}, OverloadedError, "Model is overloaded", "overloaded"),
+    Case(422, {"error": "Model is overloaded"}, OverloadedError, "Model is overloaded"),
+    Case(500, {"error": "Input validation error: x"}, ValidationError, "Input validation error: x"),
+    Case(400, {"error": {"message": "busy", "type": "overloaded_error"}}, OverloadedError, "busy", "overloaded_error"),
+    Case(422, {"error": "the Model is overloaded with work"}, ValidationError, "the Model is overloaded with work"),
     # Statuses alone
-    *(Wire(status, {"error": "words"}, kind, "words") for status, kind in [
+    *(Case(status, {"error": "words"}, kind, "words") for status, kind in [
         (400, BadRequestError), (401, AuthenticationError), (402, BadRequestError), (403, AuthenticationError),
         (404, NotFoundError), (408, BadRequestError), (409, BadRequestError), (410, BadRequestError),
         (422, ValidationError), (424, GenerationError), (429, OverloadedError), (451, BadRequestError),
@@ -111,56 +111,60 @@ WIRES = [
         (520, ServerError), (529, OverloadedError),
     ]),
     # Others' shapes
-    Wire(400, {"error": {"message": "m", "type": "invalid_request_error", "code": None}}, BadRequestError, "m",
+    Case(400, {"error": {"message": "m", "type": "invalid_request_error", "code": None}}, BadRequestError, "m",
          "invalid_request_error"),
-    Wire(429, {"error": OPENAI_LIMIT}, OverloadedError, "Rate limit reached", "tokens"),
-    Wire(400, {"error": OPENAI_LIMIT}, OverloadedError, "Rate limit reached", "tokens"),
-    Wire(529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, OverloadedError,
+    Case(429, {"error": OPENAI_LIMIT}, OverloadedError, "Rate limit reached", "tokens"),
+    Case(400, {"error": OPENAI_LIMIT}, OverloadedError, "Rate limit reached", "tokens"),
+    Case(529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, OverloadedError,
          "Overloaded", "overloaded_error"),
-    Wire(500, {"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}, OverloadedError, "slow"),
-    Wire(404, {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404},
+    Case(500, {"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}, OverloadedError, "slow"),
+    Case(404, {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404},
          NotFoundError, "The model `x` does not exist.", "NotFoundError"),
-    Wire(400, {"object": "error", "message": "m", "type": "BadRequestError", "param": None, "code": 400},
+    Case(400, {"object": "error", "message": "m", "type": "BadRequestError", "param": None, "code": 400},
          BadRequestError, "m", "BadRequestError"),
-    Wire(422, {"error": ["a is wrong", "b is wrong"]}, ValidationError, "a is wrong; b is wrong"),
-    Wire(400, {"error": ["Error in `parameters.top_p`: must be less than 1"], "warnings": ["w"]}, BadRequestError,
+    Case(422, {"error": ["a is wrong", "b is wrong"]}, ValidationError, "a is wrong; b is wrong"),
+    Case(400, {"error": ["Error in `parameters.top_p`: must be less than 1"], "warnings": ["w"]}, BadRequestError,
          "Error in `parameters.top_p`: must be less than 1"),
-    Wire(503, {"error": "Model x is currently loading", "estimated_time": 20.0}, OverloadedError,
+    Case(503, {"error": "Model x is currently loading", "estimated_time": 20.0}, OverloadedError,
          "Model x is currently loading"),
-    Wire(404, {"detail": "Not Found"}, NotFoundError, "Not Found"),
-    Wire(422, {"detail": FASTAPI}, ValidationError, "body.inputs: Field required; body.n.0: not a number",
+    Case(404, {"detail": "Not Found"}, NotFoundError, "Not Found"),
+    Case(422, {"detail": FASTAPI}, ValidationError, "body.inputs: Field required; body.n.0: not a number",
          "validation"),
-    Wire(403, {"message": "Forbidden"}, AuthenticationError, "Forbidden"),
-    Wire(500, {"message": "Internal", "error": None}, ServerError, "Internal"),
-    Wire(400, [{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}], BadRequestError, "m"),
-    Wire(400, ["a", "b"], BadRequestError, "a; b"),
-    Wire(400, "just a string", BadRequestError, "just a string"),
-    Wire(500, b"plain words\n", ServerError, "plain words"),
-    Wire(502, b"<html>\n<head><title>502 Bad Gateway</title></head></html>", ServerError, "HTTP 502"),
-    Wire(404, b"\n<!DOCTYPE html><p>nothing here", NotFoundError, "HTTP 404"),
-    Wire(500, {"error": "x", "error_type": None}, ServerError, "x"),
-    Wire(500, {"error": "x", "error_type": 5}, ServerError, "x"),
-    Wire(500, {"error": {"message": "x", "code": {"a": 1}, "type": ["b"]}}, ServerError, "x"),
-    Wire(500, {"error": {"message": "m", "code": 429}}, ServerError, "m"),
-    Wire(500, b"\xff\xfe", ServerError, "\ufffd\ufffd"),
-    Wire(500, {"error": {"reason": "odd"}}, ServerError, '{"reason": "odd"}'),
-    Wire(500, b"null", ServerError, "HTTP 500"),
-    Wire(500, b"5", ServerError, "5"),
-    Wire(500, b"9" * 5000, ServerError, "9" * 500),
+    Case(403, {"message": "Forbidden"}, AuthenticationError, "Forbidden"),
+    Case(500, {"message": "Internal", "error": None}, ServerError, "Internal"),
+    Case(400, [{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}], BadRequestError, "m"),
+    Case(400, ["a", "b"], BadRequestError, "a; b"),
+    Case(400, "just a string", BadRequestError, "just a string"),
+    Case(500, b"plain words\n", ServerError, "plain words"),
+    Case(502, b"<html>\n<head><title>502 Bad Gateway</title></head></html>", ServerError, "HTTP 502"),
+    Case(404, b"\n<!DOCTYPE html><p>nothing here", NotFoundError, "HTTP 404"),
+    Case(500, {"error": "x", "error_type": None}, ServerError, "x"),
+    Case(500, {"error": "x", "error_type": 5}, ServerError, "x"),
+    Case(500, {"error": {"message": "x", "code": {"a": 1}, "type": ["b"]}}, ServerError, "x"),
+    Case(500, {"error": {"message": "m", "code": 429}}, ServerError, "m"),
+    Case(500, b"\xff\xfe", ServerError, "\ufffd\ufffd"),
+    Case(500, {"error": {"reason": "odd"}}, ServerError, '{"reason": "odd"}'),
+    Case(500, b"null", ServerError, "HTTP 500"),
+    Case(500, b"5", ServerError, "5"),
+    Case(500, b"9" * 5000, ServerError, "9" * 500),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: f"{wire.status} {str(wire.body)[:60]}")
-def test_a_refusal_becomes_the_right_class_with_the_servers_words(wire: Wire) -> None:
-    error = from_response(wire.status, {}, body(wire.body))
-    assert type(error) is wire.kind
-    assert error.message.startswith(wire.words) if wire.words.startswith("HTTP") else error.message == wire.words
-    assert error.status_code == wire.status
-    if wire.error_type:
-        assert error.error_type == wire.error_type
+@pytest.mark.parametrize("response", CASES, ids=lambda response: f"{response.status} {str(response.body)[:60]}")
+def test_an_error_response_becomes_the_right_class_with_the_servers_message(response: Case) -> None:
+    error = from_response(response.status, {}, body(response.body))
+    assert type(error) is response.kind
+    assert (
+        error.message.startswith(response.words)
+        if response.words.startswith("HTTP")
+        else error.message == response.words
+    )
+    assert error.status_code == response.status
+    if response.error_type:
+        assert error.error_type == response.error_type
 
 
-def test_a_BOM_before_the_JSON_is_no_matter() -> None:
+def test_a_BOM_before_the_JSON_is_ignored() -> None:
     error = from_response(422, {}, b'\xef\xbb\xbf{"error": "words", "error_type": "validation"}')
     assert error.message == "words"
 
@@ -176,29 +180,31 @@ def test_a_redirect_keeps_its_status(status: int) -> None:
 NESTED = b"[" * 5000 + b"]" * 5000
 
 
-@pytest.mark.parametrize("wire", [NESTED, b'{"error":' * 5000, b'{"error": ' + b"[" * 700 + b"]" * 700 + b"}"])
-def test_a_body_that_is_nested_without_end_is_an_error_like_any_other(wire: bytes) -> None:
-    assert type(from_response(500, {}, wire)) is ServerError
+@pytest.mark.parametrize("response", [NESTED, b'{"error":' * 5000, b'{"error": ' + b"[" * 700 + b"]" * 700 + b"}"])
+def test_a_deeply_nested_body_is_an_error_like_any_other(response: bytes) -> None:
+    assert type(from_response(500, {}, response)) is ServerError
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
-@pytest.mark.parametrize("silence", [b"", b"  \n", b"null", b'""', b'{"error": [""]}', b"<html></html>", b'[""]'])
-def test_a_message_is_never_empty(status: int, silence: bytes) -> None:
-    assert from_response(status, {}, silence).message.startswith(f"HTTP {status} without a message")
+@pytest.mark.parametrize("empty_body", [b"", b"  \n", b"null", b'""', b'{"error": [""]}', b"<html></html>", b'[""]'])
+def test_a_message_is_never_empty(status: int, empty_body: bytes) -> None:
+    assert from_response(status, {}, empty_body).message.startswith(f"HTTP {status} without a message")
 
 
-@pytest.mark.parametrize("silence", [b"{}", b"[]", b'{"error": " "}', b'{"error": {"message": " "}}', b'{"error": {}}'])
-def test_a_message_is_never_as_good_as_empty(silence: bytes) -> None:
-    assert from_response(400, {}, silence).message.startswith("HTTP 400 without a message")
+@pytest.mark.parametrize(
+    "empty_body", [b"{}", b"[]", b'{"error": " "}', b'{"error": {"message": " "}}', b'{"error": {}}']
+)
+def test_a_message_is_never_an_empty_value(empty_body: bytes) -> None:
+    assert from_response(400, {}, empty_body).message.startswith("HTTP 400 without a message")
 
 
 @pytest.mark.parametrize(("status", "hint"), [(401, "token"), (404, "URL"), (403, "not allowed")])
-def test_silence_is_answered_with_advice(status: int, hint: str) -> None:
+def test_a_missing_message_is_replaced_by_a_hint(status: int, hint: str) -> None:
     assert hint in from_response(status, {}, b"").message
 
 
 @pytest.mark.parametrize("loc", [None, 5, True])
-def test_a_place_that_is_no_list_is_no_matter(loc: Any) -> None:
+def test_a_location_that_is_not_a_list_is_accepted(loc: Any) -> None:
     error = from_response(422, {}, body({"detail": [{"loc": loc, "msg": "Field required"}]}))
     assert type(error) is ValidationError
     assert "Field required" in error.message
@@ -220,9 +226,9 @@ JSON = st.recursive(
 
 @given(st.integers(400, 599), JSON | st.binary(max_size=30))
 @settings(deadline=None, max_examples=300)
-def test_nothing_that_a_server_sends_breaks_the_reading_of_it(status: int, value: Any) -> None:
-    wire = value if isinstance(value, bytes) else json.dumps(value).encode()
-    error = from_response(status, {}, wire)
+def test_any_body_can_be_read(status: int, value: Any) -> None:
+    response = value if isinstance(value, bytes) else json.dumps(value).encode()
+    error = from_response(status, {}, response)
     assert error.message
     assert error.status_code == status
     assert isinstance(error.error_type, str | None)
@@ -291,7 +297,7 @@ def test_an_event_becomes_the_right_class(payload: Any, kind: Class, words: str,
         {"error": None, "choices": []},
     ],
 )  # fmt: skip
-def test_an_answer_is_no_error(payload: Any) -> None:
+def test_a_response_with_content_is_not_an_error(payload: Any) -> None:
     assert from_event(payload) is None
 
 
@@ -299,11 +305,11 @@ def test_an_answer_is_no_error(payload: Any) -> None:
     "payload",
     [{"error": "", "error_type": "overloaded"}, {"error_type": "overloaded"}, [{"error": "Model is overloaded"}]],
 )
-def test_an_event_that_names_an_error_is_one(payload: Any) -> None:
+def test_an_event_with_an_error_type_is_an_error(payload: Any) -> None:
     assert type(from_event(payload)) is OverloadedError
 
 
-def test_passing_failures_say_that_they_may_pass() -> None:
+def test_transient_statuses_are_retryable() -> None:
     assert [status for status in range(400, 600) if from_response(status, {}, b"").retryable] == [
         408,
         429,
@@ -316,13 +322,13 @@ def test_passing_failures_say_that_they_may_pass() -> None:
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "request-id", "x-amzn-requestid"])
-def test_the_servers_name_for_the_request_is_kept(name: str) -> None:
+def test_the_request_id_is_kept(name: str) -> None:
     assert from_response(500, {name: "r-1"}, b"").request_id == "r-1"
     assert from_response(500, httpx.Headers({name.upper(): "r-1"}), b"").request_id == "r-1"
     assert from_response(500, {}, b"").request_id is None
 
 
-def test_the_start_of_the_body_is_kept_and_no_more() -> None:
+def test_only_the_start_of_the_body_is_kept() -> None:
     error = from_response(500, {}, b"x" * 10_000)
     assert error.response_body == "x" * 500
     assert error.message == "x" * 500
@@ -332,41 +338,45 @@ def test_the_start_of_the_body_is_kept_and_no_more() -> None:
     assert len(inside.response_body) == 500
 
 
-# --- To the wire and back --------------------------------------------------------------------------------------------
+# --- To a response and back ------------------------------------------------------------------------------------------
 
 NAMED = [ValidationError, GenerationError, OverloadedError, IncompleteGenerationError]
 
 
 @pytest.mark.parametrize("kind", NAMED)
 @pytest.mark.parametrize("words", ["words", "Model is overloaded", "Input validation error: é🙂\n"])
-def test_what_one_end_says_is_what_the_other_hears(kind: Class, words: str) -> None:
-    status, told = to_response(kind(words))
-    assert told == {"error": words, "error_type": kind.error_type}
-    for heard in (from_response(status, {}, json.dumps(told).encode()), from_event(told)):
-        assert type(heard) is kind
-        assert (heard.message, heard.error_type, heard.status_code) == (words, kind.error_type, kind.status_code)
+def test_an_error_is_the_same_after_a_round_trip(kind: Class, words: str) -> None:
+    status, response_body = to_response(kind(words))
+    assert response_body == {"error": words, "error_type": kind.error_type}
+    for received in (from_response(status, {}, json.dumps(response_body).encode()), from_event(response_body)):
+        assert type(received) is kind
+        assert (received.message, received.error_type, received.status_code) == (
+            words,
+            kind.error_type,
+            kind.status_code,
+        )
 
 
-def test_an_error_type_of_its_own_survives_the_wire() -> None:
-    status, told = to_response(ValidationError("words", error_type="template_error"))
-    assert (status, told["error_type"]) == (422, "template_error")
-    heard = from_response(status, {}, json.dumps(told).encode())
-    assert (type(heard), heard.error_type) == (ValidationError, "template_error")
-    status, told = to_response(UnknownError("words", error_type="odd", status_code=418))
-    heard = from_response(status, {}, json.dumps(told).encode())
-    assert (type(heard), heard.error_type, heard.status_code) == (UnknownError, "odd", 418)
+def test_a_custom_error_type_is_the_same_after_a_round_trip() -> None:
+    status, response_body = to_response(ValidationError("words", error_type="template_error"))
+    assert (status, response_body["error_type"]) == (422, "template_error")
+    received = from_response(status, {}, json.dumps(response_body).encode())
+    assert (type(received), received.error_type) == (ValidationError, "template_error")
+    status, response_body = to_response(UnknownError("words", error_type="odd", status_code=418))
+    received = from_response(status, {}, json.dumps(response_body).encode())
+    assert (type(received), received.error_type, received.status_code) == (UnknownError, "odd", 418)
 
 
 @pytest.mark.parametrize("kind", [AuthenticationError, NotFoundError, BadRequestError, ServerError])
-def test_errors_without_a_type_are_heard_by_their_status(kind: Class) -> None:
-    status, told = to_response(kind("words"))
-    assert type(from_response(status, {}, json.dumps(told).encode())) is kind
+def test_errors_without_a_type_are_recognised_by_their_status(kind: Class) -> None:
+    status, response_body = to_response(kind("words"))
+    assert type(from_response(status, {}, json.dumps(response_body).encode())) is kind
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_error_can_be_sent(kind: Class) -> None:
-    status, told = to_response(kind("words"))
+    status, response_body = to_response(kind("words"))
     assert 400 <= status <= 599
-    assert told["error"] == "words"
-    heard = from_response(status, {}, json.dumps(told).encode())
-    assert heard.message == "words"
+    assert response_body["error"] == "words"
+    received = from_response(status, {}, json.dumps(response_body).encode())
+    assert received.message == "words"

@@ -22,7 +22,7 @@ LAST = {
 }
 
 
-def test_unknown_fields_are_kept_and_read_both_ways() -> None:
+def test_unknown_fields_can_be_read_by_attribute_and_by_index() -> None:
     token = Token.model_validate({**TOKEN, "model_id": "m", "bytes": [10]})
     assert token["model_id"] == token.model_id == "m"  # type: ignore[attr-defined]
     assert token["bytes"] == [10]
@@ -34,7 +34,7 @@ def test_unknown_fields_named_like_a_method_are_kept_too(name: str) -> None:
     assert Token.model_validate({**TOKEN, name: 5})[name] == 5
 
 
-def test_nouns_read_like_the_dicts_they_came_from() -> None:
+def test_objects_can_be_read_like_dicts() -> None:
     token = Token.model_validate(TOKEN)
     assert {name: token[name] for name in TOKEN} == TOKEN
     assert "text" in token
@@ -46,24 +46,24 @@ def test_nouns_read_like_the_dicts_they_came_from() -> None:
             token[name]
 
 
-def test_nouns_are_immutable() -> None:
+def test_objects_are_immutable() -> None:
     token = Token.model_validate({**TOKEN, "more": 1})
     for name in ("text", "more", "new"):
         with pytest.raises(pydantic.ValidationError):
             setattr(token, name, 2)
 
 
-def test_nouns_are_equal_by_value_and_can_be_pickled_and_copied() -> None:
+def test_objects_are_equal_by_value_and_can_be_pickled_and_copied() -> None:
     response = StreamResponse.model_validate(LAST | {"more": [1]})
     assert response == StreamResponse.model_validate(LAST | {"more": [1]})
     assert response != StreamResponse.model_validate(LAST)
-    for twin in (pickle.loads(pickle.dumps(response)), copy.copy(response), copy.deepcopy(response)):
-        assert twin == response
-        assert twin["more"] == [1]
+    for copied in (pickle.loads(pickle.dumps(response)), copy.copy(response), copy.deepcopy(response)):
+        assert copied == response
+        assert copied["more"] == [1]
 
 
 def test_lists_left_out_are_not_shared() -> None:
-    told = {"finish_reason": "length", "generated_tokens": 0}
-    first, second = Details.model_validate(told), Details.model_validate(told)
+    fields = {"finish_reason": "length", "generated_tokens": 0}
+    first, second = Details.model_validate(fields), Details.model_validate(fields)
     first.tokens.append(Token.model_validate(TOKEN))
     assert second.tokens == []

@@ -20,9 +20,6 @@ def recording(request: pytest.FixtureRequest) -> Recording:
     return found
 
 
-# --- Nouns that bend -------------------------------------------------------------------------------------------------
-
-
 def read(payload: Any) -> ChatCompletionChunk:
     return ChatCompletionChunk.parse_lenient(json.dumps(payload).encode())
 
@@ -37,7 +34,7 @@ def read(payload: Any) -> ChatCompletionChunk:
         ({"tool_calls": [{"function": None}]}, "function", None),
     ],
 )
-def test_a_tool_call_bends(delta: dict[str, Any], field: str, value: Any) -> None:
+def test_fields_of_a_tool_call_are_converted(delta: dict[str, Any], field: str, value: Any) -> None:
     calls = read({"choices": [{"delta": delta}]}).choices[0].delta.tool_calls
     assert calls is not None
     assert calls[0][field] == value
@@ -55,7 +52,7 @@ def test_a_tool_call_bends(delta: dict[str, Any], field: str, value: Any) -> Non
         ('{"a', '{"a'),
     ],
 )
-def test_arguments_are_text(arguments: Any, text: str | None) -> None:
+def test_arguments_are_a_string(arguments: Any, text: str | None) -> None:
     calls = read({"choices": [{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}}]})
     [found] = calls.choices[0].delta.tool_calls or []
     assert found.function is not None
@@ -65,11 +62,11 @@ def test_arguments_are_text(arguments: Any, text: str | None) -> None:
 @pytest.mark.parametrize(
     ("created", "seconds"), [(1.9, 1), (1700000000.123, 1700000000), ("17", 17), (None, 0), (5, 5)]
 )
-def test_a_time_is_whole_seconds(created: Any, seconds: int) -> None:
+def test_a_time_is_truncated_to_seconds(created: Any, seconds: int) -> None:
     assert read({"choices": [], "created": created}).created == seconds
 
 
-def test_nulls_are_what_is_left_out() -> None:
+def test_nulls_are_treated_as_left_out() -> None:
     usage = read({"choices": [], "usage": {"prompt_tokens": None, "total_tokens": 3, "details": None}}).usage
     assert usage is not None
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (0, 0, 3)
@@ -82,7 +79,7 @@ def test_nulls_are_what_is_left_out() -> None:
     assert found.logprobs.content[0].top_logprobs == []
 
 
-def test_several_habits_in_one_chunk_are_all_mended() -> None:
+def test_several_values_in_one_chunk_are_all_corrected() -> None:
     found = read(
         {
             "id": 7,
@@ -101,7 +98,7 @@ def test_several_habits_in_one_chunk_are_all_mended() -> None:
     assert called.id == "0"
 
 
-def test_what_fits_is_left_as_it_came() -> None:
+def test_valid_values_are_not_changed() -> None:
     strange = {"a": None, "b": [None, {"c": None}], "d": 1.5}
     found = read({"choices": None, "created": 1.5, "strange": strange})
     assert found["strange"] == strange
@@ -120,7 +117,7 @@ ODD = [None, True, 0, -1, 1.5, 1e300, "", "x", "1", [], [None], [1], ["x"], {}, 
 
 
 @pytest.mark.parametrize("kind", [ChatCompletionChunk, ChatCompletion])
-def test_whatever_stands_in_a_field_is_read_or_a_ValueError(kind: type[APIModel], recording: Recording) -> None:
+def test_any_value_in_any_field_is_read_or_a_ValueError(kind: type[APIModel], recording: Recording) -> None:
     # A TypeError or a KeyError would reach the user as it is.
     if kind is ChatCompletion:
         payloads = [recording.whole]
