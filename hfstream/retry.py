@@ -1,6 +1,6 @@
-"""Asking again while a server is overloaded: the client's own policy, and what wrappers of your own need.
+"""Retries: the client's policy, and helpers for retry wrappers of your own.
 
-With a wrapper of your own, switch the client's policy off (``retry=None``), or the attempts multiply.
+With a wrapper of your own, disable the client's retries (``retry=None``): otherwise the attempts multiply.
 """
 
 from .core.retry import RetryPolicy, retry_if_overloaded, retry_on_overload, wait_retry_after

@@ -1,4 +1,7 @@
-"""What has been said so far. It refuses to know who is listening, and how the words came."""
+"""Accumulators: what has been received so far, and the final result of a call.
+
+Does not depend on wire formats, nor on how items reach the caller.
+"""
 
 from __future__ import annotations
 
@@ -25,27 +28,27 @@ class Accumulator(Protocol[EventT, ItemT, ResultT_co]):
 
     @property
     def finish_reason(self) -> FinishReason | str | None:
-        """Why the answer ended, once it has."""
+        """Why generation ended; None until it has."""
         ...
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of prompt and answer, once the server has counted them."""
+        """Token counts of prompt and response; None until the server has sent them."""
         ...
 
     def add(self, items: list[EventT]) -> list[ItemT]:
-        """Notes what was said; returns what the caller sees of it."""
+        """Records decoded items; returns what the caller gets for them."""
         ...
 
     def result(self) -> ResultT_co:
-        """The whole answer. Only to be asked for when the answer is complete."""
+        """The final result. Valid only when the response is complete."""
         ...
 
 
 class _StreamAccumulator:
-    """The text of a stream: one piece for each token that is text, and what the last event says of it all.
+    """The text of a stream, one fragment for each token that is not special, and the last event.
 
-    `ids` of all tokens are kept only where the answer may have to be gone on with.
+    The `ids` of all tokens are kept only if `keep_ids` is set: they are needed to continue a lost stream.
     """
 
     def __init__(self, *, keep_ids: bool = False) -> None:
@@ -55,6 +58,7 @@ class _StreamAccumulator:
 
     @property
     def text(self) -> str:
+        # The joined text replaces its fragments, so that reading it after every token does not join all of them again.
         self._fragments = ["".join(self._fragments)]
         return self._fragments[0]
 
@@ -86,13 +90,13 @@ class _StreamAccumulator:
         return fragments
 
     def _full_text(self) -> str:
-        # The server's own text is what counts: it may differ from the joined tokens, by a leading space or the prompt.
-        whole = self._last.generated_text if self._last else None
-        return self.text if whole is None else whole
+        # The server's text wins: it may differ from the joined tokens, by a leading space or the prompt.
+        generated_text = self._last.generated_text if self._last else None
+        return self.text if generated_text is None else generated_text
 
 
 class TextAccumulator(_StreamAccumulator):
-    """Of a stream of text."""
+    """Accumulates a stream of text."""
 
     def add(self, items: list[StreamResponse]) -> list[str]:
         return self._record(items)
@@ -102,12 +106,15 @@ class TextAccumulator(_StreamAccumulator):
 
 
 _PackedToken = tuple[int, str, float | None, bool]
-"""A `Token` while it waits for `final`: the garbage collector leaves a tuple of plain values alone, while thousands of
-kept objects make it work, for as long again as all else that is done for a token."""
+"""The fields of a `Token` that is kept until `result` is called.
+
+The garbage collector stops tracking a tuple of plain values, but not a pydantic object: each of its passes visits all
+objects that are kept. With thousands of tokens these passes took as long as all other work on a token together.
+"""
 
 
 class DetailsAccumulator(_StreamAccumulator):
-    """Of a stream of `StreamResponse`: keeps the tokens too, for the whole answer's details."""
+    """Accumulates a stream of `StreamResponse`: keeps the tokens too, for the details of the result."""
 
     def __init__(self, response_model: type[BaseModel] | None = None, *, keep_ids: bool = False) -> None:
         super().__init__(keep_ids=keep_ids)
@@ -119,7 +126,7 @@ class DetailsAccumulator(_StreamAccumulator):
         self._record(items)
         for response in items:
             token = response.token
-            extra = token.__pydantic_extra__  # a server's own fields are kept, with their object
+            extra = token.__pydantic_extra__  # fields that only the object can hold: then it is kept as it is
             self._tokens.append(token if extra else (token.id, token.text, token.logprob, token.special))
             self._top_tokens.append(response.top_tokens)
         return items
@@ -132,7 +139,7 @@ class DetailsAccumulator(_StreamAccumulator):
             seed=last.seed,
             prefill=[],
             tokens=[_token(*packed) if isinstance(packed, tuple) else packed for packed in self._tokens],
-            # TGI leaves empty ones out of a stream, but not out of a whole answer.
+            # TGI leaves empty lists out of a stream, but not out of a response that is not streamed.
             top_tokens=[top or [] for top in self._top_tokens] if any(self._top_tokens) else None,
         )
         return TextGenerationResponse(generated_text=self._full_text(), details=details).with_response_model(
@@ -145,7 +152,7 @@ def _token(id: int, text: str, logprob: float | None, special: bool) -> Token:  
 
 
 class SingleResult:
-    """Of an answer in one piece."""
+    """Holds the result of a response that is not streamed."""
 
     text = ""
     finish_reason = None

@@ -1,6 +1,6 @@
-"""What has been said so far in a chat: deltas, put together again as the message that they are the parts of.
+"""The accumulator of chat completion: joins the deltas of a stream into the same `ChatCompletion` as without streaming.
 
-It refuses to know who is listening, and how the deltas came.
+Does not depend on how chunks are received, nor on how they reach the caller.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from ..types import (
     ChatCompletionChunk,
     ChatCompletionChunkChoice,
     ChatCompletionDelta,
-    ChatCompletionDeltaToolCall,
     ChatCompletionLogprob,
     ChatCompletionLogprobs,
     ChatCompletionMessage,
     Usage,
 )
+from .chat_builders import ExtraFieldsBuilder, StringBuilder, ToolCallsBuilder
 
 __all__ = ["ChatAccumulator"]
 
 
 class ChatAccumulator:
-    """Of a stream of `ChatCompletionChunk`. The text so far, finish reason and usage are those of the first choice."""
+    """Accumulates a stream of `ChatCompletionChunk`. `text` and `finish_reason` are those of the first choice."""
 
     def __init__(self, response_model: type[BaseModel] | None = None) -> None:
         self._response_model = response_model
         self._choices: dict[int, _ChoiceBuilder] = {0: _ChoiceBuilder()}
         self._metadata: dict[str, Any] = {}
-        self._missing_metadata: tuple[str, ...] = _METADATA
+        self._missing_metadata: tuple[str, ...] = _METADATA  # those to look for in the next chunk
         self._extra: dict[str, Any] = {}
         self._usage: Usage | None = None
 
@@ -51,7 +51,7 @@ class ChatAccumulator:
     def add(self, items: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in items:
             for name in self._missing_metadata:
-                if value := getattr(chunk, name):  # Azure's first chunk and its last have none
+                if value := getattr(chunk, name):  # Azure's first and last chunks have none
                     self._metadata[name] = value
                     self._missing_metadata = tuple(field for field in self._missing_metadata if field != name)
             if chunk.usage is not None:
@@ -79,52 +79,28 @@ class ChatAccumulator:
 
 
 _METADATA = ("id", "created", "model", "system_fingerprint")
-"""What every chunk says of the whole answer."""
-
+"""Fields of the result that chunks repeat; the first value of each is kept."""
 
 _COMMON_FIELDS = {"role", "content"}
-"""Most deltas say no more than this."""
-
-
-class _StringBuilder:
-    """A text that comes in pieces; None until the first one."""
-
-    def __init__(self) -> None:
-        self._fragments: list[str] | None = None
-
-    def add(self, fragment: str | None) -> None:
-        if fragment is None:
-            return
-        if self._fragments is None:
-            self._fragments = []
-        self._fragments.append(fragment)
-
-    @property
-    def text(self) -> str:
-        return self.value or ""
-
-    @property
-    def value(self) -> str | None:
-        if self._fragments is None:
-            return None
-        self._fragments = ["".join(self._fragments)]
-        return self._fragments[0]
+"""All that most deltas have. For these, one comparison of sets saves looking at each of the other fields."""
 
 
 class _ChoiceBuilder:
-    """One choice, delta by delta."""
+    """Joins the deltas of one choice."""
 
     def __init__(self) -> None:
-        self.content = _StringBuilder()
+        self.content = StringBuilder()
         self.finish_reason: str | None = None
         self._role: str | None = None
         self._tool_call_id: str | None = None
-        self._reasoning, self._reasoning_content, self._refusal = _StringBuilder(), _StringBuilder(), _StringBuilder()
-        self._calls = _ToolCallsBuilder()
+        self._reasoning, self._reasoning_content, self._refusal = StringBuilder(), StringBuilder(), StringBuilder()
+        self._calls = ToolCallsBuilder()
         self._logprobs: list[ChatCompletionLogprob] = []
-        self._extra: dict[str, Any] = {}  # of the choice
-        self._lists: dict[str, list[Any]] = {}  # among these, each about the tokens of its chunk
-        self._delta_extra = _ExtraFields()  # of its deltas
+        self._extra: dict[str, Any] = {}  # of the choice itself
+        self._lists: dict[
+            str, list[Any]
+        ] = {}  # those of `_extra` that are lists: each has entries for a chunk's tokens
+        self._delta_extra = ExtraFieldsBuilder()
 
     def add(self, choice: ChatCompletionChunkChoice) -> None:
         delta = choice.delta
@@ -161,7 +137,7 @@ class _ChoiceBuilder:
             {
                 **self._delta_extra.build(),
                 "role": self._role or "assistant",
-                "content": None if calls and not content else content,  # beside calls, "" is what nothing looks like
+                "content": None if calls and not content else content,  # with tool calls, "" means none
                 "tool_calls": calls,
                 "tool_call_id": self._tool_call_id,
                 "reasoning": self._reasoning.value,
@@ -181,112 +157,8 @@ class _ChoiceBuilder:
         )
 
 
-class _ToolCallBuilder:
-    """One tool call, delta by delta."""
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.type = "function"
-        self.name = ""
-        self.arguments = _StringBuilder()
-        self.extra = _ExtraFields()
-        self.function_extra = _ExtraFields()  # of the function
-
-
-class _ToolCallsBuilder:
-    """Tool calls, put together from deltas that name them by index, by id, or not at all."""
-
-    def __init__(self) -> None:
-        self._calls: list[_ToolCallBuilder] = []
-        self._by_index: dict[int, _ToolCallBuilder] = {}
-
-    def add(self, deltas: list[ChatCompletionDeltaToolCall]) -> None:
-        for delta in deltas:
-            call = self._find_call(delta)
-            call.id = call.id or delta.id or ""
-            call.type = delta.type or call.type
-            if delta.function is not None:
-                call.name = call.name or delta.function.name or ""
-                call.arguments.add(delta.function.arguments)
-                if delta.function.__pydantic_extra__:
-                    call.function_extra.add(delta.function.__pydantic_extra__)
-            if delta.__pydantic_extra__:
-                call.extra.add(delta.__pydantic_extra__)
-
-    def _find_call(self, delta: ChatCompletionDeltaToolCall) -> _ToolCallBuilder:
-        """The call that a delta adds to.
-
-        A new id that begins with a name is another call, whatever its index: some servers number all of them 0. So is
-        a new name where a server says neither index nor id.
-        """
-        call = self._by_index.get(delta.index) if delta.index is not None else self._calls[-1] if self._calls else None
-        has_name = bool(delta.function and delta.function.name)
-        if call is not None and not (has_name and _is_another(delta, call)):
-            return call
-        found = None
-        if call is not None or not has_name:
-            found = next((call for call in self._calls if delta.id and call.id == delta.id), None)
-        if found is None:
-            found = _ToolCallBuilder()
-            self._calls.append(found)
-        if delta.index is not None:
-            self._by_index[delta.index] = found
-        return found
-
-    def build(self) -> list[dict[str, Any]] | None:
-        calls = [
-            {
-                **call.extra.build(),
-                "id": call.id,
-                "type": call.type,
-                "function": {**call.function_extra.build(), "name": call.name, "arguments": call.arguments.text},
-            }
-            for call in self._calls
-        ]
-        return calls or None
-
-
-def _is_another(delta: ChatCompletionDeltaToolCall, call: _ToolCallBuilder) -> bool:
-    """Whether a delta that names a function begins another call than the one that it seems to go on with."""
-    if delta.id:
-        return bool(call.id) and delta.id != call.id
-    return delta.index is None and bool(call.name)
-
-
 def _merge_latest(fields: dict[str, Any], update: dict[str, Any]) -> None:
-    """The latest value counts; a null never replaces one."""
+    """Updates `fields`; a null replaces no value."""
     for name, value in update.items():
         if value is not None or name not in fields:
             fields[name] = value
-
-
-class _ExtraFields:
-    """Fields that are not ours to know.
-
-    Texts are joined and lists put one behind the other, also inside of objects, as OpenAI's own client does; anything
-    else is as it was said last.
-    """
-
-    def __init__(self) -> None:
-        self._values: dict[str, list[Any]] = {}
-
-    def add(self, fields: dict[str, Any]) -> None:
-        for name, value in fields.items():
-            self._values.setdefault(name, []).append(value)
-
-    def build(self) -> dict[str, Any]:
-        return {name: _merge_values(values) for name, values in self._values.items()}
-
-
-def _merge_values(values: list[Any]) -> Any:
-    present = [value for value in values if value is not None]
-    if present and all(isinstance(value, str) for value in present):
-        return "".join(present)
-    if present and all(isinstance(value, list) for value in present):
-        return [part for value in present for part in cast("list[Any]", value)]
-    if present and all(isinstance(value, dict) for value in present):
-        merged = _ExtraFields()
-        for value in present:
-            merged.add(value)
-        return merged.build()
-    return present[-1] if present else None

@@ -1,4 +1,4 @@
-"""The call for a chat, streamed or whole. Refuses to know clients and time."""
+"""The request of chat completion, streamed or not. Does not depend on clients, retries and time."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def chat_completion(
     extra_body: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> RequestSpec[Any, Any, Any]:
-    """The call for one turn of a conversation.
+    """The request for the next message of a conversation.
 
     Raises:
-        TypeError: a parameter that does not exist, or a value that JSON cannot say.
+        TypeError: a parameter that does not exist, or a value that is not JSON-serializable.
     """
     check_parameter_names("chat_completion", parameters, ChatCompletionParameters.__annotations__)
     if isinstance(messages, str | bytes | Mapping):
         raise TypeError('`messages` is a list of messages, such as [{"role": "user", "content": "Hi"}]')
-    # Nulls are left out: TGI refuses some. Those inside of a value are the user's own, and stay.
+    # Nulls are left out, because TGI rejects some. Those inside a value are the user's own, and stay.
     params = {name: value for name, value in parameters.items() if value is not None}
     response_model = find_model_class(params.get("response_format"))
     if response_model is not None and is_model_class(params["response_format"]):
-        name = re.sub(r"[^\w-]+", "_", response_model.__name__)[:64]  # a generic's has brackets, which OpenAI refuses
+        name = re.sub(r"[^\w-]+", "_", response_model.__name__)[:64]  # a generic's has brackets, which OpenAI rejects
         params["response_format"] = {"type": "json_schema", "json_schema": {"name": name, "schema": response_model}}
     # The model comes first: a router reads it from the start of a body that may hold megabytes of images.
     body = {"model": model, "messages": list(messages), "stream": stream, **params, **(extra_body or {})}
 
     def parse_completion(response_body: bytes) -> list[ChatCompletion]:
-        completion = ChatCompletion.read(response_body)
+        completion = ChatCompletion.parse_lenient(response_body)
         if completion.get("error") or not completion.choices:
-            raise ValueError("no answer, or an error beside it")
+            raise ValueError("no choices, or an error beside them")
         for choice in completion.choices:
             choice.message.with_response_model(response_model)
         return [completion]

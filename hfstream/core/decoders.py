@@ -1,8 +1,8 @@
-"""How one answer is read: bytes in, what was said out; a refusal is also an answer, one that raises.
+"""Decoders of response bodies: `feed` takes bytes and returns items, `finish` returns the last ones or raises.
 
-Every reply has the verb pair `feed` and `finish`. When `done` is true it needs no more bytes: `finish` then returns, or
-raises what the server complained of. An error never overtakes what was said before it in the same piece.
-This module refuses to know where bytes come from, and what happens after an error.
+When `done` is true a decoder needs no more bytes, and `finish` can be called: it raises the error that the server sent,
+if any. Items decoded before an error in the same chunk are returned first. Does not depend on where bytes come from,
+nor on what happens after an error.
 """
 
 from __future__ import annotations
@@ -19,52 +19,52 @@ __all__ = ["ErrorDecoder", "JSONBodyDecoder", "ResponseDecoder", "select_decoder
 ItemT = TypeVar("ItemT")
 
 MAX_JSON_BODY_SIZE = 64 * 1024 * 1024
-"""Bytes of an answer in one piece. A million tokens with their details fit."""
+"""Bytes of a response that is not streamed. A million tokens with their details fit."""
 
 MAX_ERROR_BODY_SIZE = 64 * 1024
-"""Bytes of an error that are read; what follows cannot say more."""
+"""Bytes of an error's body that are read; an error message is far shorter."""
 
 
 class ResponseDecoder(Protocol[ItemT]):
-    """What every kind of reply can do."""
+    """The interface of all decoders."""
 
     @property
     def done(self) -> bool:
-        """No more bytes are needed; `finish` can be called."""
+        """Whether no more bytes are needed, so that `finish` can be called."""
         ...
 
     @property
     def complete(self) -> bool:
-        """The answer is complete: whatever follows, or fails to, does not matter."""
+        """Whether the response is complete, so that nothing that follows matters, a lost connection included."""
         ...
 
     @property
     def content_count(self) -> int:
-        """How many pieces of content have come."""
+        """Number of items with content so far."""
         ...
 
     @property
     def last_event_id(self) -> str:
-        """The id of the last event, ``""`` where there is none: what a lost stream can be resumed from."""
+        """The id of the last event, from which a lost stream can be resumed; ``""`` if the server sends no ids."""
         ...
 
     def resume(self) -> None:
-        """Another connection goes on where the last one broke off."""
+        """Prepares for the body of another connection, which continues this one."""
         ...
 
     def feed(self, chunk: bytes) -> list[ItemT]:
-        """What `chunk` completed."""
+        """The items that `chunk` completed."""
         ...
 
     def finish(self) -> list[ItemT]:
-        """What the end of the body completed. Raises if the answer is not whole."""
+        """The items that the end of the body completed. Raises if the response is not complete."""
         ...
 
 
 def select_decoder(
     status: int, headers: Mapping[str, str], expected: Callable[[], ResponseDecoder[ItemT]], *, streamed: bool
 ) -> ResponseDecoder[ItemT]:
-    """The reply that fits a response's head: the `expected` one, or a refusal, or something else altogether."""
+    """The decoder for a response with this status and these headers: the `expected` one only if they fit it."""
     if not 200 <= status < 300:
         return ErrorDecoder(status, headers)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -74,7 +74,7 @@ def select_decoder(
 
 
 class JSONBodyDecoder(Generic[ItemT]):
-    """An answer in one piece; `parse` makes of its bytes what the caller asked for, or raises ValueError."""
+    """Decodes a JSON response that is not streamed; `parse` takes the complete body, and may raise ValueError."""
 
     done = False
     complete = False  # not before its last byte
@@ -94,7 +94,7 @@ class JSONBodyDecoder(Generic[ItemT]):
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size > MAX_JSON_BODY_SIZE:
-            raise UnexpectedResponseError(f"the answer is larger than {MAX_JSON_BODY_SIZE} bytes")
+            raise UnexpectedResponseError(f"the response is larger than {MAX_JSON_BODY_SIZE} bytes")
         return []
 
     def finish(self) -> list[ItemT]:
@@ -108,7 +108,7 @@ class JSONBodyDecoder(Generic[ItemT]):
 
 
 class ErrorDecoder:
-    """A status that says no: the body says why, and `finish` raises it."""
+    """Decodes a response with a failing status: `finish` raises the error that the body describes."""
 
     complete = False
     content_count = 0
@@ -133,16 +133,16 @@ class ErrorDecoder:
 
 
 _EXCERPT_SIZE = 200
-"""How many characters of a strange body a message quotes."""
+"""How many characters of an unexpected body an error message quotes."""
 
 
 def unexpected_body_parser(content_type: str) -> Callable[[bytes], list[Any]]:
-    """A parser for a body that should have been an event stream: raises the error it carries, or quotes it."""
+    """A parser for a body that is not the expected event stream: raises the error that it contains, or quotes it."""
 
     def parse(body: bytes) -> list[Any]:
         raise from_event(try_json(decode_lossy(body))) or UnexpectedResponseError(
             f"expected an event stream, got {content_type or 'something else'}: {excerpt(body)}. Check the URL, "
-            "and that the server streams there",
+            "and that this route supports streaming",
             response_body=decode_lossy(body)[:_EXCERPT_SIZE],
         )
 
@@ -150,7 +150,7 @@ def unexpected_body_parser(content_type: str) -> Callable[[bytes], list[Any]]:
 
 
 def try_json(text: str) -> Any:
-    """The JSON value of `text`, or None."""
+    """The JSON value of `text`, or None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -158,11 +158,11 @@ def try_json(text: str) -> Any:
 
 
 def decode_lossy(body: bytes) -> str:
-    """What the bytes say, whatever they are."""
+    """The bytes as text; U+FFFD stands for those that are not UTF-8."""
     return body.decode("utf-8", "replace")
 
 
 def excerpt(body: bytes) -> str:
-    """The start of `body`, for a message."""
+    """The start of `body`, quoted for an error message."""
     text = decode_lossy(body[: 4 * _EXCERPT_SIZE]).strip()
     return repr(text[:_EXCERPT_SIZE] + "…" * (len(text) > _EXCERPT_SIZE)) if text else "an empty body"

@@ -1,4 +1,7 @@
-"""What we ask: a request, and how its answer is to be read. Refuses to know clients, retries and time."""
+"""`RequestSpec`: the request of one call, and how its response is read. Also helpers to build request bodies.
+
+Does not depend on clients, retries and time.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class RequestSpec(Generic[EventT, ItemT, ResultT]):
-    """What is asked, how to read the response, and what to make of it.
+    """A request, and how to read its response.
 
-    `EventT` is what the decoder returns, `ItemT` what the caller iterates over, `ResultT` the result of it all.
+    `EventT` is what the decoder returns, `ItemT` what the caller iterates over, `ResultT` the final result.
     """
 
     url: str
@@ -44,32 +47,32 @@ class RequestSpec(Generic[EventT, ItemT, ResultT]):
     streamed: bool = False
     method: str = "POST"
     resume: bool = False
-    """Whether a lost stream shall be gone on with."""
+    """Whether a lost stream is to be resumed."""
     continuation: Any = None
-    """How, at a server that keeps nothing of it (`resume.Continuation`); None if that cannot be."""
+    """How to continue at a server that did not keep the stream (`resume.Continuation`); None if that is impossible."""
 
     def __str__(self) -> str:
         return f"{self.method} {origin(self.url)}"
 
-    __repr__ = __str__  # headers hold the token, the URL may hold a key, the body is the user's: none goes into a log
+    __repr__ = __str__  # no secrets in logs: headers hold the token, the URL may hold a key, the body is private
 
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """One attempt's request, ready to be sent: all that a transport needs to know."""
+    """The request of one attempt: all that a transport needs."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None
     timeout: tuple[float | None, float | None, float | None, float | None]
-    """Seconds to connect, read, write and wait for a connection, for a transport that cannot follow `deadline`."""
+    """Seconds to connect, read, write and wait for a connection, for a transport that does not support `deadline`."""
     deadline: Deadline
-    """Moves while the response is read; whoever reads the socket asks it before each wait."""
+    """Changes while the response is read: a transport looks at it before each wait."""
 
 
 def check_parameter_names(function: str, parameters: Iterable[str], names: Iterable[str]) -> None:
-    """Raises a TypeError that suggests the right name, if one of the `parameters` is not `names`."""
+    """Raises a TypeError, with a suggestion, if one of the `parameters` is not among `names`."""
     names = list(names)
     for name in parameters:
         if name not in names:
@@ -79,40 +82,39 @@ def check_parameter_names(function: str, parameters: Iterable[str], names: Itera
 
 
 def encode_json(body: Mapping[str, Any]) -> bytes:
-    """`body` as JSON. Nouns may stand in it, and a pydantic class wherever a JSON schema goes.
+    """`body` as JSON. It may contain pydantic objects, and pydantic classes in place of their JSON schemas.
 
     Raises:
-        TypeError: it holds what JSON cannot say.
+        TypeError: a value is not JSON-serializable.
     """
     try:
         text = json.dumps(body, default=_json_default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
-    except (TypeError, ValueError) as error:  # a set, NaN, half of a surrogate pair
+    except (TypeError, ValueError) as error:  # a set, NaN, a lone surrogate
         raise TypeError(f"the request cannot be sent as JSON: {error}") from error
 
 
 def _json_default(value: Any) -> Any:
     if is_model_class(value):
         return value.model_json_schema()
-    if isinstance(value, BaseModel):  # a message of the model's, appended to the next call
+    if isinstance(value, BaseModel):  # a message of an earlier response
         return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Mapping):
         return dict(cast("Mapping[Any, Any]", value))
-    raise TypeError(f"{value!r} is no JSON")
+    raise TypeError(f"{value!r} is not JSON-serializable")
 
 
 def is_model_class(value: Any) -> bool:
-    """Whether this is a pydantic class, which stands for its JSON schema."""
+    """Whether `value` is a pydantic class, which is sent as its JSON schema."""
     return isinstance(value, type) and issubclass(value, BaseModel)
 
 
 def find_model_class(value: Any) -> type[BaseModel] | None:
-    """The pydantic class in a `grammar` or `response_format`: all of it, or what TGI's or OpenAI's has for a schema."""
+    """The pydantic class in a `grammar` or `response_format`: the value itself, or in place of the schema in it."""
     if is_model_class(value):
         return cast("type[BaseModel]", value)
     if not isinstance(value, Mapping):
         return None
     inner = cast("Mapping[str, Any]", value)
-    return next(
-        (form for key in ("value", "schema", "json_schema") if (form := find_model_class(inner.get(key)))), None
-    )
+    keys = ("value", "schema", "json_schema")
+    return next((found for key in keys if (found := find_model_class(inner.get(key)))), None)

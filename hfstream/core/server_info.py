@@ -1,4 +1,4 @@
-"""Calls that ask a server about itself, or about a text: info, health, tokens, models. They are answered in JSON."""
+"""The requests of the other routes, which return JSON: info, health, tokenize, models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 
-from ..types import APIModel, Model, SimpleToken
+from ..types import Model, SimpleToken
+from ..types._base import APIModel
 from .accumulators import SingleResult
 from .decoders import JSONBodyDecoder
 from .request_spec import RequestSpec, encode_json
@@ -28,7 +29,7 @@ def info(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, dict[str
 
 
 def health(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, bool]:
-    """`/health`, whose status is all that it says."""
+    """`/health`: only the response's status matters."""
     return _json_request("GET", url, headers, lambda _: True)
 
 
@@ -45,7 +46,7 @@ def models(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, list[M
 def _parse_models(body: bytes) -> list[Model]:
     if body.lstrip()[:1] == b"[":  # Together's is a bare list
         body = b'{"data":' + body + b"}"
-    return _Models.read(body).data
+    return _Models.parse_lenient(body).data
 
 
 def _json_request(
@@ -64,5 +65,5 @@ def _json_request(
 def _parse_object(body: bytes) -> dict[str, Any]:
     value = json.loads(body)
     if not isinstance(value, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004  whoever reads a document expects a ValueError
+        raise ValueError("not a JSON object")  # noqa: TRY004  JSONBodyDecoder expects a ValueError
     return cast("dict[str, Any]", value)

@@ -1,10 +1,10 @@
-"""Server-Sent Events, from bytes to events and back, exactly as the WHATWG text has it.
+"""Server-Sent Events, from bytes to events and back, as the WHATWG standard specifies.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-`SSEParser` is incremental: linear in time however the wire is cut, bounded in memory. It hands out an event's data as
-bytes, because whoever reads JSON wants bytes, and decodes nothing that nobody asked for. It refuses to know what events
-mean, where bytes come from, and when to reconnect.
+`SSEParser` is incremental: its time is linear in the size of the body, however the body is divided into chunks, and its
+memory is bounded. An event's data stays bytes, because a JSON parser takes bytes, and decoding them would be wasted
+work. Does not depend on what events mean, where bytes come from, and when to reconnect.
 """
 
 from __future__ import annotations
@@ -15,43 +15,47 @@ from typing import NamedTuple
 __all__ = ["MAX_EVENT_SIZE", "Event", "EventTooLargeError", "SSEParser", "encode"]
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-"""Bytes that one event may hold by default. A token takes some hundred."""
+"""Default limit on the size of one event, in bytes. An event with a token has a few hundred."""
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class EventTooLargeError(Exception):
-    """One event, or one line, outgrew the bound. The parser takes nothing more."""
+    """One event, or one line, is larger than the limit. The parser accepts no more data."""
 
 
 class Event(NamedTuple):
-    """One dispatched event."""
+    """One complete event."""
 
     data: bytes
-    """The ``data`` lines joined by LF, as they came."""
+    """The ``data`` lines joined by LF, not decoded."""
     name: str = "message"
-    """The ``event`` field, ``"message"`` where there is none."""
+    """The ``event`` field, ``"message"`` if there is none."""
     id: str = ""
-    """The last id that the stream has named, ``""`` before any."""
+    """The last id in the stream so far, ``""`` before the first one."""
     retry: int | None = None
-    """Reconnection time in milliseconds, if the event's own block has one."""
+    """Reconnection time in milliseconds, if the event itself has a ``retry`` field."""
 
     @property
     def text(self) -> str:
-        """The data as text: SSE is UTF-8 whatever a header says, and what is not becomes U+FFFD."""
+        """The data as text. SSE is always UTF-8, whatever a header says; U+FFFD replaces invalid bytes."""
         return _decode(self.data)
 
 
 class SSEParser:
-    """Bytes in, events out.
+    """An incremental parser: bytes in, events out.
 
-    `feed` takes any piece of the body and returns the events that it completed. `finish` says that the body is at its
-    end: what no blank line has closed is discarded, as the specification demands. The parser is then ready for the next
-    connection of the same stream, with `last_event_id` and `retry` kept.
+    `feed` takes any chunk of the body and returns the events that it completed. `finish` ends the body: an event
+    without its blank line is discarded, as the standard requires. The parser is then ready for the next connection of
+    the same stream; `last_event_id` and `retry` are kept.
 
-    An error never overtakes the events before it: if the piece that outgrew the bound also completed events, they are
+    Events before an error are returned first: if the chunk that exceeds the limit also completed events, they are
     returned, and the next call raises.
+
+    A line can end with LF, CR or CRLF, and a chunk can end anywhere, even between the CR and the LF of a CRLF. Waiting
+    for the byte after a CR would delay an event until the next one comes. So a CR ends its line at once, and the parser
+    remembers to ignore one LF if that is the next byte (`_skip_lf`).
     """
 
     def __init__(self, max_event_size: int = MAX_EVENT_SIZE) -> None:
@@ -62,10 +66,10 @@ class SSEParser:
 
     def _reset(self) -> None:
         self._start: bytes | None = b""  # the body's first bytes while they may be a byte order mark, then None
-        self._skip_lf = False  # the last byte was a CR; a LF that follows belongs to it
-        self._line = bytearray()  # the line that is still open: it grows in place, pieces of two bytes cost two bytes
-        self._id = self.last_event_id
-        self._at_boundary = False  # nothing is half-read, and the first bytes are behind us
+        self._skip_lf = False  # the last byte was a CR: a LF that follows is part of the same line end
+        self._line = bytearray()  # the incomplete line; a bytearray grows in place, so small chunks do not copy it
+        self._id = self.last_event_id  # the id field of the current block, which only a blank line makes the last id
+        self._at_boundary = False  # whether the next chunk starts a new event: then `try_single_event` may parse it
         self._overflow: EventTooLargeError | None = None
         self._clear_block()
 
@@ -76,13 +80,14 @@ class SSEParser:
         self._block_retry: int | None = None
 
     def try_single_event(self, chunk: bytes) -> bytes | None:
-        """The data, if `chunk` is exactly one event of nothing but one `data` line; else None: `feed` must take it.
+        """The data, if `chunk` is exactly one event with one `data` line and nothing else; else None.
 
-        That is what servers write and HTTP delivers: one event, one chunk. It saves who wants only data the objects.
+        This is what most chunks are: servers write one event at a time, and HTTP delivers it as one chunk. They
+        need neither the general parser nor an event object.
         """
         if self._at_boundary and chunk[:5] == b"data:" and chunk[-1] == 0x0A and len(chunk) <= self._max_event_size:
-            lines = chunk.splitlines()  # bytes are split where the specification ends a line, and nowhere else
-            if len(lines) == 2 and not lines[1]:
+            lines = chunk.splitlines()  # bytes.splitlines() splits at LF, CR and CRLF only, which is what SSE has
+            if len(lines) == 2 and not lines[1]:  # the data, and the blank line that completes the event
                 return lines[0][6 if chunk[5] == 0x20 else 5 :]
         return None
 
@@ -96,7 +101,7 @@ class SSEParser:
         return self._feed_any(chunk) if data is None else [Event(data, id=self.last_event_id)]
 
     def finish(self) -> list[Event]:
-        """Ends the body. Returns no event, ever: an event that no blank line has closed does not count."""
+        """Ends the body. Always returns an empty list: an event without its blank line is discarded."""
         overflow = self._overflow
         self._reset()
         if overflow:
@@ -116,14 +121,16 @@ class SSEParser:
         except EventTooLargeError as error:
             self._overflow, self._at_boundary = error, False
             if not events:
-                raise
+                raise  # otherwise the events go first, and the next call raises
+        # `try_single_event` ignores all of this state, so it must be as at the start of an event. That includes an id
+        # whose blank line has not come: the next event would have it.
         self._at_boundary = not (self._line or self._data or self._name or self._skip_lf or self._overflow) and (
             self._start is None and self._block_retry is None and self._id == self.last_event_id
         )
         return events
 
     def _split(self, chunk: bytes) -> list[bytes]:
-        """Lines of `chunk`; the last one is still open."""
+        """The lines of `chunk`; the last one is incomplete, and may be empty."""
         if self._start is not None:
             chunk = self._after_bom(self._start + chunk)
         if self._skip_lf and chunk:
@@ -136,7 +143,7 @@ class SSEParser:
 
     def _after_bom(self, start: bytes) -> bytes:
         if len(start) < len(_BOM) and _BOM.startswith(start):
-            self._start = start  # could still become one
+            self._start = start  # the next bytes may complete the mark
             return b""
         self._start = None
         return start.removeprefix(_BOM)
@@ -159,38 +166,39 @@ class SSEParser:
             self._dispatch(events)
 
     def _set_field(self, line: bytes) -> None:
-        field, _, value = line.partition(b":")  # a comment is a line whose field name is empty
+        field, _, value = line.partition(b":")  # a comment is a line with an empty field name
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
-            self._data_size += len(value) + 1  # with its LF, so that a million empty lines count too
+            self._data_size += len(value) + 1  # with its LF, so that empty lines count too
         elif field == b"event":
             self._name = _decode(value)
         elif field == b"id":
             if b"\0" not in value:
                 self._id = _decode(value)
         elif field == b"retry" and value.isdigit():  # bytes.isdigit: ASCII digits only, at least one
-            self._block_retry = self.retry = int(value.lstrip(b"0")[:19] or b"0")  # 19 digits outlast the sun
+            # Truncated to 19 digits, because int() of a very long string takes quadratic time, or raises.
+            self._block_retry = self.retry = int(value.lstrip(b"0")[:19] or b"0")
 
     def _dispatch(self, events: list[Event]) -> None:
-        self.last_event_id = self._id  # a blank line commits the id, data or not
+        self.last_event_id = self._id  # even if the block has no data
         if self._data:
             events.append(Event(b"\n".join(self._data), self._name or "message", self._id, self._block_retry))
         self._clear_block()
 
 
 def encode(data: str, *, event: str = "", id: str = "", retry: int | None = None) -> bytes:  # noqa: A002  its name
-    """One event as a server sends it. `data` may hold line ends of any kind: each becomes a line of its own.
+    """One event as a server sends it. Each line of `data`, whatever its line end, becomes a ``data`` field.
 
     Raises:
-        ValueError: a line end in `event` or `id`, or a NUL in `id`, would change what the client reads.
+        ValueError: a line end in `event` or `id`, or a NUL in `id`, which SSE cannot represent; or a negative `retry`.
     """
     if any(character in event for character in "\r\n") or any(character in id for character in "\r\n\0"):
         raise ValueError("neither a line end in `event` or `id` nor a NUL in `id` can be sent as SSE")
     fields = [f"event: {event}\n"] * bool(event) + [f"id: {id}\n"] * bool(id)
     if retry is not None:
         if retry < 0:
-            raise ValueError(f"a reconnection time is milliseconds, not {retry}")
+            raise ValueError(f"retry must be a number of milliseconds, not {retry}")
         fields.append(f"retry: {retry}\n")
     lines = _LINE_END.split(data) if "\n" in data or "\r" in data else [data]
     return "".join([*fields, *(f"data: {line}\n" for line in lines), "\n"]).encode()

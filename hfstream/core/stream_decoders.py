@@ -1,8 +1,8 @@
-"""How an answer that is streamed is read: Server-Sent Events in, nouns out.
+"""Decoders of streamed responses: Server-Sent Events to objects.
 
-Two kinds of stream: TGI's own, whose last event has the whole text, and OpenAI's, which ends with ``[DONE]`` or has
-said why it ends. An error never overtakes what was said before it in the same piece. This module refuses to know where
-bytes come from, and what happens after an error.
+There are two kinds of stream: TGI's, which is complete with the event that has the complete text, and OpenAI's, which
+ends with ``[DONE]`` or, at some servers, with a finish reason. Items decoded before an error in the same chunk are
+returned first. Does not depend on where bytes come from, nor on what happens after an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import IncompleteStreamError, InferenceError, UnexpectedResponseError
 from ..errors.response_bodies import from_event, is_error
-from ..types import APIModel, ChatCompletionChunk, ChatCompletionChunkChoice, StreamResponse
+from ..types import ChatCompletionChunk, ChatCompletionChunkChoice, StreamResponse
+from ..types._base import APIModel
 from .completions import CompletionChunk
 from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, try_json, unexpected_body_parser
 from .sse import EventTooLargeError, SSEParser
@@ -26,11 +27,17 @@ EventT = TypeVar("EventT", bound=APIModel)
 ChunkT = TypeVar("ChunkT", ChatCompletionChunk, CompletionChunk)
 
 MAX_PRELUDE = 1_000
-"""Chunks without content that are kept until the first one that has some."""
+"""How many chunks without content are kept until the first one with content."""
 
 
 class _EventStreamDecoder(Generic[EventT]):
-    """What all streams have in common."""
+    """The part that all streams share: events, errors, the end of the body, and resuming.
+
+    One JSON event per chunk is the normal case, and a stream's cost is the cost of that case. So `feed` has a fast path
+    for it: no event object is made, and the bytes of the data go to pydantic's Rust parser as they are. Everything else
+    (errors, ``[DONE]``, broken UTF-8, values of an unexpected type) is found only because validation failed, and may
+    cost more.
+    """
 
     model: type[EventT]
     done: bool
@@ -39,14 +46,16 @@ class _EventStreamDecoder(Generic[EventT]):
     def __init__(self) -> None:
         self.done = False
         self.content_count = 0
-        # The bytes go to pydantic's validator as they are; model_validate_json() would cost a third more.
+        # The validator itself, because model_validate_json() takes a third longer.
         self._validate: Callable[[bytes], EventT] = self.model.__pydantic_validator__.validate_json
         self._error: InferenceError | None = None
         self._failed = False
         self._parser = SSEParser()
         self._first_id = ""
-        self._resumed_from_id: str | None = None  # the last id received, until the next connection has brought one
-        self._sniffed: bytes | None = b""  # the body's first bytes, until an event shows that it is an event stream
+        # After `resume`: the last id received before, until the first event of the new connection has been checked.
+        self._resumed_from_id: str | None = None
+        # The body's first bytes, to be quoted if it ends without one event; None once an event has come.
+        self._sniffed: bytes | None = b""
 
     @property
     def complete(self) -> bool:
@@ -54,13 +63,11 @@ class _EventStreamDecoder(Generic[EventT]):
 
     @property
     def last_event_id(self) -> str:
-        """The id of the last event, ``""`` if the server gives none: what a lost stream can be resumed from."""
         return self._parser.last_event_id
 
     def resume(self) -> None:
-        """Another connection goes on where the last one broke off; an event that it had begun does not count."""
         with suppress(EventTooLargeError):
-            self._parser.finish()
+            self._parser.finish()  # drops an incomplete event: the server sends it again
         self._sniffed = b""
         self._error = None
         self.done = self._failed = False
@@ -70,6 +77,7 @@ class _EventStreamDecoder(Generic[EventT]):
         data = self._parser.try_single_event(chunk)
         if data is None:
             return self._feed_any(chunk)
+        # An event on this path has no id of its own that could be checked, and a decoder that is done is not fed.
         items: list[EventT] = []
         self._handle_event(data, "message", items)
         return items
@@ -79,7 +87,7 @@ class _EventStreamDecoder(Generic[EventT]):
         try:
             events = self._parser.feed(chunk)
         except EventTooLargeError as error:
-            self._fail(UnexpectedResponseError(f"{error}: this is no stream of tokens"))
+            self._fail(UnexpectedResponseError(f"{error}: this is not a stream of tokens"))
             return items
         for event in events:
             self._check_event_id(event.id)
@@ -94,14 +102,16 @@ class _EventStreamDecoder(Generic[EventT]):
         return items
 
     def _check_event_id(self, event_id: str) -> None:
-        """A server that numbers its events, and passes over Last-Event-ID, would begin anew: no token comes twice."""
+        """Fails if a resumed stream repeats events: a server that ignores Last-Event-ID starts from the beginning."""
         if self._resumed_from_id and event_id in (self._resumed_from_id, self._first_id):
-            self._fail(IncompleteStreamError("the server began the answer anew", retryable=False))
+            self._fail(IncompleteStreamError("the server restarted the response", retryable=False))
         self._resumed_from_id = None
         self._first_id = self._first_id or event_id
 
     def finish(self) -> list[EventT]:
-        error, self._error = self._error, None  # once it is raised its traceback holds us
+        # The traceback of a raised error refers to this frame. If the frame or the decoder referred to the error too,
+        # that would be a cycle, which only the garbage collector can free.
+        error, self._error = self._error, None
         if error:
             try:
                 raise error
@@ -114,29 +124,29 @@ class _EventStreamDecoder(Generic[EventT]):
         raise IncompleteStreamError(_ended_early(self.content_count))
 
     def _handle_event(self, data: bytes, name: str, items: list[EventT]) -> None:
-        """Reads the data of one event."""
+        """Appends what the data of one event stands for to `items`, or fails."""
         raise NotImplementedError
 
     def _on_done(self) -> None:
-        """``[DONE]`` has come."""
+        """Called for ``[DONE]``."""
         raise NotImplementedError
 
     def _handle_unparsed(self, data: bytes, name: str, items: list[EventT]) -> None:
-        """An event whose bytes are no noun of ours: an error, the end, a noun with broken UTF-8, or nonsense."""
+        """Handles an event that did not validate: an error, the end, broken UTF-8, or something unexpected."""
         text = decode_lossy(data)
         if text.strip() == "[DONE]":
             self._on_done()
             return
         if not text.strip() or name not in ("message", "error"):
-            return  # a heartbeat, or an event that this reader has not subscribed to
+            return  # a keep-alive, or an event type that this decoder does not handle
         payload = try_json(text)
         error = from_event({"error": text} if name == "error" and not is_error(payload) else payload)
         if error is not None:
             self._fail(error)
-        elif data != (repaired_data := _replace_surrogates(text, payload)):  # bytes that were no UTF-8 are U+FFFD now
+        elif data != (repaired_data := _replace_surrogates(text, payload)):  # U+FFFD replaces what is not UTF-8
             self._handle_event(repaired_data, name, items)
         else:
-            self._fail(UnexpectedResponseError(f"an event of the stream is no token: {excerpt(data)}"))
+            self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
 
     def _fail(self, error: InferenceError) -> None:
         self._error = error
@@ -144,7 +154,7 @@ class _EventStreamDecoder(Generic[EventT]):
 
 
 class TGIStreamDecoder(_EventStreamDecoder[StreamResponse]):
-    """TGI's event stream: one `StreamResponse` an event, until the one that has the whole text."""
+    """TGI's event stream: each event is a `StreamResponse`, and the one with the complete text is the last."""
 
     model = StreamResponse
     content_count: int
@@ -167,8 +177,12 @@ class TGIStreamDecoder(_EventStreamDecoder[StreamResponse]):
 class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
     """OpenAI's event stream: chunks until ``[DONE]``.
 
-    A stream that lacks it is whole once each of its answers has a finish_reason. Chunks before the first content (a
-    role, a filter's verdict, nothing) are held back and handed over with it: content is what an answer begins with.
+    A stream without it is complete once each of its choices has a finish_reason.
+
+    Chunks before the first content (with a role, the result of a content filter, or nothing) are the prelude. They are
+    kept and returned together with the first content. So the first item that a decoder returns is content, and that is
+    what retries, the limit on the first token and the metrics depend on: after a prelude alone a request can still be
+    sent again without the caller seeing an item twice.
     """
 
     content_count: int
@@ -176,7 +190,7 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
     def __init__(self) -> None:
         super().__init__()
         self._prelude: list[ChunkT] = []
-        self._open_choices: set[int] = set()
+        self._open_choices: set[int] = set()  # indices of choices without a finish_reason so far
         self._finished_choices: set[int] = set()
 
     @property
@@ -192,7 +206,7 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
                 self._handle_unparsed(data, name, items)
                 return
             chunk = repaired
-        if (extra := chunk.__pydantic_extra__) and extra.get("error"):  # OpenRouter's come with a choice beside them
+        if (extra := chunk.__pydantic_extra__) and extra.get("error"):  # OpenRouter sends a choice with it
             self._fail(from_event(extra) or UnexpectedResponseError(excerpt(data)))
             return
         content = False
@@ -203,7 +217,8 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
                 content = True
                 continue
             if choice.index not in self._open_choices and choice.index not in self._finished_choices:
-                self._open_choices.add(choice.index)  # after its finish a usage, a filter's verdict may follow with it
+                # Only if it has not finished: a usage or the result of a filter may follow with the same choice.
+                self._open_choices.add(choice.index)
             content = content or self._is_content(choice)
         if not chunk.choices:
             chunk = self._ensure_choice(chunk)
@@ -223,13 +238,13 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
             self._fail(UnexpectedResponseError(f"{MAX_PRELUDE} chunks came without any content"))
 
     def _parse_lenient(self, data: bytes) -> ChunkT | None:
-        """The chunk that was meant, if this is one at all."""
+        """The chunk, if it is one but for values of an unexpected type, or usage without `choices`; else None."""
         with suppress(ValueError):
-            return self.model.read(data)
+            return self.model.parse_lenient(data)
         payload = try_json(decode_lossy(data))
         if isinstance(payload, dict) and "usage" in payload and "choices" not in payload:
             with suppress(ValueError):
-                return self.model.read(b'{"choices":[],' + data.strip()[1:])
+                return self.model.parse_lenient(b'{"choices":[],' + data.strip()[1:])
         return None
 
     def _on_done(self) -> None:
@@ -246,7 +261,7 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
 
 
 class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
-    """The stream of a chat."""
+    """The stream of a chat completion."""
 
     model = ChatCompletionChunk
 
@@ -254,15 +269,15 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
         delta = choice.delta
         if delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content or delta.refusal:
             return True
-        return any((delta.__pydantic_extra__ or {}).values())  # audio, an older form of calls
+        return any((delta.__pydantic_extra__ or {}).values())  # audio, or `function_call`, the older form of tool calls
 
     def _ensure_choice(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
-        # The loop of every tutorial is `chunk.choices[0].delta.content`.
+        # The usual loop reads `chunk.choices[0].delta.content` without a check.
         return chunk.model_copy(update={"choices": [ChatCompletionChunkChoice()]})
 
 
 class CompletionStreamDecoder(_OpenAIStreamDecoder[CompletionChunk]):
-    """The stream of `/v1/completions`. Every chunk that has a choice is a token, be its text empty."""
+    """The stream of `/v1/completions`. Every chunk with a choice is a token, even if its text is empty."""
 
     model = CompletionChunk
 
@@ -271,7 +286,7 @@ class CompletionStreamDecoder(_OpenAIStreamDecoder[CompletionChunk]):
 
 
 def _replace_surrogates(text: str, payload: Any) -> bytes:
-    """The data without what Unicode has not; half of a surrogate pair is what a server in JavaScript makes of it."""
+    """The data as valid UTF-8, with U+FFFD for lone surrogates; servers written in JavaScript send these as escapes."""
     if payload is not None and _LONE_SURROGATE.search(text):
         text = json.dumps(payload, ensure_ascii=False)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

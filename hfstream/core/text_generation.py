@@ -1,4 +1,7 @@
-"""The call for text generation, in its four forms, at either kind of server. Refuses to know clients and time."""
+"""The request of text generation, streamed or not, with details or not, for TGI's route or OpenAI's.
+
+Does not depend on clients, retries and time.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..types import TextGenerationResponse
-from .accumulators import DetailsAccumulator, SingleResult, TextAccumulator
-from .completions import CompletionDetailsAccumulator, CompletionTextAccumulator, completion_body, parse_completion
-from .decoders import JSONBodyDecoder
+from .accumulators import Accumulator, DetailsAccumulator, SingleResult, TextAccumulator
+from .completion_responses import CompletionDetailsAccumulator, CompletionTextAccumulator, parse_completion
+from .completions import completion_body
+from .decoders import JSONBodyDecoder, ResponseDecoder
 from .parameters import TextGenerationParameters
 from .request_spec import RequestSpec, check_parameter_names, encode_json, find_model_class, is_model_class
 from .resume import Continuation
@@ -33,10 +37,10 @@ def text_generation(
     extra_body: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> RequestSpec[Any, Any, Any]:
-    """The call for one prompt.
+    """The request for one prompt.
 
     Raises:
-        TypeError: a parameter that does not exist, or a value that JSON cannot say.
+        TypeError: a parameter that does not exist, or a value that is not JSON-serializable.
     """
     check_parameter_names("text_generation", parameters, TextGenerationParameters.__annotations__)
     params = {name: value for name, value in parameters.items() if value is not None}
@@ -48,21 +52,21 @@ def text_generation(
     if is_model_class(params.get("grammar")):
         params["grammar"] = {"type": "json", "value": response_model}
     options = _Options(prompt, params, dict(extra_body or {}), response_model, stream, details, resume and stream)
-    body, make_decoder, parse_response, transcript = (_openai if endpoint.openai else _tgi)(endpoint, options)
+    route = (_openai_route if endpoint.openai else _tgi_route)(endpoint, options)
 
-    def parse(body_bytes: bytes) -> list[Any]:
-        response = parse_response(body_bytes)
+    def parse(response_body: bytes) -> list[Any]:
+        response = route.parse_response(response_body)
         return [response.with_response_model(response_model) if details else response.generated_text]
 
     return RequestSpec(
         url=endpoint.url,
-        body=encode_json(body),
+        body=encode_json(route.body),
         headers=headers,
         streamed=stream,
-        make_decoder=make_decoder if stream else lambda: JSONBodyDecoder(parse),
-        make_accumulator=transcript if stream else SingleResult,
+        make_decoder=route.make_decoder if stream else lambda: JSONBodyDecoder(parse),
+        make_accumulator=route.make_accumulator if stream else SingleResult,
         resume=options.resume,
-        continuation=_continuation(endpoint, prompt, body, headers) if options.resume else None,
+        continuation=_continuation(endpoint, prompt, route.body, headers) if options.resume else None,
     )
 
 
@@ -70,7 +74,7 @@ def _continuation(
     endpoint: Endpoint, prompt: str, body: Mapping[str, Any], headers: Mapping[str, str]
 ) -> Continuation | None:
     if endpoint.openai or endpoint.stream_in_body:
-        return None  # what answers there may be anything
+        return None  # the server may be another than TGI
     plain = {name: value for name, value in headers.items() if name.lower() not in ("accept", "prefer")}
     url = service_url(endpoint.url, "/tokenize")
     return Continuation(prompt, body["parameters"], url, {**plain, "Accept": "application/json"})
@@ -87,51 +91,60 @@ class _Options:
     resume: bool
 
 
-_Ways = tuple[dict[str, Any], Callable[[], Any], Callable[[bytes], TextGenerationResponse], Callable[[], Any]]
-"""The body; how a stream of answers is read, or a whole one; and what keeps the stream's."""
+@dataclass(frozen=True)
+class _Route:
+    """What depends on the server's API: the request body, and how the response is read."""
+
+    body: dict[str, Any]
+    make_decoder: Callable[[], ResponseDecoder[Any]]
+    """Of a stream."""
+    make_accumulator: Callable[[], Accumulator[Any, Any, Any]]
+    """Of a stream."""
+    parse_response: Callable[[bytes], TextGenerationResponse]
+    """Of a response that is not streamed."""
 
 
-def _tgi(endpoint: Endpoint, options: _Options) -> _Ways:
-    """TGI's own route."""
-    # A stream asks for details always: without them its last event says neither why it ended nor how long it was.
+def _tgi_route(endpoint: Endpoint, options: _Options) -> _Route:
+    """TGI's own API."""
+    # A stream always requests details: without them its last event has neither a finish reason nor token counts.
     details = {"details": True} if options.details or options.stream else {}
     parameters = {**options.params, **details, **options.extra_body.pop("parameters", {})}
     body: dict[str, Any] = {"inputs": options.prompt, "parameters": parameters}
     if endpoint.stream_in_body:
         body["stream"] = options.stream
 
-    def transcript() -> Any:
+    def make_accumulator() -> Any:
         if options.details:
             return DetailsAccumulator(options.response_model, keep_ids=options.resume)
         return TextAccumulator(keep_ids=options.resume)
 
-    return body | options.extra_body, TGIStreamDecoder, _response, transcript
+    return _Route(body | options.extra_body, TGIStreamDecoder, make_accumulator, _parse_tgi_response)
 
 
-def _openai(endpoint: Endpoint, options: _Options) -> _Ways:
+def _openai_route(endpoint: Endpoint, options: _Options) -> _Route:
     """OpenAI's `/v1/completions`."""
     stop, with_top_tokens = options.params.get("stop") or (), bool(options.params.get("top_n_tokens"))
     model_field = {"model": endpoint.model} if endpoint.model else {}
     body = completion_body(options.prompt, options.params, stream=options.stream, details=options.details)
 
-    def transcript() -> Any:
+    def make_accumulator() -> Any:
         if options.details:
             return CompletionDetailsAccumulator(
                 stop, with_top_tokens=with_top_tokens, response_model=options.response_model
             )
         return CompletionTextAccumulator(stop)
 
-    def parse_response(body_bytes: bytes) -> TextGenerationResponse:
-        return parse_completion(body_bytes, stop, details=options.details, with_top_tokens=with_top_tokens)
+    def parse_response(response_body: bytes) -> TextGenerationResponse:
+        return parse_completion(response_body, stop, details=options.details, with_top_tokens=with_top_tokens)
 
-    return model_field | body | options.extra_body, CompletionStreamDecoder, parse_response, transcript
+    return _Route(model_field | body | options.extra_body, CompletionStreamDecoder, make_accumulator, parse_response)
 
 
-def _response(body: bytes) -> TextGenerationResponse:
-    # TGI's `/` answers with a list of one.
+def _parse_tgi_response(body: bytes) -> TextGenerationResponse:
+    # TGI's `/` sends a list of one.
     if body.lstrip()[:1] == b"[":
-        answers = json.loads(body)
-        if len(answers) != 1:
-            raise ValueError(f"{len(answers)} answers to one prompt")
-        return TextGenerationResponse.model_validate(answers[0])
+        responses = json.loads(body)
+        if len(responses) != 1:
+            raise ValueError(f"{len(responses)} responses to one prompt")
+        return TextGenerationResponse.model_validate(responses[0])
     return TextGenerationResponse.model_validate_json(body)

@@ -1,6 +1,7 @@
-"""Where a call goes: from a model (a URL, or an id on the Hugging Face hub) to the URL of a route.
+"""The URL of a request, from a model, which is a URL or an id on the Hugging Face Hub.
 
-Routes are known by the end of the path; whatever stands before it, and the query, is kept. It refuses to know bodies.
+A known route is recognised by the end of the path; the path before it and the query are kept. Does not depend on
+request bodies.
 """
 
 from __future__ import annotations
@@ -20,46 +21,47 @@ __all__ = [
 ]
 
 HF_ROUTER_URL = "https://router.huggingface.co"
-"""Serves models by their id: https://huggingface.co/docs/inference-providers"""
+"""Serves models by id: https://huggingface.co/docs/inference-providers"""
 
 
 class Endpoint(NamedTuple):
-    """Where text generation is asked for, and how."""
+    """The URL of text generation, and the API that the server has there."""
 
     url: str
     stream_in_body: bool
-    """Whether the route learns from the body that it shall stream."""
+    """Whether the body has a field `stream`, because the path does not say whether to stream."""
     openai: bool = False
-    """Whether it is OpenAI's `/v1/completions`, and not TGI's own."""
+    """Whether it is OpenAI's `/v1/completions` instead of TGI's route."""
     model: str | None = None
-    """What OpenAI's route is told is the model's name."""
+    """The field `model` in the body, for OpenAI's route."""
 
 
 def is_url(model: str) -> bool:
-    """Whether `model` is a URL, and not an id such as ``org/name``."""
+    """Whether `model` is a URL, rather than an id such as ``org/name``."""
     return model[:8].lower().startswith(("http://", "https://"))
 
 
 def is_huggingface(url: str) -> bool:
-    """Whether `url` is on huggingface.co, where the token in a user's environment belongs."""
+    """Whether `url` is on huggingface.co: only there is the token of the environment sent."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     return parts.scheme == "https" and (host == "huggingface.co" or host.endswith(".huggingface.co"))
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of `url`: what an error message may show, without user, password, path and query."""
+    """Scheme, host and port of `url`, for messages and logs: user, password, path and query may be secret."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
 
 
 def text_generation_endpoint(model: str, *, stream: bool, model_name: str | None = None) -> Endpoint:
-    """The route for text generation.
+    """The endpoint for text generation.
 
-    An origin gets TGI's `/generate_stream` or `/generate`, and a URL that ends in one of these the one that is meant;
-    one that ends in `/v1`, or in a route of OpenAI's, gets `/v1/completions`, where `model_name` names the model; any
-    other path is used as it is, with `stream` in the body (TGI's own `/`, hosted endpoints). A model id goes to the
-    Hugging Face router.
+    - A URL without a path, or that ends with `/generate` or `/generate_stream`: TGI's `/generate_stream` if `stream`,
+      else `/generate`.
+    - One that ends with `/v1` or with one of OpenAI's routes: `/v1/completions`, with `model_name` in the body.
+    - Any other path: the URL as it is, with `stream` in the body (hosted endpoints).
+    - A model id: the Hugging Face router.
     """
     if not is_url(model):
         return Endpoint(f"{HF_ROUTER_URL}/hf-inference/models/{quote(model, safe='/')}", stream_in_body=True)
@@ -75,9 +77,10 @@ def text_generation_endpoint(model: str, *, stream: bool, model_name: str | None
 
 
 def chat_completion_url(model: str) -> str:
-    """The route for chat: a URL that ends in `/chat/completions` as it is, `/v1/chat/completions` below any other.
+    """The URL for chat completion.
 
-    A model id goes to the Hugging Face router.
+    A URL that ends with `/chat/completions` as it is; any other with `/v1/chat/completions`, which replaces a known
+    route. For a model id, the Hugging Face router.
     """
     if not is_url(model):
         return f"{HF_ROUTER_URL}/v1/chat/completions"
@@ -87,7 +90,7 @@ def chat_completion_url(model: str) -> str:
 
 
 def service_url(model: str, route: str) -> str:
-    """`route` at the server of a URL, beside whatever route of its the URL may name. A model id means the router."""
+    """The URL of `route` on the server of a URL, whose known route it replaces. For a model id, the router."""
     if not is_url(model):
         return HF_ROUTER_URL + route
     prefix, known = _split_route(model)
@@ -98,7 +101,7 @@ _OPENAI_ROUTES = ("/v1", "/v1/completions", "/v1/chat/completions")
 
 
 def _split_route(url: str) -> tuple[str, str | None]:
-    """What stands before the route that a URL ends in, and that route: "" for an origin, None for none we know."""
+    """The path before the known route that a URL ends with, and that route: "" without a path, None if unknown."""
     path = urlsplit(url).path.rstrip("/")
     if not path:
         return "", ""

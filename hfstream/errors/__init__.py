@@ -1,6 +1,6 @@
-"""What can go wrong: one tree of errors.
+"""The exceptions of hfstream: one tree, in `exceptions`.
 
-`exceptions` has the classes, `response_bodies` how servers write them, `retry_after` how long they ask to wait.
+`response_bodies` converts them from and to the bodies of responses, `retry_after` reads how long a server asks to wait.
 """
 
 from .exceptions import (

@@ -1,23 +1,23 @@
-"""What can go wrong: one tree of errors, and both directions of it, to the wire and from the wire.
+"""The exception classes of hfstream.
 
     InferenceError
     ├── TextGenerationError
-    │   ├── ValidationError             422  validation              the request is wrong
+    │   ├── ValidationError             422  validation              the request is invalid
     │   ├── GenerationError             424  generation              the model failed
-    │   ├── OverloadedError             429  overloaded              too many at once: try again
-    │   ├── IncompleteGenerationError   500  incomplete_generation   the model stopped without an end
+    │   ├── OverloadedError             429  overloaded              too many requests: try again later
+    │   ├── IncompleteGenerationError   500  incomplete_generation   generation stopped before its end
     │   └── UnknownError                     any other error_type
     ├── BadRequestError                 400 and other 4xx
     ├── AuthenticationError             401, 403
     ├── NotFoundError                   404
     ├── ServerError                     5xx
-    ├── InferenceTimeoutError           nothing came in time; also a TimeoutError
-    ├── InferenceConnectionError        no connection, or a broken one; also a ConnectionError
-    ├── IncompleteStreamError           the answer ended early, without a final event or an error
-    └── UnexpectedResponseError         an answer that is none, such as an HTML page
+    ├── InferenceTimeoutError           a timeout; also a TimeoutError
+    ├── InferenceConnectionError        no connection, or a lost one; also a ConnectionError
+    ├── IncompleteStreamError           the stream ended without a final event or an error
+    └── UnexpectedResponseError         not the expected kind of response, such as an HTML page
 
-Class attributes are the facts of a class (its HTTP status, TGI's `error_type`, whether asking again can help); an
-instance carries what it was told instead. This module refuses to know who sends and who listens.
+Class attributes are the defaults of a class: its HTTP status, TGI's `error_type`, whether a retry can help. What is
+passed to an instance overrides them. Does not depend on how errors are sent and received.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ __all__ = [
 ]
 
 Phase = Literal["connect", "first_token", "between_tokens", "total"]
-"""The limit that a timeout ran into."""
+"""The timeout that was exceeded."""
 
 
 class InferenceError(Exception):
-    """Base of every error of hfstream. ``str(error)`` is the server's own words wherever it said any."""
+    """Base class of all errors of hfstream. ``str(error)`` is the server's message, if it sent one."""
 
     status_code: int | None = None
-    """HTTP status; for an error inside a 200 stream, what it would have been as a status."""
+    """HTTP status; for an error inside a stream with status 200, the status that this error has otherwise."""
     error_type: str | None = None
-    """TGI's name for it, as the server sent it."""
+    """TGI's `error_type`, or another server's `type`, as it was sent."""
     retryable: bool = False
     """Whether the same request may succeed if it is sent again."""
     request_id: str | None = None
-    """The server's id for the request, where it gave one."""
+    """The server's id of the request, if it sent one."""
     retry_after: float | None = None
-    """Seconds to wait before asking again, where the server said."""
+    """Seconds to wait before a retry, if the server sent it."""
     partial_text: str = ""
-    """What the stream had said until then."""
+    """The text of the stream until the error."""
     response_body: str | None = None
-    """The start of the body that the error was read from."""
+    """The start of the body that contained the error."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class InferenceError(Exception):
         partial_text: str | None = None,
         response_body: str | None = None,
     ) -> None:
-        # One positional argument: exceptions are pickled as type(*args) plus __dict__, and this keeps that true.
+        # One positional argument: an exception is pickled as type(*args) plus __dict__, so `args` must fit `__init__`.
         super().__init__(message)
         fields = {name: value for name, value in locals().items() if name in _ATTRIBUTES and value is not None}
         self.__dict__.update(fields)
@@ -87,32 +87,32 @@ class InferenceError(Exception):
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
-        return self.message  # not OSError's, which the timeout and connection errors would inherit
+        return self.message  # not OSError's, which timeout and connection errors inherit
 
 
 _ATTRIBUTES = frozenset(InferenceError.__annotations__)
 
 
 class TextGenerationError(InferenceError):
-    """Base of the errors that TGI names with an `error_type`."""
+    """Base class of the errors that TGI sends with an `error_type`."""
 
 
 class ValidationError(TextGenerationError):
-    """The server judged the request wrong; it says which value and why."""
+    """The server rejected the request as invalid; the message says which value and why."""
 
     status_code: int | None = 422
     error_type: str | None = "validation"
 
 
 class GenerationError(TextGenerationError):
-    """The model failed while it generated."""
+    """The model failed during generation."""
 
     status_code: int | None = 424
     error_type: str | None = "generation"
 
 
 class OverloadedError(TextGenerationError):
-    """The server has too much to do just now. The same request can succeed later."""
+    """The server is overloaded. The same request can succeed later."""
 
     status_code: int | None = 429
     error_type: str | None = "overloaded"
@@ -120,42 +120,42 @@ class OverloadedError(TextGenerationError):
 
 
 class IncompleteGenerationError(TextGenerationError):
-    """The server says itself that its answer has no end."""
+    """Generation stopped before its end, as the server itself reports."""
 
     status_code: int | None = 500
     error_type: str | None = "incomplete_generation"
 
 
 class UnknownError(TextGenerationError):
-    """An `error_type` that this version does not know."""
+    """An `error_type` that this version of hfstream does not know."""
 
 
 class BadRequestError(InferenceError):
-    """The server does not take such a request."""
+    """The server does not accept the request."""
 
     status_code: int | None = 400
 
 
 class AuthenticationError(InferenceError):
-    """The token is missing, wrong, or not allowed to do this."""
+    """The token is missing, invalid, or not allowed to make this request."""
 
     status_code: int | None = 401
 
 
 class NotFoundError(InferenceError):
-    """There is no such route or model at this address."""
+    """The URL has no such route or model."""
 
     status_code: int | None = 404
 
 
 class ServerError(InferenceError):
-    """The server, or a proxy before it, failed."""
+    """The server, or a proxy in front of it, failed."""
 
     status_code: int | None = 500
 
 
 class InferenceTimeoutError(InferenceError, TimeoutError):
-    """Nothing came in time; `phase` says which of the `Timeouts` ended the wait."""
+    """A timeout was exceeded; `phase` is the one of the `Timeouts`."""
 
     retryable: bool = True
     phase: Phase = "total"
@@ -166,16 +166,16 @@ class InferenceTimeoutError(InferenceError, TimeoutError):
 
 
 class InferenceConnectionError(InferenceError, ConnectionError):
-    """The connection could not be made, or broke."""
+    """The connection could not be established, or was lost."""
 
     retryable: bool = True
 
 
 class IncompleteStreamError(InferenceError):
-    """The body ended with neither a final event nor an error; `partial_text` is what it had said."""
+    """The body ended with neither a final event nor an error; `partial_text` is the text until then."""
 
     retryable: bool = True
 
 
 class UnexpectedResponseError(InferenceError):
-    """A successful status, but not the answer that was asked for: the message quotes the start of the body."""
+    """A successful status, but not the expected kind of response: the message quotes the start of the body."""

@@ -1,7 +1,7 @@
-"""Errors to response bodies and back: TGI's shape, OpenAI's, FastAPI's, and those of gateways.
+"""Errors from response bodies and back: the formats of TGI, OpenAI, FastAPI, and of gateways.
 
-Which class an error has is decided by TGI's `error_type`, then by TGI's messages, then by the body's own code, then by
-the HTTP status. Does not depend on how a response is received or sent.
+TGI's `error_type` decides the class of an error, then TGI's messages, then the body's own code, then the HTTP status.
+Does not depend on how a response is received or sent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BY_TYPE: dict[str, type[InferenceError]] = {
     "incomplete_generation_stream": IncompleteGenerationError,
 }
 
-# TGI's OpenAI-shaped stream errors have no error_type and one constant number, so only the words tell them apart.
+# TGI's stream errors in OpenAI's format have no error_type and always the same code: only the message differs.
 _BY_MESSAGE: dict[str, type[InferenceError]] = {
     "Model is overloaded": OverloadedError,
     "Input validation error": ValidationError,
@@ -58,16 +58,16 @@ _BY_STATUS: dict[int, type[InferenceError]] = {
 }
 
 _TRANSIENT = frozenset({408, 502, 504})
-"""Statuses that tell of an interruption on the way, not of the request: asking again may help."""
+"""Statuses of an interruption on the way, not of a problem with the request: a retry may help."""
 
 _EXCERPT_SIZE = 500
-"""How many characters of a body an error carries."""
+"""How many characters of the body an error has as `response_body`."""
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes) -> InferenceError:
-    """The error that an HTTP response with a failing `status` stands for."""
+    """The error for an HTTP response with a failing `status`."""
     text = body.decode("utf-8", "replace")
-    error = _from_payload(_parsed(text), status)
+    error = _from_payload(_parse_json_or_text(text), status)
     error.request_id = request_id(headers)
     error.retry_after = retry_after(headers)
     error.response_body = text[:_EXCERPT_SIZE]
@@ -75,9 +75,9 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes) -> Infer
 
 
 def from_event(payload: Any) -> InferenceError | None:
-    """The error that the JSON value of an event stands for, or None if it is no error.
+    """The error for the JSON value of an event; None if it is not an error.
 
-    The status that came with the stream says nothing (it is 200), so the class decides what the status would have been.
+    The status of the stream is 200, so the error gets the status of its code or its class instead.
     """
     if not is_error(payload):
         return None
@@ -87,7 +87,7 @@ def from_event(payload: Any) -> InferenceError | None:
 
 
 def is_error(payload: Any) -> bool:
-    """Whether a JSON value is one of the shapes in which servers send an error, rather than an answer."""
+    """Whether a JSON value has one of the formats in which servers send an error."""
     if isinstance(payload, list) and len(cast("list[Any]", payload)) == 1:
         return is_error(cast("list[Any]", payload)[0])
     if not isinstance(payload, dict):
@@ -95,12 +95,12 @@ def is_error(payload: Any) -> bool:
     fields = cast("dict[str, Any]", payload)
     if fields.get("error") or fields.get("error_type") or fields.get("object") == "error":
         return True
-    # The shapes of FastAPI and of gateways. "choices" and "token" are what answers have.
+    # FastAPI and gateways send `detail` or `message`. A response with content may have such a field, too.
     return ("detail" in fields or "message" in fields) and not fields.keys() & {"choices", "token", "generated_text"}
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The server's name for this request."""
+    """The server's id of this request."""
     return headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
 
 
@@ -122,7 +122,7 @@ def _from_payload(payload: Any, status: int | None) -> InferenceError:
 def _select_class(
     message: str, error_type: str | None, code_type: str | None, code: Any, status: int | None
 ) -> type[InferenceError]:
-    """What kind of error this is: by TGI's type, then its words, then the body's own code, then the HTTP status."""
+    """The class of an error: by TGI's `error_type`, then its message, then the body's own code, then the status."""
     if error_type in _BY_TYPE:
         return _BY_TYPE[error_type]
     for start, error_class in _BY_MESSAGE.items():
@@ -147,13 +147,13 @@ def _is_overload_code(name: Any) -> bool:
 
 
 def _status_from_code(code: Any) -> int | None:
-    """A body's `code` as an HTTP status, if it is one (OpenAI's is a word, vLLM's a number)."""
+    """A body's `code` as an HTTP status, if it is one (OpenAI's is a name, vLLM's a number)."""
     text = str(code)
     return int(text) if text.isascii() and text.isdecimal() and len(text) == 3 and text >= "400" else None
 
 
 def _parse_body(payload: Any) -> tuple[str, str | None, Any]:
-    """Message, type and code of an error body, whichever server wrote it."""
+    """Message, type and code of an error's body, in any of the formats."""
     if isinstance(payload, list) and payload:
         entries = cast("list[Any]", payload)
         return _parse_body(entries[0]) if isinstance(entries[0], dict) else (_format_detail(entries), None, None)
@@ -169,16 +169,19 @@ def _parse_body(payload: Any) -> tuple[str, str | None, Any]:
 
 
 def _format_detail(message: Any, depth: int = 9) -> str:
-    """One line from what a server put where its message belongs: text, a list of texts, FastAPI's list of places."""
+    """A message as one line. Servers send a string, a list of strings, or FastAPI's list of locations with messages.
+
+    `depth` limits the nesting of lists, which a server could make as deep as Python's stack.
+    """
     if isinstance(message, str):
         return message
     if isinstance(message, list) and depth:
-        return "; ".join(_format_detail(word, depth - 1) for word in cast("list[Any]", message))
+        return "; ".join(_format_detail(entry, depth - 1) for entry in cast("list[Any]", message))
     if isinstance(message, dict) and "msg" in message:
         fields = cast("dict[str, Any]", message)
-        places = fields.get("loc")
-        where = ".".join(map(str, cast("list[Any]", places))) if isinstance(places, list) else str(places or "request")
-        return f"{where}: {fields['msg']}"
+        loc = fields.get("loc")
+        location = ".".join(map(str, cast("list[Any]", loc))) if isinstance(loc, list) else str(loc or "request")
+        return f"{location}: {fields['msg']}"
     return _json(message)
 
 
@@ -189,31 +192,33 @@ def _json(value: Any) -> str:
         return "[…]"
 
 
-def _parsed(text: str) -> Any:
+def _parse_json_or_text(text: str) -> Any:
     text = text.removeprefix("\ufeff")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        page = text.lstrip()[:15].lower()
-        return "" if page.startswith(("<!doctype", "<html")) else text[:_EXCERPT_SIZE].strip()
+        start = text.lstrip()[:15].lower()  # an HTML page is no message
+        return "" if start.startswith(("<!doctype", "<html")) else text[:_EXCERPT_SIZE].strip()
 
 
 _HINTS = {
-    401: "check the token: token=, or HF_TOKEN for huggingface.co; a token from the environment goes nowhere else",
-    403: "the token is not allowed to do this",
+    401: "check the token: pass token=, or set HF_TOKEN, which is sent to huggingface.co only",
+    403: "the token is not allowed to make this request",
     404: "check the URL: its host, port and path",
     429: "too many requests at once",
-    503: "the server is not ready or too busy",
+    503: "the server is not ready or overloaded",
 }
 
 
 def _default_message(status: int) -> str:
-    """A message for a server that said nothing a person could read."""
+    """The message for a response that contains none."""
     hint = _HINTS.get(status)
     return f"HTTP {status} without a message" + (f": {hint}" if hint else "")
 
 
 def to_response(error: InferenceError) -> tuple[int, dict[str, str]]:
-    """The HTTP status and the JSON body that TGI answers with; in a stream the body alone is the event's data."""
-    named = {"error_type": error.error_type} if error.error_type else {}  # without one the status tells
-    return error.status_code or 500, {"error": error.message} | named
+    """The HTTP status and the JSON body that TGI sends for an error; in a stream the body is the data of an event."""
+    error_type = (
+        {"error_type": error.error_type} if error.error_type else {}
+    )  # without one the status decides the class
+    return error.status_code or 500, {"error": error.message} | error_type

@@ -1,6 +1,6 @@
 """How long a server asks to wait before the next request: Retry-After, and the rate limit headers of several vendors.
 
-Does not depend on errors; the parsing is linear in the size of a header.
+Does not depend on the exceptions. Parsing is linear in the size of a header.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["retry_after"]
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the server wants to be asked again.
+    """Seconds to wait before the next request, or None if no header says so.
 
-    `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110), else the reset of the rate limit that is
-    used up: `x-ratelimit-reset`, and OpenAI's with `-requests` and `-tokens`.
+    From `retry-after-ms`, else from `Retry-After` in seconds or as a date (RFC 9110), else from the reset of the rate
+    limit that is exhausted: `x-ratelimit-reset`, and OpenAI's with `-requests` and `-tokens`.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
@@ -26,7 +26,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return float(value) * unit
     try:
         date = parsedate_to_datetime(headers.get("retry-after", ""))
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)  # HTTP has no other
+        date = (
+            date if date.tzinfo else date.replace(tzinfo=UTC)
+        )  # the oldest date format has no time zone; HTTP dates are in UTC
         return max(0.0, date.timestamp() - time.time())
     except (ValueError, OverflowError):
         return _rate_limit_reset(headers)
@@ -41,14 +43,14 @@ def _rate_limit_reset(headers: Mapping[str, str]) -> float | None:
 _DURATION = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+\.?\d*)s)?(?:(\d+\.?\d*)ms)?", re.ASCII)
 _UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 _EPOCH = 1e9
-"""What is larger than this is no number of seconds to wait, but a time: seconds since 1970, or milliseconds."""
+"""A larger number is not a duration in seconds, but a time: seconds since 1970, or milliseconds."""
 
 
 def _parse_duration(value: str) -> float | None:
-    """``20``, ``6m0s``, ``120ms``, or a Unix time, as seconds from now."""
+    """``20``, ``6m0s``, ``120ms`` or a Unix time, as seconds from now; None if it is none of these."""
     if value.isascii() and value.replace(".", "", 1).isdecimal():
         number = float(value)
-        moment = number / 1000 if number > 1000 * _EPOCH else number
-        return max(0.0, moment - time.time()) if moment > _EPOCH else moment
+        seconds = number / 1000 if number > 1000 * _EPOCH else number
+        return max(0.0, seconds - time.time()) if seconds > _EPOCH else seconds
     parts = match.groups() if (match := _DURATION.fullmatch(value)) else ()
     return sum(float(part) * unit for part, unit in zip(parts, _UNITS, strict=False) if part) if parts else None

@@ -1,11 +1,11 @@
-"""What is said: the nouns that both ends of the wire share.
+"""The types of requests and responses, which the client and the server share.
 
-Where a server leaves a field out or adds one of its own, the types bend and nothing is lost: unknown fields are kept
-and readable by attribute or ``[]``. Objects are immutable. This package refuses to know how anything travels.
+Fields that a server leaves out have a default, and fields that it adds are kept: they can be read by attribute or
+``[]``. Objects are immutable. Does not depend on how requests and responses are sent.
 """
 
 from . import aliases, inputs
-from ._base import APIModel, Usage
+from ._base import Usage
 from .aliases import *  # noqa: F403
 from .chat import (
     ChatCompletion,
@@ -37,7 +37,6 @@ from .text import (
 )
 
 __all__ = [
-    "APIModel",
     "BestOfSequence",
     "ChatCompletion",
     "ChatCompletionChoice",

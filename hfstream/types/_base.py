@@ -1,8 +1,13 @@
-"""What every noun is: a pydantic model that is immutable and loses nothing of what a server said."""
+"""The base classes of all response types: pydantic models that are immutable and keep every field a server sends.
+
+Private: users meet only the subclasses. Does not depend on the fields of a subclass; one that needs rules for some of
+its fields says so in `_field_repairs`.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, cast
 
 import pydantic
@@ -11,26 +16,33 @@ from pydantic_core import ErrorDetails
 
 from ..errors import UnexpectedResponseError
 
-__all__ = ["APIModel", "ParsedModel", "Usage"]
+__all__ = ["APIModel", "FieldRepair", "ParsedModel", "Usage"]
+
+FieldRepair = Callable[[Any], dict[str, Any] | None]
+"""Takes the value of a field that did not validate; returns the fields to put in its place, or None to leave it."""
 
 
 class APIModel(BaseModel):
-    """Base of every type: immutable, keeps fields it does not know, ``noun["field"]`` reads like ``noun.field``."""
+    """Base of every type: immutable, keeps unknown fields, ``model["field"]`` is the same as ``model.field``."""
 
     # protected_namespaces: servers name fields `model_id`, `model_sha`, a prefix that pydantic would reserve.
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
-    @classmethod
-    def read(cls, data: bytes) -> Self:
-        """The noun that a server's JSON stands for, mended where it is not the meaning but a habit that does not fit.
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = {}
+    """Used by `parse_lenient` on the class it is called on: a rule for each field, at any depth, that has one."""
 
-        A null where a value belongs is the same as leaving it out, or as an empty list; one call where a list of them
-        belongs is the only one; a number or an object where text belongs is its JSON; a message in parts is what they
-        say and think; a fraction where a whole number belongs loses what it has behind the point.
+    @classmethod
+    def parse_lenient(cls, data: bytes) -> Self:
+        """Validates a server's JSON; where a value has an unexpected type but a clear meaning, that is corrected first.
+
+        A null where a value is required is treated as if it were left out, or as an empty list; a number or an object
+        where a string is required becomes its JSON; a float where an integer is required is truncated. `_field_repairs`
+        has the rules for single fields.
 
         Raises:
-            ValueError: this is no such noun.
+            ValueError: the JSON does not fit this type even so.
         """
+        # First as it is: most data is valid, and only pydantic knows which values are not.
         try:
             return cls.model_validate_json(data)
         except pydantic.ValidationError as error:
@@ -39,7 +51,7 @@ class APIModel(BaseModel):
                 raise
         payload = json.loads(data)
         for problem in problems:
-            _repair(payload, problem)
+            _repair(payload, problem, cls._field_repairs)
         return cls.model_validate(payload)
 
     def __str__(self) -> str:
@@ -54,45 +66,46 @@ class APIModel(BaseModel):
         return field in type(self).model_fields or field in (self.__pydantic_extra__ or ())
 
     def get(self, field: str, default: Any = None) -> Any:
-        """``noun[field]``, or `default` where there is no such field."""
-        return self[field] if field in self else default  # noqa: SIM401  this is what dict.get() would be
+        """``model[field]``, or `default` if there is no such field."""
+        return self[field] if field in self else default  # noqa: SIM401  its advice is a call of this method
 
 
 class ParsedModel(APIModel):
-    """A noun whose text may be JSON that a caller has a pydantic class for."""
+    """A response whose text may be JSON, for which the caller passed a pydantic class."""
 
     _response_model: type[BaseModel] | None = PrivateAttr(default=None)
 
     def with_response_model(self, response_model: type[BaseModel] | None) -> Self:
-        """The same, told which class its text shall be parsed as."""
+        """Sets the class as which `parsed` reads the text; returns the same object."""
         self._response_model = response_model
         return self
 
     def parse_as(self, text: str | None, finish_reason: str | None) -> Any:
-        """`text` as an instance of that class; None without one or the other."""
+        """`text` as an instance of the response model; None if there is no text, or no model."""
         if self._response_model is None or not text:
             return None
         try:
             return self._response_model.model_validate_json(text)
         except pydantic.ValidationError as error:
-            hint = ": it was cut at its length limit, allow it more tokens" if finish_reason == "length" else ""
+            hint = ": it was cut off at the token limit, allow more tokens" if finish_reason == "length" else ""
             raise UnexpectedResponseError(
-                f"the answer is no {self._response_model.__name__}{hint}. {error}", partial_text=text
+                f"the response is not a valid {self._response_model.__name__}{hint}. {error}", partial_text=text
             ) from error
 
 
 class Usage(APIModel):
-    """How many tokens an answer took. 0 where the server does not say."""
+    """Token counts of one request. 0 where the server does not report one."""
 
     prompt_tokens: int = 0
-    """Tokens of the prompt, or of the whole conversation so far."""
+    """Tokens of the prompt; in a chat, of the whole conversation so far."""
     completion_tokens: int = 0
-    """Tokens of the answer."""
+    """Tokens of the response."""
     total_tokens: int = 0
-    """Both together."""
+    """The sum of both."""
 
 
-def _repair(payload: Any, problem: ErrorDetails) -> None:
+def _repair(payload: Any, problem: ErrorDetails, field_repairs: Mapping[str, FieldRepair]) -> None:
+    """Corrects, in place, the one value of `payload` that pydantic reported; leaves it if its meaning is not clear."""
     *path, last = problem["loc"] or ("",)
     value = problem["input"]
     parent = payload
@@ -100,39 +113,15 @@ def _repair(payload: Any, problem: ErrorDetails) -> None:
         parent = parent[step]
     exists = isinstance(parent, dict) if isinstance(last, str) else isinstance(parent, list)
     if problem["type"] == "missing" or not exists:
-        return  # or the last step names no place, but the type of a union that did not fit
-    if value is None and problem["type"] == "list_type":
+        return  # for a union pydantic appends the name of a member type, which is no place in the payload
+    field_repair = field_repairs.get(str(last))
+    if field_repair is not None and (replacement := field_repair(value)) is not None:
+        parent.update(replacement)
+    elif value is None and problem["type"] == "list_type":
         parent[last] = []
-    elif last == "tool_calls" and isinstance(value, dict):
-        parent[last] = [value]
-    elif last == "logprobs" and isinstance(value, int | float):
-        parent[last] = {"logprob": value}
     elif value is None and isinstance(parent, dict):
         del parent[last]
-    elif last == "content" and (read := _split_reasoning(value)) is not None:
-        text, reasoning = read
-        parent[last] = text or None
-        if reasoning:
-            parent["reasoning"] = reasoning
     elif problem["type"] == "string_type" and not isinstance(value, bool):
         parent[last] = json.dumps(value, ensure_ascii=False)
     elif problem["type"] == "int_from_float":
         parent[last] = int(cast(float, value))
-
-
-def _split_reasoning(value: Any) -> tuple[str, str] | None:
-    """What the parts of a message say and think, as Mistral's models that think tell it; None if they are no such."""
-    if not isinstance(value, list):
-        return None
-    text, reasoning = "", ""
-    for part in cast("list[Any]", value):
-        match part:
-            case {"type": "text", "text": str(fragment)}:
-                text += fragment
-            case {"type": "thinking", "thinking": inner} if (
-                within := _split_reasoning(inner)
-            ) is not None and not within[1]:
-                reasoning += within[0]
-            case _:
-                return None
-    return text, reasoning

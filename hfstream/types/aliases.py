@@ -1,6 +1,6 @@
-"""The names under which huggingface_hub, and the legacy `text-generation` client, have the same nouns.
+"""The names of the same types in huggingface_hub and in the legacy `text-generation` client.
 
-With them an import line is the whole migration.
+With them, changing the import line is the whole migration.
 """
 
 from __future__ import annotations

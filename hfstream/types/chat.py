@@ -1,14 +1,15 @@
-"""The nouns of chat, in OpenAI's shapes, as TGI, vLLM, llama.cpp and the rest bend them.
+"""The types of chat completion, in OpenAI's format as TGI, vLLM, llama.cpp and other servers send it.
 
-https://platform.openai.com/docs/api-reference/chat. What servers leave out has a default, and `APIModel.read` mends
-what they send in another form: TGI before 3.2 numbered its tool calls, and sent arguments as an object.
+https://platform.openai.com/docs/api-reference/chat. What servers leave out has a default, and `parse_lenient` corrects
+what they send in another form: TGI before 3.2 sent numbers as ids of tool calls, and their arguments as an object.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
-from ._base import APIModel, ParsedModel, Usage
+from ._base import APIModel, FieldRepair, ParsedModel, Usage
 
 __all__ = [
     "ChatCompletion",
@@ -25,68 +26,122 @@ __all__ = [
     "ChatCompletionToolCall",
     "ChatCompletionTopLogprob",
     "Model",
+    "logprobs_from_number",
 ]
 
 
+# Repairs of single fields, for `parse_lenient` ------------------------------------------------------------------------
+
+
+def logprobs_from_number(value: Any) -> dict[str, Any] | None:
+    """Together sends one number instead of an object; it is kept as an extra field of that object."""
+    return {"logprobs": {"logprob": value}} if isinstance(value, int | float) else None
+
+
+def _tool_calls_from_object(value: Any) -> dict[str, Any] | None:
+    """TGI before 3.1 streams one tool call instead of a list."""
+    return {"tool_calls": [value]} if isinstance(value, dict) else None
+
+
+def _content_from_parts(value: Any) -> dict[str, Any] | None:
+    """Mistral's reasoning models send a list of parts instead of a string; the parts of each kind are joined."""
+    parts = _split_reasoning(value)
+    if parts is None:
+        return None
+    text, reasoning = parts
+    return {"content": text or None} | ({"reasoning": reasoning} if reasoning else {})
+
+
+def _split_reasoning(value: Any) -> tuple[str, str] | None:
+    """The text and the reasoning of a list of content parts; None if it is not such a list.
+
+    A part is ``{"type": "text", "text": ...}`` or ``{"type": "thinking", "thinking": [text parts]}``.
+    """
+    if not isinstance(value, list):
+        return None
+    text, reasoning = "", ""
+    for part in cast("list[Any]", value):
+        match part:
+            case {"type": "text", "text": str(fragment)}:
+                text += fragment
+            case {"type": "thinking", "thinking": inner} if (
+                within := _split_reasoning(inner)
+            ) is not None and not within[1]:
+                reasoning += within[0]
+            case _:
+                return None
+    return text, reasoning
+
+
+_FIELD_REPAIRS: Mapping[str, FieldRepair] = {
+    "content": _content_from_parts,
+    "logprobs": logprobs_from_number,
+    "tool_calls": _tool_calls_from_object,
+}
+
+
+# Log probabilities ----------------------------------------------------------------------------------------------------
+
+
 class ChatCompletionTopLogprob(APIModel):
-    """One of the likeliest tokens at a place."""
+    """One of the most likely tokens at a position."""
 
     token: str
     logprob: float | None = None
     """Natural logarithm of its probability."""
     bytes: list[int] | None = None
-    """Its UTF-8, where the server says."""
+    """Its UTF-8, if the server sends it."""
 
 
 class ChatCompletionLogprob(APIModel):
-    """One token of the answer, and how likely it was."""
+    """One token of the response, with its log probability."""
 
     token: str
     logprob: float | None = None
     """Natural logarithm of its probability."""
     bytes: list[int] | None = None
-    """Its UTF-8, where the server says: a token may be less than a character."""
+    """Its UTF-8, if the server sends it: a token may be a part of a character."""
     top_logprobs: list[ChatCompletionTopLogprob] = []
-    """The likeliest tokens at this place, if `top_logprobs` was asked for."""
+    """The most likely tokens at this position, if `top_logprobs` was set."""
 
 
 class ChatCompletionLogprobs(APIModel):
-    """Log probabilities of an answer's tokens, if `logprobs` was asked for."""
+    """Log probabilities of a response's tokens, if `logprobs` was set."""
 
     content: list[ChatCompletionLogprob] | None = None
 
 
-# A whole answer -------------------------------------------------------------------------------------------------------
+# A complete response --------------------------------------------------------------------------------------------------
 
 
 class ChatCompletionFunction(APIModel):
-    """The function that the model wants called."""
+    """The function that the model asks to have called."""
 
     name: str = ""
     arguments: str = ""
-    """JSON, as the model wrote it: read it with care."""
+    """JSON as the model wrote it, which may be invalid."""
     description: str | None = None
 
 
 class ChatCompletionToolCall(APIModel):
-    """One call that the model wants made."""
+    """One function call that the model asks for."""
 
     id: str = ""
-    """What the answer to it must name as its `tool_call_id`."""
+    """The message with its result must have this as `tool_call_id`."""
     type: str = "function"
     function: ChatCompletionFunction
 
 
 class ChatCompletionMessage(ParsedModel):
-    """What the model said. It can be appended to the messages of the next call as it is."""
+    """The message that the model wrote. It can be appended to the messages of the next call as it is."""
 
     role: str = "assistant"
     content: str | None = None
-    """None where the model said nothing, but called tools."""
+    """None where the model wrote no text, but called tools."""
     reasoning: str | None = None
-    """What the model thought before, where the server calls it so (vLLM, Hugging Face, OpenRouter)."""
+    """The model's reasoning before its answer, under the name that vLLM, Hugging Face and OpenRouter use."""
     reasoning_content: str | None = None
-    """The same, where the server calls it so (DeepSeek, llama.cpp, vLLM before 0.12)."""
+    """The same, under the name that DeepSeek, llama.cpp and vLLM before 0.12 use."""
     refusal: str | None = None
     tool_calls: list[ChatCompletionToolCall] | None = None
     tool_call_id: str | None = None
@@ -96,23 +151,25 @@ class ChatCompletionMessage(ParsedModel):
         """The content as an instance of the pydantic class that was passed as `response_format`; None if none was.
 
         Raises:
-            UnexpectedResponseError: the content is no such thing.
+            UnexpectedResponseError: the content does not validate as that class.
         """
         return self.parse_as(self.content, None)
 
 
 class ChatCompletionChoice(APIModel):
-    """One answer; the only one, unless `n` asked for more."""
+    """One of the `n` responses; the only one unless `n` was set."""
 
     index: int = 0
     message: ChatCompletionMessage
     finish_reason: str | None = None
-    """``"stop"``, ``"length"``, ``"tool_calls"``, or a server's own word; None if it never said."""
+    """``"stop"``, ``"length"``, ``"tool_calls"``, or a value of the server's own; None if it sent none."""
     logprobs: ChatCompletionLogprobs | None = None
 
 
 class ChatCompletion(APIModel):
-    """A whole answer of a chat."""
+    """A complete response of chat completion."""
+
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = _FIELD_REPAIRS
 
     id: str = ""
     object: str = "chat.completion"
@@ -125,12 +182,13 @@ class ChatCompletion(APIModel):
 
     @property
     def parsed(self) -> Any:
-        """The answer as an instance of the pydantic class that was passed as `response_format`; None if none was.
+        """The response as an instance of the pydantic class that was passed as `response_format`; None if none was.
 
-        None also where the model called a tool, or refused, instead of answering.
+        None also where the model called a tool or refused, and so wrote no content.
 
         Raises:
-            UnexpectedResponseError: the content is no such thing; for one, because it was cut at `max_tokens`.
+            UnexpectedResponseError: the content does not validate as that class, for example because it was cut off at
+                `max_tokens`.
         """
         if not self.choices:
             return None
@@ -142,7 +200,7 @@ class ChatCompletion(APIModel):
 
 
 class ChatCompletionDeltaFunction(APIModel):
-    """What a delta adds to the call of a function."""
+    """What a delta adds to the function of a tool call."""
 
     name: str | None = None
     arguments: str | None = None
@@ -150,10 +208,10 @@ class ChatCompletionDeltaFunction(APIModel):
 
 
 class ChatCompletionDeltaToolCall(APIModel):
-    """What a delta adds to one of the calls that the model wants made."""
+    """What a delta adds to one tool call."""
 
     index: int | None = None
-    """Which call. Some servers leave it out."""
+    """The position of the call in the message. Some servers leave it out."""
     id: str | None = None
     type: str | None = None
     function: ChatCompletionDeltaFunction | None = None
@@ -165,26 +223,29 @@ class ChatCompletionDelta(APIModel):
     role: str | None = None
     content: str | None = None
     reasoning: str | None = None
-    """The next piece of what the model thinks, where the server calls it so (vLLM, Hugging Face, OpenRouter)."""
+    """The next piece of the reasoning, under the name that vLLM, Hugging Face and OpenRouter use."""
     reasoning_content: str | None = None
-    """The same, where the server calls it so (DeepSeek, llama.cpp, vLLM before 0.12)."""
+    """The same, under the name that DeepSeek, llama.cpp and vLLM before 0.12 use."""
     refusal: str | None = None
     tool_calls: list[ChatCompletionDeltaToolCall] | None = None
     tool_call_id: str | None = None
 
 
 class ChatCompletionChunkChoice(APIModel):
-    """What a chunk adds to one answer."""
+    """What a chunk adds to one choice."""
 
     index: int = 0
     delta: ChatCompletionDelta = ChatCompletionDelta()
     finish_reason: str | None = None
-    """Why the answer ended, in its last chunk: ``"stop"``, ``"length"``, ``"tool_calls"``, or a server's own word."""
+    """Why generation ended, in the last chunk: ``"stop"``, ``"length"``, ``"tool_calls"``, or a value of the
+    server's own."""
     logprobs: ChatCompletionLogprobs | None = None
 
 
 class ChatCompletionChunk(APIModel):
-    """One event of a chat's stream."""
+    """One event of a chat completion stream."""
+
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = _FIELD_REPAIRS
 
     id: str = ""
     object: str = "chat.completion.chunk"
@@ -192,10 +253,10 @@ class ChatCompletionChunk(APIModel):
     """Seconds since 1970."""
     model: str = ""
     choices: list[ChatCompletionChunkChoice]
-    """From a client's stream never empty: a chunk that came with none, as the one that tells the usage does, has one
-    with an empty delta there, so that ``chunk.choices[0].delta.content`` always works."""
+    """Never empty in a client's stream: a chunk that came without choices, such as the one with the usage, gets one
+    with an empty delta, so that ``chunk.choices[0].delta.content`` always works."""
     usage: Usage | None = None
-    """In the last chunk, if ``stream_options={"include_usage": True}`` was asked for."""
+    """In the last chunk, if ``stream_options={"include_usage": True}`` was set."""
     system_fingerprint: str | None = None
 
 
@@ -203,10 +264,10 @@ class ChatCompletionChunk(APIModel):
 
 
 class Model(APIModel):
-    """A model that a server offers."""
+    """One entry of a server's list of models."""
 
     id: str
-    """What a call names as its `model`."""
+    """The value to pass as `model`."""
     object: str = "model"
     created: int | None = None
     """Seconds since 1970."""

@@ -1,7 +1,7 @@
-"""What is asked, in parts: dictionaries, typed for editors and type checkers, under huggingface_hub's names.
+"""The parts of a request: dictionaries with types for editors and type checkers, under huggingface_hub's names.
 
-Each can be written as a literal or made by its name, ``ChatCompletionInputMessage(role="user", content="Hi")``: either
-way it is a plain `dict`. A pydantic class may stand wherever a JSON schema goes.
+Each can be written as a literal or constructed, ``ChatCompletionInputMessage(role="user", content="Hi")``: either way
+it is a plain `dict`. Where a JSON schema is expected, a pydantic class can be passed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class ChatCompletionInputURL(TypedDict):
-    """Where an image is: a URL, ``data:`` included."""
+    """The URL of an image, which may be a ``data:`` URL."""
 
     url: str
 
@@ -40,7 +40,7 @@ ChatCompletionInputMessageChunkType = Literal["text", "image_url"]
 
 
 class ChatCompletionInputMessageChunk(TypedDict):
-    """A part of a message: text, or an image."""
+    """A part of a message: text or an image."""
 
     type: ChatCompletionInputMessageChunkType
     text: NotRequired[str]
@@ -58,7 +58,7 @@ class ChatCompletionInputFunctionDefinition(TypedDict):
 
 
 class ChatCompletionInputFunctionCall(TypedDict):
-    """A call that the model made."""
+    """The function call that the model made."""
 
     name: str
     arguments: str
@@ -66,7 +66,7 @@ class ChatCompletionInputFunctionCall(TypedDict):
 
 
 class ChatCompletionInputToolCall(TypedDict):
-    """A call that the model made, told back to it."""
+    """A tool call that the model made, sent back to it as part of the conversation."""
 
     id: str
     type: str
@@ -82,11 +82,11 @@ class ChatCompletionInputMessage(TypedDict):
     name: NotRequired[str | None]
     tool_calls: NotRequired[Sequence[ChatCompletionInputToolCall | Mapping[str, Any]] | None]
     tool_call_id: NotRequired[str | None]
-    """Which call this is the answer to, where `role` is ``"tool"``."""
+    """The id of the tool call whose result this is, where `role` is ``"tool"``."""
 
 
 class ChatCompletionInputTool(TypedDict):
-    """A tool that the model may use."""
+    """A tool that the model may call."""
 
     type: str
     """``"function"``."""
@@ -100,10 +100,10 @@ class ChatCompletionInputFunctionName(TypedDict):
 
 
 class ChatCompletionInputToolChoiceClass(TypedDict):
-    """The one tool that the model must use."""
+    """The one tool that the model must call."""
 
     type: NotRequired[str]
-    """``"function"``; OpenAI wants it said, TGI does not."""
+    """``"function"``; OpenAI requires it, TGI does not."""
     function: ChatCompletionInputFunctionName
 
 
@@ -111,14 +111,14 @@ ChatCompletionInputToolChoiceEnum = Literal["auto", "none", "required"]
 
 
 class ChatCompletionInputStreamOptions(TypedDict):
-    """What a stream tells besides."""
+    """Options of a stream."""
 
     include_usage: NotRequired[bool | None]
-    """One more chunk at the end, with the usage of the whole request. It is `stream.usage`, too."""
+    """Adds a chunk at the end with the usage of the whole request, which is also `stream.usage`."""
 
 
 class ChatCompletionInputJSONSchema(TypedDict):
-    """A JSON schema that the answer must fit."""
+    """A JSON schema that the response must fit."""
 
     name: str
     description: NotRequired[str | None]
@@ -128,20 +128,20 @@ class ChatCompletionInputJSONSchema(TypedDict):
 
 
 class ChatCompletionInputResponseFormatText(TypedDict):
-    """Anything goes."""
+    """Plain text, without constraints."""
 
     type: Literal["text"]
 
 
 class ChatCompletionInputResponseFormatJSONSchema(TypedDict):
-    """JSON that fits a schema, as OpenAI says it."""
+    """JSON that fits a schema, in OpenAI's format."""
 
     type: Literal["json_schema"]
     json_schema: ChatCompletionInputJSONSchema
 
 
 class ChatCompletionInputResponseFormatJSONObject(TypedDict):
-    """JSON of any kind; or, as TGI says it, JSON that fits the schema in `value`."""
+    """Any JSON object; at TGI, JSON that fits the schema in `value`."""
 
     type: Literal["json_object"]
     value: NotRequired[Any]
@@ -149,7 +149,7 @@ class ChatCompletionInputResponseFormatJSONObject(TypedDict):
 
 
 class TextGenerationInputGrammarType(TypedDict):
-    """What the answer must fit, as TGI says it, for text generation and for chat."""
+    """A constraint on the response in TGI's format, for text generation and for chat."""
 
     type: Literal["json", "regex", "json_schema"]
     value: Any

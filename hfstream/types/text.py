@@ -1,4 +1,4 @@
-"""The nouns of text generation, in the shapes of text-generation-inference (TGI)."""
+"""The types of text generation, in the format of text-generation-inference (TGI)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = [
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended.
+    """Why generation ended.
 
-    Values as TGI sends them, and they are printed so; a value that TGI does not list stays a plain ``str`` as it came.
+    The values, and what `str` returns, are TGI's. A value that TGI does not document stays a plain ``str``.
     """
 
     Length = "length"
     """`max_new_tokens` was reached, or the model's context was full."""
     EndOfSequenceToken = "eos_token"
-    """The model said that it was done."""
+    """The model generated its end-of-sequence token."""
     StopSequence = "stop_sequence"
     """The text ended with one of the `stop` strings."""
 
@@ -45,13 +45,14 @@ class Token(APIModel):
     """One generated token."""
 
     id: int
-    """Its place in the model's vocabulary."""
+    """Its id in the model's vocabulary."""
     text: str
     """The text that this token added; ``""`` while a character is still incomplete."""
     logprob: float | None = None
-    """Natural logarithm of its probability after temperature, penalties, top-k and top-p; None where there is none."""
+    """Natural logarithm of its probability after temperature, penalties, top-k and top-p; None if the server sends
+    none."""
     special: bool = False
-    """True for tokens that are no text, such as ``</s>``."""
+    """True for tokens that are not part of the text, such as ``</s>``."""
 
 
 class InputToken(APIModel):
@@ -64,33 +65,33 @@ class InputToken(APIModel):
 
 
 class StreamDetails(APIModel):
-    """What the last event of a stream says about the whole answer."""
+    """Sent with the last event of a stream; describes the complete response."""
 
     finish_reason: FinishReasonField
     generated_tokens: int
     """Number of tokens, special ones included."""
     seed: int | None = None
-    """The seed of a sampled answer (0 .. 2**64 - 1), None for a greedy one."""
+    """The seed used for sampling (0 .. 2**64 - 1), None for greedy decoding."""
     input_length: int | None = Field(default=None, repr=False)
-    """Number of tokens in the prompt. Servers before TGI 2.3 do not say."""
+    """Number of tokens in the prompt. TGI before 2.3 does not send it."""
 
 
 class StreamResponse(APIModel):
-    """One event of a stream: a token, and with the last one the whole text."""
+    """One event of a stream: a token, and in the last event also the complete text."""
 
     index: int | None = Field(default=None, repr=False)
-    """Counts the events from 1. Servers before TGI 1.4 do not say."""
+    """The event's number, from 1. TGI before 1.4 does not send it."""
     token: Token
     top_tokens: list[Token] | None = Field(default=None, repr=False)
-    """The likeliest tokens at this place, if `top_n_tokens` was asked for."""
+    """The most likely tokens at this position, if `top_n_tokens` was set."""
     generated_text: str | None = None
-    """The whole answer, in the last event only (``""`` is a legal answer)."""
+    """The complete text, in the last event only (``""`` is a valid one)."""
     details: StreamDetails | None = None
-    """In the last event only, if `details` was asked for."""
+    """In the last event only, if `details` was set."""
 
 
 class BestOfSequence(APIModel):
-    """One of the answers that `best_of` did not choose."""
+    """One of the generations that `best_of` did not choose."""
 
     generated_text: str
     finish_reason: FinishReasonField
@@ -102,46 +103,48 @@ class BestOfSequence(APIModel):
 
 
 class Details(APIModel):
-    """What is known about a whole answer."""
+    """Details of a complete response."""
 
     finish_reason: FinishReasonField
     generated_tokens: int
     """Number of tokens, special ones included; equals ``len(tokens)``."""
     seed: int | None = None
-    """The seed of a sampled answer (0 .. 2**64 - 1), None for a greedy one."""
+    """The seed used for sampling (0 .. 2**64 - 1), None for greedy decoding."""
     input_length: int | None = Field(default=None, repr=False)
-    """Number of tokens in the prompt, where the server says."""
+    """Number of tokens in the prompt, if the server sends it."""
     prefill: list[InputToken] = []
     tokens: list[Token] = []
     best_of_sequences: list[BestOfSequence] | None = None
     top_tokens: list[list[Token]] | None = None
-    """One list for each of `tokens`, if `top_n_tokens` was asked for."""
+    """One list for each of `tokens`, if `top_n_tokens` was set."""
 
 
 class TextGenerationResponse(ParsedModel):
-    """A whole answer."""
+    """A complete response of text generation."""
 
     generated_text: str
     details: Details | None = None
-    """None unless `details` was asked for."""
+    """None unless `details` was set."""
 
     @property
     def parsed(self) -> Any:
-        """The answer as an instance of the pydantic class that was passed as `grammar`; None if none was.
+        """The text as an instance of the pydantic class that was passed as `grammar`; None if none was.
 
         Raises:
-            UnexpectedResponseError: the text is no such thing; for one, because it was cut at `max_new_tokens`.
+            UnexpectedResponseError: the text does not validate as that class, for example because it was cut off at
+                `max_new_tokens`.
         """
         return self.parse_as(self.generated_text, self.details.finish_reason if self.details else None)
 
 
 class SimpleToken(APIModel):
-    """One token of a text, as `tokenize` tells it."""
+    """One token of a text, as `tokenize` returns it."""
 
     id: int
-    """Its place in the model's vocabulary."""
+    """Its id in the model's vocabulary."""
     text: str
     start: int
-    """Where it starts in the text's UTF-8, in bytes. A token that the model wants added covers nothing."""
+    """Where it starts, as an offset in bytes into the text's UTF-8. Equal to `stop` for a token that the tokenizer
+    adds, such as ``<s>``."""
     stop: int
-    """Where it ends."""
+    """Where it ends, as an offset in bytes."""

@@ -1,4 +1,4 @@
-"""Text generation at OpenAI's `/v1/completions`: what is asked under whose names, and what is heard."""
+"""Text generation at OpenAI's `/v1/completions`: the request body, streams, and responses without streaming."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ from tests.helpers.recordings import DONE, event
 HERE = Endpoint("http://h/v1/completions", stream_in_body=True, openai=True)
 
 
-def asked(*, stream: Any = False, details: Any = False, extra_body: Any = None, **parameters: Any) -> Any:
+def body_of(*, stream: Any = False, details: Any = False, extra_body: Any = None, **parameters: Any) -> Any:
     """The body of a call."""
     call = text_generation(HERE, "p", parameters, stream=stream, details=details, headers={}, extra_body=extra_body)
     assert call.body is not None
     return json.loads(call.body)
 
 
-class Heard:
+class StreamResult:
     """What a caller sees of a stream: its items, then its end."""
 
-    def __init__(self, pieces: Iterable[bytes], *, details: bool = False, **parameters: Any) -> None:
+    def __init__(self, chunks: Iterable[bytes], *, details: bool = False, **parameters: Any) -> None:
         call = text_generation(HERE, "p", parameters, stream=True, details=details, headers={})
-        self.reply, self.transcript = call.make_decoder(), call.make_accumulator()
+        self.decoder, self.accumulator = call.make_decoder(), call.make_accumulator()
         self.items: list[Any] = []
         self.error: InferenceError | None = None
         try:
-            for piece in pieces:
-                self.items += self.transcript.add(self.reply.feed(piece))
-                if self.reply.done:
+            for chunk in chunks:
+                self.items += self.accumulator.add(self.decoder.feed(chunk))
+                if self.decoder.done:
                     break
-            self.items += self.transcript.add(self.reply.finish())
+            self.items += self.accumulator.add(self.decoder.finish())
         except InferenceError as error:
             self.error = error
 
     @property
     def final(self) -> Any:
         assert self.error is None
-        return self.transcript.result()
+        return self.accumulator.result()
 
 
-def whole(answer: Any, *, details: bool = False, **parameters: Any) -> Any:
-    reply = text_generation(HERE, "p", parameters, stream=False, details=details, headers={}).make_decoder()
-    reply.feed(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
-    return reply.finish()[0]
+def complete_result(answer: Any, *, details: bool = False, **parameters: Any) -> Any:
+    decoder = text_generation(HERE, "p", parameters, stream=False, details=details, headers={}).make_decoder()
+    decoder.feed(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+    return decoder.finish()[0]
 
 
-def said(text: str = "", finish_reason: str | None = None, **more: Any) -> dict[str, Any]:
+def choice_of(text: str = "", finish_reason: str | None = None, **more: Any) -> dict[str, Any]:
     return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason, **more}
 
 
-def sure(*tokens: str, logprob: float | None = -0.5) -> dict[str, Any]:
+def logprobs_of(*tokens: str, logprob: float | None = -0.5) -> dict[str, Any]:
     return {"tokens": list(tokens), "token_logprobs": [logprob] * len(tokens), "text_offset": [0] * len(tokens)}
 
 
@@ -72,21 +72,21 @@ def events(*choices: dict[str, Any]) -> list[bytes]:
     return [event({**head, "choices": [choice]}) for choice in choices]
 
 
-def account(prompt: int, answer: int) -> dict[str, Any]:
+def usage_of(prompt: int, answer: int) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
 
 def usage(prompt: int, answer: int) -> bytes:
-    return event({"choices": [], "usage": account(prompt, answer)})
+    return event({"choices": [], "usage": usage_of(prompt, answer)})
 
 
-# --- What is asked ---------------------------------------------------------------------------------------------------
+# --- Requests --------------------------------------------------------------------------------------------------------
 
 
-def test_the_least_that_is_asked() -> None:
-    assert asked() == {"prompt": "p", "stream": False}
-    assert asked(stream=True) == {"prompt": "p", "stream": True, "stream_options": {"include_usage": True}}
-    assert asked(**dict.fromkeys(TextGenerationParameters.__annotations__)) == asked()
+def test_the_smallest_body() -> None:
+    assert body_of() == {"prompt": "p", "stream": False}
+    assert body_of(stream=True) == {"prompt": "p", "stream": True, "stream_options": {"include_usage": True}}
+    assert body_of(**dict.fromkeys(TextGenerationParameters.__annotations__)) == body_of()
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,18 @@ def test_the_least_that_is_asked() -> None:
         ({"top_n_tokens": 3}, {}),
     ],
 )
-def test_parameters_go_out_under_this_routes_names(given_as: dict[str, Any], sent_as: dict[str, Any]) -> None:
-    assert asked(**given_as) == {**asked(), **sent_as}
+def test_parameters_are_sent_under_OpenAIs_names(given_as: dict[str, Any], sent_as: dict[str, Any]) -> None:
+    assert body_of(**given_as) == {**body_of(), **sent_as}
 
 
-def test_details_are_log_probabilities() -> None:
-    assert asked(details=True)["logprobs"] == 1
-    assert asked(details=True, top_n_tokens=4)["logprobs"] == 4
-    assert "logprobs" not in asked()
+def test_details_request_log_probabilities() -> None:
+    assert body_of(details=True)["logprobs"] == 1
+    assert body_of(details=True, top_n_tokens=4)["logprobs"] == 4
+    assert "logprobs" not in body_of()
 
 
 @pytest.mark.parametrize(
-    "foreign",
+    "unsupported",
     [
         {"adapter_id": "a"},
         {"decoder_input_details": True},
@@ -129,113 +129,113 @@ def test_details_are_log_probabilities() -> None:
         {"watermark": True},
     ],
 )
-def test_what_this_route_has_not_is_refused(foreign: dict[str, Any]) -> None:
-    [name] = foreign
+def test_an_unsupported_parameter_raises(unsupported: dict[str, Any]) -> None:
+    [name] = unsupported
     with pytest.raises(TypeError, match=f"has no `{name}`"):
-        asked(**foreign)
-    assert asked(extra_body=foreign)[name] == foreign[name]
+        body_of(**unsupported)
+    assert body_of(extra_body=unsupported)[name] == unsupported[name]
 
 
 @pytest.mark.parametrize("off", [{"return_full_text": False}, {"watermark": False}, {"decoder_input_details": False}])
-def test_what_is_switched_off_need_not_be_said(off: dict[str, Any]) -> None:
-    assert asked(**off) == asked()
+def test_an_unsupported_parameter_that_is_False_is_left_out(off: dict[str, Any]) -> None:
+    assert body_of(**off) == body_of()
 
 
-def test_every_parameter_is_sent_or_refused() -> None:
+def test_every_parameter_is_sent_or_raises() -> None:
     for name in TextGenerationParameters.__annotations__:
         value: Any = {"type": "json", "value": {}} if name == "grammar" else 5
         try:
-            body = asked(**{name: value}, details=True)
+            body = body_of(**{name: value}, details=True)
         except TypeError as error:
             assert f"`{name}`" in str(error)
         else:
-            assert body != asked(details=True) or name == "do_sample"
+            assert body != body_of(details=True) or name == "do_sample"
 
 
 @pytest.mark.parametrize(("name", "right"), [("max_new_token", "max_new_tokens"), ("temprature", "temperature")])
-def test_a_mistyped_name_is_refused_here_too(name: str, right: str) -> None:
+def test_a_mistyped_name_raises_with_a_suggestion(name: str, right: str) -> None:
     with pytest.raises(TypeError, match=f"`{name}`: did you mean `{right}`"):
-        asked(**{name: 5})
+        body_of(**{name: 5})
 
 
 SCHEMA = {"type": "object", "properties": {"a": {"default": None, "enum": [None, 1]}}}
 
 
 @pytest.mark.parametrize(
-    ("grammar", "told"),
+    ("grammar", "response"),
     [
         ({"type": "json", "value": SCHEMA}, {"name": "answer", "schema": SCHEMA}),
         ({"type": "json_object", "value": SCHEMA}, {"name": "answer", "schema": SCHEMA}),
         ({"type": "json_schema", "value": {"name": "n", "schema": SCHEMA}}, {"name": "n", "schema": SCHEMA}),
     ],
 )
-def test_a_grammar_is_a_response_format(grammar: Any, told: Any) -> None:
-    assert asked(grammar=grammar)["response_format"] == {"type": "json_schema", "json_schema": told}
+def test_a_grammar_is_sent_as_response_format(grammar: Any, response: Any) -> None:
+    assert body_of(grammar=grammar)["response_format"] == {"type": "json_schema", "json_schema": response}
 
 
 @pytest.mark.parametrize("grammar", [{"type": "regex", "value": "a+"}, {"type": "x"}, {}, {"value": SCHEMA}, "json"])
-def test_a_grammar_that_this_route_has_not_is_refused(grammar: Any) -> None:
+def test_an_unsupported_grammar_raises(grammar: Any) -> None:
     with pytest.raises(TypeError, match="takes no grammar"):
-        asked(grammar=grammar)
+        body_of(grammar=grammar)
 
 
-def test_extra_body_wins_and_nulls_in_it_stay() -> None:
-    body = asked(max_new_tokens=5, stream=True, extra_body={"max_tokens": 7, "min_p": None, "stream_options": None})
+def test_extra_body_overrides_parameters_and_its_nulls_are_sent() -> None:
+    body = body_of(max_new_tokens=5, stream=True, extra_body={"max_tokens": 7, "min_p": None, "stream_options": None})
     assert (body["max_tokens"], body["min_p"], body["stream_options"]) == (7, None, None)
 
 
-# --- What is heard ---------------------------------------------------------------------------------------------------
+# --- Responses -------------------------------------------------------------------------------------------------------
 
 VLLM = [
     *events(
-        said("Hel", logprobs=sure("Hel"), stop_reason=None, token_ids=[11]),
-        said("lo", logprobs=sure("lo"), stop_reason=None, token_ids=[12]),
-        said(" 🙂\u2028", logprobs=sure(" 🙂", "\u2028"), stop_reason=None, token_ids=[13, 14]),
-        said("", "stop", logprobs=sure("</s>"), stop_reason=None, token_ids=[2]),
+        choice_of("Hel", logprobs=logprobs_of("Hel"), stop_reason=None, token_ids=[11]),
+        choice_of("lo", logprobs=logprobs_of("lo"), stop_reason=None, token_ids=[12]),
+        choice_of(" 🙂\u2028", logprobs=logprobs_of(" 🙂", "\u2028"), stop_reason=None, token_ids=[13, 14]),
+        choice_of("", "stop", logprobs=logprobs_of("</s>"), stop_reason=None, token_ids=[2]),
     ),
     usage(7, 5),
     DONE,
 ]
 VLLM_WHOLE: dict[str, Any] = {
     "choices": [
-        said(
-            "Hello 🙂\u2028", "stop", logprobs=sure("Hel", "lo", " 🙂", "\u2028", "</s>"), stop_reason=None,
+        choice_of(
+            "Hello 🙂\u2028", "stop", logprobs=logprobs_of("Hel", "lo", " 🙂", "\u2028", "</s>"), stop_reason=None,
             token_ids=[11, 12, 13, 14, 2],
         )
     ],
-    "usage": account(7, 5),
+    "usage": usage_of(7, 5),
 }  # fmt: skip
 
 
 def test_a_stream_of_text() -> None:
-    heard = Heard(VLLM)
-    assert heard.items == ["Hel", "lo", " 🙂", "\u2028"]
-    assert heard.final == heard.transcript.text == "Hello 🙂\u2028"
-    assert heard.transcript.finish_reason is FinishReason.EndOfSequenceToken
-    assert heard.transcript.usage == Usage(**account(7, 5))
+    stream_result = StreamResult(VLLM)
+    assert stream_result.items == ["Hel", "lo", " 🙂", "\u2028"]
+    assert stream_result.final == stream_result.accumulator.text == "Hello 🙂\u2028"
+    assert stream_result.accumulator.finish_reason is FinishReason.EndOfSequenceToken
+    assert stream_result.accumulator.usage == Usage(**usage_of(7, 5))
 
 
 def test_a_stream_of_details() -> None:
-    heard = Heard(VLLM, details=True)
-    assert [type(item) for item in heard.items] == [StreamResponse] * 5
-    assert [item.index for item in heard.items] == [1, 2, 3, 4, 5]
-    assert heard.items[0].token == Token(id=11, text="Hel", logprob=-0.5)
-    assert heard.items[-1].token == Token(id=2, text="</s>", logprob=-0.5, special=True)
-    assert [item.generated_text for item in heard.items] == [None] * 4 + ["Hello 🙂\u2028"]
-    assert [item.details is None for item in heard.items] == [True] * 4 + [False]
-    assert heard.items[-1].details.finish_reason is FinishReason.EndOfSequenceToken
-    assert heard.items[-1].details.generated_tokens == 5
-    assert heard.final.details.generated_tokens == 5
+    stream_result = StreamResult(VLLM, details=True)
+    assert [type(item) for item in stream_result.items] == [StreamResponse] * 5
+    assert [item.index for item in stream_result.items] == [1, 2, 3, 4, 5]
+    assert stream_result.items[0].token == Token(id=11, text="Hel", logprob=-0.5)
+    assert stream_result.items[-1].token == Token(id=2, text="</s>", logprob=-0.5, special=True)
+    assert [item.generated_text for item in stream_result.items] == [None] * 4 + ["Hello 🙂\u2028"]
+    assert [item.details is None for item in stream_result.items] == [True] * 4 + [False]
+    assert stream_result.items[-1].details.finish_reason is FinishReason.EndOfSequenceToken
+    assert stream_result.items[-1].details.generated_tokens == 5
+    assert stream_result.final.details.generated_tokens == 5
 
 
 @pytest.mark.parametrize("details", [False, True])
-def test_the_result_of_a_stream_equals_that_of_the_call_without_streaming(details: bool) -> None:
-    assert Heard(VLLM, details=details).final == whole(VLLM_WHOLE, details=details)
+def test_a_stream_gives_the_same_result_as_a_response_without_streaming(details: bool) -> None:
+    assert StreamResult(VLLM, details=details).final == complete_result(VLLM_WHOLE, details=details)
 
 
-def test_a_whole_answer() -> None:
-    assert whole(VLLM_WHOLE) == "Hello 🙂\u2028"
-    answer = whole(VLLM_WHOLE, details=True)
+def test_a_response_without_streaming() -> None:
+    assert complete_result(VLLM_WHOLE) == "Hello 🙂\u2028"
+    answer = complete_result(VLLM_WHOLE, details=True)
     assert isinstance(answer, TextGenerationResponse)
     assert answer.generated_text == "Hello 🙂\u2028"
     assert answer.details is not None
@@ -245,41 +245,55 @@ def test_a_whole_answer() -> None:
     assert answer.details.generated_tokens == 5
 
 
-def test_tokens_that_are_pieces_of_a_character_are_all_there_in_a_whole_answer() -> None:
-    told = {"choices": [said("a🙂b", "length", logprobs=sure("a", "\ufffd", "\ufffd", "b"))], "usage": account(1, 4)}
-    tokens = whole(told, details=True).details.tokens
+def test_a_complete_response_has_all_tokens_even_incomplete_characters() -> None:
+    response = {
+        "choices": [choice_of("a🙂b", "length", logprobs=logprobs_of("a", "\ufffd", "\ufffd", "b"))],
+        "usage": usage_of(1, 4),
+    }
+    tokens = complete_result(response, details=True).details.tokens
     assert [token.text for token in tokens] == ["a", "\ufffd", "\ufffd", "b"]
     assert not any(token.special for token in tokens)
 
 
-def test_a_token_that_is_a_piece_of_a_character_has_the_text_that_it_added() -> None:
-    pieces = events(said("", logprobs=sure("\ufffd")), said("🙂", logprobs=sure("\ufffd")), said("", "length"))
-    heard = Heard([*pieces, DONE], details=True)
-    assert [item.token.text for item in heard.items] == ["", "🙂", ""]
-    assert [item.token.special for item in heard.items] == [False, False, True]
-    assert [item.token.logprob for item in heard.items] == [-0.5, -0.5, None]
-    assert heard.final.generated_text == "🙂"
+def test_a_token_that_is_an_incomplete_character_has_the_text_it_added() -> None:
+    chunks = events(
+        choice_of("", logprobs=logprobs_of("\ufffd")),
+        choice_of("🙂", logprobs=logprobs_of("\ufffd")),
+        choice_of("", "length"),
+    )
+    stream_result = StreamResult([*chunks, DONE], details=True)
+    assert [item.token.text for item in stream_result.items] == ["", "🙂", ""]
+    assert [item.token.special for item in stream_result.items] == [False, False, True]
+    assert [item.token.logprob for item in stream_result.items] == [-0.5, -0.5, None]
+    assert stream_result.final.generated_text == "🙂"
 
 
-def test_without_log_probabilities_a_chunk_is_a_token_and_its_id_is_unknown() -> None:
-    heard = Heard([*events(said("a"), said(""), said("b", "length")), usage(3, 3), DONE], details=True)
-    assert [item.token for item in heard.items] == [Token(id=-1, text=text) for text in ("a", "", "b")]
-    assert heard.final.details.finish_reason is FinishReason.Length
-    answer = whole({"choices": [said("ab", "length")], "usage": account(1, 2)}, details=True)
+def test_without_log_probabilities_a_chunk_is_one_token_with_unknown_id() -> None:
+    stream_result = StreamResult(
+        [*events(choice_of("a"), choice_of(""), choice_of("b", "length")), usage(3, 3), DONE], details=True
+    )
+    assert [item.token for item in stream_result.items] == [Token(id=-1, text=text) for text in ("a", "", "b")]
+    assert stream_result.final.details.finish_reason is FinishReason.Length
+    answer = complete_result({"choices": [choice_of("ab", "length")], "usage": usage_of(1, 2)}, details=True)
     assert (answer.details.tokens, answer.details.generated_tokens) == ([], 2)
 
 
 def test_top_tokens_are_in_the_order_of_their_tokens() -> None:
     tops = [{"a": -0.1, "b": -2.5}, None, {}]
-    logprobs = {**sure("a", "b", "c"), "top_logprobs": tops}
+    logprobs = {**logprobs_of("a", "b", "c"), "top_logprobs": tops}
     expected = [[Token(id=-1, text="a", logprob=-0.1), Token(id=-1, text="b", logprob=-2.5)], [], []]
-    one = {"choices": [said("abc", "length", logprobs=logprobs)]}
-    assert whole(one, details=True, top_n_tokens=2).details.top_tokens == expected
-    assert whole(one, details=True).details.top_tokens is None
-    heard = Heard([*events(said("abc", "length", logprobs=logprobs)), DONE], details=True, top_n_tokens=2)
-    assert heard.final.details.top_tokens == expected
+    one = {"choices": [choice_of("abc", "length", logprobs=logprobs)]}
+    assert complete_result(one, details=True, top_n_tokens=2).details.top_tokens == expected
+    assert complete_result(one, details=True).details.top_tokens is None
+    stream_result = StreamResult(
+        [*events(choice_of("abc", "length", logprobs=logprobs)), DONE], details=True, top_n_tokens=2
+    )
+    assert stream_result.final.details.top_tokens == expected
     assert (
-        Heard([*events(said("abc", "length", logprobs=logprobs)), DONE], details=True).final.details.top_tokens is None
+        StreamResult(
+            [*events(choice_of("abc", "length", logprobs=logprobs)), DONE], details=True
+        ).final.details.top_tokens
+        is None
     )
 
 
@@ -297,27 +311,30 @@ def test_top_tokens_are_in_the_order_of_their_tokens() -> None:
         ("abort", {}, [], "abort"),
     ],
 )
-def test_finish_reasons_are_TGIs_words(finish_reason: str, more: Any, stop: list[str], expected: Any) -> None:
-    streamed = Heard([*events(said("a", finish_reason, **more)), DONE], stop=stop, details=True)
-    assert streamed.transcript.finish_reason == expected
-    assert Heard([*events(said("a", finish_reason, **more)), DONE], stop=stop).transcript.finish_reason == expected
-    details = whole({"choices": [said("a", finish_reason, **more)]}, stop=stop, details=True).details
+def test_finish_reasons_are_converted_to_TGIs(finish_reason: str, more: Any, stop: list[str], expected: Any) -> None:
+    streamed = StreamResult([*events(choice_of("a", finish_reason, **more)), DONE], stop=stop, details=True)
+    assert streamed.accumulator.finish_reason == expected
+    assert (
+        StreamResult([*events(choice_of("a", finish_reason, **more)), DONE], stop=stop).accumulator.finish_reason
+        == expected
+    )
+    details = complete_result({"choices": [choice_of("a", finish_reason, **more)]}, stop=stop, details=True).details
     assert details.finish_reason == expected
     assert isinstance(details.finish_reason, FinishReason) == isinstance(expected, FinishReason)
 
 
 def test_TGIs_own_route_of_this_name() -> None:
     # finish_reason "" until the end, the usage beside it, and then [DONE].
-    final = event({"choices": [said("</s>", "eos_token")], "usage": account(3, 3)})
-    heard = Heard([*events(said("a", ""), said("b", "")), final, DONE])
-    assert heard.items == ["a", "b", "</s>"]
-    assert heard.transcript.usage == Usage(**account(3, 3))
-    assert heard.transcript.finish_reason is FinishReason.EndOfSequenceToken
+    final = event({"choices": [choice_of("</s>", "eos_token")], "usage": usage_of(3, 3)})
+    stream_result = StreamResult([*events(choice_of("a", ""), choice_of("b", "")), final, DONE])
+    assert stream_result.items == ["a", "b", "</s>"]
+    assert stream_result.accumulator.usage == Usage(**usage_of(3, 3))
+    assert stream_result.accumulator.finish_reason is FinishReason.EndOfSequenceToken
 
 
 def test_llama_cpp() -> None:
-    last = event({"choices": [said("", "stop")], "usage": account(3, 2), "timings": {"predicted_n": 2}})
-    assert Heard([*events(said("a"), said("b")), last, DONE]).items == ["a", "b"]
+    last = event({"choices": [choice_of("", "stop")], "usage": usage_of(3, 2), "timings": {"predicted_n": 2}})
+    assert StreamResult([*events(choice_of("a"), choice_of("b")), last, DONE]).items == ["a", "b"]
 
 
 def token(index: int, text: str, **more: Any) -> dict[str, Any]:
@@ -325,73 +342,73 @@ def token(index: int, text: str, **more: Any) -> dict[str, Any]:
     return {"index": index, "token": made, "generated_text": None, "details": None}
 
 
-def test_our_own_server_tells_tokens_beside_the_choice() -> None:
+def test_our_own_server_sends_tokens_beside_the_choice() -> None:
     details = {"finish_reason": "eos_token", "generated_tokens": 3, "seed": None, "input_length": 7}
     end = {**token(3, "</s>", special=True), "generated_text": "ab", "details": details}
-    pieces = [
-        event({"choices": [said("a")], "usage": None, **token(1, "a")}),
-        event({"choices": [said("b")], "usage": None, **token(2, "b")}),
-        event({"choices": [said("", "stop")], "usage": None, **end}),
+    chunks = [
+        event({"choices": [choice_of("a")], "usage": None, **token(1, "a")}),
+        event({"choices": [choice_of("b")], "usage": None, **token(2, "b")}),
+        event({"choices": [choice_of("", "stop")], "usage": None, **end}),
         usage(7, 3),
         DONE,
     ]
-    assert Heard(pieces).items == ["a", "b"]
-    assert Heard(pieces).final == "ab"
-    heard = Heard(pieces, details=True)
-    assert [item.token.id for item in heard.items] == [101, 102, 103]
-    assert [item.token.special for item in heard.items] == [False, False, True]
-    assert heard.final.generated_text == "ab"
-    assert heard.final.details.finish_reason is FinishReason.EndOfSequenceToken
-    assert heard.final.details.generated_tokens == 3
-    assert heard.transcript.usage == Usage(**account(7, 3))
+    assert StreamResult(chunks).items == ["a", "b"]
+    assert StreamResult(chunks).final == "ab"
+    stream_result = StreamResult(chunks, details=True)
+    assert [item.token.id for item in stream_result.items] == [101, 102, 103]
+    assert [item.token.special for item in stream_result.items] == [False, False, True]
+    assert stream_result.final.generated_text == "ab"
+    assert stream_result.final.details.finish_reason is FinishReason.EndOfSequenceToken
+    assert stream_result.final.details.generated_tokens == 3
+    assert stream_result.accumulator.usage == Usage(**usage_of(7, 3))
 
 
 @pytest.mark.parametrize("details", [False, True])
-def test_what_follows_the_finish_says_nothing_but_the_usage(details: bool) -> None:
-    late = event({"choices": [said("")], "usage": account(3, 2)})
-    pieces = [*events(said("a"), said("b", "length")), late, DONE]
-    for wire in (pieces, [b"".join(pieces)]):
-        heard = Heard(wire, details=details)
-        assert len(heard.items) == 2
-        assert heard.transcript.finish_reason is FinishReason.Length
-        assert heard.transcript.usage == Usage(**account(3, 2))
-        assert (heard.final.generated_text if details else heard.final) == "ab"
-        assert not details or heard.final.details.finish_reason is FinishReason.Length
+def test_after_the_finish_only_the_usage_is_read(details: bool) -> None:
+    late = event({"choices": [choice_of("")], "usage": usage_of(3, 2)})
+    chunks = [*events(choice_of("a"), choice_of("b", "length")), late, DONE]
+    for raw_body in (chunks, [b"".join(chunks)]):
+        stream_result = StreamResult(raw_body, details=details)
+        assert len(stream_result.items) == 2
+        assert stream_result.accumulator.finish_reason is FinishReason.Length
+        assert stream_result.accumulator.usage == Usage(**usage_of(3, 2))
+        assert (stream_result.final.generated_text if details else stream_result.final) == "ab"
+        assert not details or stream_result.final.details.finish_reason is FinishReason.Length
 
 
-def test_only_the_first_of_several_answers_is_heard() -> None:
-    both = [event({"choices": [{**said("x", "length"), "index": 1}, said("a", "length")]}), DONE]
-    assert Heard(both).items == ["a"]
-    assert whole({"choices": [{**said("x"), "index": 1}, said("a")]}) == "a"
+def test_only_the_first_choice_is_read() -> None:
+    both = [event({"choices": [{**choice_of("x", "length"), "index": 1}, choice_of("a", "length")]}), DONE]
+    assert StreamResult(both).items == ["a"]
+    assert complete_result({"choices": [{**choice_of("x"), "index": 1}, choice_of("a")]}) == "a"
 
 
-def test_an_empty_answer_is_one() -> None:
-    assert Heard([*events(said("", "stop")), DONE]).final == ""
-    assert Heard([*events(said("", "stop")), DONE]).items == []
-    assert whole({"choices": [said("", "stop")]}) == ""
+def test_an_empty_text_is_a_valid_response() -> None:
+    assert StreamResult([*events(choice_of("", "stop")), DONE]).final == ""
+    assert StreamResult([*events(choice_of("", "stop")), DONE]).items == []
+    assert complete_result({"choices": [choice_of("", "stop")]}) == ""
 
 
 # --- How it ends -----------------------------------------------------------------------------------------------------
 
 
-def test_the_finish_is_enough() -> None:
+def test_a_stream_with_a_finish_reason_is_complete() -> None:
     for rest in ([], [usage(1, 1)], [DONE], [b"data: [DO"]):
-        assert Heard([*events(said("a"), said("b", "length")), *rest]).final == "ab"
+        assert StreamResult([*events(choice_of("a"), choice_of("b", "length")), *rest]).final == "ab"
 
 
 @pytest.mark.parametrize("rest", [[], [b":\n\n"], [b'data: {"choi']])
-def test_an_early_end_is_told(rest: list[bytes]) -> None:
-    heard = Heard([*events(said("a"), said("b")), *rest])
-    assert heard.items == ["a", "b"]
-    assert type(heard.error) is IncompleteStreamError
-    assert heard.transcript.text == "ab"
+def test_an_early_end_raises(rest: list[bytes]) -> None:
+    stream_result = StreamResult([*events(choice_of("a"), choice_of("b")), *rest])
+    assert stream_result.items == ["a", "b"]
+    assert type(stream_result.error) is IncompleteStreamError
+    assert stream_result.accumulator.text == "ab"
 
 
-@pytest.mark.parametrize("pieces", [[], [DONE], [usage(1, 0), DONE], [event({"choices": []}), DONE]])
-def test_an_empty_stream_is_told(pieces: list[bytes]) -> None:
-    heard = Heard(pieces)
-    assert type(heard.error) is IncompleteStreamError
-    assert heard.reply.content_count == 0
+@pytest.mark.parametrize("chunks", [[], [DONE], [usage(1, 0), DONE], [event({"choices": []}), DONE]])
+def test_an_empty_stream_raises(chunks: list[bytes]) -> None:
+    stream_result = StreamResult(chunks)
+    assert type(stream_result.error) is IncompleteStreamError
+    assert stream_result.decoder.content_count == 0
 
 
 @pytest.mark.parametrize(
@@ -406,35 +423,35 @@ def test_an_empty_stream_is_told(pieces: list[bytes]) -> None:
         ({"choices": [{"index": 0, "text": "a", "stop_reason": [1]}]}, UnexpectedResponseError),
     ],
 )
-def test_an_error_comes_after_what_was_said(payload: Any, kind: type[InferenceError]) -> None:
-    wire = b"".join([*events(said("a")), event(payload), DONE])
-    for pieces in ([wire], [wire[place : place + 1] for place in range(len(wire))]):
-        heard = Heard(pieces)
-        assert heard.items == ["a"]
-        assert type(heard.error) is kind
+def test_an_error_is_raised_after_the_items_before_it(payload: Any, kind: type[InferenceError]) -> None:
+    raw_body = b"".join([*events(choice_of("a")), event(payload), DONE])
+    for chunks in ([raw_body], [raw_body[place : place + 1] for place in range(len(raw_body))]):
+        stream_result = StreamResult(chunks)
+        assert stream_result.items == ["a"]
+        assert type(stream_result.error) is kind
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b"", b"{", b'{"choices": []}', b'{"choices": null}'])
-def test_what_is_no_answer_is_told(body: bytes) -> None:
+def test_an_unexpected_body_raises(body: bytes) -> None:
     with pytest.raises(UnexpectedResponseError, match="not the JSON that was expected"):
-        whole(body)
+        complete_result(body)
 
 
-def test_a_whole_answer_bends() -> None:
-    told = {"choices": [{"index": None, "text": None, "finish_reason": None}], "usage": {"completion_tokens": None}}
-    assert whole(told) == ""
-    assert whole(told, details=True).details.generated_tokens == 0
+def test_nulls_in_a_response_are_treated_as_left_out() -> None:
+    response = {"choices": [{"index": None, "text": None, "finish_reason": None}], "usage": {"completion_tokens": None}}
+    assert complete_result(response) == ""
+    assert complete_result(response, details=True).details.generated_tokens == 0
 
 
 @given(st.lists(st.integers(0, 2000), max_size=12), st.booleans(), st.sampled_from([b"\n", b"\r\n", b"\r"]))
 @settings(deadline=None, max_examples=150)
 def test_a_stream_in_any_chunks_gives_the_same_items(places: list[int], details: bool, end: bytes) -> None:
-    wire = b"".join(VLLM).replace(b"\n", end)
-    bounds = [0, *sorted(place % len(wire) for place in places), len(wire)]
-    heard = Heard([wire[a:b] for a, b in itertools.pairwise(bounds)], details=details)
-    expected = Heard(VLLM, details=details)
-    assert heard.items == expected.items
-    assert heard.final == expected.final
+    raw_body = b"".join(VLLM).replace(b"\n", end)
+    bounds = [0, *sorted(place % len(raw_body) for place in places), len(raw_body)]
+    stream_result = StreamResult([raw_body[a:b] for a, b in itertools.pairwise(bounds)], details=details)
+    expected = StreamResult(VLLM, details=details)
+    assert stream_result.items == expected.items
+    assert stream_result.final == expected.final
 
 
 ODD = [None, True, 0, -1, 1.5, 1e300, "", "x", "1", [], [None], [1], ["x"], {}, {"a": None}, {"int": 1}, {"text": 5}]
@@ -448,22 +465,22 @@ def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from places_in(part)
 
 
-def test_whatever_stands_in_a_field_is_read_or_one_of_our_errors() -> None:
-    told = copy.deepcopy(VLLM_WHOLE) | token(1, "a")
-    told["choices"][0]["logprobs"]["top_logprobs"] = [{"a": -0.5}, None]
-    told["choices"][0]["stop_reason"] = "x"
+def test_any_value_in_any_field_is_read_or_raises_our_error() -> None:
+    response = copy.deepcopy(VLLM_WHOLE) | token(1, "a")
+    response["choices"][0]["logprobs"]["top_logprobs"] = [{"a": -0.5}, None]
+    response["choices"][0]["stop_reason"] = "x"
     read = 0
-    for number in range(len(list(places_in(told)))):
+    for number in range(len(list(places_in(response)))):
         for odd in ODD:
-            bent = copy.deepcopy(told)
+            bent = copy.deepcopy(response)
             holder, key = list(places_in(bent))[number]
             holder[key] = odd
-            wire = json.dumps(bent).encode()
-            heard = Heard([b"data: " + wire + b"\n\n", DONE], details=True, top_n_tokens=2)
-            read += heard.error is None
+            raw_body = json.dumps(bent).encode()
+            stream_result = StreamResult([b"data: " + raw_body + b"\n\n", DONE], details=True, top_n_tokens=2)
+            read += stream_result.error is None
             try:
-                whole(wire, details=True, top_n_tokens=2)
-                CompletionChunk.read(wire)
+                complete_result(raw_body, details=True, top_n_tokens=2)
+                CompletionChunk.parse_lenient(raw_body)
             except (InferenceError, ValueError):
                 pass
     assert read > 100

@@ -1,4 +1,4 @@
-"""A decoder on a second connection believes no server that begins anew."""
+"""A decoder on a second connection rejects a stream that starts from the beginning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_server_that_restarts_the_stream_is_detected(again: str) -> None:
     reply.feed(b"id: 1\n" + token_event(1, "a") + b"id: 2\n" + token_event(2, "b"))
     reply.resume()
     assert reply.feed(f"id: {again}\n".encode() + token_event(1, "a")) == []
-    with pytest.raises(IncompleteStreamError, match="anew") as caught:
+    with pytest.raises(IncompleteStreamError, match="restarted") as caught:
         reply.finish()
     assert not caught.value.retryable
 
@@ -28,5 +28,5 @@ def test_a_restart_without_ids_is_detected() -> None:
     reply.feed(b"id: 1\n" + token_event(1, "a"))
     reply.resume()
     assert reply.feed(token_event(1, "a")) == []
-    with pytest.raises(IncompleteStreamError, match="anew"):
+    with pytest.raises(IncompleteStreamError, match="restarted"):
         reply.finish()

@@ -1,4 +1,4 @@
-"""Server-Sent Events against the WHATWG text. What is expected is written by hand from that text, never computed."""
+"""Server-Sent Events against the WHATWG standard. Expected values are written by hand from its text, never computed."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ BOTH = pytest.mark.parametrize("make", [SSEParser, SSEDecoder])
 
 @BOTH
 @pytest.mark.parametrize("case", CASES, ids=name_of)
-def test_the_specification_holds_however_the_wire_is_cut(case: Case, make: Callable[[], Any]) -> None:
+def test_the_specification_holds_however_the_body_is_divided(case: Case, make: Callable[[], Any]) -> None:
     for pieces in ways(case.wire):
         parser = make()
         assert read(parser, pieces) == case.events, pieces
@@ -178,7 +178,7 @@ def test_leading_zeros_do_not_count(make: Callable[[], Any]) -> None:
 
 
 @BOTH
-def test_a_retry_of_absurd_length_does_no_harm(make: Callable[[], Any]) -> None:
+def test_a_very_long_retry_is_harmless(make: Callable[[], Any]) -> None:
     parser = make()
     [event] = read(parser, [b"retry: " + b"9" * 10_000 + b"\ndata: a\n\n"])
     assert event.data == "a"
@@ -186,7 +186,7 @@ def test_a_retry_of_absurd_length_does_no_harm(make: Callable[[], Any]) -> None:
     assert event.retry > 10**15
 
 
-def test_cases_enough() -> None:
+def test_there_are_enough_cases() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 27
 
 
@@ -229,7 +229,7 @@ def test_one_event_in_one_chunk_reads_as_it_does_byte_by_byte(pieces: list[bytes
         assert (fast.last_event_id, fast.retry) == (slow.last_event_id, slow.retry)
 
 
-def test_the_fast_path_is_taken_where_it_may_be() -> None:
+def test_the_fast_path_is_taken_between_events() -> None:
     parser = SSEParser()
     assert parser.try_single_event(b"data: a\n\n") is None  # the first bytes could be a byte order mark
     parser.feed(b"data: a\n\n")
@@ -304,7 +304,7 @@ def test_httpx_sse_reads_the_same(wire: bytes, size: int) -> None:
     st.lists(st.sampled_from([b"data", b":", b" ", b"\r", b"\n", b"id", b"event", b"retry", b"5", b"\0", BOM, b"\xf0"]))
 )
 @settings(deadline=None, max_examples=300)
-def test_any_cut_of_anything_reads_the_same(pieces: list[bytes]) -> None:
+def test_any_bytes_in_any_chunks_give_the_same_events(pieces: list[bytes]) -> None:
     wire = b"".join(pieces)
     whole = SSEParser()
     events = read(whole, [wire])
@@ -359,7 +359,7 @@ ENDLESS = {
 @BOTH
 @pytest.mark.parametrize("bound", [1, 50, 1000])
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_an_endless_event_is_refused(kind: str, bound: int, make: Callable[[int], Any]) -> None:
+def test_an_event_without_end_raises(kind: str, bound: int, make: Callable[[int], Any]) -> None:
     start, piece = ENDLESS[kind]
     parser = make(bound)
     with pytest.raises((EventTooLargeError, UnexpectedResponseError), match=f"larger than {bound} bytes"):
@@ -371,14 +371,14 @@ def test_an_endless_event_is_refused(kind: str, bound: int, make: Callable[[int]
 @pytest.mark.parametrize(
     "piece", [b":\n", b"\n", b"id: 1\n", b"event: e\n", b"x\n", b"retry: 1\n", b"data: a\n\n", b"\r\n"]
 )
-def test_what_is_not_kept_does_not_count(piece: bytes) -> None:
+def test_data_that_is_not_kept_does_not_count(piece: bytes) -> None:
     parser = SSEParser(20)
     for _ in range(1000):
         parser.feed(piece)
 
 
 @BOTH
-def test_an_event_may_be_as_large_as_the_bound(make: Callable[[int], Any]) -> None:
+def test_an_event_may_be_as_large_as_the_limit(make: Callable[[int], Any]) -> None:
     line = b"data: " + b"x" * 94
     for wire in (line + b"\n\n", line + b"\r\n\r\n"):
         for pieces in ways(wire):
@@ -388,7 +388,7 @@ def test_an_event_may_be_as_large_as_the_bound(make: Callable[[int], Any]) -> No
         make(99).feed(line)
 
 
-def test_the_bound_is_16_MiB() -> None:
+def test_the_limit_is_16_MiB() -> None:
     assert MAX_EVENT_SIZE == 16 * 2**20
     assert len(SSEDecoder().feed(b"data: " + b"x" * (MAX_EVENT_SIZE - 6) + b"\n\n")) == 1
     with pytest.raises(UnexpectedResponseError):
@@ -396,7 +396,7 @@ def test_the_bound_is_16_MiB() -> None:
 
 
 @BOTH
-def test_the_error_comes_after_the_events_before_it_however_the_wire_is_cut(make: Callable[[int], Any]) -> None:
+def test_the_error_is_raised_after_the_events_before_it_however_the_body_is_divided(make: Callable[[int], Any]) -> None:
     for pieces in ways(b"data: a\n\n:\n\ndata: b\n\ndata: " + b"x" * 30 + b"\n\ndata: c\n\n"):
         parser, events = make(20), []
         with pytest.raises((EventTooLargeError, UnexpectedResponseError)):
@@ -407,7 +407,7 @@ def test_the_error_comes_after_the_events_before_it_however_the_wire_is_cut(make
 
 
 @BOTH
-def test_after_the_error_nothing_more_is_taken(make: Callable[[int], Any]) -> None:
+def test_after_the_error_no_more_data_is_accepted(make: Callable[[int], Any]) -> None:
     parser = make(20)
     parser.feed(b"data: a\n\n")
     for piece in (b"data: " + b"x" * 30, b"data: b\n\n", b"data: c\n\n"):
@@ -433,7 +433,7 @@ def test_after_the_error_the_body_ends_and_another_can_be_read(make: Callable[[i
 @pytest.mark.parametrize(
     "rest", [b"data: b\n", b"event: e\n", b"id: 2\n", b"retry", b"data: b\r", b"\xf0\x9f", b":", b""]
 )
-def test_the_end_of_a_body_forgets_what_was_half_read(rest: bytes, make: Callable[[], Any]) -> None:
+def test_the_end_of_a_body_discards_an_incomplete_event(rest: bytes, make: Callable[[], Any]) -> None:
     parser = make()
     read(parser, [b"id: 1\nretry: 9\ndata: a\n\n", rest])
     assert parser.finish() == []
@@ -453,7 +453,7 @@ def test_each_body_may_begin_with_a_BOM(make: Callable[[], Any]) -> None:
 # --- Encoding --------------------------------------------------------------------------------------------------------
 
 
-def test_an_event_as_it_is_sent() -> None:
+def test_the_encoded_form_of_an_event() -> None:
     event = ServerSentEvent(event="e", data="a\nb", id="1", retry=5)
     assert encode(event) == b"event: e\nid: 1\nretry: 5\ndata: a\ndata: b\n\n"
     assert encode(ServerSentEvent(data="a")) == b"data: a\n\n"
@@ -467,7 +467,7 @@ NAME = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"))
 
 @given(TEXT, NAME, NAME, st.none() | st.integers(0, 10**18))
 @settings(deadline=None, max_examples=300)
-def test_what_is_encoded_is_read_again(data: str, event: str, id: str, retry: int | None) -> None:  # noqa: A002
+def test_an_encoded_event_is_decoded_to_itself(data: str, event: str, id: str, retry: int | None) -> None:  # noqa: A002
     wire = encode(ServerSentEvent(event=event, data=data, id=id, retry=retry))
     expected = Seen(data.replace("\r\n", "\n").replace("\r", "\n"), event or "message", id, retry)
     for pieces in ([wire], [wire[place : place + 1] for place in range(len(wire))]):
@@ -481,13 +481,13 @@ def test_what_is_encoded_is_read_again(data: str, event: str, id: str, retry: in
     [{"event": "a\nb"}, {"event": "a\r"}, {"id": "1\n"}, {"id": "\r1"}, {"id": "1\0"}, {"data": "\ud800"}],
     ids=str,
 )
-def test_what_would_be_read_as_something_else_is_not_encoded(bad: dict[str, str]) -> None:
+def test_values_that_SSE_cannot_represent_raise(bad: dict[str, str]) -> None:
     with pytest.raises(ValueError):
         encode(ServerSentEvent(**{"data": "a", **bad}))  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         encode_fields(**{"data": "a", **bad})  # type: ignore[arg-type]
 
 
-def test_a_retry_below_zero_is_not_encoded() -> None:
+def test_a_negative_retry_raises() -> None:
     with pytest.raises(ValueError):
         encode(ServerSentEvent(data="a", retry=-5))

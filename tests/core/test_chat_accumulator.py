@@ -1,4 +1,4 @@
-"""Deltas, put together again as the message that they are the parts of."""
+"""Chat deltas, joined into the message that they are parts of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def recording(request: pytest.FixtureRequest) -> Recording:
     return found
 
 
-def heard(pieces: Iterable[bytes]) -> ChatAccumulator:
+def accumulate(pieces: Iterable[bytes]) -> ChatAccumulator:
     reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     for piece in pieces:
         transcript.add(reply.feed(piece))
@@ -33,7 +33,7 @@ def heard(pieces: Iterable[bytes]) -> ChatAccumulator:
 
 
 def final(*pieces: bytes) -> ChatCompletion:
-    return heard([*pieces, DONE]).result()
+    return accumulate([*pieces, DONE]).result()
 
 
 def message(*deltas: dict[str, Any]) -> ChatCompletionMessage:
@@ -53,9 +53,9 @@ def delta(name: str | None = None, arguments: Any = None, **more: Any) -> dict[s
 # --- The same as in one piece ----------------------------------------------------------------------------------------
 
 
-def test_the_result_of_a_stream_equals_that_of_the_call_without_streaming(recording: Recording) -> None:
-    whole = ChatCompletion.read(json.dumps(recording.whole).encode())
-    transcript = heard(recording.events)
+def test_a_stream_gives_the_same_result_as_a_response_without_streaming(recording: Recording) -> None:
+    whole = ChatCompletion.parse_lenient(json.dumps(recording.whole).encode())
+    transcript = accumulate(recording.events)
     assert transcript.result() == whole
     assert transcript.result() == whole  # however often it is asked for
     assert transcript.text == (whole.choices[0].message.content or "")
@@ -63,14 +63,14 @@ def test_the_result_of_a_stream_equals_that_of_the_call_without_streaming(record
     assert transcript.usage == whole.usage
 
 
-def test_what_is_heard_is_handed_on_as_it_is(recording: Recording) -> None:
+def test_add_returns_the_chunks_unchanged(recording: Recording) -> None:
     reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     for piece in recording.events:
-        said = reply.feed(piece)
-        assert transcript.add(said) is said
+        value = reply.feed(piece)
+        assert transcript.add(value) is value
 
 
-def test_the_text_so_far_is_the_first_answers() -> None:
+def test_text_is_that_of_the_first_choice() -> None:
     reply, transcript = ChatStreamDecoder(), ChatAccumulator()
     assert (transcript.text, transcript.finish_reason, transcript.usage) == ("", None, None)
     steps: list[tuple[bytes, str, str | None]] = [
@@ -87,7 +87,7 @@ def test_the_text_so_far_is_the_first_answers() -> None:
     assert [found.finish_reason for found in transcript.result().choices] == ["stop", "length"]
 
 
-def test_answers_stand_in_their_order() -> None:
+def test_choices_are_sorted_by_index() -> None:
     whole = final(*(event({"choices": [choice(index, "stop", content=str(index))]}) for index in (2, 0, 10, 1)))
     assert [(found.index, found.message.content) for found in whole.choices] == [
         (0, "0"),
@@ -97,7 +97,7 @@ def test_answers_stand_in_their_order() -> None:
     ]
 
 
-def test_an_answer_that_says_nothing_is_empty_or_None_as_it_was_said() -> None:
+def test_content_without_text_is_empty_or_None_as_it_was_sent() -> None:
     assert message({"role": "assistant", "content": ""}, {"reasoning": "x"}).content == ""
     assert message({"role": "assistant", "content": None}, {"reasoning": "x"}).content is None
     assert message({"reasoning": "x"}).content is None
@@ -105,17 +105,17 @@ def test_an_answer_that_says_nothing_is_empty_or_None_as_it_was_said() -> None:
     assert message({"content": "a"}, {"tool_calls": [delta("f")]}).content == "a"
 
 
-def test_parts_of_a_message_are_what_they_say_and_think() -> None:
+def test_content_parts_become_content_and_reasoning() -> None:
     """As Mistral's models that think stream them."""
 
     def thought(text: str) -> dict[str, Any]:
         return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
 
-    told = message(
+    fields = message(
         {"content": [thought("Hm")]}, {"content": [thought(", so")]}, {"content": [{"type": "text", "text": "Ye"}]},
         {"content": "s"},
     )  # fmt: skip
-    assert (told.content, told["reasoning"]) == ("Yes", "Hm, so")
+    assert (fields.content, fields["reasoning"]) == ("Yes", "Hm, so")
     both = message({"content": [thought("Hm"), {"type": "text", "text": "Yes"}]})
     assert (both.content, both["reasoning"]) == ("Yes", "Hm")
     assert message({"content": []}, {"content": "a"}).content == "a"
@@ -123,36 +123,36 @@ def test_parts_of_a_message_are_what_they_say_and_think() -> None:
     assert json.loads(message({"content": other}).content or "") == other, "nothing of what is not known is lost"
 
 
-def test_one_call_where_a_list_belongs_and_one_number_for_log_probabilities() -> None:
+def test_a_tool_call_without_its_list_and_a_number_as_logprobs_are_accepted() -> None:
     """TGI before 3.1 streams its tool calls as an object; Together tells a log probability as a number."""
     wanted = {"index": 0, "id": "", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     called = message({"tool_calls": wanted}).tool_calls
     assert called is not None
     assert [(call.function.name, call.function.arguments) for call in called] == [("f", "{}")]
-    told = {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": -0.25, "finish_reason": "stop"}]}
-    whole = final(event(told))
+    fields = {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": -0.25, "finish_reason": "stop"}]}
+    whole = final(event(fields))
     assert whole.choices[0].message.content == "a"
 
 
-def test_a_role_is_the_first_that_was_said() -> None:
+def test_the_first_role_is_kept() -> None:
     assert message({"content": "a"}).role == "assistant"
     assert message({"role": "tool", "content": "a"}, {"role": "assistant", "content": "b"}).role == "tool"
     assert message({"content": "a"}, {"role": "x"}).role == "x"
     assert message({"role": "tool", "tool_call_id": "5", "content": "a"}, {"content": "b"}).tool_call_id == "5"
 
 
-def test_the_usage_is_the_last_that_was_told() -> None:
-    told = [event({"choices": [choice(content="a")], "usage": {"total_tokens": count}}) for count in (1, 2)]
-    assert final(*told).usage == Usage(total_tokens=2)
-    assert final(*told, event({"choices": [choice(content="b")], "usage": None})).usage == Usage(total_tokens=2)
+def test_the_last_usage_is_kept() -> None:
+    fields = [event({"choices": [choice(content="a")], "usage": {"total_tokens": count}}) for count in (1, 2)]
+    assert final(*fields).usage == Usage(total_tokens=2)
+    assert final(*fields, event({"choices": [choice(content="b")], "usage": None})).usage == Usage(total_tokens=2)
     assert final(chunk(content="a")).usage is None
 
 
-def test_what_some_chunks_do_not_say_others_do() -> None:
+def test_metadata_may_come_with_any_chunk() -> None:
     nobody = {"id": "", "model": "", "created": 0, "choices": []}
-    said = {"id": "7", "model": "m", "created": 5, "system_fingerprint": "s", "choices": [choice(content="a")]}
-    late = {**said, "id": "8", "model": "other", "created": 6, "system_fingerprint": "t"}
-    whole = final(event(nobody), event(said), event(late), event(nobody))
+    value = {"id": "7", "model": "m", "created": 5, "system_fingerprint": "s", "choices": [choice(content="a")]}
+    late = {**value, "id": "8", "model": "other", "created": 6, "system_fingerprint": "t"}
+    whole = final(event(nobody), event(value), event(late), event(nobody))
     assert (whole.id, whole.model, whole.created, whole.system_fingerprint) == ("7", "m", 5, "s")
     assert whole.object == "chat.completion"
 
@@ -179,7 +179,7 @@ def test_unknown_fields_of_a_delta_are_joined() -> None:
     assert found["in"] == {"x": "ab", "y": [1, 2], "z": 1}
 
 
-def test_unknown_fields_of_a_chunk_are_as_they_were_told_last() -> None:
+def test_of_unknown_fields_of_a_chunk_the_last_value_is_kept() -> None:
     whole = final(
         event({"choices": [choice(content="a")], "citations": ["x"], "tier": "a", "ids": [1, 2], "none": None}),
         event({"choices": [choice(content="b")], "citations": ["x", "y"], "tier": "b", "ids": None, "none": None}),
@@ -188,36 +188,36 @@ def test_unknown_fields_of_a_chunk_are_as_they_were_told_last() -> None:
 
 
 def test_unknown_fields_of_a_choice_are_kept_and_its_lists_joined() -> None:
-    told = [
+    fields = [
         {"choices": [{**choice(content="a"), "token_ids": [1], "stop_reason": None, "filter": {"a": "safe"}}]},
         {"choices": [{**choice(content="b"), "token_ids": [2, 3], "stop_reason": None, "filter": {"a": "safe"}}]},
         {"choices": [{**choice(finish_reason="stop"), "token_ids": None, "stop_reason": "x", "filter": None}]},
         {"choices": [choice()]},
     ]
-    [found] = final(*map(event, told)).choices
+    [found] = final(*map(event, fields)).choices
     assert (found["token_ids"], found["stop_reason"], found["filter"]) == ([1, 2, 3], "x", {"a": "safe"})
 
 
-def test_what_was_heard_is_not_changed() -> None:
+def test_the_chunks_are_not_modified() -> None:
     pieces = [chunk(content="a", parts=[1], deep={"a": [1]}), event({"choices": [{**choice(content="b"), "ids": [1]}]})]
     reply, transcript = ChatStreamDecoder(), ChatAccumulator()
-    said = [each for piece in pieces * 2 for each in transcript.add(reply.feed(piece))]
-    before = [each.model_copy(deep=True) for each in said]
+    value = [each for piece in pieces * 2 for each in transcript.add(reply.feed(piece))]
+    before = [each.model_copy(deep=True) for each in value]
     transcript.result()
     transcript.result()
-    assert said == before
+    assert value == before
 
 
-def test_a_choice_cannot_be_smuggled_in() -> None:
+def test_unknown_fields_do_not_replace_known_ones() -> None:
     # Perplexity says the whole message so far beside each delta.
-    told = {"choices": [{**choice(0, "stop", content="a"), "message": {"role": "assistant", "content": "older"}}]}
-    assert final(event(told)).choices[0].message.content == "a"
+    fields = {"choices": [{**choice(0, "stop", content="a"), "message": {"role": "assistant", "content": "older"}}]}
+    assert final(event(fields)).choices[0].message.content == "a"
 
 
 # --- Tool calls ------------------------------------------------------------------------------------------------------
 
 
-def test_arguments_may_be_cut_anywhere() -> None:
+def test_arguments_may_be_divided_anywhere() -> None:
     arguments = json.dumps({"city": 'Kö"ln\\', "deep": [{"a": None}]}, ensure_ascii=False)
     for place in range(len(arguments) + 1):
         pieces = [delta(arguments=part, index=0) for part in (arguments[:place], arguments[place:])]
@@ -226,11 +226,11 @@ def test_arguments_may_be_cut_anywhere() -> None:
     assert calls(delta("f", index=0, id="a"), *one_by_one) == [("a", "f", arguments)]
 
 
-def test_arguments_that_are_an_object_are_its_JSON() -> None:
+def test_arguments_sent_as_an_object_become_its_JSON() -> None:
     assert calls(delta("f", {"a": None}, index=0, id=5)) == [("5", "f", '{"a": null}')]
 
 
-def test_calls_may_come_interleaved() -> None:
+def test_deltas_of_several_calls_may_be_interleaved() -> None:
     found = calls(
         delta("f", "", index=0, id="a"), delta("g", "", index=1, id="b"), delta(None, "1", index=0),
         delta(None, "2", index=1), delta(None, "3", index=0), delta(None, "4", index=1),
@@ -248,11 +248,11 @@ def test_one_delta_may_add_to_several_calls() -> None:
     ]
 
 
-def test_calls_are_in_the_order_in_which_they_began() -> None:
+def test_calls_are_in_the_order_of_their_first_deltas() -> None:
     assert [call[0] for call in calls(delta("f", index=3, id="c"), delta("g", index=1, id="a"))] == ["c", "a"]
 
 
-def test_a_new_id_is_another_call_even_at_the_same_index() -> None:
+def test_a_new_id_with_a_name_starts_another_call_even_at_the_same_index() -> None:
     for index in (0, None):
         whole = [delta("f", f"{number}", index=index, id=f"id{number}") for number in range(4)]
         assert calls(*whole) == [(f"id{number}", "f", f"{number}") for number in range(4)]
@@ -263,7 +263,7 @@ def test_a_new_id_is_another_call_even_at_the_same_index() -> None:
     assert calls(*pieces) == [("a", "f", "12"), ("b", "f", "34")]
 
 
-def test_a_call_that_repeats_its_id_and_name_is_one() -> None:
+def test_a_repeated_id_and_name_is_the_same_call() -> None:
     for index in (0, None):
         pieces = [delta("f", part, index=index, id="a") for part in ("{", "1", "}")]
         assert calls(*pieces) == [("a", "f", "{1}")]
@@ -271,13 +271,13 @@ def test_a_call_that_repeats_its_id_and_name_is_one() -> None:
     assert calls(*back) == [("a", "f", "13"), ("b", "g", "2")]
 
 
-def test_a_call_that_repeats_its_id_with_null_for_a_name_is_one() -> None:
+def test_an_id_without_a_name_is_the_same_call() -> None:
     assert calls(delta("f", "{", index=0, id="0"), *[delta(None, "1", index=0, id="0")] * 2) == [("0", "f", "{11")]
     changed = [delta("f", "{", index=0, id="a"), delta(None, "1", index=0, id="b"), delta("", "2", index=0, id="c")]
     assert calls(*changed) == [("a", "f", "{12")]
 
 
-def test_calls_without_an_index() -> None:
+def test_calls_without_an_index_are_told_apart_by_id_or_name() -> None:
     assert calls(delta("f", "1", id="a"), delta(None, "2"), delta("g", "3", id="b")) == [
         ("a", "f", "12"),
         ("b", "g", "3"),
@@ -288,7 +288,7 @@ def test_calls_without_an_index() -> None:
     ]  # fmt: skip
 
 
-def test_two_calls_at_two_places_are_two_whatever_their_ids() -> None:
+def test_two_indices_are_two_calls_whatever_their_ids() -> None:
     for same in ("f", "", None):
         found = calls(delta("f", "1", index=0, id=same), delta("f", "2", index=1, id=same), delta(None, "3", index=1))
         assert found == [(same or "", "f", "1"), (same or "", "f", "23")]
@@ -299,7 +299,7 @@ def test_an_id_may_come_late() -> None:
     assert calls(delta(None, "1", index=0), delta("f", "2", index=0, id="a")) == [("a", "f", "12")]
 
 
-def test_a_call_keeps_what_else_it_was_told() -> None:
+def test_unknown_fields_of_a_call_are_kept() -> None:
     found = message(
         {"tool_calls": [{"index": 0, "id": "a", "type": "custom", "x": "1", "function": {"name": "f", "y": "p"}}]},
         {"tool_calls": [{"index": 0, "x": "2", "function": {"arguments": "{}", "y": "q"}}]},
@@ -318,7 +318,7 @@ some_calls = st.lists(st.tuples(names, words), max_size=3)
 
 
 @st.composite
-def spoken(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def messages_with_deltas(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A message, and deltas that it may be cut into."""
     whole: dict[str, Any] = {"role": "assistant", "content": None}
     deltas: list[dict[str, Any]] = []
@@ -351,16 +351,16 @@ def spoken(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return whole, deltas
 
 
-@given(spoken(), st.lists(st.integers(0, 10_000), max_size=6))
+@given(messages_with_deltas(), st.lists(st.integers(0, 10_000), max_size=6))
 @settings(deadline=None, max_examples=300)
-def test_any_message_comes_back_however_it_is_cut(
+def test_any_message_is_restored_from_its_deltas_however_divided(
     case: tuple[dict[str, Any], list[dict[str, Any]]], at: list[int]
 ) -> None:
     whole, deltas = case
     wire = b"".join([*(chunk(**delta) for delta in deltas), chunk("stop"), DONE])
     bounds = [0, *sorted(place % len(wire) for place in at), len(wire)]
     pieces = [wire[a:b] for a, b in itertools.pairwise(bounds)]
-    got = heard(pieces).result().choices[0].message
+    got = accumulate(pieces).result().choices[0].message
     if "unknown" not in whole:  # a null was told of it, which is no text
         got = got.model_copy()
         (got.__pydantic_extra__ or {}).pop("unknown", None)
@@ -373,7 +373,7 @@ def test_any_message_comes_back_however_it_is_cut(
 def work(deltas: list[dict[str, Any]]) -> int:
     """How many lines of the transcript run while it hears these and makes the whole of them."""
     reply = ChatStreamDecoder()
-    said = [each for delta in deltas for each in reply.feed(chunk(**delta))]
+    value = [each for delta in deltas for each in reply.feed(chunk(**delta))]
     transcript, lines = ChatAccumulator(), 0
 
     def count(frame: Any, kind: str, _: Any) -> Any:
@@ -384,7 +384,7 @@ def work(deltas: list[dict[str, Any]]) -> int:
     before = sys.gettrace()
     sys.settrace(count)
     try:
-        for each in said:
+        for each in value:
             transcript.add([each])
         transcript.result()
     finally:
@@ -404,7 +404,7 @@ LONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("delta", LONG.values(), ids=LONG.keys())
-def test_work_grows_with_the_deltas_and_not_faster(delta: dict[str, Any]) -> None:
+def test_work_is_linear_in_the_number_of_deltas(delta: dict[str, Any]) -> None:
     few, many = work([delta] * 50), work([delta] * 500)
     assert many < 10.5 * few
 

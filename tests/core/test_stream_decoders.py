@@ -1,0 +1,411 @@
+"""The decoder of chat streams, from bytes alone: the recorded streams of real servers, divided anywhere, and errors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hfstream.core.stream_decoders import MAX_PRELUDE, ChatStreamDecoder
+from hfstream.errors import (
+    AuthenticationError,
+    BadRequestError,
+    GenerationError,
+    IncompleteStreamError,
+    InferenceError,
+    OverloadedError,
+    ServerError,
+    UnexpectedResponseError,
+    ValidationError,
+)
+from hfstream.testing import chat_event
+from hfstream.types import ChatCompletionChunk
+from tests.helpers.recordings import DONE, RECORDINGS, Recording, choice, chunk, event
+
+PRELUDE = chunk(role="assistant", content="")
+HELLO = [chunk(content="Hel"), chunk(content="lo")]
+FINISH = chunk("stop")
+USAGE = event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}})
+
+
+@pytest.fixture(params=list(RECORDINGS.values()), ids=list(RECORDINGS))
+def recording(request: pytest.FixtureRequest) -> Recording:
+    found: Recording = request.param
+    return found
+
+
+def decode_all(chunks: Iterable[bytes]) -> tuple[list[ChatCompletionChunk], InferenceError | None]:
+    """What is said in a body, and the error that it ends with: as a driver reads it."""
+    decoder = ChatStreamDecoder()
+    items: list[ChatCompletionChunk] = []
+    try:
+        for piece in chunks:
+            items += decoder.feed(piece)
+            if decoder.done:
+                break
+        items += decoder.finish()
+    except InferenceError as error:
+        return items, error
+    return items, None
+
+
+def texts(chunks: Iterable[bytes]) -> tuple[list[str | None], InferenceError | None]:
+    items, error = decode_all(chunks)
+    return [chunk.choices[0].delta.content for chunk in items], error
+
+
+def failure(*chunks: bytes) -> InferenceError:
+    error = decode_all(chunks)[1]
+    assert error is not None
+    return error
+
+
+def divisions(raw_body: bytes) -> Iterator[list[bytes]]:
+    yield [raw_body]
+    yield [raw_body[position : position + 1] for position in range(len(raw_body))]
+    for position in range(1, len(raw_body), 1 + len(raw_body) // 400):
+        yield [raw_body[:position], raw_body[position:]]
+
+
+# --- What servers send -----------------------------------------------------------------------------------------------
+
+
+def test_a_recorded_stream_is_read_to_its_end(recording: Recording) -> None:
+    items, error = decode_all(recording.events)
+    assert error is None
+    assert len(items) >= recording.content + recording.held
+
+
+def test_chunks_with_content_are_counted(recording: Recording) -> None:
+    decoder = ChatStreamDecoder()
+    items = [decoder.feed(piece) for piece in b"".join(recording.events).splitlines(keepends=True)]
+    assert decoder.content_count == recording.content
+    assert len(next(filter(None, items))) == recording.held + 1
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("between", [b"", b":\n\n", b": OPENROUTER PROCESSING\n\n"])
+def test_a_stream_gives_the_same_items_however_it_is_divided(end: bytes, start: bytes, between: bytes) -> None:
+    raw_body = start + between.join(RECORDINGS["OpenAI"].events).replace(b"\n", end)
+    complete_stream, error = decode_all(RECORDINGS["OpenAI"].events)
+    assert error is None
+    for chunks in divisions(raw_body):
+        assert decode_all(chunks) == (complete_stream, None)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_any_stream_gives_the_same_items_byte_by_byte(recording: Recording, end: bytes) -> None:
+    complete_stream, _ = decode_all(recording.events)
+    raw_body = b"".join(recording.events).replace(b"\n", end)
+    assert decode_all([raw_body]) == (complete_stream, None)
+    assert decode_all(raw_body[position : position + 1] for position in range(len(raw_body))) == (complete_stream, None)
+    unspaced = b"".join(recording.events).replace(b"data: ", b"data:")
+    assert decode_all([unspaced]) == (complete_stream, None)
+
+
+@given(st.lists(st.integers(0, 5000), max_size=12), st.sampled_from(sorted(RECORDINGS)))
+@settings(deadline=None, max_examples=150)
+def test_any_stream_in_any_chunks_gives_the_same_items(positions: list[int], name: str) -> None:
+    raw_body = b"".join(RECORDINGS[name].events)
+    bounds = [0, *sorted(position % len(raw_body) for position in positions), len(raw_body)]
+    assert decode_all(raw_body[a:b] for a, b in itertools.pairwise(bounds)) == (decode_all([raw_body])[0], None)
+
+
+def test_the_usual_loop_never_raises(recording: Recording) -> None:
+    items, error = texts(recording.events)
+    assert error is None
+    first = recording.whole["choices"][0]["message"].get("content") or ""
+    if len(recording.whole["choices"]) == 1:
+        assert "".join(text or "" for text in items) == first
+
+
+def test_chunks_without_choices_get_an_empty_one() -> None:
+    for choices in (list[Any](), None):
+        items, error = decode_all(
+            [*HELLO, FINISH, event({"choices": choices, "usage": {"prompt_tokens": 5}, "x": 1}), DONE]
+        )
+        assert error is None
+        assert items[-1].choices[0].delta.content is None
+        assert items[-1].choices[0].finish_reason is None
+        assert items[-1].usage is not None
+        assert items[-1].usage.prompt_tokens == 5
+        assert items[-1]["x"] == 1
+    items, error = decode_all([*HELLO, FINISH, event({"usage": {"prompt_tokens": 5}}), DONE])
+    assert error is None
+    assert (items[-1].choices[0].delta.content, items[-1].usage and items[-1].usage.prompt_tokens) == (None, 5)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"choices": [{"index": 0, "delta": None}]},
+        {"choices": [{"index": 0}]},
+        {"choices": [{}]},
+        {"choices": [{"delta": {}}]},
+        {"choices": [{"index": None, "delta": {"content": None}}]},
+        {"choices": [{"delta": {"tool_calls": None}}], "usage": None},
+        {"choices": [{"delta": {"tool_calls": []}}], "usage": {}},
+        {"choices": [{"delta": {"content": ""}, "finish_reason": ""}]},
+        {"choices": [{"delta": {"content": "", "reasoning": "", "reasoning_content": None}}]},
+        {"choices": [{"delta": {}, "logprobs": {"content": None}}]},
+        {"choices": [{"delta": {}, "logprobs": {}}], "error": None},
+        {"choices": []},
+        {"choices": None, "id": None, "model": None, "created": None, "object": None},
+        {"choices": [], "usage": {"prompt_tokens": None, "completion_tokens": 0}},
+    ],
+)
+def test_a_chunk_without_content_is_harmless(odd: dict[str, Any]) -> None:
+    decoder = ChatStreamDecoder()
+    assert decoder.feed(event(odd)) == []
+    assert decoder.content_count == 0
+    assert not decoder.complete
+    assert len(decoder.feed(HELLO[0])) == 2
+    assert len(decoder.feed(event(odd))) == 1
+    assert decoder.content_count == 1
+    assert texts([event(odd), *HELLO, event(odd), FINISH, event(odd), DONE])[1] is None
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "a"},
+        {"content": " "},
+        {"reasoning": "a"},
+        {"reasoning_content": "a"},
+        {"refusal": "a"},
+        {"tool_calls": [{}]},
+        {"tool_calls": [{"index": 0, "function": {"name": "f"}}]},
+        {"role": "assistant", "content": "a"},
+    ],
+)
+def test_deltas_that_are_content(delta: dict[str, Any]) -> None:
+    decoder = ChatStreamDecoder()
+    assert len(decoder.feed(PRELUDE + chunk(**delta))) == 2
+    assert decoder.content_count == 1
+
+
+@pytest.mark.parametrize(
+    "reason", ["stop", "length", "tool_calls", "eos_token", "stop_sequence", "content_filter", "x"]
+)
+def test_a_finish_reason_is_content(reason: str) -> None:
+    items, error = decode_all([PRELUDE, chunk(reason), DONE])
+    assert error is None
+    assert len(items) == 2
+    assert items[1].choices[0].finish_reason == reason
+
+
+def test_the_prelude_is_returned_with_the_first_content_in_order() -> None:
+    decoder = ChatStreamDecoder()
+    for role in ("a", "b", "c"):
+        assert decoder.feed(chunk(role=role)) == []
+    items = decoder.feed(HELLO[0] + HELLO[1])
+    assert [each.choices[0].delta.role for each in items] == ["a", "b", "c", None, None]
+    assert [each.choices[0].delta.content for each in decoder.feed(PRELUDE)] == [""]
+
+
+def test_the_prelude_has_a_limit() -> None:
+    decoder = ChatStreamDecoder()
+    count = 0
+    while not decoder.done and count < 5 * MAX_PRELUDE:
+        assert decoder.feed(PRELUDE) == []
+        count += 1
+    assert count == MAX_PRELUDE + 1
+    with pytest.raises(UnexpectedResponseError, match="without any content"):
+        decoder.finish()
+    assert len(ChatStreamDecoder().feed(PRELUDE * MAX_PRELUDE + HELLO[0])) == MAX_PRELUDE + 1
+
+
+def test_after_the_first_content_nothing_is_kept_back() -> None:
+    decoder = ChatStreamDecoder()
+    decoder.feed(HELLO[0])
+    assert sum(len(decoder.feed(PRELUDE)) for _ in range(2 * MAX_PRELUDE)) == 2 * MAX_PRELUDE
+    assert vars(decoder)["_prelude"] == []
+
+
+# --- How it ends -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [DONE, b"data:[DONE]\n\n", b"data:  [DONE] \n\n", b"event: done\ndata: [DONE]\n\n"])
+@pytest.mark.parametrize("before", [[*HELLO], [*HELLO, FINISH], [*HELLO, FINISH, USAGE], [HELLO[0], PRELUDE]])
+def test_DONE_ends_it(done: bytes, before: list[bytes]) -> None:
+    decoder = ChatStreamDecoder()
+    for piece in before:
+        decoder.feed(piece)
+    assert not decoder.done
+    assert decoder.feed(done + chunk(content="never")) == []
+    assert decoder.done
+    assert decoder.complete
+    assert decoder.finish() == []
+
+
+@pytest.mark.parametrize("rest", [[], [USAGE], [b":\n\n"], [b'data: {"cho'], [b"data: [DO"], [b"data: [DONE]"]])
+def test_after_the_finish_a_stream_is_complete_without_DONE(rest: list[bytes]) -> None:
+    decoder = ChatStreamDecoder()
+    for piece in [PRELUDE, *HELLO, FINISH, *rest]:
+        decoder.feed(piece)
+    assert decoder.complete
+    assert not decoder.done
+    assert decoder.finish() == []
+
+
+@pytest.mark.parametrize(
+    "rest", [[], [b":\n\n"], [b'data: {"cho'], [b"data: [DO"], [b"data: [DONE]"], [PRELUDE], [USAGE]]
+)
+def test_before_the_finish_a_stream_is_incomplete_without_DONE(rest: list[bytes]) -> None:
+    items, error = texts([PRELUDE, *HELLO, *rest])
+    assert items[:3] == ["", "Hel", "lo"]
+    assert type(error) is IncompleteStreamError
+    assert "after 2 tokens" in error.message
+
+
+def test_every_choice_must_finish() -> None:
+    both = event({"choices": [choice(0, content="a"), choice(1, content="x")]})
+    assert type(failure(both, event({"choices": [choice(0, "stop")]}))) is IncompleteStreamError
+    assert type(failure(both, event({"choices": [choice(1, "stop")]}))) is IncompleteStreamError
+    assert (
+        decode_all([both, event({"choices": [choice(1, "stop")]}), event({"choices": [choice(0, "stop")]})])[1] is None
+    )
+    assert decode_all([both, event({"choices": [choice(0, "stop"), choice(1, "stop")]})])[1] is None
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        {"choices": [choice(content="")], "usage": {"prompt_tokens": 1}},
+        {"choices": [{"index": 0, "finish_reason": None, "content_filter_offsets": {"start_offset": 1}}]},
+        {"choices": [choice()]},
+    ],
+)
+def test_a_choice_that_has_finished_stays_finished(late: dict[str, Any]) -> None:
+    decoder = ChatStreamDecoder()
+    decoder.feed(HELLO[0] + FINISH)
+    assert decoder.complete
+    assert len(decoder.feed(event(late))) == 1
+    assert decoder.complete
+    assert decoder.finish() == []
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [], [b""],
+        [b":\n\n"] * 3, [DONE], [b"data:[DONE]\n\n"], [PRELUDE], [PRELUDE, DONE], [PRELUDE] * 9 + [USAGE, DONE],
+        [b"\xef\xbb\xbf"], [b"data:\n\n"], [b"event: ping\ndata: {}\n\n"], [b"\n\n\n"], [USAGE, DONE], [USAGE],
+    ],
+)  # fmt: skip
+def test_an_empty_stream_raises(chunks: list[bytes]) -> None:
+    decoder = ChatStreamDecoder()
+    assert [items for piece in chunks for items in decoder.feed(piece)] == []
+    assert not decoder.complete
+    error = failure(*chunks)
+    assert type(error) is IncompleteStreamError
+    assert error.retryable
+    assert "without a token" in error.message
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------------
+
+SHAPES: list[tuple[Any, type[InferenceError], str]] = [
+    ({"error": {"message": "Model is overloaded", "http_status_code": 422}}, OverloadedError, "Model is overloaded"),
+    ({"error": {"message": "Input validation error: x", "http_status_code": 422}}, ValidationError,
+     "Input validation error: x"),
+    ({"error": {"message": "Request failed during generation: x", "http_status_code": 422}}, GenerationError,
+     "Request failed during generation: x"),
+    ({"error": "Model is overloaded", "error_type": "overloaded"}, OverloadedError, "Model is overloaded"),
+    ({"error": {"message": "slow down", "type": "x", "param": None, "code": "rate_limit_exceeded"}}, OverloadedError,
+     "slow down"),
+    ({"error": {"message": "bad", "type": "BadRequestError", "param": None, "code": 400}}, BadRequestError, "bad"),
+    ({"error": {"message": "key", "type": "x", "param": None, "code": 401}}, AuthenticationError, "key"),
+    ({"error": "CUDA error: device-side assert triggered"}, ServerError, "CUDA error: device-side assert triggered"),
+    ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, OverloadedError, "Overloaded"),
+    ({"object": "error", "message": "boom", "code": 500}, ServerError, "boom"),
+    ([{"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}], OverloadedError, "busy"),
+    ({"detail": "boom"}, ServerError, "boom"),
+    ({"message": "boom"}, ServerError, "boom"),
+    # Beside what an answer has.
+    ({"id": "gen-1", "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+      "error": {"code": 502, "message": "Provider disconnected"}}, ServerError, "Provider disconnected"),
+    ({"choices": [], "error": {"code": 429, "message": "no more"}}, OverloadedError, "no more"),
+    ({"error": {"message": "boom"}, "usage": {"prompt_tokens": 1}}, ServerError, "boom"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("payload", "kind", "words"), SHAPES)
+@pytest.mark.parametrize("name", [b"data: ", b"event: error\ndata: "])
+@pytest.mark.parametrize("before", [[], [PRELUDE], [PRELUDE, *HELLO], [PRELUDE, *HELLO, USAGE]])
+def test_an_error_is_raised_after_the_items_before_it(
+    payload: Any, kind: type[InferenceError], words: str, name: bytes, before: list[bytes]
+) -> None:
+    raw_body = b"".join(before) + event(payload, name) + DONE
+    spoken = ["", "Hel", "lo", None][: len(before)] if len(before) > 1 else []
+    for chunks in (
+        [raw_body],
+        [raw_body[:9], raw_body[9:]],
+        [raw_body[position : position + 1] for position in range(len(raw_body))],
+    ):
+        items, error = texts(chunks)
+        assert items == spoken
+        assert type(error) is kind
+        assert error.message == words
+
+
+def test_an_error_after_the_finish_is_still_an_error() -> None:
+    items, error = texts([*HELLO, FINISH, event({"error": "lost"}), DONE])
+    assert len(items) == 3
+    assert type(error) is ServerError
+
+
+@pytest.mark.parametrize("payload", ["", " ", "{}", "ping", '{"type": "ping"}', "not json", "[1]"])
+@pytest.mark.parametrize("name", [b"ping", b"keep-alive"])
+def test_events_with_other_names_are_ignored(payload: str, name: bytes) -> None:
+    other = event(payload, b"event: " + name + b"\ndata: ")
+    assert texts([other, HELLO[0], other, HELLO[1], FINISH, other, DONE, other]) == (["Hel", "lo", None], None)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "nonsense", "{", "null", "5", '"text"', "[]", "{}", "[DONE", "true", '{"id": "x"}', '{"choices": 5}',
+        '{"choices": [5]}', '{"choices": [null]}', '{"choices": {"delta": {}}}', '{"choices": [{"delta": "a"}]}',
+        '{"choices": [{"delta": {"tool_calls": [5]}}]}', '{"usage": 5}', "<html>", "[" * 5000,
+        '{"token":{"id":1,"text":"a","logprob":null,"special":false},"generated_text":null,"details":null}',
+    ],
+)  # fmt: skip
+def test_an_unexpected_event_is_quoted(payload: str) -> None:
+    items, error = texts([*HELLO, event(payload)])
+    assert items == ["Hel", "lo"]
+    assert type(error) is UnexpectedResponseError
+    assert payload.strip('{} "')[:10] in error.message
+
+
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+def test_a_JSON_error_with_the_content_type_of_a_stream_is_that_error(cut: int) -> None:
+    body = b'{\n  "error": {"message": "Model is overloaded", "type": "x"}\n}\n\n'
+    error = failure(*(body[position : position + cut] for position in range(0, len(body), cut)))
+    assert type(error) is OverloadedError
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [(b"a\xffb", "a\ufffdb"), (b"\xe2\x82", "\ufffd"), (b"\\ud83d", "\ufffd"), (b"\\ude00 \\ud83d\\ude00", "\ufffd 😀"),
+     (b"\\\\ud83d\\ud83d", "\\ud83d\ufffd"), (b"\xff\\ud83d", "\ufffd\ufffd")],
+)  # fmt: skip
+def test_text_that_is_not_Unicode_is_replaced(raw: bytes, text: str) -> None:
+    broken = chunk(content="@").replace(b"@", raw)
+    for chunks in divisions(broken + FINISH + DONE):
+        assert texts(chunks) == ([text, None], None)
+
+
+def test_an_early_end_raises_wherever_the_body_ends() -> None:
+    raw_body = chat_event("", role="assistant") + chat_event("Hi")[:-9]
+    for cut in range(len(raw_body) + 1):
+        decoder = ChatStreamDecoder()
+        decoder.feed(raw_body[:cut])
+        decoder.feed(raw_body[cut:])
+        with pytest.raises(IncompleteStreamError):
+            decoder.finish()

@@ -1,0 +1,75 @@
+"""How long a server asks to wait: every header, and every value that it may have."""
+
+from __future__ import annotations
+
+import math
+import time
+from email.utils import formatdate
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hfstream.errors.response_bodies import from_response
+from hfstream.errors.retry_after import retry_after
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": " 2 "}, 2.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "3600"}, 3600.0),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+        ({"retry-after": "9" * 400}, math.inf),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
+        ({"retry-after": "Sunday, 06-Nov-94 08:49:37 GMT"}, 0.0),
+        ({"retry-after": "Sun Nov  6 08:49:37 1994"}, 0.0),
+        *(({"retry-after": garbage}, None) for garbage in (
+            "", " ", ".", "-5", "+5", "soon", "1_0", "٣", "²", "inf", "nan", "1e3", "1,2", "0x10", "5 s", "\0", "Wed",
+            "Wed, 99 Foo 2099 99:99:99 GMT", "Wed, 21 Oct 99999 07:28:00 GMT", "1 2 3 4 5",
+        )),
+    ],
+)  # fmt: skip
+def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+    raw = {name.encode(): value.encode() for name, value in headers.items()}
+    assert from_response(429, httpx.Headers(raw), b"").retry_after == seconds
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+def test_retry_after_may_be_a_date(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        seconds = retry_after({"retry-after": formatdate(time.time() + 90, usegmt=True)})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert seconds is not None
+    assert 30 < seconds <= 90
+
+
+def test_retry_after_in_the_oldest_format_is_GMT_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    try:
+        seconds = retry_after({"retry-after": time.asctime(time.gmtime(time.time() + 90))})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert seconds is not None
+    assert 30 < seconds <= 90
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+( GMT| [+-]\d{4})?"))
+@settings(deadline=None, max_examples=300)
+def test_any_retry_after_can_be_read(value: str) -> None:
+    seconds = retry_after({"retry-after": value, "retry-after-ms": value})
+    assert seconds is None or seconds >= 0
