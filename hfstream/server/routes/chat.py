@@ -24,7 +24,7 @@ from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
 from ..text.chat_template import ChatTemplate
 from .formats import RouteFormat
-from .openai_format import LAST_WORDS, ResponseMeta, StopStringFilter, error_json, finish_reason, malformed_json, usage
+from .openai_responses import LAST_WORDS, ResponseMeta, StopStringFilter, error_json, finish_reason, malformed_json, usage
 
 
 async def chat_prompt(asked: ChatRequest, backend: Backend) -> TemplatedRequest:

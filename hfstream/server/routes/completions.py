@@ -16,7 +16,7 @@ from ..schemas.openai import CompletionRequest
 from ..schemas.tgi import GenerateRequest
 from ..service.backend import Backend
 from .formats import RouteFormat
-from .openai_format import (
+from .openai_responses import (
     LAST_WORDS,
     ResponseMeta,
     StopStringFilter,
