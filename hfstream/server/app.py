@@ -1,4 +1,4 @@
-"""The routes, TGI's, as a Starlette application. Refuses to know ports, signals and threads: `serving` does."""
+"""The ASGI application: TGI's and OpenAI's routes over one backend. Does not depend on ports, signals or threads."""
 
 from __future__ import annotations
 
@@ -11,39 +11,37 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route, request_response
 from starlette.types import ASGIApp
 
 from hfstream.errors import InferenceError
-from hfstream.version import __version__
 
 from .auth import BearerAuth
 from .engine.protocol import EngineProtocol
-from .routes.chat import CHAT, chat_prompt
+from .routes.chat import CHAT
 from .routes.completions import COMPLETIONS
 from .routes.demo import demo
 from .routes.endpoint import GenerateEndpoint
 from .routes.formats import RouteFormat
 from .routes.responses import error_response
+from .routes.status import StatusRoutes
 from .routes.tgi import COMPAT, GENERATE, GENERATE_STREAM
-from .schemas.openai import ChatRequest
-from .schemas.tgi import GenerateRequest, read
-from .schemas.validation import MAX_STOP_SEQUENCES
+from .routes.tokenize import TokenizeRoutes
 from .service.backend import Backend
 from .settings import Settings
 
 
 def create_app(settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> Starlette:
-    """The backend as an ASGI application; its lifespan loads the model, and ends the engine.
+    """The server as an ASGI application. Its lifespan starts to load the model, and stops the engine at the end.
 
-    `engine`: something else that speaks, in place of the model's.
+    `engine`: another engine in place of the one that runs the model.
     """
     return build_app(Backend(settings or Settings(), engine))
 
 
 def build_app(backend: Backend) -> Starlette:
-    """The routes of a backend."""
+    """The application of a backend."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
@@ -62,10 +60,10 @@ def build_app(backend: Backend) -> Starlette:
         lifespan=lifespan,
         middleware=[cors],
         exception_handlers={
-            InferenceError: _refuse,
-            ClientDisconnect: _shrug,
-            404: _say_nothing,
-            405: _say_nothing,
+            InferenceError: _error_response,
+            ClientDisconnect: _client_disconnected,
+            404: _empty_response,
+            405: _empty_response,
         },
     )
     app.router.redirect_slashes = False
@@ -74,95 +72,43 @@ def build_app(backend: Backend) -> Starlette:
 
 
 def _routes(backend: Backend) -> list[Route]:
-    async def health(request: Request) -> Response:
-        backend.check()
-        return Response()
+    status, tokenize = StatusRoutes(backend), TokenizeRoutes(backend)
 
-    async def root(request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse("demo")  # a browser, and so a person, whom an empty page tells nothing
-        return await health(request)
-
-    async def info(request: Request) -> Response:
-        return JSONResponse(_info(backend))
-
-    async def metrics(request: Request) -> Response:
-        batch, queue = backend.load
-        text = backend.metrics.render(batch=batch, queue=queue, permits=backend.gate.running)
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
-
-    async def tokenize(request: Request) -> Response:
-        backend.check()
-        asked = await read(request, GenerateRequest, backend.settings.payload_limit)
-        return JSONResponse([span._asdict() for span in await backend.spans(asked)])
-
-    async def chat_tokenize(request: Request) -> Response:
-        backend.check()
-        asked = await read(request, ChatRequest, backend.settings.payload_limit)
-        prompt = await chat_prompt(asked, backend)
-        spans = [span._asdict() for span in await backend.spans(prompt)]
-        return JSONResponse({"tokenize_response": spans, "templated_text": prompt.inputs})
-
-    async def models(request: Request) -> Response:
-        name = backend.settings.model
-        model = {"id": name, "object": "model", "created": 0, "owned_by": name}
-        return JSONResponse({"object": "list", "data": [model]})
-
-    def guarded(path: str, app: ASGIApp, *methods: str) -> Route:
+    def authorized(path: str, app: ASGIApp, *methods: str) -> Route:
         return Route(path, BearerAuth(app, backend.settings.api_key), methods=methods)
 
-    def answers(path: str, dialect: RouteFormat[Any]) -> Route:
-        return guarded(
-            path, GenerateEndpoint(backend, dialect), "POST", "DELETE"
-        )  # which ends a stream that can be resumed
+    def generate(path: str, route_format: RouteFormat[Any]) -> Route:
+        # DELETE ends a resumable stream.
+        return authorized(path, GenerateEndpoint(backend, route_format), "POST", "DELETE")
 
     return [
-        Route("/", root),
-        Route("/health", health),
-        Route("/ping", health),
-        Route("/info", info),
-        Route("/metrics", metrics),
+        Route("/", status.root),
+        Route("/health", status.health),
+        Route("/ping", status.health),
+        Route("/info", status.info),
+        Route("/metrics", status.metrics),
         Route("/demo", demo),
-        Route("/v1/models", models),
-        Route("/chat_tokenize", chat_tokenize, methods=["POST"]),
-        answers("/", COMPAT),
-        answers("/generate", GENERATE),
-        answers("/generate_stream", GENERATE_STREAM),
-        answers("/v1/chat/completions", CHAT),
-        answers("/v1/completions", COMPLETIONS),
-        guarded("/tokenize", request_response(tokenize), "POST"),
+        Route("/v1/models", status.models),
+        Route("/chat_tokenize", tokenize.chat_tokenize, methods=["POST"]),
+        generate("/", COMPAT),
+        generate("/generate", GENERATE),
+        generate("/generate_stream", GENERATE_STREAM),
+        generate("/v1/chat/completions", CHAT),
+        generate("/v1/completions", COMPLETIONS),
+        authorized("/tokenize", request_response(tokenize.tokenize), "POST"),
     ]
 
 
-def _info(backend: Backend) -> dict[str, str | int | None]:
-    facts = backend.model.facts
-    return {
-        "model_id": backend.settings.model,
-        "model_sha": None,
-        "model_pipeline_tag": "text-generation",
-        "max_concurrent_requests": backend.settings.max_concurrent_requests,
-        "max_best_of": 1,
-        "max_stop_sequences": MAX_STOP_SEQUENCES,
-        "max_input_tokens": facts.max_total_tokens - 1,
-        "max_total_tokens": facts.max_total_tokens,
-        "validation_workers": 1,
-        "max_client_batch_size": 1,
-        "router": "hfstream",
-        "version": __version__,
-        "sha": None,
-        "docker_label": None,
-    }
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     return error_response(cast("InferenceError", error))
 
 
-async def _say_nothing(request: Request, error: Exception) -> Response:
-    refused = cast("HTTPException", error)
-    return Response(status_code=refused.status_code, headers=refused.headers)
+async def _empty_response(request: Request, error: Exception) -> Response:
+    """The status alone, as TGI responds where there is no route; Starlette would add a text."""
+    http_error = cast("HTTPException", error)
+    return Response(status_code=http_error.status_code, headers=http_error.headers)
 
 
-async def _shrug(request: Request, error: Exception) -> Response:
-    """The client has gone in the middle of its own request: nobody will see this."""
+async def _client_disconnected(request: Request, error: Exception) -> Response:
+    """The client disconnected before the end of its request: this response is never received."""
     return Response(status_code=400)

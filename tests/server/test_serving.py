@@ -104,7 +104,7 @@ async def test_until_the_model_is_loaded_clients_are_told_to_wait(model: Path) -
         assert (await client.get("/metrics")).status_code == 200
         loaded.set()
         async with asyncio.timeout(5):
-            await app.state.backend.opened.wait()
+            await app.state.backend.ready.wait()
         assert (await client.get("/health")).status_code == 200
         assert (await client.post("/generate", json={"inputs": "Hi"})).status_code == 200
 
@@ -119,7 +119,7 @@ async def test_if_the_model_cannot_be_loaded_clients_hear_why(model: Path) -> No
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        await app.state.backend.opened.wait()
+        await app.state.backend.ready.wait()
         for response in (await client.get("/health"), await client.post("/generate", json={"inputs": "Hi"})):
             assert response.status_code == 503
             assert response.json()["error_type"] == "broken"

@@ -164,7 +164,7 @@ def ids_of(character: str) -> int:
 
 
 def test_the_prompt_opens_the_whole_text_only() -> None:
-    events = write(ids("ya"), preamble="Hi")
+    events = write(ids("ya"), echoed_prompt="Hi")
     assert (joined(events), events[-1].generated_text) == ("ya", "Hiya")
 
 

@@ -1,4 +1,4 @@
-"""The route of OpenAI's chat, streamed or whole."""
+"""OpenAI's chat completions, streamed or not."""
 
 from __future__ import annotations
 
@@ -24,78 +24,88 @@ from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
 from ..text.chat_template import ChatTemplate
 from .formats import RouteFormat
-from .openai_responses import LAST_WORDS, ResponseMeta, StopStringFilter, error_json, finish_reason, malformed_json, usage
+from .openai_responses import (
+    DONE_EVENT,
+    ResponseMeta,
+    StopStringFilter,
+    error_json,
+    finish_reason,
+    parse_error_json,
+    usage,
+)
 
 
-async def chat_prompt(asked: ChatRequest, backend: Backend) -> TemplatedRequest:
-    """The conversation of a request as the model reads it, and how it is to be answered.
+async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
+    """The conversation as the model's chat template renders it, with the request's parameters.
 
     Raises:
-        ValidationError: there is no template, or none for this.
+        ValidationError: the model has no template, or the template refuses the conversation.
     """
 
-    def write(template: ChatTemplate) -> str:
-        return template.render(asked.conversation(), continued=asked.messages[-1].continued)
+    def render(template: ChatTemplate) -> str:
+        return template.render(body.template_messages(), continued=body.continue_final_message)
 
-    return TemplatedRequest(inputs=await backend.prompt(write), parameters=asked.parameters())
+    return TemplatedRequest(inputs=await backend.render_prompt(render), parameters=body.to_parameters())
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chat:
+class _ChatFormatter:
     """A `ResponseFormatter` whose events are chunks of a message."""
 
     request: TemplatedRequest
-    streamed: bool
-    imprint: ResponseMeta
-    usage_wanted: bool
-    logprobs_wanted: bool
-    withheld: StopStringFilter
+    stream: bool
+    meta: ResponseMeta
+    include_usage: bool
+    include_logprobs: bool
+    stop_filter: StopStringFilter
 
-    def events(self, event: StreamResponse) -> Iterable[str]:
-        text = self.withheld.say(event)
-        # The role comes once: TGI repeats it, and who adds deltas up gets "assistantassistant".
+    def format_event(self, event: StreamResponse) -> Iterable[str]:
+        text = self.stop_filter.push(event)
+        # The role is sent once. TGI repeats it, and clients that add up deltas get "assistantassistant".
         first = event.index == 1
         delta = ChatCompletionDelta(role="assistant", content=text) if first else ChatCompletionDelta(content=text)
         choice = ChatCompletionChunkChoice(
             index=0, delta=delta, finish_reason=finish_reason(event), logprobs=self._logprobs([event])
         )
         yield self._chunk([choice], None)
-        if self.usage_wanted and (account := usage(event)):
-            yield self._chunk([], account)
+        if self.include_usage and (tokens := usage(event)):
+            yield self._chunk([], tokens)
 
-    def whole(self, events: Sequence[StreamResponse]) -> str:
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
         last = events[-1]
         choice = ChatCompletionChoice(
             index=0,
-            message=ChatCompletionMessage(role="assistant", content=self.withheld.cut(last.generated_text or "")),
+            message=ChatCompletionMessage(role="assistant", content=self.stop_filter.strip(last.generated_text or "")),
             finish_reason=finish_reason(last),
             logprobs=self._logprobs(events),
         )
-        answer = ChatCompletion(
-            id=self.imprint.id,
+        completion = ChatCompletion(
+            id=self.meta.id,
             object="chat.completion",
-            created=self.imprint.created,
-            model=self.imprint.model,
+            created=self.meta.created,
+            model=self.meta.model,
             choices=[choice],
             usage=usage(last),
-            system_fingerprint=self.imprint.system_fingerprint,
+            system_fingerprint=self.meta.system_fingerprint,
         )
-        return answer.model_dump_json(exclude_unset=True)
+        return completion.model_dump_json(exclude_unset=True)
 
-    def _chunk(self, choices: list[ChatCompletionChunkChoice], account: Usage | None) -> str:
+    def _chunk(self, choices: list[ChatCompletionChunkChoice], tokens: Usage | None) -> str:
         chunk = ChatCompletionChunk(
-            id=self.imprint.id,
+            id=self.meta.id,
             object="chat.completion.chunk",
-            created=self.imprint.created,
-            model=self.imprint.model,
+            created=self.meta.created,
+            model=self.meta.model,
             choices=choices,
-            usage=account,
-            system_fingerprint=self.imprint.system_fingerprint,
+            usage=tokens,
+            system_fingerprint=self.meta.system_fingerprint,
         )
-        return chunk.model_dump_json(exclude_unset=True)  # what was set to None stays: OpenAI's clients look for it
+        return chunk.model_dump_json(
+            exclude_unset=True
+        )  # fields that were set to None stay: OpenAI's clients read them
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> ChatCompletionLogprobs | None:
-        if not self.logprobs_wanted:
+        if not self.include_logprobs:
             return None
         content = [_logprob(event) for event in events if not event.token.special]
         return ChatCompletionLogprobs(content=content) if content else None
@@ -118,15 +128,21 @@ def _bytes(token: Token) -> list[int]:
     return list(token.text.encode())
 
 
-async def _chat(asked: ChatRequest, backend: Backend) -> _Chat:
-    return _Chat(
-        request=await chat_prompt(asked, backend),
-        streamed=bool(asked.stream),
-        imprint=ResponseMeta.new("chatcmpl", asked.model or backend.settings.model),
-        usage_wanted=asked.usage_wanted,
-        logprobs_wanted=bool(asked.logprobs),
-        withheld=StopStringFilter(asked.stop),
+async def _make_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter:
+    return _ChatFormatter(
+        request=await render_chat(body, backend),
+        stream=bool(body.stream),
+        meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model),
+        include_usage=body.include_usage,
+        include_logprobs=bool(body.logprobs),
+        stop_filter=StopStringFilter(body.stop),
     )
 
 
-CHAT = RouteFormat(form=ChatRequest, voice=_chat, error=error_json, malformed=malformed_json, last_words=LAST_WORDS)
+CHAT = RouteFormat(
+    request_model=ChatRequest,
+    make_formatter=_make_formatter,
+    format_error=error_json,
+    format_parse_error=parse_error_json,
+    done_event=DONE_EVENT,
+)

@@ -1,7 +1,7 @@
-"""The route of OpenAI's completions, streamed or whole.
+"""OpenAI's completions, streamed or not.
 
-Its chunks carry the fields of TGI's own stream beside OpenAI's: @huggingface/inference reads its `textGenerationStream`
-here, and hands what comes to programs that look for ``token.text``.
+Chunks carry the fields of TGI's own stream beside OpenAI's: @huggingface/inference sends its `textGenerationStream` to
+this route, and passes the events on to programs that read ``token.text``.
 """
 
 from __future__ import annotations
@@ -17,51 +17,50 @@ from ..schemas.tgi import GenerateRequest
 from ..service.backend import Backend
 from .formats import RouteFormat
 from .openai_responses import (
-    LAST_WORDS,
+    DONE_EVENT,
     ResponseMeta,
     StopStringFilter,
-    compact,
+    dump_json,
     error_json,
     finish_reason,
-    malformed_json,
+    parse_error_json,
     usage,
 )
 
 
-class _Completion:
-    """A `ResponseFormatter` whose events are pieces of a text."""
+class _CompletionFormatter:
+    """A `ResponseFormatter` whose events are chunks of a text."""
 
-    def __init__(self, request: GenerateRequest, asked: CompletionRequest, imprint: ResponseMeta) -> None:
+    def __init__(self, request: GenerateRequest, body: CompletionRequest, meta: ResponseMeta) -> None:
         self.request = request
-        self.streamed = bool(asked.stream)
-        self._imprint = imprint
-        self._usage_wanted = asked.usage_wanted
-        self._logprobs_wanted = asked.logprobs is not None
-        self._withheld = StopStringFilter(asked.stop)
-        self._said = 0
-        """Characters; where the next token stands in the text."""
+        self.stream = bool(body.stream)
+        self._meta = meta
+        self._include_usage = body.include_usage
+        self._include_logprobs = body.logprobs is not None
+        self._stop_filter = StopStringFilter(body.stop)
+        self._text_offset = 0
+        """Characters before the next token."""
 
-    def events(self, event: StreamResponse) -> Iterable[str]:
-        account = usage(event)
-        choice = self._choice(self._withheld.say(event), event, [event])
-        # Who did not ask for the account gets it with the last token, as from TGI.
-        chunk = self._body([choice], None if self._usage_wanted else account)
-        yield compact({**chunk, **event.model_dump(mode="json", exclude={"top_tokens"})})
-        if self._usage_wanted and account:
-            yield compact(self._body([], account))
+    def format_event(self, event: StreamResponse) -> Iterable[str]:
+        tokens = usage(event)
+        choice = self._choice(self._stop_filter.push(event), event, [event])
+        # Without `include_usage` the last token's chunk has the usage, as TGI's.
+        chunk = self._body([choice], None if self._include_usage else tokens)
+        yield dump_json({**chunk, **event.model_dump(mode="json", exclude={"top_tokens"})})
+        if self._include_usage and tokens:
+            yield dump_json(self._body([], tokens))
 
-    def whole(self, events: Sequence[StreamResponse]) -> str:
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
         last = events[-1]
-        return compact(
-            self._body([self._choice(self._withheld.cut(last.generated_text or ""), last, events)], usage(last))
-        )
+        text = self._stop_filter.strip(last.generated_text or "")
+        return dump_json(self._body([self._choice(text, last, events)], usage(last)))
 
-    def _body(self, choices: list[dict[str, Any]], account: Usage | None) -> dict[str, Any]:
+    def _body(self, choices: list[dict[str, Any]], tokens: Usage | None) -> dict[str, Any]:
         return {
             "object": "text_completion",
-            **asdict(self._imprint),
+            **asdict(self._meta),
             "choices": choices,
-            "usage": None if account is None else account.model_dump(),
+            "usage": None if tokens is None else tokens.model_dump(),
         }
 
     def _choice(self, text: str, event: StreamResponse, events: Sequence[StreamResponse]) -> dict[str, Any]:
@@ -69,13 +68,13 @@ class _Completion:
         return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish_reason(event)}
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> dict[str, Any] | None:
-        if not self._logprobs_wanted or not events:
+        if not self._include_logprobs or not events:
             return None
         offsets: list[int] = []
         for event in events:
-            offsets.append(self._said)
-            self._said += len(event.token.text)
-        tops = [_top(event) for event in events]
+            offsets.append(self._text_offset)
+            self._text_offset += len(event.token.text)
+        tops = [_top_logprobs(event) for event in events]
         return {
             "tokens": [event.token.text for event in events],
             "token_logprobs": [event.token.logprob for event in events],
@@ -84,19 +83,23 @@ class _Completion:
         }
 
 
-def _top(event: StreamResponse) -> dict[str, float | None]:
-    """The likeliest tokens at this place. Several that are pieces of characters look alike: the likeliest is told."""
-    likely: dict[str, float | None] = {}
+def _top_logprobs(event: StreamResponse) -> dict[str, float | None]:
+    """The likeliest tokens by their text. Tokens that are parts of characters share one text: the likeliest is kept."""
+    top: dict[str, float | None] = {}
     for token in event.top_tokens or []:
-        likely.setdefault(token.text, token.logprob)
-    return likely
+        top.setdefault(token.text, token.logprob)
+    return top
 
 
-async def _completion(asked: CompletionRequest, backend: Backend) -> _Completion:
-    request = GenerateRequest(inputs=asked.text(), parameters=asked.parameters())
-    return _Completion(request, asked, ResponseMeta.new("cmpl", asked.model or backend.settings.model))
+async def _make_formatter(body: CompletionRequest, backend: Backend) -> _CompletionFormatter:
+    request = GenerateRequest(inputs=body.single_prompt(), parameters=body.to_parameters())
+    return _CompletionFormatter(request, body, ResponseMeta.new("cmpl", body.model or backend.settings.model))
 
 
 COMPLETIONS = RouteFormat(
-    form=CompletionRequest, voice=_completion, error=error_json, malformed=malformed_json, last_words=LAST_WORDS
+    request_model=CompletionRequest,
+    make_formatter=_make_formatter,
+    format_error=error_json,
+    format_parse_error=parse_error_json,
+    done_event=DONE_EVENT,
 )

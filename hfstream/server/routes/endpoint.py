@@ -1,10 +1,10 @@
-"""The routes that answer: one request, from its first byte to its last.
+"""The routes that generate: one request, from its first byte to the last byte of its response.
 
-`_handle` reads from top to bottom in the order in which requests are refused. What is raised before the headers are
-sent becomes an HTTP status, what is raised after them an event. What routes differ in is in their `RouteFormat`.
+`_handle` reads from top to bottom in the order in which requests are refused. Errors raised before the headers are sent
+become an HTTP status, errors raised after them an event. How routes differ is in their `RouteFormat`.
 
-A stream ends with its connection, unless its client has said that it may come back: then it is a
-`ResumableStream`, which a connection only reads.
+A stream ends with its connection, unless the client has sent ``Prefer: resumable``. Then it is a `ResumableStream`: a
+task of its own produces it, and connections only read it.
 """
 
 from __future__ import annotations
@@ -23,165 +23,183 @@ from starlette.types import Receive, Scope, Send
 
 from hfstream.errors import InferenceError
 
-from ..schemas.tgi import read
-from ..schemas.validation import ValidRequest, check_manner
+from ..schemas.validation import ValidRequest, check_streamable
 from ..service.backend import Backend
-from ..service.metrics import ClientDisconnectedError
+from ..service.errors import ClientDisconnectedError
 from ..service.output_stream import OutputStream
 from ..service.resumable import ResumableStream
 from .formats import ResponseFormatter, RouteFormat
+from .request_body import parse_request
 from .responses import RequestTimer, SSEResponse, compute_headers, error_response
 
-Body = TypeVar("Body", bound=BaseModel)
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
-class GenerateEndpoint(Generic[Body]):
-    """A route that answers, as an ASGI application.
+class GenerateEndpoint(Generic[BodyT]):
+    """A route that generates, as an ASGI application.
 
-    Not as a function from request to response: a permit and a place in the batch are held by ``with`` until the last
-    byte is sent, and a streaming response, cancelled, leaves the generator that held them to the garbage collector.
+    It is not a function from a request to a response: ``with`` holds the permit and the row in the batch until the last
+    byte is sent. A cancelled StreamingResponse would leave the generator that holds them to the garbage collector.
     """
 
-    def __init__(self, backend: Backend, dialect: RouteFormat[Body]) -> None:
+    def __init__(self, backend: Backend, route_format: RouteFormat[BodyT]) -> None:
         self._backend = backend
-        self._dialect = dialect
+        self._format = route_format
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = SSEResponse(send, self._dialect.last_words)
+        sse = SSEResponse(send, self._format.done_event)
         with suppress(ClientDisconnectedError):
             try:
-                await self._handle(Request(scope, receive), stream, send)
+                await self._handle(Request(scope, receive), sse, send)
             except InferenceError as error:
-                told = self._dialect.error(error)
-                if stream.opened:
-                    await stream.event(told)
-                    await stream.close()
+                body = self._format.format_error(error)
+                if sse.is_open:
+                    await sse.send_event(body)
+                    await sse.finish()
                 else:
-                    await error_response(error, told)(scope, receive, send)
-            except HTTPException as unread:
-                if self._dialect.malformed is None:
+                    await error_response(error, body)(scope, receive, send)
+            except HTTPException as error:
+                if self._format.format_parse_error is None:
                     raise
-                told = self._dialect.malformed(unread)
-                await Response(told, unread.status_code, media_type="application/json")(scope, receive, send)
+                body = self._format.format_parse_error(error)
+                await Response(body, error.status_code, media_type="application/json")(scope, receive, send)
 
-    async def _handle(self, request: Request, stream: SSEResponse, send: Send) -> None:
-        clock, backend = RequestTimer(), self._backend
-        backend.check()
+    async def _handle(self, request: Request, sse: SSEResponse, send: Send) -> None:
+        """Refuses in TGI's order: not ready, the body, what cannot be streamed, no permit, then all other rules.
+
+        So a malformed request costs no permit, an overloaded server never tokenises, and everything is known to be
+        valid before the headers are sent. Only requests with a readable body are counted in the metrics, as in TGI.
+        """
+        timer, backend = RequestTimer(), self._backend
+        backend.ensure_ready()
         if "last-event-id" in request.headers or request.method == "DELETE":
-            await self._come_back(request, stream, send)
+            await self._resume(request, sse, send)
             return
-        asked = await read(request, self._dialect.form, backend.settings.payload_limit)
-        with ExitStack() as held:
-            held.enter_context(backend.metrics.counted())
-            voice = await self._dialect.voice(asked, backend)
-            check_manner(voice.request.parameters, stream=voice.streamed)
-            held.enter_context(backend.gate)
-            question = await backend.consider(voice.request)
-            clock.validated()
-            answer = held.enter_context(backend.answer(question))
-            if voice.streamed and _may_come_back(request):
-                replay = backend.replays.new()
-                replay.when_abandoned = partial(answer.end, ClientDisconnectedError())
-                backend.spawn(self._perform(answer, voice, replay, held.pop_all()))
-                await _relay(request, stream, replay, 0, compute_headers(voice.request.inputs))
+        body = await parse_request(request, self._format.request_model, backend.settings.payload_limit)
+        # What is entered is left in reverse: the engine's work is cancelled first, then the permit is free, and the
+        # request is counted last, by the error that passes through, if any.
+        with ExitStack() as stack:
+            stack.enter_context(backend.metrics.counted())
+            formatter = await self._format.make_formatter(body, backend)
+            check_streamable(formatter.request.parameters, stream=formatter.stream)
+            stack.enter_context(backend.limiter)
+            valid = await backend.prepare(formatter.request)
+            timer.mark_validated()
+            output = stack.enter_context(backend.submit(valid))
+            if formatter.stream and _wants_resume(request):
+                resumable = backend.resumable_streams.create()
+                resumable.on_abandoned = partial(output.fail, ClientDisconnectedError())
+                # The permit and the engine's work move to a task that outlives this connection.
+                backend.spawn(self._run_detached(output, formatter, resumable, stack.pop_all()))
+                await _stream_resumable(request, sse, resumable, 0, compute_headers(formatter.request.inputs))
                 return
-            held.enter_context(_ended_if_alone(request, answer))
-            if voice.streamed:
-                await self._say(answer, voice, stream)
+            stack.enter_context(_cancel_on_disconnect(request, output))
+            if formatter.stream:
+                await self._stream(output, formatter, sse)
             else:
-                response = await self._collect(answer, voice, question, clock)
+                response = await self._respond(output, formatter, valid, timer)
                 await response(request.scope, request.receive, send)
 
-    async def _come_back(self, request: Request, stream: SSEResponse, send: Send) -> None:
-        """To a stream that was lost, to hear the rest; or, with DELETE, to say that nobody will."""
-        replay, heard = self._backend.replays.find(request.headers.get("last-event-id", ""))
+    async def _resume(self, request: Request, sse: SSEResponse, send: Send) -> None:
+        """Continues a stream after the event in `Last-Event-ID`; a DELETE ends that stream instead.
+
+        The stream has its permit, or has ended: none is taken here, and the request's body is not read.
+        """
+        resumable, last_event_number = self._backend.resumable_streams.find(request.headers.get("last-event-id", ""))
         if request.method == "DELETE":
-            replay.abandon()
+            resumable.abandon()
             await Response(status_code=204)(request.scope, request.receive, send)
         else:
-            replay.check(heard)
-            await _relay(request, stream, replay, heard, {})
+            resumable.ensure_buffered(last_event_number)
+            await _stream_resumable(request, sse, resumable, last_event_number, {})
 
-    async def _perform(
-        self, answer: OutputStream, voice: ResponseFormatter, replay: ResumableStream, held: ExitStack
+    async def _run_detached(
+        self, output: OutputStream, formatter: ResponseFormatter, resumable: ResumableStream, stack: ExitStack
     ) -> None:
-        """A stream, for as long as it takes and somebody may want it; `held` is what it needs."""
-        with suppress(ClientDisconnectedError, InferenceError), held:
-            try:
-                async with aclosing(answer.events()) as events:
-                    async for event in events:
-                        for data in voice.events(event) if event else ():
-                            await replay.say(data)
-            except InferenceError as error:
-                await replay.say(self._dialect.error(error))
-                raise
-        with suppress(ClientDisconnectedError):
-            if self._dialect.last_words is not None:
-                await replay.say(self._dialect.last_words)
-        replay.end()
+        """Produces a resumable stream, with or without a connection that reads it. `stack`: what it holds meanwhile.
 
-    async def _say(self, answer: OutputStream, voice: ResponseFormatter, stream: SSEResponse) -> None:
-        await stream.open(compute_headers(voice.request.inputs))
-        async with aclosing(answer.events(quiet=self._backend.settings.keep_alive)) as events:
+        `append` waits for a reader, and raises ClientDisconnectedError once the stream is abandoned. That leaves the
+        stack: the permit is released, and the request counted as dropped.
+        """
+        with suppress(ClientDisconnectedError, InferenceError), stack:
+            try:
+                async with aclosing(output.events()) as events:
+                    async for event in events:
+                        for data in formatter.format_event(event) if event else ():
+                            await resumable.append(data)
+            except InferenceError as error:
+                await resumable.append(self._format.format_error(error))
+                raise
+        # The permit is free by now: the done event, and the buffer that can be read again, need none.
+        with suppress(ClientDisconnectedError):
+            if self._format.done_event is not None:
+                await resumable.append(self._format.done_event)
+        resumable.finish()
+
+    async def _stream(self, output: OutputStream, formatter: ResponseFormatter, sse: SSEResponse) -> None:
+        await sse.open(compute_headers(formatter.request.inputs))
+        async with aclosing(output.events(keepalive_interval=self._backend.settings.sse_keepalive)) as events:
             async for event in events:
                 if event is None:
-                    await stream.comment()
+                    await sse.send_keep_alive()
                 else:
-                    for data in voice.events(event):
-                        await stream.event(data)
-        await stream.close()
+                    for data in formatter.format_event(event):
+                        await sse.send_event(data)
+        await sse.finish()
 
-    async def _collect(
-        self, answer: OutputStream, voice: ResponseFormatter, question: ValidRequest, clock: RequestTimer
+    async def _respond(
+        self, output: OutputStream, formatter: ResponseFormatter, valid: ValidRequest, timer: RequestTimer
     ) -> Response:
-        events = [event async for event in answer.events() if event]
-        times = clock.headers(prompt_tokens=len(question.prompt), generated_tokens=len(events))
-        headers = {**compute_headers(voice.request.inputs), **times}
-        return Response(voice.whole(events), headers=headers, media_type="application/json")
+        events = [event async for event in output.events() if event]
+        timings = timer.headers(prompt_tokens=len(valid.prompt), generated_tokens=len(events))
+        headers = {**compute_headers(formatter.request.inputs), **timings}
+        return Response(formatter.format_response(events), headers=headers, media_type="application/json")
 
 
-def _may_come_back(request: Request) -> bool:
-    wishes = ",".join(request.headers.getlist("prefer")).lower().replace(";", ",").split(",")
-    return "resumable" in map(str.strip, wishes)
+def _wants_resume(request: Request) -> bool:
+    """Whether "resumable" is one of the preferences in the Prefer headers (RFC 7240)."""
+    preferences = ",".join(request.headers.getlist("prefer")).lower().replace(";", ",").split(",")
+    return "resumable" in map(str.strip, preferences)
 
 
-async def _relay(
-    request: Request, stream: SSEResponse, replay: ResumableStream, heard: int, headers: dict[str, str]
+async def _stream_resumable(
+    request: Request, sse: SSEResponse, resumable: ResumableStream, last_event_number: int, headers: dict[str, str]
 ) -> None:
-    """Tells a client what a stream says after event number `heard`, while it listens."""
-    with replay.reader():
-        await stream.open({**headers, "preference-applied": "resumable"})
-        telling = asyncio.create_task(_tell(stream, replay, heard))
-        leaving = asyncio.create_task(_left(request))
+    """Sends the events after number `last_event_number`, until the stream ends or the client disconnects."""
+    with resumable.reader():
+        await sse.open({**headers, "preference-applied": "resumable"})
+        sending = asyncio.create_task(_send_events(sse, resumable, last_event_number))
+        disconnected = asyncio.create_task(_wait_disconnect(request))
         try:
-            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            # The disconnect is waited for as well: a silent stream would not notice it until its next event.
+            await asyncio.wait({sending, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            telling.cancel()
-            leaving.cancel()
+            sending.cancel()
+            disconnected.cancel()
 
 
-async def _tell(stream: SSEResponse, replay: ResumableStream, heard: int) -> None:
-    async with aclosing(replay.events(heard)) as events:
+async def _send_events(sse: SSEResponse, resumable: ResumableStream, last_event_number: int) -> None:
+    async with aclosing(resumable.events(last_event_number)) as events:
         async for event in events:
-            await (stream.comment() if event is None else stream.write(event))
-    await stream.end()
+            await (sse.send_keep_alive() if event is None else sse.send_encoded(event))
+    await sse.end_body()  # the done event is one of the stream's numbered events
 
 
 @contextmanager
-def _ended_if_alone(request: Request, answer: OutputStream) -> Generator[None, None, None]:
-    """End the answer once its client has gone, whatever it is waiting for."""
-    watcher = asyncio.create_task(_watch(request, answer))
+def _cancel_on_disconnect(request: Request, output: OutputStream) -> Generator[None, None, None]:
+    """Fails the output once the client disconnects, whatever is waited for at that time."""
+    watcher = asyncio.create_task(_fail_on_disconnect(request, output))
     try:
         yield
     finally:
         watcher.cancel()
 
 
-async def _watch(request: Request, answer: OutputStream) -> None:
-    await _left(request)
-    answer.end(ClientDisconnectedError())
+async def _fail_on_disconnect(request: Request, output: OutputStream) -> None:
+    await _wait_disconnect(request)
+    output.fail(ClientDisconnectedError())
 
 
-async def _left(request: Request) -> None:
+async def _wait_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
-        pass  # the rest of a body that nobody reads
+        pass  # messages of the body, of which nothing more is needed

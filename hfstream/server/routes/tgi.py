@@ -1,4 +1,4 @@
-"""TGI's own routes: /generate, /generate_stream and /."""
+"""TGI's own routes: /generate, /generate_stream and /. Responses are in TGI's native format."""
 
 from __future__ import annotations
 
@@ -11,40 +11,42 @@ from ..schemas.tgi import CompatGenerateRequest, GenerateRequest
 from ..service.backend import Backend
 from ..text.output_builder import whole
 from .formats import RouteFormat
-from .responses import answer_json, error_json, event_json
+from .responses import error_json, event_json, response_json
 
 
 @dataclass(frozen=True)
-class _Native:
-    """A `ResponseFormatter` that says things as they are."""
+class _TGIFormatter:
+    """A `ResponseFormatter` for TGI's native format."""
 
     request: GenerateRequest
-    streamed: bool
+    stream: bool
 
-    def events(self, event: StreamResponse) -> Iterable[str]:
+    def format_event(self, event: StreamResponse) -> Iterable[str]:
         yield event_json(event)
 
-    def whole(self, events: Sequence[StreamResponse]) -> str:
-        return answer_json(whole(events))
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
+        return response_json(whole(events))
 
 
-class _Compat(_Native):
-    def whole(self, events: Sequence[StreamResponse]) -> str:
-        return f"[{super().whole(events)}]"
+class _CompatFormatter(_TGIFormatter):
+    """The format of /: a response that is not streamed is a list of one."""
+
+    def format_response(self, events: Sequence[StreamResponse]) -> str:
+        return f"[{super().format_response(events)}]"
 
 
-async def _generate(asked: GenerateRequest, backend: Backend) -> _Native:
-    return _Native(asked, streamed=False)
+async def _generate(body: GenerateRequest, backend: Backend) -> _TGIFormatter:
+    return _TGIFormatter(body, stream=False)
 
 
-async def _generate_stream(asked: GenerateRequest, backend: Backend) -> _Native:
-    return _Native(asked, streamed=True)
+async def _generate_stream(body: GenerateRequest, backend: Backend) -> _TGIFormatter:
+    return _TGIFormatter(body, stream=True)
 
 
-async def _compat(asked: CompatGenerateRequest, backend: Backend) -> _Compat:
-    return _Compat(asked, streamed=asked.stream)
+async def _compat(body: CompatGenerateRequest, backend: Backend) -> _CompatFormatter:
+    return _CompatFormatter(body, stream=body.stream)
 
 
-GENERATE = RouteFormat(form=GenerateRequest, voice=_generate, error=error_json)
-GENERATE_STREAM = RouteFormat(form=GenerateRequest, voice=_generate_stream, error=error_json)
-COMPAT = RouteFormat(form=CompatGenerateRequest, voice=_compat, error=error_json)
+GENERATE = RouteFormat(request_model=GenerateRequest, make_formatter=_generate, format_error=error_json)
+GENERATE_STREAM = RouteFormat(request_model=GenerateRequest, make_formatter=_generate_stream, format_error=error_json)
+COMPAT = RouteFormat(request_model=CompatGenerateRequest, make_formatter=_compat, format_error=error_json)

@@ -1,12 +1,15 @@
-"""Whether a request can be answered: TGI's rules, in TGI's order, in TGI's words. The first broken one is told.
+"""Whether a request can be answered: TGI's rules, in TGI's order, with TGI's messages. The first broken one is raised.
 
-What TGI can and we cannot is refused in TGI's way too, never ignored. Refuses to know HTTP, and how answers are made.
+What TGI supports and this server does not is refused in the same way, never ignored. The rules are in two functions,
+because some need the number of tokens: `check_parameters` comes before the prompt is tokenised, `validate` after.
+
+Does not depend on HTTP, tokenizers or models.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,135 +21,149 @@ from .tgi import GenerateParameters, GenerateRequest
 MAX_STOP_SEQUENCES = 4
 MAX_TOP_N_TOKENS = 5
 
-_JUDGED = 1024
-"""As far as TGI (since 3.1.1) looks at `max_new_tokens`: a larger one is taken where this many fit, and the answer ends
-where the model's context does."""
-
-Encode = Callable[[str], Awaitable[list[int]]]
+MAX_CHECKED_NEW_TOKENS = 1024
+"""TGI (since 3.1.1) checks `max_new_tokens` up to this number. A larger value is accepted where this many tokens fit;
+generation then ends at the end of the model's context."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidRequest:
-    """A request that can be answered, in the engine's and the writer's terms."""
+    """A request that can be answered, in the terms of the engine and of the text builder."""
 
     prompt: list[int]
+    """Token ids."""
     max_new_tokens: int
     sampling: SamplingParams
     stop: tuple[str, ...] = ()
-    preamble: str = ""
-    """What the whole text opens with: the prompt, if it was asked for."""
+    echoed_prompt: str = ""
+    """The prompt, if the full text begins with it, else empty."""
     details: bool = False
 
 
-def check_manner(parameters: GenerateParameters, *, stream: bool) -> None:
-    """What TGI looks at before it takes a permit."""
+def check_streamable(parameters: GenerateParameters, *, stream: bool) -> None:
+    """The rules that TGI checks before it takes a permit.
+
+    Raises:
+        ValidationError: a parameter cannot be combined with a stream, or `best_of` is more than 1.
+    """
     best_of = parameters.best_of
     if stream and best_of not in (None, 1):
         _refuse("`best_of` != 1 is not supported when streaming tokens")
     if stream and parameters.decoder_input_details:
         _refuse("`decoder_input_details` == true is not supported when streaming tokens")
-    if best_of is not None and best_of > 1:  # TGI's words for --max-best-of 1; a 0 it takes for a 1
+    if best_of is not None and best_of > 1:  # TGI's message for --max-best-of 1; it takes 0 for 1
         _refuse("`best_of` != 1 is not allowed for this endpoint")
 
 
-async def validate(request: GenerateRequest, *, max_total_tokens: int, encode: Encode, full_text: bool) -> ValidRequest:
-    """The question that `request` puts. `full_text`: whether this route repeats the prompt unless told otherwise.
+def check_parameters(request: GenerateRequest, *, max_total_tokens: int) -> None:
+    """The rules that need no tokens.
 
     Raises:
-        ValidationError: it cannot be answered.
+        ValidationError: a value is out of its range.
+    """
+    for message in _broken_rules(request, max_total_tokens - 1):
+        _refuse(message)
+
+
+def validate(request: GenerateRequest, prompt: list[int], *, max_total_tokens: int) -> ValidRequest:
+    """The request in the engine's terms; `prompt`: the token ids of its `inputs`. Expects `check_parameters` to pass.
+
+    Raises:
+        ValidationError: it has too many tokens, or none, or asks for what is not supported.
     """
     parameters = request.parameters
-    max_input_tokens = max_total_tokens - 1
-    for broken in _broken_rules(request, max_input_tokens):
-        _refuse(broken)
-    prompt = await encode(request.inputs)
     if parameters.truncate is not None:
         prompt = prompt[-parameters.truncate :]
-    max_new_tokens = parameters.max_new_tokens
-    if max_new_tokens is None:
-        max_new_tokens = max(0, max_total_tokens - len(prompt))
-    judged = min(max_new_tokens, _JUDGED)
-    if len(prompt) + judged > max_total_tokens:
-        _refuse(
-            f"`inputs` tokens + `max_new_tokens` must be <= {max_total_tokens}. "
-            f"Given: {len(prompt)} `inputs` tokens and {judged} `max_new_tokens`"
-        )
-    max_new_tokens = min(max_new_tokens, max_total_tokens - len(prompt))
-    if len(prompt) > max_input_tokens:
-        _refuse(f"`inputs` must have less than {max_input_tokens} tokens. Given: {len(prompt)}")
-    if not prompt:  # some tokenizers make nothing of, say, a blank
-        _refuse("`inputs` cannot be empty")
-    for lacking in _lacking(parameters):
-        _refuse(lacking)
-    asked = parameters.return_full_text
+    max_new_tokens = _check_length(len(prompt), parameters.max_new_tokens, max_total_tokens)
+    for message in _unsupported(parameters):
+        _refuse(message)
+    full_text = request.returns_full_text if parameters.return_full_text is None else parameters.return_full_text
     return ValidRequest(
         prompt=prompt,
         max_new_tokens=max_new_tokens,
-        sampling=_sampling(parameters),
+        sampling=_sampling_params(parameters),
         stop=tuple(parameters.stop),
-        preamble=request.inputs if (full_text if asked is None else asked) else "",
+        echoed_prompt=request.inputs if full_text else "",
         details=parameters.details,
     )
 
 
-def _refuse(why: str) -> NoReturn:
-    raise ValidationError(f"Input validation error: {why}")
+def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_tokens: int) -> int:
+    """How many tokens may be generated, at most `max_new_tokens`."""
+    if max_new_tokens is None:
+        max_new_tokens = max(0, max_total_tokens - prompt_tokens)
+    checked = min(max_new_tokens, MAX_CHECKED_NEW_TOKENS)
+    if prompt_tokens + checked > max_total_tokens:
+        _refuse(
+            f"`inputs` tokens + `max_new_tokens` must be <= {max_total_tokens}. "
+            f"Given: {prompt_tokens} `inputs` tokens and {checked} `max_new_tokens`"
+        )
+    max_input_tokens = max_total_tokens - 1
+    if prompt_tokens > max_input_tokens:
+        _refuse(f"`inputs` must have less than {max_input_tokens} tokens. Given: {prompt_tokens}")
+    if not prompt_tokens:  # some tokenizers make no token of, say, a space
+        _refuse("`inputs` cannot be empty")
+    return min(max_new_tokens, max_total_tokens - prompt_tokens)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValidationError(f"Input validation error: {message}")
 
 
 def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[str]:
-    """All the rules that need no tokens, in TGI's order."""
-    asked = request.parameters
-    if asked.temperature is not None and asked.temperature <= 0:
+    """The messages of all broken rules that need no tokens, in TGI's order."""
+    params = request.parameters
+    if params.temperature is not None and params.temperature <= 0:
         yield "`temperature` must be strictly positive"
-    if asked.repetition_penalty is not None and asked.repetition_penalty <= 0:
+    if params.repetition_penalty is not None and params.repetition_penalty <= 0:
         yield "`repetition_penalty` must be strictly positive"
-    if asked.frequency_penalty is not None and not -2 <= asked.frequency_penalty <= 2:
+    if params.frequency_penalty is not None and not -2 <= params.frequency_penalty <= 2:
         yield "`frequency_penalty` must be >= -2.0 and <= 2.0"
-    if asked.presence is not None and not -2 <= asked.presence <= 2:
+    if params.presence is not None and not -2 <= params.presence <= 2:
         yield "`presence_penalty` must be >= -2.0 and <= 2.0"
-    if asked.top_p is not None and not 0 < asked.top_p < 1:
+    if params.top_p is not None and not 0 < params.top_p < 1:
         yield "`top_p` must be > 0.0 and < 1.0"
-    if asked.typical_p is not None and not 0 < asked.typical_p < 1:
+    if params.typical_p is not None and not 0 < params.typical_p < 1:
         yield "`typical_p` must be > 0.0 and < 1.0"
-    if asked.top_k is not None and asked.top_k <= 0:
+    if params.top_k is not None and params.top_k <= 0:
         yield "`top_k` must be strictly positive"
-    if asked.max_new_tokens == 0:
+    if params.max_new_tokens == 0:
         yield "`max_new_tokens` must be strictly positive"
-    if len(asked.stop) > MAX_STOP_SEQUENCES:
-        yield f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(asked.stop)}"
-    if asked.top_n_tokens is not None and asked.top_n_tokens > MAX_TOP_N_TOKENS:
-        yield f"`top_n_tokens` must be >= 0 and <= {MAX_TOP_N_TOKENS}. Given: {asked.top_n_tokens}"
+    if len(params.stop) > MAX_STOP_SEQUENCES:
+        yield f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(params.stop)}"
+    if params.top_n_tokens is not None and params.top_n_tokens > MAX_TOP_N_TOKENS:
+        yield f"`top_n_tokens` must be >= 0 and <= {MAX_TOP_N_TOKENS}. Given: {params.top_n_tokens}"
     if not request.inputs:
         yield "`inputs` cannot be empty"
-    if asked.truncate is not None and not 0 < asked.truncate <= max_input_tokens:
-        yield f"`truncate` must be strictly positive and less than {max_input_tokens}. Given: {asked.truncate}"
+    if params.truncate is not None and not 0 < params.truncate <= max_input_tokens:
+        yield f"`truncate` must be strictly positive and less than {max_input_tokens}. Given: {params.truncate}"
 
 
-def _lacking(asked: GenerateParameters) -> Iterator[str]:
-    """What was asked for that TGI has and this backend has not."""
-    if asked.grammar is not None:
+def _unsupported(params: GenerateParameters) -> Iterator[str]:
+    """The messages for what was requested that TGI supports and this server does not."""
+    if params.grammar is not None:
         yield "grammar is not supported"
-    if asked.typical_p is not None:
+    if params.typical_p is not None:
         yield "`typical_p` is not supported"
-    if asked.watermark:
+    if params.watermark:
         yield "`watermark` is not supported"
-    if asked.decoder_input_details:
+    if params.decoder_input_details:
         yield "`decoder_input_details` is not supported"
-    if asked.adapter_id is not None:
+    if params.adapter_id is not None:
         yield "`adapter_id` is not supported"
-    yield from asked.lacking
+    yield from params.unsupported
 
 
-def _sampling(asked: GenerateParameters) -> SamplingParams:
-    sampled = asked.sampled
+def _sampling_params(params: GenerateParameters) -> SamplingParams:
+    sampled = params.sampled
     return SamplingParams(
         do_sample=sampled,
-        temperature=1.0 if asked.temperature is None else asked.temperature,
-        top_k=asked.top_k,
-        top_p=asked.top_p,
-        repetition_penalty=1.0 if asked.repetition_penalty is None else asked.repetition_penalty,
-        frequency_penalty=asked.frequency_penalty or 0.0,
-        presence_penalty=asked.presence or 0.0,
-        seed=(random.getrandbits(64) if asked.seed is None else asked.seed) if sampled else None,
-        top_n_tokens=asked.top_n_tokens or 0,
+        temperature=1.0 if params.temperature is None else params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        repetition_penalty=1.0 if params.repetition_penalty is None else params.repetition_penalty,
+        frequency_penalty=params.frequency_penalty or 0.0,
+        presence_penalty=params.presence or 0.0,
+        seed=(random.getrandbits(64) if params.seed is None else params.seed) if sampled else None,
+        top_n_tokens=params.top_n_tokens or 0,
     )

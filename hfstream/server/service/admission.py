@@ -1,4 +1,4 @@
-"""How many may be answered at once. Refuses to know what they ask, and never lets anyone wait."""
+"""How many requests may run at once. Does not depend on what they ask for, and never makes a request wait."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from hfstream.errors import OverloadedError
 
 
 class ConcurrencyLimiter:
-    """A number of permits: ``with gate:`` holds one, or raises OverloadedError at once if all are taken.
+    """A number of permits: ``with limiter:`` holds one. Belongs to one event loop, not to several threads.
 
-    Not for several threads: it belongs to the event loop.
+    Raises:
+        OverloadedError: all permits are taken.
     """
 
     def __init__(self, permits: int) -> None:

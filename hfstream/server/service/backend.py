@@ -1,7 +1,9 @@
-"""The backend without its wire: one engine, its vocabulary and gate, and which answer each of its words belongs to.
+"""The backend: one engine, the tokenizer and chat template of its model, and the output streams of all requests.
 
-It lives on one event loop. The engine lives on a thread of its own; one hand-over a step brings all that it says to the
-loop. Refuses to know HTTP.
+It belongs to one event loop; the engine runs on a thread of its own. Once per step, one call hands all of the engine's
+outputs over to the loop, which dispatches them to the requests' streams.
+
+Does not depend on HTTP.
 """
 
 from __future__ import annotations
@@ -14,62 +16,51 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from hfstream.errors import GenerationError, IncompleteGenerationError, InferenceError, ValidationError
+from hfstream.errors import GenerationError, IncompleteGenerationError, ValidationError
 
 from ..engine.protocol import EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
 from ..engine.worker import Engine
 from ..schemas.tgi import GenerateRequest
-from ..schemas.validation import ValidRequest, validate
+from ..schemas.validation import ValidRequest, check_parameters, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
 from ..text.output_builder import OutputBuilder
 from ..text.tokenizer import Tokenizer, TokenSpan
 from .admission import ConcurrencyLimiter
+from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
 from .output_stream import OutputStream
 from .resumable import ResumableStreams
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 
-_SHORT = 4_000
-"""Characters that are tokenised on the spot: they take less than 4 ms, and longer texts go to another thread."""
-
-
-class NotReadyError(InferenceError):
-    """The model is not loaded yet. Its own `error_type`: a server that starts is not one that has too much to do."""
-
-    status_code: int | None = 503
-    error_type: str | None = "loading"
-    retryable: bool = True
-
-
-class EngineFailedError(InferenceError):
-    """The model could not be loaded, or its engine broke down: this server will not answer any more."""
-
-    status_code: int | None = 503
-    error_type: str | None = "broken"
+INLINE_LIMIT = 4_000
+"""Characters that are tokenised on the event loop: they take less than 4 ms. Longer texts go to another thread."""
 
 
 class Model(NamedTuple):
-    """What was loaded, as far as it is not the engine's."""
+    """What belongs to the loaded model, apart from the weights, which are the engine's."""
 
     facts: ModelInfo
-    vocabulary: Tokenizer
-    template: ChatTemplate | None
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
 
 
 class Backend:
-    """Everything that answers need and share."""
+    """What all requests need and share."""
 
     def __init__(self, settings: Settings, engine: EngineProtocol | None = None) -> None:
+        """`engine`: another engine in place of the one that runs the model."""
         self.settings = settings
-        self.gate: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
+        self.limiter: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
         self.metrics: Metrics = Metrics()
-        self.replays: ResumableStreams = ResumableStreams(grace=settings.resume_grace, quiet=settings.keep_alive)
-        self.opened: asyncio.Event = asyncio.Event()
-        """Set once the model is loaded, or is known not to be."""
+        self.resumable_streams: ResumableStreams = ResumableStreams(
+            grace=settings.resume_grace, keepalive_interval=settings.sse_keepalive
+        )
+        self.ready: asyncio.Event = asyncio.Event()
+        """Set once the model is loaded, or could not be."""
         self._engine = engine or Engine(
             settings.model_path,
             max_batch_size=settings.max_batch_size,
@@ -79,159 +70,165 @@ class Backend:
             max_total_tokens=settings.max_total_tokens,
         )
         self._model: Model | None = None
-        self._fault: BaseException | None = None
-        self._answers: dict[EngineRequest, OutputStream] = {}
+        self._fatal_error: BaseException | None = None
+        self._outputs: dict[EngineRequest, OutputStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
 
-    # --- its life --------------------------------------------------------------------------------------------------
+    # --- start and end -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to load. Returns at once."""
+        """Starts to load the model, and returns at once."""
         self._loop = asyncio.get_running_loop()
-        self._engine.start(deliver=self._deliver, ready=self._ready, failed=self._failed)
+        self._engine.start(deliver=self._post_outputs, ready=self._post_ready, failed=self._post_failure)
 
     async def close(self) -> None:
-        """End what is running, and the engine's thread."""
-        self.interrupt()
-        self.replays.abandon()
+        """Ends all requests, and the engine's thread."""
+        self.abort_all()
+        self.resumable_streams.abandon_all()
         await asyncio.gather(*self._tasks)
         await asyncio.to_thread(self._engine.close, 5.0)
 
-    def interrupt(self) -> None:
-        """Tell every answer in progress that it ends here."""
-        for answer in self._answers.values():
-            answer.end(IncompleteGenerationError("Incomplete generation: the server is stopping"))
-        self.replays.abandon(unread_only=True)
+    def abort_all(self) -> None:
+        """Ends all requests with an IncompleteGenerationError."""
+        for output in self._outputs.values():
+            output.fail(IncompleteGenerationError("Incomplete generation: the server is stopping"))
+        # A resumable stream with a reader stays until that error is sent; one without would wait for its grace.
+        self.resumable_streams.abandon_all(unread_only=True)
+
+    def abort_all_threadsafe(self) -> None:
+        """`abort_all`, from another thread or a signal handler."""
+        self._call_on_loop(self.abort_all)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have something done that does not end with a request."""
+        """Runs `work` in a task that `close` waits for: it may outlive the request that starts it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def interrupt_soon(self) -> None:
-        """`interrupt`, from another thread or a signal handler."""
-        self._call(self.interrupt)
+    # --- state -------------------------------------------------------------------------------------------------------
 
     @property
-    def fault(self) -> BaseException | None:
-        """Why there will be no answers, if so."""
-        return self._fault
-
-    def check(self) -> None:
-        """Raise NotReadyError or BrokenError unless there is a model to ask."""
-        _ = self.model
+    def fatal_error(self) -> BaseException | None:
+        """Why the backend cannot generate any more, if so."""
+        return self._fatal_error
 
     @property
     def model(self) -> Model:
-        """What was loaded.
+        """The loaded model.
 
         Raises:
-            NotReadyError: not yet.
-            BrokenError: and it never will be.
+            NotReadyError: it is still being loaded.
+            EngineFailedError: it could not be loaded, or the engine failed later.
         """
-        if self._fault is not None:
-            raise EngineFailedError(f"Model could not be loaded, or broke down: {self._fault}") from self._fault
+        if self._fatal_error is not None:
+            message = f"Model could not be loaded, or broke down: {self._fatal_error}"
+            raise EngineFailedError(message) from self._fatal_error
         if self._model is None:
             raise NotReadyError("Model is loading", retry_after=1)
         return self._model
 
+    def ensure_ready(self) -> None:
+        """Raises what `model` raises."""
+        _ = self.model
+
     @property
-    def load(self) -> tuple[int, int]:
-        """Jobs that the engine works on, and jobs that wait for a place."""
+    def queue_depths(self) -> tuple[int, int]:
+        """The number of requests in the engine's batch, and of those that wait for a row."""
         running = self._engine.running
         batch = min(running, self.settings.max_batch_size)
         return batch, running - batch
 
-    # --- answering -------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------------
 
-    async def prompt(self, write: Callable[[ChatTemplate], str]) -> str:
-        """What `write` makes of the model's template. On another thread: a template is a program, and somebody else's.
+    async def render_prompt(self, render: Callable[[ChatTemplate], str]) -> str:
+        """``render(chat_template)`` on another thread: a template is a program, and may take any time.
 
         Raises:
             ValidationError: the model has no template.
         """
-        template = self.model.template
+        template = self.model.chat_template
         if template is None:
             raise ValidationError("Template error: template not found", error_type="template_error")
-        return await asyncio.to_thread(write, template)
+        return await asyncio.to_thread(render, template)
 
-    async def consider(self, request: GenerateRequest) -> ValidRequest:
-        """The question in a request, or the ValidationError that says why it is none."""
-        facts, vocabulary, _ = self.model
+    async def tokenize(self, request: GenerateRequest) -> list[TokenSpan]:
+        """The tokens of a request's prompt, as the model reads it."""
+        spans = partial(self.model.tokenizer.spans, special=request.add_special_tokens)
+        return await _in_thread_if_long(spans, request.inputs)
 
-        async def encode(text: str) -> list[int]:
-            return await _aside(partial(vocabulary.encode, special=request.add_special_tokens), text)
+    async def prepare(self, request: GenerateRequest) -> ValidRequest:
+        """The request in the engine's terms.
 
-        return await validate(
-            request, max_total_tokens=facts.max_total_tokens, encode=encode, full_text=request.full_text
-        )
-
-    async def spans(self, request: GenerateRequest) -> list[TokenSpan]:
-        """The tokens of a request's prompt, as the model would read it."""
-        spans = partial(self.model.vocabulary.spans, special=request.add_special_tokens)
-        return await _aside(spans, request.inputs)
+        Raises:
+            ValidationError: a rule of TGI's is broken, or something is not supported.
+        """
+        model = self.model
+        max_total_tokens = model.facts.max_total_tokens
+        check_parameters(request, max_total_tokens=max_total_tokens)
+        encode = partial(model.tokenizer.encode, special=request.add_special_tokens)
+        prompt = await _in_thread_if_long(encode, request.inputs)
+        return validate(request, prompt, max_total_tokens=max_total_tokens)
 
     @contextmanager
-    def answer(self, question: ValidRequest) -> Generator[OutputStream, None, None]:
-        """Have a question answered. Who leaves the block no longer wants it: its place is free in a token's time."""
-        facts, vocabulary, _ = self.model
-        job = EngineRequest(question.prompt, question.max_new_tokens, question.sampling)
-        writer = OutputBuilder(vocabulary, question, facts.eos_ids)
-        answer = self._answers[job] = OutputStream(writer, tokens_per_second=self.settings.tokens_per_second)
+    def submit(self, request: ValidRequest) -> Generator[OutputStream, None, None]:
+        """Generates for the time of the block. When it is left, the engine's row is free within one token's time."""
+        model = self.model
+        builder = OutputBuilder(model.tokenizer, request, model.facts.eos_ids)
+        job = EngineRequest(request.prompt, request.max_new_tokens, request.sampling)
+        output = self._outputs[job] = OutputStream(builder, tokens_per_second=self.settings.tokens_per_second)
         try:
-            self._submit(job)
-            yield answer
+            self._submit_to_engine(job)
+            yield output
         finally:
-            del self._answers[job]
+            del self._outputs[job]
             self._engine.cancel(job)
 
-    def _submit(self, job: EngineRequest) -> None:
+    def _submit_to_engine(self, job: EngineRequest) -> None:
         try:
             self._engine.submit(job)
-        except Exception as error:  # noqa: BLE001 - it has just stopped; the news why is on its way
-            self._hand_out([RequestFailed(job, error)])
+        except Exception as error:  # noqa: BLE001 - the engine has just stopped; `_on_failure` will follow with the reason
+            self._dispatch([RequestFailed(job, error)])
 
-    # --- what the engine's thread calls ------------------------------------------------------------------------------
+    # --- callbacks on the engine's thread ----------------------------------------------------------------------------
 
-    def _deliver(self, results: list[TokenOutput | RequestFailed]) -> None:
-        self._call(self._hand_out, results)
+    def _post_outputs(self, results: list[TokenOutput | RequestFailed]) -> None:
+        self._call_on_loop(self._dispatch, results)
 
-    def _ready(self, facts: ModelInfo) -> None:
+    def _post_ready(self, facts: ModelInfo) -> None:
+        # Loaded here because it takes a while. An error that is raised here stops the engine, which reports it.
         path = self.settings.model_path
-        # What these raise stops the engine, which says so.
-        self._call(self._open, Model(facts, Tokenizer.load(path), ChatTemplate.load(path)))
+        self._call_on_loop(self._on_ready, Model(facts, Tokenizer.load(path), ChatTemplate.load(path)))
 
-    def _failed(self, error: BaseException) -> None:
-        self._call(self._break, error)
+    def _post_failure(self, error: BaseException) -> None:
+        self._call_on_loop(self._on_failure, error)
 
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed: the server has ended, and nobody listens
+    def _call_on_loop(self, function: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nothing is to be done
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    # --- and what that comes to on the loop ---------------------------------------------------------------------------
+    # --- and what they call on the event loop ------------------------------------------------------------------------
 
-    def _open(self, model: Model) -> None:
+    def _on_ready(self, model: Model) -> None:
         self._model = model
-        self.opened.set()
+        self.ready.set()
 
-    def _break(self, fault: BaseException) -> None:
-        if self._model:  # else who waits for `opened` is told, and says it
-            logger.error("the engine broke down", exc_info=fault)
-        self._fault = fault
-        self.opened.set()
-        for answer in self._answers.values():
-            answer.end(GenerationError(f"Request failed during generation: Server error: {fault}"))
+    def _on_failure(self, error: BaseException) -> None:
+        if self._model:  # otherwise the server did not start, and reports the error itself
+            logger.error("the engine failed", exc_info=error)
+        self._fatal_error = error
+        self.ready.set()
+        for output in self._outputs.values():
+            output.fail(GenerationError(f"Request failed during generation: Server error: {error}"))
 
-    def _hand_out(self, results: Sequence[TokenOutput | RequestFailed]) -> None:
+    def _dispatch(self, results: Sequence[TokenOutput | RequestFailed]) -> None:
         for result in results:
-            if answer := self._answers.get(result.job):
-                answer.hear(result)
-                if answer.complete:  # perhaps by a stop string, which the engine knows nothing of
+            if output := self._outputs.get(result.job):
+                output.push(result)
+                if output.complete:  # perhaps by a stop string, which the engine does not know about
                     self._engine.cancel(result.job)
 
 
-async def _aside(function: Callable[[str], Result], text: str) -> Result:
+async def _in_thread_if_long(function: Callable[[str], ResultT], text: str) -> ResultT:
     """``function(text)``, on another thread if the text is long."""
-    return function(text) if len(text) <= _SHORT else await asyncio.to_thread(function, text)
+    return function(text) if len(text) <= INLINE_LIMIT else await asyncio.to_thread(function, text)

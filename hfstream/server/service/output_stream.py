@@ -1,8 +1,9 @@
-"""One answer's life on the event loop, from the engine's steps to the last event, or to whatever ends it before.
+"""The output of one request on the event loop, from the engine's first token to the last event or an error.
 
-Everything that can happen to an answer (a token, a failure, its client's leaving, a long silence, the server's end)
-comes through one inbox, so there is one place that waits and nothing to race. Refuses to know HTTP and how texts are
-written.
+Everything that can happen to a request (a token, a failure, a disconnect, a long silence, the server's shutdown) is put
+into one queue. So there is one place that waits, and there are no races between several.
+
+Does not depend on HTTP, or on how text is made of tokens.
 """
 
 from __future__ import annotations
@@ -17,106 +18,115 @@ from hfstream.types import StreamResponse
 from ..engine.protocol import RequestFailed, TokenOutput
 from ..text.output_builder import OutputBuilder
 
+_Queue = asyncio.Queue[StreamResponse | Exception | None]
+"""Events, the error that ends them, and None for a time without events."""
+
 
 class OutputStream:
-    """What the engine says to one question, as events. It belongs to the event loop on which it is made."""
+    """The engine's outputs for one request, as events. Belongs to the event loop that it is created on."""
 
-    def __init__(self, writer: OutputBuilder, *, tokens_per_second: float | None = None) -> None:
-        self._writer = writer
+    def __init__(self, builder: OutputBuilder, *, tokens_per_second: float | None = None) -> None:
+        self._builder = builder
         self._loop = asyncio.get_running_loop()
-        self._inbox: asyncio.Queue[StreamResponse | Exception | None] = asyncio.Queue()
-        self._pause = None if tokens_per_second is None else 1 / tokens_per_second
-        self._due = self._loop.time()
+        self._queue: _Queue = asyncio.Queue()
+        self._interval = None if tokens_per_second is None else 1 / tokens_per_second
+        self._next_release = self._loop.time()
         self._paced: deque[StreamResponse | Exception] = deque()
         self._complete = False
 
     @property
     def complete(self) -> bool:
-        """Whether the engine's part is over: what it says from now on is not heard."""
+        """Whether the engine has nothing more to add: further outputs are ignored."""
         return self._complete
 
-    def hear(self, result: TokenOutput | RequestFailed) -> None:
-        """The engine's next word."""
+    def push(self, output: TokenOutput | RequestFailed) -> None:
+        """Adds the engine's next output."""
         if self._complete:
             return
         try:
-            item = self._read(result)
-        except Exception as error:  # noqa: BLE001 - whatever the writer stumbles over, no other answer suffers for it
-            item = _failure(error)
+            item = self._to_item(output)
+        except Exception as error:  # noqa: BLE001 - an error in making the text must not reach other requests
+            item = _to_inference_error(error)
         self._complete = isinstance(item, Exception) or item.generated_text is not None
-        if self._pause is None:
-            self._inbox.put_nowait(item)
-        else:
-            # A timer paces and no reader sleeps, so a client that leaves between two tokens is noticed at once. One
-            # timer for all: of several that are overdue together, uvloop would ring the last one first.
-            self._paced.append(item)
-            if len(self._paced) == 1:
-                self._due += self._pause
-                self._loop.call_at(self._due, self._let_pass, self._pause)
+        if self._interval is None:
+            self._queue.put_nowait(item)
+            return
+        # A timer keeps the pace, and not a reader that sleeps: so a disconnect between two tokens is noticed at once.
+        # There is one timer for all waiting items, and not one for each: of several timers that are overdue together,
+        # uvloop fires the last one first.
+        self._paced.append(item)
+        if len(self._paced) == 1:
+            self._next_release += self._interval
+            self._loop.call_at(self._next_release, self._release_paced, self._interval)
 
-    def _let_pass(self, pause: float) -> None:
-        self._inbox.put_nowait(self._paced.popleft())
-        if self._paced:
-            self._due += pause
-            self._loop.call_at(self._due, self._let_pass, pause)
-
-    def end(self, error: Exception) -> None:
-        """Make an end from outside: the reader is told `error`, after what has been said already."""
+    def fail(self, error: Exception) -> None:
+        """Ends the stream from outside: the reader gets `error`, after the events that are queued already."""
         self._complete = True
-        self._inbox.put_nowait(error)
+        self._queue.put_nowait(error)
 
-    async def events(self, *, quiet: float | None = None) -> AsyncGenerator[StreamResponse | None, None]:
-        """The events as they come, and None after every `quiet` seconds without one.
+    async def events(self, *, keepalive_interval: float | None = None) -> AsyncGenerator[StreamResponse | None, None]:
+        """The events as they come, and None after every `keepalive_interval` seconds without one.
 
         Raises:
-            InferenceError: the answer could not be made.
-            DroppedError: see `end`.
+            InferenceError: generation failed.
+            ClientDisconnectedError: see `fail`.
         """
-        heartbeat = None if quiet is None else _Heartbeat(self._inbox, quiet)
+        keepalive = None if keepalive_interval is None else _KeepAliveTimer(self._queue, keepalive_interval)
         try:
             while True:
-                item = await self._inbox.get()
-                if heartbeat:
-                    heartbeat.heard()
+                item = await self._queue.get()
+                if keepalive:
+                    keepalive.reset()
                 if isinstance(item, Exception):
                     raise item
                 yield item
                 if item is not None and item.generated_text is not None:
                     return
         finally:
-            if heartbeat:
-                heartbeat.stop()
+            if keepalive:
+                keepalive.stop()
 
-    def _read(self, result: TokenOutput | RequestFailed) -> StreamResponse | Exception:
-        return self._writer.write(result) if isinstance(result, TokenOutput) else _failure(result.error)
+    def _to_item(self, output: TokenOutput | RequestFailed) -> StreamResponse | Exception:
+        return self._builder.write(output) if isinstance(output, TokenOutput) else _to_inference_error(output.error)
+
+    def _release_paced(self, interval: float) -> None:
+        self._queue.put_nowait(self._paced.popleft())
+        if self._paced:
+            # From the time it was due, not from now: a late timer does not slow down the rest.
+            self._next_release += interval
+            self._loop.call_at(self._next_release, self._release_paced, interval)
 
 
-class _Heartbeat:
-    """Puts a None into an inbox for every so many seconds of silence. One timer for all: none is started per event."""
+class _KeepAliveTimer:
+    """Puts a None into a queue after every `interval` seconds without an event.
 
-    def __init__(self, inbox: asyncio.Queue[StreamResponse | Exception | None], quiet: float) -> None:
-        self._inbox = inbox
-        self._quiet = quiet
+    `reset` only notes the time: starting a timer for each event would cost more than the event. When the one timer
+    fires too early, it is started again for the time that is left.
+    """
+
+    def __init__(self, queue: _Queue, interval: float) -> None:
+        self._queue = queue
+        self._interval = interval
         self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
-        self._timer = self._loop.call_later(quiet, self._beat)
+        self._last_event = self._loop.time()
+        self._timer = self._loop.call_later(interval, self._fire)
 
-    def heard(self) -> None:
-        self._last = self._loop.time()
+    def reset(self) -> None:
+        self._last_event = self._loop.time()
 
     def stop(self) -> None:
         self._timer.cancel()
 
-    def _beat(self) -> None:
-        silence = self._loop.time() - self._last
-        if silence >= self._quiet:
-            self._inbox.put_nowait(None)
+    def _fire(self) -> None:
+        silence = self._loop.time() - self._last_event
+        if silence >= self._interval:
+            self._queue.put_nowait(None)
             silence = 0
-        self._timer = self._loop.call_later(self._quiet - silence, self._beat)
+        self._timer = self._loop.call_later(self._interval - silence, self._fire)
 
 
-def _failure(error: Exception) -> InferenceError:
-    """The engine's (or writer's) trouble, in TGI's words."""
+def _to_inference_error(error: Exception) -> InferenceError:
+    """An error of the engine or the text builder, with TGI's message."""
     if isinstance(error, InferenceError):
         return error
     return GenerationError(f"Request failed during generation: Server error: {error}")

@@ -54,7 +54,7 @@ class OutputBuilder:
             index=self._count,
             token=Token(id=step.token, text=text, logprob=_as_float32(step.logprob), special=special),
             top_tokens=[self._alone(*likely) for likely in step.top] or None,
-            generated_text=None if reason is None else self._question.preamble + "".join(self._texts),
+            generated_text=None if reason is None else self._question.echoed_prompt + "".join(self._texts),
             details=self._details(reason) if reason and self._question.details else None,
         )
 

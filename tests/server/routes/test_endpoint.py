@@ -53,7 +53,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture(scope="module")
 def busy(model: Path, engine: ScriptedEngine) -> Iterator[str]:
-    settings = Settings(model=str(model), max_concurrent_requests=PERMITS, max_batch_size=2, keep_alive=0.1)
+    settings = Settings(model=str(model), max_concurrent_requests=PERMITS, max_batch_size=2, sse_keepalive=0.1)
     with BackgroundServer(settings, engine=engine) as server:
         yield server.url
 

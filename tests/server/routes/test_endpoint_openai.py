@@ -52,7 +52,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture(scope="module")
 def busy(model: Path, engine: ScriptedEngine) -> Iterator[str]:
-    settings = Settings(model=str(model), max_concurrent_requests=PERMITS, max_batch_size=2, keep_alive=0.1)
+    settings = Settings(model=str(model), max_concurrent_requests=PERMITS, max_batch_size=2, sse_keepalive=0.1)
     with BackgroundServer(settings, engine=engine) as server:
         yield server.url
 
@@ -191,6 +191,6 @@ async def test_until_the_model_is_loaded_clients_are_told_to_wait(model: Path) -
         assert (tokens.status_code, tokens.json()["error"]) == (503, "Model is loading")
         loaded.set()
         async with asyncio.timeout(5):
-            await app.state.backend.opened.wait()
+            await app.state.backend.ready.wait()
         for path, body in BODIES.items():
             assert (await client.post(path, json=body)).status_code == 200

@@ -128,7 +128,7 @@ class ForwardContext:
     @property
     def left_over(self) -> int:
         """Answers that are still being given, or waited with."""
-        return int(len(self.backend._tasks) + len(self.backend._answers) + self.backend.gate.running)
+        return int(len(self.backend._tasks) + len(self.backend._outputs) + self.backend.limiter.running)
 
     @property
     def job(self) -> EngineRequest:
@@ -154,7 +154,7 @@ def patient(model: Path) -> Iterator[ForwardContext]:
 @pytest.fixture(scope="module")
 def endless(model: Path) -> Iterator[ForwardContext]:
     """Endless answers, and next to no grace."""
-    with served(model, ScriptedEngine(go_on, beat=0.002), resume_grace=0.2, keep_alive=0.1) as place:
+    with served(model, ScriptedEngine(go_on, beat=0.002), resume_grace=0.2, sse_keepalive=0.1) as place:
         yield place
 
 
@@ -517,7 +517,7 @@ def test_the_server_ends_with_streams_that_are_waited_with(model: Path) -> None:
         assert place.left_over == 3 * len(BODIES)
         backend = place.backend
     assert time.monotonic() - started < 20
-    assert backend.gate.running == len(backend._tasks) == 0
+    assert backend.limiter.running == len(backend._tasks) == 0
 
 
 def test_who_listens_when_the_server_ends_is_told(model: Path) -> None:

@@ -44,7 +44,7 @@ def speak(job: EngineRequest) -> Script:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     model = save_tokenizer(tmp_path_factory.mktemp("model"))
-    with BackgroundServer(Settings(model=str(model), keep_alive=0.2), engine=ScriptedEngine(speak)) as server:
+    with BackgroundServer(Settings(model=str(model), sse_keepalive=0.2), engine=ScriptedEngine(speak)) as server:
         yield server.url
 
 
