@@ -1,4 +1,4 @@
-"""What the backend's tests talk to: an engine that says what it is told, a small byte-level vocabulary, and a port."""
+"""For tests of the server: an engine that generates what a script says, a small tokenizer, requests and responses."""
 
 from __future__ import annotations
 
@@ -48,42 +48,46 @@ def ids(text: str) -> list[int]:
 
 
 def save_tokenizer(directory: Path) -> Path:
-    """A model directory, as far as the HTTP side looks into it."""
+    """A model directory with all that is read outside the engine."""
     directory.mkdir(parents=True, exist_ok=True)
     TOKENIZER.save(str(directory / "tokenizer.json"))
     return directory
 
 
 class ScriptedEngine:
-    """Says to each prompt what `script(job)` yields, a token per beat; an exception in it is a failure."""
+    """An engine without a model: for each request it generates what `script(request)` yields.
+
+    One token per step, a step every `interval` seconds. An exception in a script fails that request.
+    """
 
     def __init__(
         self,
         script: Callable[[EngineRequest], Script] = lambda job: ids("Hello, world!"),
         *,
-        beat: float = 0.0,
+        interval: float = 0.0,
         load: Callable[[], object] = lambda: None,
         logprob: float | None = -0.007358551,
     ) -> None:
-        self._script, self._beat, self._load, self._logprob = script, beat, load, logprob
+        """`load` is called before the engine is ready, and may wait or raise. `logprob`: that of every token."""
+        self._script, self._interval, self._load, self._logprob = script, interval, load, logprob
         self._jobs: dict[EngineRequest, Iterator[int | Exception]] = {}
         self._counts: dict[EngineRequest, int] = {}
         self._end = threading.Event()
-        self.seen: list[EngineRequest] = []
-        self.breakdown: Exception | None = None
-        self.flow = threading.Event()
-        """While it is not set, nothing is said."""
-        self.flow.set()
+        self._unpaused = threading.Event()
+        self._unpaused.set()
+        self.submitted: list[EngineRequest] = []
+        self.failure: Exception | None = None
+        """Set by a test to make the engine fail."""
 
     def start(self, *, deliver: Any, ready: Any, failed: Any) -> None:
         def run() -> None:
             try:
                 self._load()
                 ready(ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0))
-                while not self._end.wait(self._beat or 0.0005):
-                    if self.breakdown:
-                        raise self.breakdown
-                    if self.flow.is_set() and (results := self._step()):
+                while not self._end.wait(self._interval or 0.0005):
+                    if self.failure:
+                        raise self.failure
+                    if self._unpaused.is_set() and (results := self._step()):
                         deliver(results)
             except Exception as error:
                 failed(error)
@@ -91,8 +95,15 @@ class ScriptedEngine:
         self._thread = threading.Thread(target=run, daemon=True, name="scripted-engine")
         self._thread.start()
 
+    def pause(self) -> None:
+        """No token is generated until `unpause`."""
+        self._unpaused.clear()
+
+    def unpause(self) -> None:
+        self._unpaused.set()
+
     def submit(self, job: EngineRequest) -> None:
-        self.seen.append(job)
+        self.submitted.append(job)
         self._jobs[job] = iter(self._script(job))
 
     def cancel(self, job: EngineRequest) -> None:
@@ -104,15 +115,15 @@ class ScriptedEngine:
 
     @property
     def running(self) -> int:
-        self._drop()
+        self._remove_cancelled()
         return len(self._jobs)
 
-    def _drop(self) -> None:
+    def _remove_cancelled(self) -> None:
         for job in [job for job in self._jobs if job.cancelled]:
             self._jobs.pop(job, None)
 
     def _step(self) -> list[TokenOutput | RequestFailed]:
-        self._drop()
+        self._remove_cancelled()
         results: list[TokenOutput | RequestFailed] = []
         for job, script in list(self._jobs.items()):
             token = next(script, EOS)
@@ -129,13 +140,18 @@ class ScriptedEngine:
         return results
 
 
-# --- asking, reading and waiting --------------------------------------------------------------------------------------
+def endless(job: EngineRequest) -> Script:
+    """A script that ends only with `max_new_tokens` or the context."""
+    return iter(lambda: ids("a")[0], EOS)
 
 
-TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty: httpx would read all the world's certificates for each request
+# --- requests, responses and waiting ----------------------------------------------------------------------------------
+
+
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty, because httpx would read all root certificates for each request
 http = SimpleNamespace(
     **{
-        name: partial(getattr(httpx, name), verify=TLS, timeout=20)
+        name: partial(getattr(httpx, name), verify=TLS, timeout=120)
         for name in ("get", "options", "post", "request", "stream")
     }
 )
@@ -153,7 +169,7 @@ def events(body: bytes) -> list[dict[str, Any]]:
     return [json.loads(block[6:]) for block in blocks]
 
 
-def joined(stream: list[dict[str, Any]]) -> str:
+def joined_text(stream: list[dict[str, Any]]) -> str:
     return "".join(event["token"]["text"] for event in stream if not event["token"]["special"])
 
 
@@ -162,7 +178,7 @@ def metric(url: str, name: str) -> int:
     return next((int(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0)
 
 
-def eventually(check: Callable[[], bool], within: float = 3.0) -> bool:
+def eventually(check: Callable[[], bool], within: float = 60.0) -> bool:
     end = time.monotonic() + within
     while not check():
         if time.monotonic() > end:
@@ -172,15 +188,15 @@ def eventually(check: Callable[[], bool], within: float = 3.0) -> bool:
 
 
 def idle(url: str) -> bool:
-    """Neither a permit nor a place in the batch nor one in the queue is taken."""
+    """Whether no request holds a permit or a row in the batch, or waits in the queue."""
     names = ("hfstream_permits_taken", "tgi_batch_current_size", "tgi_queue_size")
     return [metric(url, name) for name in names] == [0, 0, 0]
 
 
 def raw_request(url: str, path: str, body: dict[str, Any]) -> socket.socket:
-    """A connection that has sent a request, and reads nothing yet."""
+    """A connection that has sent a request and read nothing."""
     content = json.dumps(body).encode()
-    connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=10)
+    connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=60)
     head = (
         f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
     )
@@ -198,7 +214,7 @@ TEMPLATE = (
 
 
 def save_chat_model(directory: Path) -> Path:
-    """The same with a chat template: "Hi" becomes "Hi<turn>>"."""
+    """A model directory with a chat template: "Hi" becomes "Hi<turn>>"."""
     save_tokenizer(directory)
     (directory / "chat_template.jinja").write_text(TEMPLATE, "utf-8")
     return directory
@@ -209,7 +225,7 @@ def user(text: str) -> list[dict[str, str]]:
 
 
 def chunks(body: bytes) -> list[dict[str, Any]]:
-    """The events of a stream that ends as OpenAI's do."""
+    """The events of a stream in OpenAI's format."""
     done = b"data: [DONE]\n\n"
     assert body.endswith(done)
     assert body.count(done) == 1
@@ -217,7 +233,7 @@ def chunks(body: bytes) -> list[dict[str, Any]]:
 
 
 def pinned(body: str) -> str:
-    """A body of OpenAI's shape with one id and one time, put in place of those of the day."""
+    """A body in OpenAI's format, its one id and its one time replaced by constants."""
     ids_of_body = set(re.findall(r'"id":"((?:chatcmpl|cmpl)-[0-9a-f]{32})"', body))
     times = set(re.findall(r'"created":(\d+)', body))
     assert len(ids_of_body) == len(times) == 1

@@ -101,14 +101,14 @@ async def test_a_template_is_rendered_on_another_thread(tmp_path: Path) -> None:
     backend = Backend(Settings(model=str(save_chat_model(tmp_path))), ScriptedEngine())
     backend.start()
     async with asyncio.timeout(5):
-        await backend.opened.wait()
+        await backend.ready.wait()
     renderers: list[threading.Thread] = []
 
     def write(template: ChatTemplate) -> str:
         renderers.append(threading.current_thread())
         return template.render(CONVERSATION)
 
-    assert await backend.prompt(write) == "Hi<turn>>"
+    assert await backend.render_prompt(write) == "Hi<turn>>"
     assert renderers[0] is not threading.current_thread()
     await backend.close()
 

@@ -222,17 +222,6 @@ def test_an_answer_that_was_begun_is_continued(url: str, engine: ScriptedEngine)
     assert list(engine.seen[-1].prompt) == ids("Hi<turn>Well?<turn>>")
 
 
-def test_chat_tokenize(url: str) -> None:
-    told = ask(url, "Hü", path="/chat_tokenize").json()
-    assert list(told) == ["tokenize_response", "templated_text"]
-    text = told["templated_text"]
-    assert text == "Hü<turn>>"
-    spans = told["tokenize_response"]
-    assert all(list(span) == ["id", "text", "start", "stop"] for span in spans)
-    assert [span["id"] for span in spans] == ids(text)
-    assert [text.encode()[span["start"] : span["stop"]].decode() for span in spans] == [s["text"] for s in spans]
-
-
 def test_a_long_conversation_is_refused_by_its_length(url: str) -> None:
     refused = ask(url, messages=9_000 * user("é"))
     assert refused.status_code == 422
@@ -294,31 +283,6 @@ def test_a_model_without_a_template(mute: str) -> None:
     assert (native.status_code, native.text) == (422, f'{{"error":"{words}","error_type":"template_error"}}')
 
 
-@pytest.mark.parametrize("path", [PATH, "/chat_tokenize"])
-def test_a_malformed_body_is_answered_in_the_words_of_serde(url: str, path: str) -> None:
-    json_type = {"content-type": "application/json"}
-    requests: list[tuple[int, dict[str, Any]]] = [
-        (400, {"content": "{", "headers": json_type}),
-        (415, {"content": '{"messages":[]}'}),
-        (422, {"json": {}}),
-        (422, {"json": {"messages": [], "max_tokens": 1, "max_completion_tokens": 1}}),
-        (422, {"json": {"messages": 3000 * user("a") + [1]}}),
-        (413, {"content": 2_000_001 * b" ", "headers": json_type}),
-    ]
-    for status, request in requests:
-        response = http.post(url + path, **request)
-        assert response.status_code == status
-        if path == "/chat_tokenize":
-            assert response.headers["content-type"] == "text/plain; charset=utf-8"
-            words = response.text
-        else:  # OpenAI's client shows its user no plain text
-            assert response.headers["content-type"] == "application/json"
-            error = response.json()["error"]
-            assert (error["type"], error["http_status_code"]) == ("invalid_request_error", status)
-            words = error["message"]
-        assert words.startswith(("Failed to ", "Expected request with `Content-Type: application/json`"))
-
-
 def test_a_failure_in_a_stream_is_an_event_and_then_it_is_done(url: str) -> None:
     failures = metric(url, 'tgi_request_failure{err="generation"}')
     first, second, failure, done = stream(url, "break").decode().removesuffix("\n\n").split("\n\n")
@@ -338,14 +302,3 @@ def test_a_failure_of_a_whole_answer(url: str) -> None:
     assert (response.status_code, response.text) == (424, refusal(words, "generation", 424))
 
 
-def test_models(url: str, model: Path) -> None:
-    listed = {"id": str(model), "object": "model", "created": 0, "owned_by": str(model)}
-    assert http.get(url + "/v1/models").json() == {"object": "list", "data": [listed]}
-    assert http.post(url + "/v1/models").status_code == 405
-
-
-def test_any_page_may_ask(url: str) -> None:
-    origin = {"origin": "https://example.org"}
-    for fields in ({}, {"n": 2}):
-        response = http.post(url + PATH, json={"messages": user("Hi"), **fields}, headers=origin)
-        assert response.headers["access-control-allow-origin"] == "*"

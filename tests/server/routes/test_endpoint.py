@@ -33,11 +33,6 @@ from tests.helpers.scripted_engine import (
 PERMITS = 3
 
 
-def go_on(job: EngineRequest) -> Script:
-    """Never comes to an end of its own."""
-    return iter(lambda: ids("a")[0], EOS)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tokenizer(tmp_path_factory.mktemp("model"))
@@ -64,21 +59,6 @@ def url(busy: str, engine: ScriptedEngine) -> Iterator[str]:
     assert eventually(lambda: idle(busy))
     yield busy
     engine.flow.set()
-
-
-def request(stream: bool, **parameters: Any) -> dict[str, Any]:
-    return {"inputs": "Hi", "parameters": parameters, "stream": stream}
-
-
-def test_a_gate_counts() -> None:
-    gate = ConcurrencyLimiter(2)
-    with gate, pytest.raises(ZeroDivisionError), gate:
-        assert gate.running == 2
-        with pytest.raises(OverloadedError) as caught, gate:
-            pass
-        assert (str(caught.value), caught.value.retry_after, gate.running) == ("Model is overloaded", 1, 2)
-        raise ZeroDivisionError
-    assert gate.running == 0
 
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_stream", "/"])
@@ -177,27 +157,3 @@ def test_silence_is_filled_with_comments(url: str, engine: ScriptedEngine) -> No
     assert len(events(body)) == 2
 
 
-@pytest.mark.parametrize("streamed", [True, False])
-def test_answers_keep_their_pace(model: Path, streamed: bool) -> None:
-    settings = Settings(model=str(model), tokens_per_second=50)
-    with BackgroundServer(settings, engine=ScriptedEngine(go_on)) as server:
-        start = time.monotonic()
-        if streamed:
-            with http.stream(
-                "POST", server.url + "/generate_stream", json=request(True, max_new_tokens=10)
-            ) as response:
-                times = [time.monotonic() - start for _ in response.iter_raw()]
-            assert len(times) == 10
-            assert all(at > 0.018 * place for place, at in enumerate(times, 1))
-        else:
-            assert post(server.url, "/generate", max_new_tokens=10).status_code == 200
-        assert 0.18 < time.monotonic() - start < 1.5
-
-
-def test_who_leaves_a_paced_answer_is_noticed_between_two_tokens(model: Path) -> None:
-    with BackgroundServer(Settings(model=str(model), tokens_per_second=0.2), engine=ScriptedEngine(go_on)) as server:
-        for path in ("/generate", "/generate_stream"):
-            connection = raw_request(server.url, path, request(True))
-            assert eventually(lambda: metric(server.url, "hfstream_permits_taken") == 1)
-            connection.close()
-            assert eventually(lambda: idle(server.url), within=1)

@@ -11,25 +11,26 @@ from starlette.exceptions import HTTPException
 
 from hfstream.errors import ValidationError
 from hfstream.server.schemas.openai import ChatRequest, CompletionRequest, OpenAIRequest
-from hfstream.server.schemas.tgi import GenerateRequest, parse
-from hfstream.server.schemas.validation import ValidRequest, check_manner, validate
+from hfstream.server.routes.request_body import parse_body
+from hfstream.server.schemas.tgi import GenerateRequest
+from hfstream.server.schemas.validation import ValidRequest, check_streamable, validate
 
 HI = [{"role": "user", "content": "Hi"}]
 
 
 def chat(**fields: Any) -> ChatRequest:
-    return parse(json.dumps({"messages": HI, **fields}).encode(), ChatRequest)
+    return parse_body(json.dumps({"messages": HI, **fields}).encode(), ChatRequest)
 
 
 def completion(**fields: Any) -> CompletionRequest:
-    return parse(json.dumps({"prompt": "Hi", **fields}).encode(), CompletionRequest)
+    return parse_body(json.dumps({"prompt": "Hi", **fields}).encode(), CompletionRequest)
 
 
 async def question(asked: OpenAIRequest) -> ValidRequest:
     async def encode(text: str) -> list[int]:
         return [ord(letter) for letter in text]
 
-    request = GenerateRequest(inputs="Hi", parameters=asked.parameters())
+    request = GenerateRequest(inputs="Hi", parameters=asked.to_parameters())
     return await validate(request, max_total_tokens=20, encode=encode, full_text=False)
 
 
@@ -42,32 +43,32 @@ EACH = pytest.mark.parametrize("ask", [chat, completion])
 def test_null_is_not_given(form: type[OpenAIRequest], required: dict[str, Any]) -> None:
     nulls = dict.fromkeys(form.model_fields.keys() - required.keys())
     assert len(nulls) > 15
-    given = parse(json.dumps({**nulls, **required}).encode(), form)
-    assert given.parameters() == parse(json.dumps(required).encode(), form).parameters()
-    assert not given.usage_wanted
+    given = parse_body(json.dumps({**nulls, **required}).encode(), form)
+    assert given.to_parameters() == parse_body(json.dumps(required).encode(), form).to_parameters()
+    assert not given.include_usage
 
 
 @EACH
 def test_stop_is_one_or_several(ask: Any) -> None:
-    assert ask(stop="a").parameters().stop == ["a"]
-    assert ask(stop=["a", "b"]).parameters().stop == ["a", "b"]
+    assert ask(stop="a").to_parameters().stop == ["a"]
+    assert ask(stop=["a", "b"]).to_parameters().stop == ["a", "b"]
 
 
 @EACH
 def test_what_is_unknown_is_ignored(ask: Any) -> None:
-    assert ask(user="me", metadata={"a": 1}, store=True, service_tier="auto").parameters() == ask().parameters()
+    assert ask(user="me", metadata={"a": 1}, store=True, service_tier="auto").to_parameters() == ask().to_parameters()
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_both_names_of_the_length(name: str) -> None:
     lengths = {"max_tokens": None, "max_completion_tokens": None, name: 7}
-    assert chat(**lengths).parameters().max_new_tokens == 7
-    assert chat(**{name: 7}).parameters().max_new_tokens == 7
+    assert chat(**lengths).to_parameters().max_new_tokens == 7
+    assert chat(**{name: 7}).to_parameters().max_new_tokens == 7
 
 
 def wrong(form: type[OpenAIRequest], body: str) -> str:
     with pytest.raises(HTTPException) as caught:
-        parse(body.encode(), form)
+        parse_body(body.encode(), form)
     assert caught.value.status_code == 422
     opening = "Failed to deserialize the JSON body into the target type: "
     assert caught.value.detail.startswith(opening)
@@ -289,7 +290,7 @@ async def test_what_asks_for_nothing_is_taken(asked: OpenAIRequest) -> None:
 
 def test_several_completions_are_refused_before_the_permit() -> None:
     with pytest.raises(ValidationError, match="`best_of` != 1 is not allowed"):
-        check_manner(completion(best_of=2).parameters(), stream=False)
+        check_streamable(completion(best_of=2).to_parameters(), stream=False)
 
 
 @pytest.mark.parametrize(
@@ -306,47 +307,20 @@ def test_several_completions_are_refused_before_the_permit() -> None:
 )
 def test_what_a_completion_cannot_be(fields: dict[str, Any], kind: str, words: str) -> None:
     with pytest.raises(ValidationError, match=words) as caught:
-        completion(**fields).text()
+        completion(**fields).single_prompt()
     assert (caught.value.error_type, caught.value.status_code) == (kind, 422)
 
 
 def test_one_prompt_may_be_a_list() -> None:
-    assert completion(prompt=["a"]).text() == completion(prompt="a").text() == "a"
+    assert completion(prompt=["a"]).single_prompt() == completion(prompt="a").single_prompt() == "a"
 
 
 # --- conversations ----------------------------------------------------------------------------------------------------
 
 
-def plain(**message: Any) -> dict[str, Any]:
-    (read,) = chat(messages=[message]).conversation()
-    return read
-
-
-def test_content_is_one_text() -> None:
-    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert plain(role="user", content=parts) == plain(role="user", content="ab") == {"role": "user", "content": "ab"}
-    assert plain(role="user", content="") == {"role": "user", "content": ""}
-    silent = {"role": "assistant", "content": None}
-    assert plain(role="assistant") == plain(**silent) == plain(role="assistant", content=[]) == silent
-
-
-def test_templates_see_what_was_said_and_no_nulls() -> None:
-    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    said = {"role": "assistant", "content": None, "tool_calls": calls, "name": "bot"}
-    assert plain(**said, refusal=None, function_call=None) == said
-    assert plain(role="tool", content="5", tool_call_id="1") == {"role": "tool", "content": "5", "tool_call_id": "1"}
-    assert "tool_calls" not in plain(role="assistant", content="a", tool_calls=[])
-
-
-@pytest.mark.parametrize("kind", ["image_url", "input_audio"])
-def test_parts_that_are_no_text_are_refused(kind: str) -> None:
-    with pytest.raises(ValidationError, match=f"Input validation error: .* type `{kind}` are not supported"):
-        plain(role="user", content=[{"type": "text", "text": "What is this?"}, {"type": kind, kind: {}}])
-
-
 def test_a_conversation_has_a_message() -> None:
     with pytest.raises(ValidationError, match="Input validation error: `messages` cannot be empty"):
-        chat(messages=[]).conversation()
+        chat(messages=[]).template_messages()
 
 
 @pytest.mark.parametrize(
@@ -358,4 +332,4 @@ def test_a_conversation_has_a_message() -> None:
     ],
 )
 def test_only_an_answer_that_was_begun_is_continued(message: dict[str, Any], continued: bool) -> None:
-    assert chat(messages=[message]).messages[-1].continued is continued
+    assert chat(messages=[message]).continue_final_message is continued

@@ -11,12 +11,13 @@ from pydantic import AfterValidator, BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest, parse, read
+from hfstream.server.routes.request_body import parse_body, parse_request
+from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest
 
 
 def refused(body: str, form: type[GenerateRequest] = GenerateRequest) -> tuple[int, str]:
     with pytest.raises(HTTPException) as caught:
-        parse(body.encode(), form)
+        parse_body(body.encode(), form)
     return caught.value.status_code, caught.value.detail
 
 
@@ -103,61 +104,3 @@ def test_the_first_thing_wrong_in_the_text_is_told() -> None:
     assert "inputs: invalid type" in refused('{"inputs":2,"parameters":{"top_k":"1"}}')[1]
 
 
-@pytest.mark.parametrize(
-    ("body", "complaint"),
-    [
-        ("", "EOF while parsing a value at line 1 column 0"),
-        ('{"inp', "EOF while parsing a string at line 1 column 5"),
-        ("hello", "expected value at line 1 column 1"),
-        ('{"inputs":"x"} y', "trailing characters at line 1 column 16"),
-    ],
-)
-def test_what_is_no_json(body: str, complaint: str) -> None:
-    assert refused(body) == (400, f"Failed to parse the request body as JSON: {complaint}")
-
-
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e39", "1e999", "1" + 400 * "0"])
-def test_numbers_that_are_none(number: str) -> None:
-    assert refused(parameters(f'"temperature":{number}'))[0] == 422
-
-
-def test_what_may_be_null_and_what_is_unknown() -> None:
-    optional = [name for name, field in GenerateParameters.model_fields.items() if field.default is None]
-    assert len(optional) == 14
-    body = parameters(",".join(f'"{name}":null' for name in optional) + ',"unknown":[1]')
-    assert parse(body.encode(), GenerateRequest).parameters == GenerateParameters()
-
-
-def test_integers_are_numbers_and_large_seeds_are_seeds() -> None:
-    asked = parse(parameters('"temperature":2,"seed":18446744073709551615').encode(), GenerateRequest).parameters
-    assert (asked.temperature, asked.seed) == (2.0, 2**64 - 1)
-
-
-def test_no_parameters_are_not_empty_ones() -> None:
-    assert parse(b'{"inputs":"x"}', GenerateRequest).parameters.do_sample
-    assert not parse(b'{"inputs":"x","parameters":{}}', GenerateRequest).parameters.do_sample
-
-
-def test_stream_is_read_by_one_route_only() -> None:
-    assert parse(b'{"inputs":"x","stream":true}', CompatGenerateRequest).stream
-    assert refused('{"inputs":"x","stream":null}', CompatGenerateRequest)[0] == 422
-    parse(b'{"inputs":"x","stream":null}', GenerateRequest)
-
-
-@pytest.mark.parametrize(("size", "aside"), [(100, False), (100_000, True)])
-async def test_a_long_body_is_read_on_another_thread(size: int, aside: bool) -> None:
-    readers: list[threading.Thread] = []
-
-    def note(text: str) -> str:
-        readers.append(threading.current_thread())
-        return text
-
-    class Form(BaseModel):
-        text: Annotated[str, AfterValidator(note)]
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": json.dumps({"text": size * "a"}).encode(), "more_body": False}
-
-    request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
-    assert len((await read(request, Form, 200_000)).text) == size
-    assert (readers[0] is not threading.current_thread()) == aside

@@ -8,7 +8,7 @@ import pytest
 
 from hfstream.errors import ValidationError
 from hfstream.server.schemas.tgi import GenerateParameters, GenerateRequest
-from hfstream.server.schemas.validation import ValidRequest, check_manner, validate
+from hfstream.server.schemas.validation import ValidRequest, check_streamable, validate
 
 
 async def encode(text: str) -> list[int]:
@@ -85,13 +85,13 @@ async def test_the_first_broken_rule_in_tgis_order_is_told() -> None:
 )
 def test_rules_before_the_permit(stream: bool, asked: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        check_manner(GenerateParameters(**asked), stream=stream)
+        check_streamable(GenerateParameters(**asked), stream=stream)
     assert str(caught.value) == f"Input validation error: {complaint}"
 
 
 def test_what_passes_before_the_permit() -> None:
-    check_manner(GenerateParameters(best_of=1), stream=True)
-    check_manner(GenerateParameters(best_of=0), stream=False)  # TGI takes it for a 1
+    check_streamable(GenerateParameters(best_of=1), stream=True)
+    check_streamable(GenerateParameters(best_of=0), stream=False)  # TGI takes it for a 1
 
 
 async def test_the_edges_are_inside() -> None:
