@@ -1,30 +1,23 @@
-"""What becomes of a request to OpenAI's routes: its key, permit and pace, its client's leaving, the server's start."""
+"""Routes that generate: the order of refusals, permits and rows, disconnects, keep-alives. On OpenAI's routes."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from hfstream.server import BackgroundServer, Settings, create_app
-from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server import BackgroundServer, Settings
 from tests.helpers.scripted_engine import (
-    EOS,
-    Script,
     ScriptedEngine,
     chunks,
+    endless,
     eventually,
     http,
     idle,
-    ids,
     metric,
     raw_request,
-    save_chat_model,
     user,
 )
 
@@ -35,38 +28,28 @@ EACH_ROUTE = pytest.mark.parametrize("path", BODIES)
 EITHER_WAY = pytest.mark.parametrize("streamed", [True, False])
 
 
-def go_on(job: EngineRequest) -> Script:
-    """Never comes to an end of its own."""
-    return iter(lambda: ids("a")[0], EOS)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_chat_model(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture(scope="module")
 def engine() -> ScriptedEngine:
-    return ScriptedEngine(go_on, beat=0.01)
+    return ScriptedEngine(endless, interval=0.01)
 
 
 @pytest.fixture(scope="module")
-def busy(model: Path, engine: ScriptedEngine) -> Iterator[str]:
-    settings = Settings(model=str(model), max_concurrent_requests=PERMITS, max_batch_size=2, sse_keepalive=0.1)
+def small_server(chat_model: Path, engine: ScriptedEngine) -> Iterator[str]:
+    settings = Settings(model=str(chat_model), max_concurrent_requests=PERMITS, max_batch_size=2, sse_keepalive=0.1)
     with BackgroundServer(settings, engine=engine) as server:
         yield server.url
 
 
 @pytest.fixture
-def url(busy: str, engine: ScriptedEngine) -> Iterator[str]:
-    engine.flow.set()
-    assert eventually(lambda: idle(busy))
-    yield busy
-    engine.flow.set()
+def url(small_server: str, engine: ScriptedEngine) -> Iterator[str]:
+    engine.unpause()
+    assert eventually(lambda: idle(small_server))
+    yield small_server
+    engine.unpause()
 
 
 def take_all(url: str, path: str, **fields: Any) -> list[Any]:
-    """Requests that hold every permit there is."""
+    """Requests that hold all permits."""
     connections = [raw_request(url, path, {**BODIES[path], **fields}) for _ in range(PERMITS)]
     assert eventually(lambda: metric(url, "hfstream_permits_taken") == PERMITS)
     return connections
@@ -74,8 +57,10 @@ def take_all(url: str, path: str, **fields: Any) -> list[Any]:
 
 @EACH_ROUTE
 @EITHER_WAY
-def test_one_too_many_is_refused_in_openais_shape(url: str, engine: ScriptedEngine, path: str, streamed: bool) -> None:
-    engine.flow.clear()
+def test_a_request_without_a_permit_gets_a_429_in_openais_format(
+    url: str, engine: ScriptedEngine, path: str, streamed: bool
+) -> None:
+    engine.pause()
     overloads = metric(url, 'tgi_request_failure{err="overloaded"}')
     taken = take_all(url, path, stream=True)
     refused = http.post(url + path, json={**BODIES[path], "stream": streamed})
@@ -92,9 +77,9 @@ def test_one_too_many_is_refused_in_openais_shape(url: str, engine: ScriptedEngi
     assert eventually(lambda: idle(url))
 
 
-def test_what_is_told_before_and_what_after_the_permit(url: str, engine: ScriptedEngine) -> None:
+def test_which_refusals_need_no_permit(url: str, engine: ScriptedEngine) -> None:
     """TGI's order: the body, the template, a completion's suffix and number, then the permit, then all other rules."""
-    engine.flow.clear()
+    engine.pause()
     taken = take_all(url, CHAT, stream=True)
 
     def status(path: str, **fields: Any) -> int:
@@ -117,29 +102,27 @@ def test_what_is_told_before_and_what_after_the_permit(url: str, engine: Scripte
 
 @EACH_ROUTE
 @EITHER_WAY
-@pytest.mark.parametrize("flowing", [True, False], ids=["between tokens", "before the first token"])
-def test_who_leaves_frees_permit_and_place(
-    url: str, engine: ScriptedEngine, flowing: bool, path: str, streamed: bool
+@pytest.mark.parametrize("generating", [True, False], ids=["between tokens", "before the first token"])
+def test_a_disconnect_frees_the_permit_and_the_row(
+    url: str, engine: ScriptedEngine, generating: bool, path: str, streamed: bool
 ) -> None:
-    if not flowing:
-        engine.flow.clear()
+    if not generating:
+        engine.pause()
     dropped = metric(url, 'tgi_request_failure{err="dropped"}')
     connections = take_all(url, path, stream=streamed)
     for connection in connections:
         connection.close()
     assert eventually(lambda: idle(url))
-    assert all(job.cancelled for job in engine.seen[-PERMITS:])
+    assert all(job.cancelled for job in engine.submitted[-PERMITS:])
     assert metric(url, 'tgi_request_failure{err="dropped"}') == dropped + PERMITS
 
 
 @EACH_ROUTE
-def test_silence_is_filled_with_comments(url: str, engine: ScriptedEngine, path: str) -> None:
-    engine.flow.clear()
+def test_a_silent_stream_sends_comments(url: str, engine: ScriptedEngine, path: str) -> None:
+    engine.pause()
     with http.stream("POST", url + path, json={**BODIES[path], "stream": True, "max_tokens": 2}) as response:
-        pieces = response.iter_raw()
-        assert [next(pieces), next(pieces)] == 2 * [b":\n\n"]
-        engine.flow.set()
-        body = b"".join(pieces)
+        body_chunks = response.iter_raw()
+        assert [next(body_chunks), next(body_chunks)] == 2 * [b":\n\n"]
+        engine.unpause()
+        body = b"".join(body_chunks)
     assert len(chunks(body)) == 2
-
-

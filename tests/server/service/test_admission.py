@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import pytest
-import httpx
-from collections.abc import *
-from pathlib import Path
-from typing import Any
-import asyncio, threading, socket, time, json, subprocess, sys, os
-from hfstream.server import BackgroundServer, Settings, create_app
-from hfstream.server.engine.protocol import EngineRequest
-from hfstream.version import __version__
-from tests.helpers.scripted_engine import *
+
+from hfstream.errors import OverloadedError
+from hfstream.server.service.admission import ConcurrencyLimiter
 
 
-def test_a_gate_counts() -> None:
-    gate = ConcurrencyLimiter(2)
-    with gate, pytest.raises(ZeroDivisionError), gate:
-        assert gate.running == 2
-        with pytest.raises(OverloadedError) as caught, gate:
+def test_a_permit_is_refused_when_all_are_taken_and_returned_after_errors() -> None:
+    limiter = ConcurrencyLimiter(2)
+    with limiter, pytest.raises(ZeroDivisionError), limiter:
+        assert limiter.running == 2
+        with pytest.raises(OverloadedError) as caught, limiter:
             pass
-        assert (str(caught.value), caught.value.retry_after, gate.running) == ("Model is overloaded", 1, 2)
+        assert (str(caught.value), caught.value.retry_after, limiter.running) == ("Model is overloaded", 1, 2)
         raise ZeroDivisionError
-    assert gate.running == 0
+    assert limiter.running == 0

@@ -2,138 +2,176 @@
 
 from __future__ import annotations
 
-import pytest
-import httpx
-from collections.abc import *
-from pathlib import Path
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
-import asyncio, threading, socket, time, json, subprocess, sys, os
-from hfstream.server import BackgroundServer, Settings, create_app
-from hfstream.server.engine.protocol import EngineRequest
-from hfstream.version import __version__
-from tests.helpers.scripted_engine import *
+
+import pytest
+
+from hfstream.errors import NotFoundError
+from hfstream.server.service import resumable
+from hfstream.server.service.errors import ClientDisconnectedError, StreamGoneError
+from hfstream.server.service.resumable import ResumableStream, ResumableStreams
 
 
-def made(grace: float = 60.0, quiet: float = 60.0) -> Any:
-    forgotten: list[ResumableStream] = []
-    ended: list[bool] = []
-    made = ResumableStream(grace=grace, keepalive_interval=quiet, discard=forgotten.append)
-    made.on_abandoned = lambda: ended.append(True)
-    return SimpleNamespace(replay=made, forgotten=forgotten, ended=ended)
+@dataclass
+class Calls:
+    """What a stream has called."""
+
+    discarded: list[ResumableStream] = field(default_factory=list["ResumableStream"])
+    abandoned: int = 0
+
+    def count_abandoned(self) -> None:
+        self.abandoned += 1
 
 
-async def said(replay: ResumableStream, *texts: str) -> None:
+def make_stream(grace: float = 60.0, keepalive_interval: float = 60.0) -> tuple[ResumableStream, Calls]:
+    calls = Calls()
+    stream = ResumableStream(grace=grace, keepalive_interval=keepalive_interval, discard=calls.discarded.append)
+    stream.on_abandoned = calls.count_abandoned
+    return stream, calls
+
+
+def number(event: bytes | None) -> int:
+    assert event is not None
+    return int(event.split(b"\n")[0].rpartition(b":")[2])
+
+
+async def append(stream: ResumableStream, *texts: str) -> None:
     for text in texts:
-        async with asyncio.timeout(5):
-            await replay.append(text)
+        async with asyncio.timeout(60):
+            await stream.append(text)
 
 
 async def numbers(events: Any, count: int) -> list[int]:
-    heard: list[int] = []
-    async with asyncio.timeout(5):
+    found: list[int] = []
+    async with asyncio.timeout(60):
         async for event in events:
-            heard.append(number(event.split(b"\n")[0].decode()))
-            if len(heard) == count:
+            found.append(number(event))
+            if len(found) == count:
                 break
-    return heard
+    return found
 
 
-async def test_who_is_overtaken_by_another_reader_is_never_told_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_that_another_has_overtaken_gets_no_wrong_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumable, "MAX_BUFFERED", 4)
-    stream = made().replay
+    stream, _ = make_stream()
     with stream.reader(), stream.reader():
-        await said(stream, "a", "b")
+        await append(stream, "a", "b")
         fast, slow = stream.events(0), stream.events(0)
         assert await numbers(slow, 1) == [1]
         for text in "cdefghijkl":
-            await said(stream, text)
+            await append(stream, text)
             await anext(fast)
-        heard = await numbers(fast, 1)
-        assert heard == [11]
+        assert await numbers(fast, 1) == [11]
         rest = [event async for event in slow]
         assert rest == []
         with pytest.raises(StreamGoneError):
             stream.ensure_buffered(1)
 
 
-async def test_it_speaks_no_further_ahead_than_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_append_waits_while_the_buffer_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumable, "MAX_BUFFERED", 4)
-    stream = made().replay
+    stream, _ = make_stream()
     with stream.reader():
-        await said(stream, *"abcd")
+        await append(stream, *"abcd")
         fifth = asyncio.create_task(stream.append("e"))
         await asyncio.sleep(0.05)
         assert not fifth.done()
         events = stream.events(0)
         assert await numbers(events, 2) == [1, 2]
-        await asyncio.wait_for(fifth, 5)
+        await asyncio.wait_for(fifth, 60)
         assert await numbers(events, 3) == [3, 4, 5]
 
 
-async def test_without_a_reader_it_holds_its_tongue() -> None:
-    stream = made().replay
-    saying = asyncio.create_task(stream.append("a"))
+async def test_append_waits_for_a_reader() -> None:
+    stream, _ = make_stream()
+    appending = asyncio.create_task(stream.append("a"))
     await asyncio.sleep(0.05)
-    assert not saying.done()
+    assert not appending.done()
     with stream.reader():
-        await asyncio.wait_for(saying, 5)
+        await asyncio.wait_for(appending, 60)
         assert await numbers(stream.events(0), 1) == [1]
 
 
-async def test_it_is_abandoned_once() -> None:
-    made_one = made(grace=0.01)
-    stream = made_one.replay
+async def test_after_the_grace_a_stream_is_abandoned_once() -> None:
+    stream, calls = make_stream(grace=0.01)
     with stream.reader():
-        await said(stream, "a")
-    saying = asyncio.create_task(stream.append("b"))
+        await append(stream, "a")
+    appending = asyncio.create_task(stream.append("b"))
     with pytest.raises(ClientDisconnectedError):
-        await asyncio.wait_for(saying, 5)
+        await asyncio.wait_for(appending, 60)
     stream.abandon()
-    assert (made_one.forgotten, made_one.ended) == ([stream], [True])
+    assert (calls.discarded, calls.abandoned) == ([stream], 1)
     assert [event async for event in stream.events(1)] == []
 
 
-async def test_the_grace_of_one_reader_does_not_end_another() -> None:
-    made_one = made(grace=0.05)
-    stream = made_one.replay
+async def test_the_grace_does_not_start_while_another_reader_is_left() -> None:
+    stream, calls = make_stream(grace=0.05)
     with stream.reader():
         with stream.reader():
             pass
         await asyncio.sleep(0.2)
-        assert made_one.forgotten == []
-        await said(stream, "a")
+        assert calls.discarded == []
+        await append(stream, "a")
 
 
-async def test_coming_back_stops_the_clock() -> None:
-    made_one = made(grace=0.1)
-    stream = made_one.replay
+async def test_a_new_reader_stops_the_grace() -> None:
+    stream, calls = make_stream(grace=0.1)
     with stream.reader():
         pass
     with stream.reader():
         await asyncio.sleep(0.3)
-        assert made_one.forgotten == []
+        assert calls.discarded == []
 
 
-async def test_silence_is_told_again_and_again() -> None:
-    stream = made(quiet=0.01).replay
+async def test_readers_of_a_silent_stream_get_none_again_and_again() -> None:
+    stream, _ = make_stream(keepalive_interval=0.01)
     with stream.reader():
         events = stream.events(0)
         assert [await anext(events) for _ in range(3)] == [None, None, None]
-        await said(stream, "a")
+        await append(stream, "a")
         assert await anext(events) is not None
 
 
 @pytest.mark.parametrize("unread_only", [True, False])
-async def test_all_are_abandoned_or_those_that_nobody_reads(unread_only: bool) -> None:
-    replays = ResumableStreams(grace=60.0, keepalive_interval=60.0)
-    read, unread = replays.create(), replays.create()
+async def test_all_streams_are_abandoned_or_those_without_a_reader(unread_only: bool) -> None:
+    streams = ResumableStreams(grace=60.0, keepalive_interval=60.0)
+    read, unread = streams.create(), streams.create()
     with read.reader():
-        replays.abandon_all(unread_only=unread_only)
-        assert _known(replays, read) is unread_only
-        assert not _known(replays, unread)
+        streams.abandon_all(unread_only=unread_only)
+        assert is_known(streams, read) is unread_only
+        assert not is_known(streams, unread)
 
 
-def _known(replays: ResumableStreams, stream: ResumableStream) -> bool:
+def is_known(streams: ResumableStreams, stream: ResumableStream) -> bool:
     with suppress(Exception):
-        return replays.find(f"{stream.id}:0")[0] is stream
+        return streams.find(f"{stream.id}:0")[0] is stream
     return False
+
+
+async def test_a_finished_stream_can_be_read_again_until_the_grace_is_over() -> None:
+    stream, calls = make_stream(grace=0.2)
+    with stream.reader():
+        await append(stream, "a", "b")
+        assert await numbers(stream.events(0), 2) == [1, 2]
+    with stream.reader():
+        stream.finish()
+        assert [number(event) async for event in stream.events(1)] == [2]
+        assert calls.discarded == []
+    async with asyncio.timeout(60):
+        while not calls.discarded:
+            await asyncio.sleep(0.01)
+
+
+async def test_event_ids_name_the_stream_and_the_event() -> None:
+    streams = ResumableStreams(grace=60.0, keepalive_interval=60.0)
+    stream = streams.create()
+    with stream.reader():
+        await append(stream, "data")
+        assert await anext(stream.events(0)) == f"id: {stream.id}:1\ndata: data\n\n".encode()
+    assert streams.find(f"{stream.id}:1") == (stream, 1)
+    stream.abandon()
+    with pytest.raises(NotFoundError):
+        streams.find(f"{stream.id}:1")
