@@ -22,6 +22,7 @@ from tests.helpers.scripted_engine import (
     Script,
     ScriptedEngine,
     endless,
+    events,
     eventually,
     http,
     idle,
@@ -211,16 +212,16 @@ def test_a_response_that_is_not_streamed_is_not_resumable(server: RunningServer,
 @EACH_ROUTE
 def test_a_stream_cut_after_any_event_continues_after_it(server: RunningServer, path: str) -> None:
     with connect(server.url, path, **PREFER) as reader:
-        whole = [normalized(data) for _, data in reader.read()]
-    for cut in range(1, len(whole) + 1):
+        every_event = [normalized(data) for _, data in reader.read()]
+    for cut in range(1, len(every_event) + 1):
         with connect(server.url, path, **PREFER) as reader:
             events = reader.read(cut)
         with connect(server.url, path, **after(events[-1][0])) as reader:
             assert reader.response.status_code == 200
             assert reader.response.headers["preference-applied"] == "resumable"
             events += reader.read()
-        assert [number(event_id) for event_id, _ in events] == list(range(1, len(whole) + 1))
-        assert [normalized(data) for _, data in events] == whole
+        assert [number(event_id) for event_id, _ in events] == list(range(1, len(every_event) + 1))
+        assert [normalized(data) for _, data in events] == every_event
     assert eventually(lambda: server.held == 0)
 
 
@@ -243,21 +244,21 @@ def test_a_new_connection_for_each_event(server: RunningServer, path: str) -> No
 @EACH_ROUTE
 def test_buffered_events_can_be_read_again(server: RunningServer, path: str) -> None:
     with connect(server.url, path, **PREFER) as reader:
-        whole = reader.read()
-    stream = whole[0][0].partition(":")[0]
+        every_event = reader.read()
+    stream = every_event[0][0].partition(":")[0]
     for _ in range(2):
-        for events in range(len(whole) + 1):
-            with connect(server.url, path, **after(f"{stream}:{events}")) as reader:
-                assert reader.read() == whole[events:]
+        for last in range(len(every_event) + 1):
+            with connect(server.url, path, **after(f"{stream}:{last}")) as reader:
+                assert reader.read() == every_event[last:]
 
 
 def test_an_event_id_names_its_stream_on_every_route(server: RunningServer) -> None:
     with connect(server.url, CHAT, **PREFER) as reader:
-        whole = reader.read(1)
-    with connect(server.url, "/generate_stream", **after(whole[0][0])) as reader:
-        whole += reader.read()
-    assert whole[-1][1] == "[DONE]"
-    assert [number(event_id) for event_id, _ in whole] == list(range(1, len(whole) + 1))
+        every_event = reader.read(1)
+    with connect(server.url, "/generate_stream", **after(every_event[0][0])) as reader:
+        every_event += reader.read()
+    assert every_event[-1][1] == "[DONE]"
+    assert [number(event_id) for event_id, _ in every_event] == list(range(1, len(every_event) + 1))
 
 
 def test_two_readers_get_all_events(chat_model: Path) -> None:
@@ -460,10 +461,10 @@ def test_DELETE_needs_an_id(server: RunningServer, path: str) -> None:
 @EACH_ROUTE
 def test_an_event_number_that_does_not_exist_yet_is_a_410(server: RunningServer, path: str) -> None:
     with connect(server.url, path, **PREFER) as reader:
-        whole = reader.read()
-    stream = whole[0][0].partition(":")[0]
-    for events in (len(whole) + 1, 10**18, 10**30):
-        refused = http.post(server.url + path, json=BODIES[path], headers=after(f"{stream}:{events}"))
+        every_event = reader.read()
+    stream = every_event[0][0].partition(":")[0]
+    for last in (len(every_event) + 1, 10**18, 10**30):
+        refused = http.post(server.url + path, json=BODIES[path], headers=after(f"{stream}:{last}"))
         assert refused.status_code == 410
 
 

@@ -1,20 +1,23 @@
-"""The routes that show how the model reads a prompt."""
+"""The routes that show how the model reads a prompt: /tokenize and /chat_tokenize."""
 
 from __future__ import annotations
 
-import pytest
-import httpx
-from collections.abc import *
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-import asyncio, threading, socket, time, json, subprocess, sys, os
-from hfstream.server import BackgroundServer, Settings, create_app
-from hfstream.server.engine.protocol import EngineRequest
-from hfstream.version import __version__
-from tests.helpers.scripted_engine import *
+
+import pytest
+
+from hfstream.server import BackgroundServer, Settings
+from tests.helpers.scripted_engine import ScriptedEngine, http, ids, post, user
 
 
-def test_tokenize_counts_bytes(url: str) -> None:
+@pytest.fixture(scope="module")
+def url(chat_model: Path) -> Iterator[str]:
+    with BackgroundServer(Settings(model=str(chat_model)), engine=ScriptedEngine()) as server:
+        yield server.url
+
+
+def test_spans_are_counted_in_bytes(url: str) -> None:
     text = "Grüße, 🙂 鿿!"
     tokens = post(url, "/tokenize", text).json()
     assert [token["id"] for token in tokens] == ids(text)
@@ -23,12 +26,12 @@ def test_tokenize_counts_bytes(url: str) -> None:
     assert (tokens[0]["start"], tokens[-1]["stop"]) == (0, len(text.encode()))
 
 
-def test_chat_tokenize(url: str) -> None:
-    told = ask(url, "Hü", path="/chat_tokenize").json()
-    assert list(told) == ["tokenize_response", "templated_text"]
-    text = told["templated_text"]
+def test_a_chat_is_rendered_and_tokenized(url: str) -> None:
+    body = http.post(url + "/chat_tokenize", json={"messages": user("Hü")}).json()
+    assert list(body) == ["tokenize_response", "templated_text"]
+    text = body["templated_text"]
     assert text == "Hü<turn>>"
-    spans = told["tokenize_response"]
+    spans = body["tokenize_response"]
     assert all(list(span) == ["id", "text", "start", "stop"] for span in spans)
     assert [span["id"] for span in spans] == ids(text)
     assert [text.encode()[span["start"] : span["stop"]].decode() for span in spans] == [s["text"] for s in spans]
