@@ -22,7 +22,6 @@ from tests.helpers.scripted_engine import (
     Script,
     ScriptedEngine,
     endless,
-    events,
     eventually,
     http,
     idle,

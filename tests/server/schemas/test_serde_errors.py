@@ -1,24 +1,21 @@
-"""Bodies: read as serde reads them, refused as axum refuses them."""
+"""Error messages in the words of serde, with path, line and column."""
 
 from __future__ import annotations
 
-import json
-import threading
-from typing import Annotated, Any
-
+import pydantic
 import pytest
-from pydantic import AfterValidator, BaseModel
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from pydantic import BaseModel
 
-from hfstream.server.routes.request_body import parse_body, parse_request
-from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest
+from hfstream.server.schemas.openai import ChatRequest, CompletionRequest
+from hfstream.server.schemas.serde_errors import describe_first_error, describe_syntax_error, serde_error, wrong_type
+from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateRequest
 
 
-def refused(body: str, form: type[GenerateRequest] = GenerateRequest) -> tuple[int, str]:
-    with pytest.raises(HTTPException) as caught:
-        parse_body(body.encode(), form)
-    return caught.value.status_code, caught.value.detail
+def first_error(body: str, model: type[BaseModel] = GenerateRequest) -> str:
+    with pytest.raises(pydantic.ValidationError) as caught:
+        model.model_validate_json(body)
+    assert describe_syntax_error(caught.value) is None
+    return describe_first_error(caught.value, body)
 
 
 def parameters(text: str) -> str:
@@ -94,13 +91,49 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("body", "complaint"), WRONG)
-def test_a_wrong_type_is_told_with_its_place(body: str, complaint: str) -> None:
-    assert refused(body) == (422, f"Failed to deserialize the JSON body into the target type: {complaint}")
+@pytest.mark.parametrize(("body", "message"), WRONG)
+def test_an_error_is_reported_with_its_path_and_position(body: str, message: str) -> None:
+    assert first_error(body) == message
 
 
-def test_the_first_thing_wrong_in_the_text_is_told() -> None:
-    assert "parameters.top_k: invalid type" in refused('{"parameters":{"top_k":"1"},"inputs":2}')[1]
-    assert "inputs: invalid type" in refused('{"inputs":2,"parameters":{"top_k":"1"}}')[1]
+def test_the_first_error_in_the_text_is_reported() -> None:
+    assert "parameters.top_k: invalid type" in first_error('{"parameters":{"top_k":"1"},"inputs":2}')
+    assert "inputs: invalid type" in first_error('{"inputs":2,"parameters":{"top_k":"1"}}')
 
 
+@pytest.mark.parametrize(
+    ("value", "description"),
+    [
+        (None, "null"),
+        (True, "boolean `true`"),
+        (-3, "integer `-3`"),
+        (1.5, "floating point `1.5`"),
+        ('a"ü', 'string "a\\"ü"'),
+        ([1], "sequence"),
+        ({"a": 1}, "map"),
+    ],
+)
+def test_values_are_described_as_serde_describes_them(value: object, description: str) -> None:
+    assert str(wrong_type(value, "u32")) == f"invalid type: {description}, expected u32"
+
+
+def test_a_message_with_braces_is_kept() -> None:
+    assert str(serde_error("expected `{`, found `{name}`")) == "expected `{`, found `{name}`"
+
+
+def test_only_the_name_of_a_content_part_differs_from_its_class() -> None:
+    """Names of objects are on the wire: they must not change when a class is renamed."""
+    body = '{"messages":[{"role":"a","content":["b"]}],"stream_options":1}'
+    assert first_error(body, ChatRequest).startswith(
+        'messages[0].content[0]: invalid type: string "b", expected struct Part '
+    )
+    assert "expected struct ChatRequest " in first_error("1", ChatRequest)
+    assert "expected struct CompletionRequest " in first_error("1", CompletionRequest)
+    assert "expected struct CompatGenerateRequest " in first_error("1", CompatGenerateRequest)
+
+
+@pytest.mark.parametrize("body", ["", "{", "hello", '{"inputs":"x"} y'])
+def test_a_syntax_error_is_told_from_other_errors(body: str) -> None:
+    with pytest.raises(pydantic.ValidationError) as caught:
+        GenerateRequest.model_validate_json(body)
+    assert " at line 1 column " in str(describe_syntax_error(caught.value))

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import pydantic
 import pytest
-import httpx
-from collections.abc import *
-from pathlib import Path
-from typing import Any
-import asyncio, threading, socket, time, json, subprocess, sys, os
-from hfstream.server import BackgroundServer, Settings, create_app
-from hfstream.server.engine.protocol import EngineRequest
-from hfstream.version import __version__
-from tests.helpers.scripted_engine import *
+
+from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest
 
 
-def test_what_may_be_null_and_what_is_unknown() -> None:
+def read(body: str) -> GenerateRequest:
+    return GenerateRequest.model_validate_json(body)
+
+
+def test_optional_fields_may_be_null_and_unknown_fields_are_ignored() -> None:
     optional = [name for name, field in GenerateParameters.model_fields.items() if field.default is None]
     assert len(optional) == 14
-    body = parameters(",".join(f'"{name}":null' for name in optional) + ',"unknown":[1]')
-    assert parse_body(body.encode(), GenerateRequest).parameters == GenerateParameters()
+    fields = ",".join(f'"{name}":null' for name in optional) + ',"unknown":[1]'
+    assert read(f'{{"inputs":"x","parameters":{{{fields}}}}}').parameters == GenerateParameters()
 
 
-def test_no_parameters_are_not_empty_ones() -> None:
-    assert parse_body(b'{"inputs":"x"}', GenerateRequest).parameters.do_sample
-    assert not parse_body(b'{"inputs":"x","parameters":{}}', GenerateRequest).parameters.do_sample
+def test_without_parameters_a_request_is_sampled_and_with_empty_ones_it_is_not() -> None:
+    assert read('{"inputs":"x"}').parameters.sampled
+    assert not read('{"inputs":"x","parameters":{}}').parameters.sampled
+    assert read('{"inputs":"x"}').parameters.do_sample
+    assert not read('{"inputs":"x","parameters":{}}').parameters.do_sample
 
 
-def test_stream_is_read_by_one_route_only() -> None:
-    assert parse_body(b'{"inputs":"x","stream":true}', CompatGenerateRequest).stream
-    assert refused('{"inputs":"x","stream":null}', CompatGenerateRequest)[0] == 422
-    parse_body(b'{"inputs":"x","stream":null}', GenerateRequest)
+def test_only_the_compatible_route_reads_stream() -> None:
+    assert CompatGenerateRequest.model_validate_json('{"inputs":"x","stream":true}').stream
+    with pytest.raises(pydantic.ValidationError):
+        CompatGenerateRequest.model_validate_json('{"inputs":"x","stream":null}')
+    read('{"inputs":"x","stream":null}')
