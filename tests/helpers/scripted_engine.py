@@ -22,7 +22,8 @@ from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFai
 EOS = 0
 CONTEXT = 100
 
-Script = Iterable["int | Exception"]
+Script = Iterable["int | Exception | None"]
+"""Tokens; an exception fails the request, None makes a step without a token."""
 
 
 def make_tokenizer() -> Tokenizer:
@@ -57,7 +58,7 @@ def save_tokenizer(directory: Path) -> Path:
 class ScriptedEngine:
     """An engine without a model: for each request it generates what `script(request)` yields.
 
-    One token per step, a step every `interval` seconds. An exception in a script fails that request.
+    One token per step, a step every `interval` seconds.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ScriptedEngine:
     ) -> None:
         """`load` is called before the engine is ready, and may wait or raise. `logprob`: that of every token."""
         self._script, self._interval, self._load, self._logprob = script, interval, load, logprob
-        self._jobs: dict[EngineRequest, Iterator[int | Exception]] = {}
+        self._jobs: dict[EngineRequest, Iterator[int | Exception | None]] = {}
         self._counts: dict[EngineRequest, int] = {}
         self._end = threading.Event()
         self._unpaused = threading.Event()
@@ -127,6 +128,8 @@ class ScriptedEngine:
         results: list[TokenOutput | RequestFailed] = []
         for job, script in list(self._jobs.items()):
             token = next(script, EOS)
+            if token is None:
+                continue
             if isinstance(token, Exception):
                 results.append(RequestFailed(job, token))
                 self._jobs.pop(job)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hfstream.server import BackgroundServer, Settings
+from tests.helpers.comparing import assert_alike
 from tests.helpers.scripted_engine import (
     chunks,
     events,
@@ -43,7 +44,7 @@ def test_joined_tokens_generated_text_and_the_unstreamed_response_are_one_text(
     parameters: dict[str, Any] = {"max_new_tokens": 60, "stop": stop, "details": True}
     body, response = stream(url, inputs, **parameters), post(url, "/generate", inputs, **parameters).json()
     assert joined_text(body) == body[-1]["generated_text"] == response["generated_text"]
-    assert [event["token"] for event in body] == response["details"]["tokens"]
+    assert_alike([event["token"] for event in body], response["details"]["tokens"])
     if body[-1]["details"]["finish_reason"] == "stop_sequence":
         assert response["generated_text"].endswith(tuple(stop))
 

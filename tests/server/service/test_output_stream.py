@@ -48,7 +48,7 @@ def make_stream(*, stop: tuple[str, ...] = (), tokens_per_second: float | None =
 async def read(stream: OutputStream, **options: Any) -> list[str | None]:
     """Texts of the events, None for a keep-alive."""
     async with asyncio.timeout(60):
-        return [event and event.token.text async for event in stream.events(**options)]
+        return [event.token.text if event else None async for event in stream.events(**options)]
 
 
 # --- the stream itself ------------------------------------------------------------------------------------------------
