@@ -1,8 +1,8 @@
-"""The reference backend: a real model behind TGI's wire.
+"""The reference server: a real model behind TGI's and OpenAI's HTTP interfaces.
 
-    serve(Settings(port=8080))               # until a signal ends it
+    serve(Settings(port=8080))               # blocks until a signal
     with BackgroundServer() as server: ...   # on a thread and a free port; `server.url`
-    app = create_app()                       # as an ASGI application, for a server of your own
+    app = create_app()                       # as an ASGI application, for another server
 
 Needs ``pip install "hfstream[server]"``. torch is imported by the engine's thread, not here.
 """
@@ -15,7 +15,7 @@ _missing = [name for name in ("starlette", "uvicorn", "tokenizers", "transformer
 if _missing:
     raise ImportError(f'hfstream.server needs {", ".join(_missing)}: pip install "hfstream[server]"')
 
-from .app import create_app  # noqa: E402 - the check above speaks plainer than the imports would
+from .app import create_app  # noqa: E402 - the message above is clearer than that of a failed import
 from .serving import BackgroundServer, StartError, serve  # noqa: E402
 from .settings import Settings  # noqa: E402
 

@@ -1,7 +1,4 @@
-"""The backend as a Starlette application: TGI's routes, OpenAI's, and the demonstration page.
-
-Does not depend on ports, signals and threads: `serving` does.
-"""
+"""The ASGI application: TGI's and OpenAI's routes over one backend. Does not depend on ports, signals or threads."""
 
 from __future__ import annotations
 
@@ -27,23 +24,24 @@ from .routes.completions import COMPLETIONS
 from .routes.demo import demo
 from .routes.endpoint import GenerateEndpoint
 from .routes.formats import RouteFormat
-from .routes.info import InfoRoutes
 from .routes.responses import error_response
+from .routes.status import StatusRoutes
 from .routes.tgi import COMPAT, GENERATE, GENERATE_STREAM
+from .routes.tokenize import TokenizeRoutes
 from .service.backend import Backend
 from .settings import Settings
 
 
 def create_app(settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> Starlette:
-    """The backend as an ASGI application; its lifespan loads the model, and ends the engine.
+    """The server as an ASGI application. Its lifespan starts to load the model, and stops the engine at the end.
 
-    `engine`: another engine, in place of the model's own.
+    `engine`: another engine in place of the one that runs the model.
     """
     return build_app(Backend(settings or Settings(), engine))
 
 
 def build_app(backend: Backend) -> Starlette:
-    """The application around a backend."""
+    """The application of a backend."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
@@ -74,30 +72,30 @@ def build_app(backend: Backend) -> Starlette:
 
 
 def _routes(backend: Backend) -> list[Route]:
-    info = InfoRoutes(backend)
+    status, tokenize = StatusRoutes(backend), TokenizeRoutes(backend)
 
-    def guarded(path: str, app: ASGIApp, *methods: str) -> Route:
+    def authorized(path: str, app: ASGIApp, *methods: str) -> Route:
         return Route(path, BearerAuth(app, backend.settings.api_key), methods=methods)
 
     def generate(path: str, route_format: RouteFormat[Any]) -> Route:
         # DELETE ends a resumable stream.
-        return guarded(path, GenerateEndpoint(backend, route_format), "POST", "DELETE")
+        return authorized(path, GenerateEndpoint(backend, route_format), "POST", "DELETE")
 
     return [
-        Route("/", info.root),
-        Route("/health", info.health),
-        Route("/ping", info.health),
-        Route("/info", info.info),
-        Route("/metrics", info.metrics),
+        Route("/", status.root),
+        Route("/health", status.health),
+        Route("/ping", status.health),
+        Route("/info", status.info),
+        Route("/metrics", status.metrics),
         Route("/demo", demo),
-        Route("/v1/models", info.models),
-        Route("/chat_tokenize", info.chat_tokenize, methods=["POST"]),
+        Route("/v1/models", status.models),
+        Route("/chat_tokenize", tokenize.chat_tokenize, methods=["POST"]),
         generate("/", COMPAT),
         generate("/generate", GENERATE),
         generate("/generate_stream", GENERATE_STREAM),
         generate("/v1/chat/completions", CHAT),
         generate("/v1/completions", COMPLETIONS),
-        guarded("/tokenize", request_response(info.tokenize), "POST"),
+        authorized("/tokenize", request_response(tokenize.tokenize), "POST"),
     ]
 
 
@@ -106,10 +104,11 @@ async def _error_response(request: Request, error: Exception) -> Response:
 
 
 async def _empty_response(request: Request, error: Exception) -> Response:
+    """The status alone, as TGI responds where there is no route; Starlette would add a text."""
     http_error = cast("HTTPException", error)
     return Response(status_code=http_error.status_code, headers=http_error.headers)
 
 
 async def _client_disconnected(request: Request, error: Exception) -> Response:
-    """The client disconnected in the middle of its own request: this response reaches nobody."""
+    """The client disconnected before the end of its request: this response is never received."""
     return Response(status_code=400)

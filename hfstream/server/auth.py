@@ -1,4 +1,4 @@
-"""Who may ask. Refuses to know what."""
+"""Bearer-token middleware."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class BearerAuth:
-    """An ASGI application behind a key: who does not send ``Authorization: Bearer <key>`` gets a 401 without a word."""
+    """An ASGI application that requires ``Authorization: Bearer <key>``; other requests get an empty 401, as in TGI."""
 
     def __init__(self, app: ASGIApp, api_key: str | None) -> None:
+        """`api_key`: None lets every request pass."""
         self._app = app
         self._key = None if api_key is None else api_key.encode()
 
@@ -22,6 +23,6 @@ class BearerAuth:
 
     @staticmethod
     def _matches(authorization: str, key: bytes) -> bool:
-        scheme, _, sent = authorization.partition(" ")
-        # TGI compares the key without regard to case too. That makes keys weaker and helps nobody.
-        return scheme.lower() == "bearer" and secrets.compare_digest(sent.encode("latin-1"), key)
+        scheme, _, credentials = authorization.partition(" ")
+        # TGI ignores the case of the key too. That makes keys weaker and helps no client.
+        return scheme.lower() == "bearer" and secrets.compare_digest(credentials.encode("latin-1"), key)

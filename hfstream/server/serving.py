@@ -1,6 +1,6 @@
-"""A server with a port: in the foreground until a signal ends it, or on a thread of this process while a `with` lasts.
+"""A server with a port: in the foreground until a signal stops it, or on a thread while a ``with`` block lasts.
 
-The port is bound first; the model is loaded while clients are told to wait. Refuses to know routes, and prints nothing.
+The port is bound first; while the model is loaded, requests get a 503. Does not depend on routes, and prints nothing.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from .service.backend import Backend
 from .settings import Settings
 
 KEEP_ALIVE_TIMEOUT = 75
-"""Seconds that a connection is kept for the next request. More than clients keep theirs, or a request can meet the
-server's closing: uvicorn's 5 are httpx's too. TGI never closes one."""
+"""Seconds that an idle connection stays open for the next request. More than clients keep theirs, or a request could
+arrive while the server closes the connection: uvicorn's 5 are httpx's too. TGI never closes one."""
 
 
 class StartError(RuntimeError):
-    """The server could not start, or broke down; the message is for people to read."""
+    """The server could not start, or failed later. The message is written for the user of the command line."""
 
 
 def serve(settings: Settings | None = None, *, started: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C; running answers get `settings.shutdown_grace` seconds to finish, or until a second signal.
+    """Serve until SIGTERM or Ctrl-C.
 
-    `started` is called with the URL once the port is open; the model is then still being loaded.
+    Running requests get `settings.shutdown_grace` seconds to finish, or until a second signal. `started` is called with
+    the URL once the port is open; the model is then still being loaded.
 
     Raises:
         StartError: the port is taken, or the model could not be loaded.
     """
-    server = _Server(settings or Settings(), started=started)
+    server = _Server(settings or Settings(), on_started=started)
     server.run()
     server.raise_if_failed()
 
@@ -48,10 +49,14 @@ class BackgroundServer:
         with BackgroundServer() as server:
             client = InferenceClient(server.url)
 
-    It is ready when the block begins. When the block ends, so does it, and with it whatever it was still saying.
+    The model is loaded when the block begins. When it ends the server stops, and requests that still run are aborted.
+
+    Raises:
+        StartError: the model could not be loaded.
     """
 
     def __init__(self, settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> None:
+        """`settings.port` is ignored. `engine`: another engine in place of the one that runs the model."""
         self._settings = replace(settings or Settings(), port=0)
         self._engine = engine
         self._server: _Server
@@ -59,18 +64,18 @@ class BackgroundServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Where the server listens."""
         return self._server.url
 
     def __enter__(self) -> Self:
-        on_ready = threading.Event()
-        self._server = _Server(self._settings, engine=self._engine, on_ready=on_ready.set)
-        self._thread = threading.Thread(target=self._run, args=(on_ready,), name="hfstream-server", daemon=True)
+        ready = threading.Event()
+        self._server = _Server(self._settings, engine=self._engine, on_ready=ready.set)
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="hfstream-server", daemon=True)
         self._thread.start()
         try:
-            on_ready.wait()
+            ready.wait()
             self._server.raise_if_failed()
-        except BaseException:  # a Ctrl-C too
+        except BaseException:  # also a Ctrl-C
             self._stop()
             raise
         return self
@@ -80,11 +85,11 @@ class BackgroundServer:
     ) -> None:
         self._stop()
 
-    def _run(self, on_ready: threading.Event) -> None:
+    def _run(self, ready: threading.Event) -> None:
         try:
             self._server.run()
         finally:
-            on_ready.set()  # or who waits would wait for ever
+            ready.set()  # also when the server fails, or `__enter__` would wait for ever
 
     def _stop(self) -> None:
         self._server.stop(grace=0)
@@ -92,20 +97,21 @@ class BackgroundServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with a backend."""
+    """uvicorn with a backend."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         engine: EngineProtocol | None = None,
-        started: Callable[[str], None] | None = None,
+        on_started: Callable[[str], None] | None = None,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
+        """`on_started` is called when the port is open, `on_ready` when the model is loaded or could not be."""
         if engine is None and not (settings.model_path / "config.json").is_file():
             raise StartError(f"there is no model in {settings.model_path}: no config.json")
         self._backend = Backend(settings, engine)
-        self._on_started, self._on_ready = started, on_ready
+        self._on_started, self._on_ready = on_started, on_ready
         self._socket = _listen(settings.host, settings.port)
         self.url = _url(self._socket)
         super().__init__(
@@ -113,27 +119,28 @@ class _Server(uvicorn.Server):
                 build_app(self._backend),
                 lifespan="on",
                 access_log=False,
-                log_config=None,  # a library leaves logging as it finds it
+                log_config=None,  # logging is configured by the application, not by a library
                 timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
             )
         )
-        self._set_shutdown_grace(settings.shutdown_grace)
+        self._set_grace(settings.shutdown_grace)
 
     def raise_if_failed(self) -> None:
-        """Say what went wrong, if anything did."""
+        """Raises StartError if the server did not start, or its engine failed."""
         if error := self._backend.fatal_error:
-            raise StartError(f"the model could not be loaded, or broke down: {error}") from error
+            raise StartError(f"the model could not be loaded, or the engine failed: {error}") from error
         if not self.started:
             raise StartError("the server did not start")
 
     def stop(self, *, grace: float) -> None:
-        """Begin to end. From any thread."""
-        self._set_shutdown_grace(grace)
+        """Starts to stop. May be called from any thread."""
+        self._set_grace(grace)
         self.should_exit = True
 
-    def _set_shutdown_grace(self, seconds: float) -> None:
-        self._shutdown_grace = seconds
-        # Later than ours, which ends every answer with an event; this one is for clients that do not read.
+    def _set_grace(self, seconds: float) -> None:
+        self._grace = seconds
+        # uvicorn's limit is later than ours. Ours ends every request with an error that its client can read; uvicorn's
+        # is for clients that do not read.
         self.config.timeout_graceful_shutdown = int(seconds) + 2
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -151,15 +158,15 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ready_task.cancel()
-        end = asyncio.get_running_loop().call_later(self._shutdown_grace, self._backend.abort_all)
+        abort = asyncio.get_running_loop().call_later(self._grace, self._backend.abort_all)
         await super().shutdown(sockets)
-        end.cancel()
+        abort.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends politely, the second at once.
+        """The first signal lets running requests finish, the second aborts them.
 
-        uvicorn's own would note the signal and raise it again when all is done: a clean end would become death by
-        SIGTERM, or a KeyboardInterrupt.
+        uvicorn's own method would record the signal and raise it again after a clean shutdown: the process would die by
+        SIGTERM, or with a KeyboardInterrupt.
         """
         if self.should_exit:
             self._backend.abort_all_threadsafe()
@@ -176,12 +183,12 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        why = (error.strerror or str(error)).partition(" (while attempting")[0]
-        raise StartError(f"cannot listen on {host}, port {port}: {why}. Port 0 takes a free one") from error
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0]
+        raise StartError(f"cannot listen on {host}, port {port}: {reason}. Port 0 takes a free one") from error
 
 
 def _url(listening: socket.socket) -> str:
     address: tuple[str, int] = listening.getsockname()[:2]
     host, port = address
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - one cannot call everywhere
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not an address that can be connected to
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""How a server is set up: one frozen list of numbers. Refuses to know what they do."""
+"""The server's configuration: one frozen dataclass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ _BUNDLED = Path(__file__).with_name("bundled")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `hfstream serve` can be told. Names and defaults are TGI's wherever TGI has them."""
+    """The configuration of a server. Names and defaults are TGI's where TGI has them.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
 
     model: str = "bundled"
     """"bundled", or a directory with a checkpoint in Hugging Face format."""
@@ -18,27 +22,29 @@ class Settings:
     port: int = 8080
     """0 takes any free one."""
     api_key: str | None = None
-    """If set, who wants an answer must send it as ``Authorization: Bearer <key>``."""
+    """If set, requests that generate or tokenise must send it as ``Authorization: Bearer <key>``."""
     max_concurrent_requests: int = 128
-    """Answers, running and waiting together; one more is refused at once."""
+    """Requests, running and waiting together; one more is refused at once."""
     tokens_per_second: float | None = None
-    """Pace of each answer, for demonstrations and tests. None: as fast as they come."""
+    """Pace of each response, for demonstrations and tests. None: as fast as the model generates."""
     max_batch_size: int = 32
-    """Answers that grow together in one step of the model; more wait for a place."""
+    """Requests that get a token in each step of the model; more wait for a row."""
     max_total_tokens: int | None = None
-    """Tokens of prompt and answer together, if less than the model's own context."""
+    """Tokens of prompt and response together, if fewer than the model's own context."""
     dtype: str = "float32"
+    """"float32", "bfloat16" or "float16", whatever the checkpoint is stored in."""
     device: str = "cpu"
+    """torch's name of the device."""
     threads: int = 1
     """torch's threads within one operation; one is fastest for small models."""
     payload_limit: int = 2_000_000
     """Bytes that a request's body may have."""
     sse_keepalive: float = 15.0
-    """Seconds of silence after which a stream says that it is still there."""
+    """Seconds without an event after which a stream sends a comment."""
     shutdown_grace: float = 10.0
-    """Seconds that running answers may take to finish once the server is told to stop."""
+    """Seconds that running requests may take to finish once the server is stopped by a signal."""
     resume_grace: float = 5.0
-    """Seconds that a resumable stream, and its permit, wait for a client whose connection was lost."""
+    """Seconds that a resumable stream keeps its permit and waits for a client whose connection was lost."""
 
     def __post_init__(self) -> None:
         if self.max_concurrent_requests < 1 or self.max_batch_size < 1:
@@ -47,10 +53,10 @@ class Settings:
             raise ValueError("tokens_per_second must be more than 0")
         if not 0 <= self.port <= 65_535:
             raise ValueError("port must be between 0 and 65535; 0 takes a free one")
-        if self.api_key == "":  # an unset variable in somebody's script, not a wish to be open to all
+        if self.api_key == "":  # likely an unset variable in a script, and not a server without a key
             raise ValueError("api_key must be None or at least one character")
 
     @property
     def model_path(self) -> Path:
-        """Where the checkpoint lies."""
+        """The directory with the checkpoint."""
         return _BUNDLED if self.model == "bundled" else Path(self.model).expanduser()

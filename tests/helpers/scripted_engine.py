@@ -1,4 +1,4 @@
-"""What the backend's tests talk to: an engine that says what it is told, a small byte-level vocabulary, and a port."""
+"""For tests of the server: an engine that generates what a script says, a small tokenizer, requests and responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFai
 EOS = 0
 CONTEXT = 100
 
-Script = Iterable["int | Exception"]
+Script = Iterable["int | Exception | None"]
+"""Tokens; an exception fails the request, None makes a step without a token."""
 
 
 def make_tokenizer() -> Tokenizer:
@@ -48,32 +49,36 @@ def ids(text: str) -> list[int]:
 
 
 def save_tokenizer(directory: Path) -> Path:
-    """A model directory, as far as the HTTP side looks into it."""
+    """A model directory with all that is read outside the engine."""
     directory.mkdir(parents=True, exist_ok=True)
     TOKENIZER.save(str(directory / "tokenizer.json"))
     return directory
 
 
 class ScriptedEngine:
-    """Says to each prompt what `script(job)` yields, a token per beat; an exception in it is a failure."""
+    """An engine without a model: for each request it generates what `script(request)` yields.
+
+    One token per step, a step every `interval` seconds.
+    """
 
     def __init__(
         self,
-        script: Callable[[EngineRequest], Script] = lambda job: ids("Hello, world!"),
+        script: Callable[[EngineRequest], Script] = lambda request: ids("Hello, world!"),
         *,
-        beat: float = 0.0,
+        interval: float = 0.0,
         load: Callable[[], object] = lambda: None,
         logprob: float | None = -0.007358551,
     ) -> None:
-        self._script, self._beat, self._load, self._logprob = script, beat, load, logprob
-        self._jobs: dict[EngineRequest, Iterator[int | Exception]] = {}
+        """`load` is called before the engine is ready, and may wait or raise. `logprob`: that of every token."""
+        self._script, self._interval, self._load, self._logprob = script, interval, load, logprob
+        self._requests: dict[EngineRequest, Iterator[int | Exception | None]] = {}
         self._counts: dict[EngineRequest, int] = {}
         self._end = threading.Event()
-        self.seen: list[EngineRequest] = []
-        self.breakdown: Exception | None = None
-        self.flow = threading.Event()
-        """While it is not set, nothing is said."""
-        self.flow.set()
+        self._unpaused = threading.Event()
+        self._unpaused.set()
+        self.submitted: list[EngineRequest] = []
+        self.failure: Exception | None = None
+        """Set by a test to make the engine fail."""
 
     def start(self, *, on_outputs: Any, on_ready: Any, on_failure: Any) -> None:
         def run() -> None:
@@ -82,10 +87,10 @@ class ScriptedEngine:
                 on_ready(
                     ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0)
                 )
-                while not self._end.wait(self._beat or 0.0005):
-                    if self.breakdown:
-                        raise self.breakdown
-                    if self.flow.is_set() and (results := self._step()):
+                while not self._end.wait(self._interval or 0.0005):
+                    if self.failure:
+                        raise self.failure
+                    if self._unpaused.is_set() and (results := self._step()):
                         on_outputs(results)
             except Exception as error:
                 on_failure(error)
@@ -93,12 +98,19 @@ class ScriptedEngine:
         self._thread = threading.Thread(target=run, daemon=True, name="scripted-engine")
         self._thread.start()
 
-    def submit(self, job: EngineRequest) -> None:
-        self.seen.append(job)
-        self._jobs[job] = iter(self._script(job))
+    def pause(self) -> None:
+        """No token is generated until `unpause`."""
+        self._unpaused.clear()
 
-    def cancel(self, job: EngineRequest) -> None:
-        job.cancelled = True
+    def unpause(self) -> None:
+        self._unpaused.set()
+
+    def submit(self, request: EngineRequest) -> None:
+        self.submitted.append(request)
+        self._requests[request] = iter(self._script(request))
+
+    def cancel(self, request: EngineRequest) -> None:
+        request.cancelled = True
 
     def close(self, timeout: float | None = None) -> None:
         self._end.set()
@@ -106,35 +118,42 @@ class ScriptedEngine:
 
     @property
     def running(self) -> int:
-        self._drop()
-        return len(self._jobs)
+        self._remove_cancelled()
+        return len(self._requests)
 
-    def _drop(self) -> None:
-        for job in [job for job in self._jobs if job.cancelled]:
-            self._jobs.pop(job, None)
+    def _remove_cancelled(self) -> None:
+        for request in [request for request in self._requests if request.cancelled]:
+            self._requests.pop(request, None)
 
     def _step(self) -> list[TokenOutput | RequestFailed]:
-        self._drop()
+        self._remove_cancelled()
         results: list[TokenOutput | RequestFailed] = []
-        for job, script in list(self._jobs.items()):
+        for request, script in list(self._requests.items()):
             token = next(script, EOS)
-            if isinstance(token, Exception):
-                results.append(RequestFailed(job, token))
-                self._jobs.pop(job)
+            if token is None:
                 continue
-            count = self._counts[job] = self._counts.get(job, 0) + 1
-            last = count == job.max_new_tokens or token == EOS
-            top = tuple((token, self._logprob) for _ in range(job.sampling.top_n_tokens))
-            results.append(TokenOutput(job, token, self._logprob, top, last))
+            if isinstance(token, Exception):
+                results.append(RequestFailed(request, token))
+                self._requests.pop(request)
+                continue
+            count = self._counts[request] = self._counts.get(request, 0) + 1
+            last = count == request.max_new_tokens or token == EOS
+            top = tuple((token, self._logprob) for _ in range(request.sampling.top_n_tokens))
+            results.append(TokenOutput(request, token, self._logprob, top, last))
             if last:
-                self._jobs.pop(job)
+                self._requests.pop(request)
         return results
 
 
-# --- asking, reading and waiting --------------------------------------------------------------------------------------
+def endless(request: EngineRequest) -> Script:
+    """A script that ends only with `max_new_tokens` or the context."""
+    return iter(lambda: ids("a")[0], EOS)
 
 
-TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty: httpx would read all the world's certificates for each request
+# --- requests, responses and waiting ----------------------------------------------------------------------------------
+
+
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty, because httpx would read all root certificates for each request
 http = SimpleNamespace(
     **{
         name: partial(getattr(httpx, name), verify=TLS, timeout=120)
@@ -155,7 +174,7 @@ def events(body: bytes) -> list[dict[str, Any]]:
     return [json.loads(block[6:]) for block in blocks]
 
 
-def joined(stream: list[dict[str, Any]]) -> str:
+def joined_text(stream: list[dict[str, Any]]) -> str:
     return "".join(event["token"]["text"] for event in stream if not event["token"]["special"])
 
 
@@ -174,13 +193,13 @@ def eventually(check: Callable[[], bool], within: float = 60.0) -> bool:
 
 
 def idle(url: str) -> bool:
-    """Neither a permit nor a place in the batch nor one in the queue is taken."""
+    """Whether no request holds a permit or a row in the batch, or waits in the queue."""
     names = ("hfstream_permits_taken", "tgi_batch_current_size", "tgi_queue_size")
     return [metric(url, name) for name in names] == [0, 0, 0]
 
 
 def raw_request(url: str, path: str, body: dict[str, Any]) -> socket.socket:
-    """A connection that has sent a request, and reads nothing yet."""
+    """A connection that has sent a request and read nothing."""
     content = json.dumps(body).encode()
     connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=60)
     head = (
@@ -200,7 +219,7 @@ TEMPLATE = (
 
 
 def save_chat_model(directory: Path) -> Path:
-    """The same with a chat template: "Hi" becomes "Hi<turn>>"."""
+    """A model directory with a chat template: "Hi" becomes "Hi<turn>>"."""
     save_tokenizer(directory)
     (directory / "chat_template.jinja").write_text(TEMPLATE, "utf-8")
     return directory
@@ -211,7 +230,7 @@ def user(text: str) -> list[dict[str, str]]:
 
 
 def chunks(body: bytes) -> list[dict[str, Any]]:
-    """The events of a stream that ends as OpenAI's do."""
+    """The events of a stream in OpenAI's format."""
     done = b"data: [DONE]\n\n"
     assert body.endswith(done)
     assert body.count(done) == 1
@@ -219,7 +238,7 @@ def chunks(body: bytes) -> list[dict[str, Any]]:
 
 
 def pinned(body: str) -> str:
-    """A body of OpenAI's shape with one id and one time, put in place of those of the day."""
+    """A body in OpenAI's format, its one id and its one time replaced by constants."""
     ids_of_body = set(re.findall(r'"id":"((?:chatcmpl|cmpl)-[0-9a-f]{32})"', body))
     times = set(re.findall(r'"created":(\d+)', body))
     assert len(ids_of_body) == len(times) == 1

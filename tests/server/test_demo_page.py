@@ -47,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(model: Path) -> Iterator[str]:
-    engine = ScriptedEngine(script, beat=0.02)
+    engine = ScriptedEngine(script, interval=0.02)
     with BackgroundServer(Settings(model=str(model), max_concurrent_requests=2), engine=engine) as server:
         yield server.url
 

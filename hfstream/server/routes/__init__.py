@@ -1,1 +1,1 @@
-"""HTTP routes: what each one accepts and how it answers."""
+"""HTTP routes: what each one accepts, and how it responds."""

@@ -1,4 +1,4 @@
-"""The route of OpenAI's chat, streamed or whole."""
+"""OpenAI's chat completions, streamed or not."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
 from ..text.chat_template import ChatTemplate
 from .formats import RouteFormat
-from .openai_common import (
+from .openai_responses import (
     DONE_EVENT,
     ResponseMeta,
     StopStringFilter,
     error_json,
     finish_reason,
     parse_error_json,
-    usage_of,
+    usage,
 )
 
 
-async def chat_prompt(body: ChatRequest, backend: Backend) -> TemplatedRequest:
-    """The conversation of a request as the model reads it, and how it is to be answered.
+async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
+    """The conversation as the model's chat template renders it, with the request's parameters.
 
     Raises:
-        ValidationError: there is no template, or none for this.
+        ValidationError: the model has no template, or the template refuses the conversation.
     """
 
     def render(template: ChatTemplate) -> str:
-        return template.render(body.template_messages(), continue_final_message=body.messages[-1].is_continued)
+        return template.render(body.template_messages(), continue_final_message=body.continue_final_message)
 
-    return TemplatedRequest(inputs=await backend.render_prompt(render), parameters=body.parameters())
+    return TemplatedRequest(inputs=await backend.render_prompt(render), parameters=body.to_parameters())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,23 +53,23 @@ class _ChatFormatter:
     """A `ResponseFormatter` whose events are chunks of a message."""
 
     request: TemplatedRequest
-    streamed: bool
+    stream: bool
     meta: ResponseMeta
-    with_usage: bool
-    with_logprobs: bool
+    include_usage: bool
+    include_logprobs: bool
     stop_filter: StopStringFilter
 
-    def events(self, event: StreamResponse) -> Iterable[str]:
+    def format_event(self, event: StreamResponse) -> Iterable[str]:
         text = self.stop_filter.push(event)
-        # The role comes once: TGI repeats it, and who adds deltas up gets "assistantassistant".
+        # The role is sent once. TGI repeats it, and clients that add up deltas get "assistantassistant".
         first = event.index == 1
         delta = ChatCompletionDelta(role="assistant", content=text) if first else ChatCompletionDelta(content=text)
         choice = ChatCompletionChunkChoice(
             index=0, delta=delta, finish_reason=finish_reason(event), logprobs=self._logprobs([event])
         )
         yield self._chunk([choice], None)
-        if self.with_usage and (usage := usage_of(event)):
-            yield self._chunk([], usage)
+        if self.include_usage and (tokens := usage(event)):
+            yield self._chunk([], tokens)
 
     def format_response(self, events: Sequence[StreamResponse]) -> str:
         last = events[-1]
@@ -79,31 +79,33 @@ class _ChatFormatter:
             finish_reason=finish_reason(last),
             logprobs=self._logprobs(events),
         )
-        answer = ChatCompletion(
+        completion = ChatCompletion(
             id=self.meta.id,
             object="chat.completion",
             created=self.meta.created,
             model=self.meta.model,
             choices=[choice],
-            usage=usage_of(last),
+            usage=usage(last),
             system_fingerprint=self.meta.system_fingerprint,
         )
-        return answer.model_dump_json(exclude_unset=True)
+        return completion.model_dump_json(exclude_unset=True)
 
-    def _chunk(self, choices: list[ChatCompletionChunkChoice], usage: Usage | None) -> str:
+    def _chunk(self, choices: list[ChatCompletionChunkChoice], tokens: Usage | None) -> str:
         chunk = ChatCompletionChunk(
             id=self.meta.id,
             object="chat.completion.chunk",
             created=self.meta.created,
             model=self.meta.model,
             choices=choices,
-            usage=usage,
+            usage=tokens,
             system_fingerprint=self.meta.system_fingerprint,
         )
-        return chunk.model_dump_json(exclude_unset=True)  # what was set to None stays: OpenAI's clients look for it
+        return chunk.model_dump_json(
+            exclude_unset=True
+        )  # fields that were set to None stay: OpenAI's clients read them
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> ChatCompletionLogprobs | None:
-        if not self.with_logprobs:
+        if not self.include_logprobs:
             return None
         content = [_logprob(event) for event in events if not event.token.special]
         return ChatCompletionLogprobs(content=content) if content else None
@@ -126,21 +128,21 @@ def _bytes(token: Token) -> list[int]:
     return list(token.text.encode())
 
 
-async def _make_chat_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter:
+async def _make_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter:
     return _ChatFormatter(
-        request=await chat_prompt(body, backend),
-        streamed=bool(body.stream),
+        request=await render_chat(body, backend),
+        stream=bool(body.stream),
         meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model),
-        with_usage=body.with_usage,
-        with_logprobs=bool(body.logprobs),
+        include_usage=body.include_usage,
+        include_logprobs=bool(body.logprobs),
         stop_filter=StopStringFilter(body.stop),
     )
 
 
 CHAT = RouteFormat(
     request_model=ChatRequest,
-    make_formatter=_make_chat_formatter,
-    error=error_json,
+    make_formatter=_make_formatter,
+    format_error=error_json,
     format_parse_error=parse_error_json,
     done_event=DONE_EVENT,
 )

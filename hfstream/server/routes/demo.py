@@ -1,4 +1,4 @@
-"""The page at /demo: one file, and a policy that lets a browser run what stands in it and fetch from nowhere else."""
+"""The page at /demo: one HTML file, and a Content-Security-Policy that allows no script or style but its own."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-_PAGE = Path(__file__).with_name("demo.html")
+_FILE = Path(__file__).with_name("demo.html")
 
 
 async def demo(request: Request) -> Response:
-    """Streaming and waiting, side by side."""
+    """The page that shows streaming and waiting side by side."""
     page, headers = _page()
     return HTMLResponse(page, headers=headers)
 
 
 @cache
 def _page() -> tuple[str, dict[str, str]]:
-    page = _PAGE.read_text(encoding="utf-8")
+    page = _FILE.read_text(encoding="utf-8")
     policy = {
         "default-src": "'none'",
-        "script-src": _hash(page, "script"),
-        "style-src": _hash(page, "style"),
+        "script-src": _hash_source(page, "script"),
+        "style-src": _hash_source(page, "style"),
         "connect-src": "'self'",
         "img-src": "data:",
         "base-uri": "'none'",
@@ -34,14 +34,14 @@ def _page() -> tuple[str, dict[str, str]]:
         "frame-ancestors": "'none'",
     }
     return page, {
-        "content-security-policy": "; ".join(f"{what} {whence}" for what, whence in policy.items()),
+        "content-security-policy": "; ".join(f"{directive} {source}" for directive, source in policy.items()),
         "cache-control": "no-cache",
         "referrer-policy": "no-referrer",
         "x-content-type-options": "nosniff",
     }
 
 
-def _hash(page: str, element: str) -> str:
-    """What a policy calls the text of the page's one element of this name."""
+def _hash_source(page: str, element: str) -> str:
+    """The policy's source expression for the text of the page's only `element`."""
     [text] = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

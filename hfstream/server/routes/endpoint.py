@@ -1,12 +1,10 @@
 """The routes that generate: one request, from its first byte to the last byte of its response.
 
-`_handle` reads from top to bottom in the order in which requests are refused: what needs no permit comes before the
-permit is taken, so that an overloaded server refuses cheaply, and tokenizing, which is work, comes after. What is
-raised before the headers are sent becomes an HTTP status, what is raised after them an event. How routes differ is in
-their `RouteFormat`.
+`_handle` reads from top to bottom in the order in which requests are refused. Errors raised before the headers are sent
+become an HTTP status, errors raised after them an event. How routes differ is in their `RouteFormat`.
 
-A stream ends with its connection, unless its client asked for a resumable one: then it is a `ResumableStream`, which
-connections only read.
+A stream ends with its connection, unless the client has sent ``Prefer: resumable``. Then it is a `ResumableStream`: a
+task of its own produces it, and connections only read it.
 """
 
 from __future__ import annotations
@@ -27,37 +25,37 @@ from hfstream.errors import InferenceError
 
 from ..schemas.validation import ValidRequest, check_streamable
 from ..service.backend import Backend
-from ..service.metrics import ClientDisconnectedError
+from ..service.errors import ClientDisconnectedError
 from ..service.output_stream import OutputStream
 from ..service.resumable import ResumableStream
 from .formats import ResponseFormatter, RouteFormat
 from .request_body import parse_request
 from .responses import RequestTimer, SSEResponse, compute_headers, error_response
 
-Body = TypeVar("Body", bound=BaseModel)
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
-class GenerateEndpoint(Generic[Body]):
+class GenerateEndpoint(Generic[BodyT]):
     """A route that generates, as an ASGI application.
 
-    Not as a function from request to response: a permit and a place in the batch are held by ``with`` until the last
-    byte is sent, and a streaming response, cancelled, leaves the generator that held them to the garbage collector.
+    It is not a function from a request to a response: ``with`` holds the permit and the row in the batch until the last
+    byte is sent. A cancelled StreamingResponse would leave the generator that holds them to the garbage collector.
     """
 
-    def __init__(self, backend: Backend, route_format: RouteFormat[Body]) -> None:
+    def __init__(self, backend: Backend, route_format: RouteFormat[BodyT]) -> None:
         self._backend = backend
         self._format = route_format
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = SSEResponse(send, self._format.done_event)
+        sse = SSEResponse(send, self._format.done_event)
         with suppress(ClientDisconnectedError):
             try:
-                await self._handle(Request(scope, receive), stream, send)
+                await self._handle(Request(scope, receive), sse, send)
             except InferenceError as error:
-                body = self._format.error(error)
-                if stream.opened:
-                    await stream.event(body)
-                    await stream.close()
+                body = self._format.format_error(error)
+                if sse.is_open:
+                    await sse.send_event(body)
+                    await sse.finish()
                 else:
                     await error_response(error, body)(scope, receive, send)
             except HTTPException as error:
@@ -66,114 +64,130 @@ class GenerateEndpoint(Generic[Body]):
                 body = self._format.format_parse_error(error)
                 await Response(body, error.status_code, media_type="application/json")(scope, receive, send)
 
-    async def _handle(self, request: Request, stream: SSEResponse, send: Send) -> None:
+    async def _handle(self, request: Request, sse: SSEResponse, send: Send) -> None:
+        """Refuses in TGI's order: not ready, the body, what cannot be streamed, no permit, then all other rules.
+
+        So a malformed request costs no permit, an overloaded server never tokenises, and everything is known to be
+        valid before the headers are sent. Only requests with a readable body are counted in the metrics, as in TGI.
+        """
         timer, backend = RequestTimer(), self._backend
         backend.ensure_ready()
         if "last-event-id" in request.headers or request.method == "DELETE":
-            await self._resume(request, stream, send)
+            await self._resume(request, sse, send)
             return
         body = await parse_request(request, self._format.request_model, backend.settings.payload_limit)
+        # What is entered is left in reverse: the engine's work is cancelled first, then the permit is free, and the
+        # request is counted last, by the error that passes through, if any.
         with ExitStack() as stack:
             stack.enter_context(backend.metrics.counted())
             formatter = await self._format.make_formatter(body, backend)
-            check_streamable(formatter.request.parameters, stream=formatter.streamed)
+            check_streamable(formatter.request.parameters, stream=formatter.stream)
             stack.enter_context(backend.limiter)
-            valid_request = await backend.prepare(formatter.request)
+            valid = await backend.prepare(formatter.request)
             timer.mark_validated()
-            output = stack.enter_context(backend.submit(valid_request))
-            if formatter.streamed and _wants_resume(request):
-                resumable = backend.resumable_streams.new()
+            output = stack.enter_context(backend.submit(valid))
+            if formatter.stream and _wants_resume(request):
+                resumable = backend.resumable_streams.create()
                 resumable.on_abandoned = partial(output.fail, ClientDisconnectedError())
-                # The task takes over what the stack holds: permit, row and metrics live as long as the stream, which
-                # may be longer than this connection.
+                # The permit and the engine's work move to a task that outlives this connection.
                 backend.spawn(self._run_detached(output, formatter, resumable, stack.pop_all()))
-                await _stream_resumable(request, stream, resumable, 0, compute_headers(formatter.request.inputs))
+                await _stream_resumable(request, sse, resumable, 0, compute_headers(formatter.request.inputs))
                 return
             stack.enter_context(_cancel_on_disconnect(request, output))
-            if formatter.streamed:
-                await self._stream(output, formatter, stream)
+            if formatter.stream:
+                await self._stream(output, formatter, sse)
             else:
-                response = await self._collect(output, formatter, valid_request, timer)
+                response = await self._respond(output, formatter, valid, timer)
                 await response(request.scope, request.receive, send)
 
-    async def _resume(self, request: Request, stream: SSEResponse, send: Send) -> None:
-        """Sends the rest of a resumable stream; with DELETE, ends it."""
+    async def _resume(self, request: Request, sse: SSEResponse, send: Send) -> None:
+        """Continues a stream after the event in `Last-Event-ID`; a DELETE ends that stream instead.
+
+        The stream has its permit, or has ended: none is taken here, and the request's body is not read.
+        """
         resumable, last_event_number = self._backend.resumable_streams.find(request.headers.get("last-event-id", ""))
         if request.method == "DELETE":
             resumable.abandon()
             await Response(status_code=204)(request.scope, request.receive, send)
         else:
             resumable.ensure_buffered(last_event_number)
-            await _stream_resumable(request, stream, resumable, last_event_number, {})
+            await _stream_resumable(request, sse, resumable, last_event_number, {})
 
     async def _run_detached(
         self, output: OutputStream, formatter: ResponseFormatter, resumable: ResumableStream, stack: ExitStack
     ) -> None:
-        """Fills a resumable stream until its end, or until it is abandoned; `stack` holds what it needs."""
+        """Produces a resumable stream, with or without a connection that reads it. `stack`: what it holds meanwhile.
+
+        `append` waits for a reader, and raises ClientDisconnectedError once the stream is abandoned. That leaves the
+        stack: the permit is released, and the request counted as dropped.
+        """
         with suppress(ClientDisconnectedError, InferenceError), stack:
             try:
                 async with aclosing(output.events()) as events:
                     async for event in events:
-                        for data in formatter.events(event) if event else ():
+                        for data in formatter.format_event(event) if event else ():
                             await resumable.append(data)
             except InferenceError as error:
-                await resumable.append(self._format.error(error))
+                await resumable.append(self._format.format_error(error))
                 raise
+        # The permit is free by now: the done event, and the buffer that can be read again, need none.
         with suppress(ClientDisconnectedError):
             if self._format.done_event is not None:
                 await resumable.append(self._format.done_event)
-        resumable.end()
+        resumable.finish()
 
-    async def _stream(self, output: OutputStream, formatter: ResponseFormatter, stream: SSEResponse) -> None:
-        await stream.open(compute_headers(formatter.request.inputs))
+    async def _stream(self, output: OutputStream, formatter: ResponseFormatter, sse: SSEResponse) -> None:
+        await sse.open(compute_headers(formatter.request.inputs))
         async with aclosing(output.events(keepalive_interval=self._backend.settings.sse_keepalive)) as events:
             async for event in events:
                 if event is None:
-                    await stream.comment()
+                    await sse.send_keep_alive()
                 else:
-                    for data in formatter.events(event):
-                        await stream.event(data)
-        await stream.close()
+                    for data in formatter.format_event(event):
+                        await sse.send_event(data)
+        await sse.finish()
 
-    async def _collect(
-        self, output: OutputStream, formatter: ResponseFormatter, valid_request: ValidRequest, timer: RequestTimer
+    async def _respond(
+        self, output: OutputStream, formatter: ResponseFormatter, valid: ValidRequest, timer: RequestTimer
     ) -> Response:
         events = [event async for event in output.events() if event]
-        times = timer.headers(prompt_tokens=len(valid_request.prompt), generated_tokens=len(events))
-        headers = {**compute_headers(formatter.request.inputs), **times}
+        timings = timer.headers(prompt_tokens=len(valid.prompt), generated_tokens=len(events))
+        headers = {**compute_headers(formatter.request.inputs), **timings}
         return Response(formatter.format_response(events), headers=headers, media_type="application/json")
 
 
 def _wants_resume(request: Request) -> bool:
+    """Whether "resumable" is one of the preferences in the Prefer headers (RFC 7240)."""
     preferences = ",".join(request.headers.getlist("prefer")).lower().replace(";", ",").split(",")
     return "resumable" in map(str.strip, preferences)
 
 
 async def _stream_resumable(
-    request: Request, stream: SSEResponse, resumable: ResumableStream, last_event_number: int, headers: dict[str, str]
+    request: Request, sse: SSEResponse, resumable: ResumableStream, last_event_number: int, headers: dict[str, str]
 ) -> None:
-    """Sends the events after number `last_event_number` for as long as the client is connected."""
+    """Sends the events after number `last_event_number`, until the stream ends or the client disconnects."""
     with resumable.reader():
-        await stream.open({**headers, "preference-applied": "resumable"})
-        sending = asyncio.create_task(_send_events(stream, resumable, last_event_number))
-        disconnect = asyncio.create_task(_wait_disconnect(request))
+        await sse.open({**headers, "preference-applied": "resumable"})
+        sending = asyncio.create_task(_send_events(sse, resumable, last_event_number))
+        disconnected = asyncio.create_task(_wait_disconnect(request))
         try:
-            await asyncio.wait({sending, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+            # The disconnect is waited for as well: a silent stream would not notice it until its next event.
+            await asyncio.wait({sending, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sending.cancel()
-            disconnect.cancel()
+            disconnected.cancel()
 
 
-async def _send_events(stream: SSEResponse, resumable: ResumableStream, last_event_number: int) -> None:
+async def _send_events(sse: SSEResponse, resumable: ResumableStream, last_event_number: int) -> None:
     async with aclosing(resumable.events(last_event_number)) as events:
         async for event in events:
-            await (stream.comment() if event is None else stream.write(event))
-    await stream.end()
+            await (sse.send_keep_alive() if event is None else sse.send_encoded(event))
+    await sse.end_body()  # the done event is one of the stream's numbered events
 
 
 @contextmanager
 def _cancel_on_disconnect(request: Request, output: OutputStream) -> Generator[None, None, None]:
-    """Ends the output once its client has disconnected, whatever it is waiting for."""
+    """Fails the output once the client disconnects, whatever is waited for at that time."""
     watcher = asyncio.create_task(_fail_on_disconnect(request, output))
     try:
         yield
@@ -188,4 +202,4 @@ async def _fail_on_disconnect(request: Request, output: OutputStream) -> None:
 
 async def _wait_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
-        pass  # the rest of a body that is not needed
+        pass  # messages of the body, of which nothing more is needed

@@ -1,6 +1,6 @@
-"""How the routes that generate differ: a `RouteFormat` for each route, a `ResponseFormatter` for each request.
+"""How routes that generate differ: a `RouteFormat` for each route, a `ResponseFormatter` for each request.
 
-`endpoint` has what they share. Does not depend on the order in which things happen.
+What they have in common, and the order in which things happen, is in `endpoint`.
 """
 
 from __future__ import annotations
@@ -18,37 +18,39 @@ from hfstream.types import StreamResponse
 from ..schemas.tgi import GenerateRequest
 from ..service.backend import Backend
 
-Body = TypeVar("Body", bound=BaseModel)
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 class ResponseFormatter(Protocol):
-    """One request: what it asks in TGI's terms, and how its response is written."""
+    """One request in TGI's terms, and the format of its response."""
 
     @property
     def request(self) -> GenerateRequest: ...
 
     @property
-    def streamed(self) -> bool: ...
+    def stream(self) -> bool:
+        """Whether the response is a stream of events."""
+        ...
 
-    def events(self, event: StreamResponse) -> Iterable[str]:
-        """The data of the events for one more token; the first token has index 1."""
+    def format_event(self, event: StreamResponse) -> Iterable[str]:
+        """The data of the Server-Sent Events for one more token. The first token has index 1."""
         ...
 
     def format_response(self, events: Sequence[StreamResponse]) -> str:
-        """The body of a response without streaming, from the events of all tokens."""
+        """The body of a response that is not streamed, from the events of all its tokens."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class RouteFormat(Generic[Body]):
+class RouteFormat(Generic[BodyT]):
     """Request model and response format of one route."""
 
-    request_model: type[Body]
-    make_formatter: Callable[[Body, Backend], Awaitable[ResponseFormatter]]
-    """Makes a request's formatter; raises the InferenceErrors that need neither a permit nor tokens."""
-    error: Callable[[InferenceError], str]
-    """The JSON of an error, as a body or as an event."""
+    request_model: type[BodyT]
+    make_formatter: Callable[[BodyT, Backend], Awaitable[ResponseFormatter]]
+    """Raises an InferenceError if the request is refused for a reason that needs neither a permit nor tokens."""
+    format_error: Callable[[InferenceError], str]
+    """The JSON for an error: a response's body, or an event's data in a stream."""
     format_parse_error: Callable[[HTTPException], str] | None = None
-    """The JSON of a body that cannot be parsed; None answers with plain text, as TGI does."""
+    """The JSON for a body that cannot be parsed. Without it the message is sent as plain text, as TGI does."""
     done_event: str | None = None
-    """Data of the event that ends every stream."""
+    """Data of the event that every stream ends with."""

@@ -1,4 +1,4 @@
-"""TGI's own routes: /generate, /generate_stream and /."""
+"""TGI's own routes: /generate, /generate_stream and /. Responses are in TGI's native format."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .responses import error_json, event_json, response_json
 
 @dataclass(frozen=True)
 class _TGIFormatter:
-    """A `ResponseFormatter` in TGI's native format."""
+    """A `ResponseFormatter` for TGI's native format."""
 
     request: GenerateRequest
-    streamed: bool
+    stream: bool
 
-    def events(self, event: StreamResponse) -> Iterable[str]:
+    def format_event(self, event: StreamResponse) -> Iterable[str]:
         yield event_json(event)
 
     def format_response(self, events: Sequence[StreamResponse]) -> str:
@@ -29,22 +29,24 @@ class _TGIFormatter:
 
 
 class _CompatFormatter(_TGIFormatter):
+    """The format of /: a response that is not streamed is a list of one."""
+
     def format_response(self, events: Sequence[StreamResponse]) -> str:
         return f"[{super().format_response(events)}]"
 
 
-async def _make_generate_formatter(body: GenerateRequest, backend: Backend) -> _TGIFormatter:
-    return _TGIFormatter(body, streamed=False)
+async def _generate(body: GenerateRequest, backend: Backend) -> _TGIFormatter:
+    return _TGIFormatter(body, stream=False)
 
 
-async def _make_stream_formatter(body: GenerateRequest, backend: Backend) -> _TGIFormatter:
-    return _TGIFormatter(body, streamed=True)
+async def _generate_stream(body: GenerateRequest, backend: Backend) -> _TGIFormatter:
+    return _TGIFormatter(body, stream=True)
 
 
-async def _make_compat_formatter(body: CompatGenerateRequest, backend: Backend) -> _CompatFormatter:
-    return _CompatFormatter(body, streamed=body.stream)
+async def _compat(body: CompatGenerateRequest, backend: Backend) -> _CompatFormatter:
+    return _CompatFormatter(body, stream=body.stream)
 
 
-GENERATE = RouteFormat(request_model=GenerateRequest, make_formatter=_make_generate_formatter, error=error_json)
-GENERATE_STREAM = RouteFormat(request_model=GenerateRequest, make_formatter=_make_stream_formatter, error=error_json)
-COMPAT = RouteFormat(request_model=CompatGenerateRequest, make_formatter=_make_compat_formatter, error=error_json)
+GENERATE = RouteFormat(request_model=GenerateRequest, make_formatter=_generate, format_error=error_json)
+GENERATE_STREAM = RouteFormat(request_model=GenerateRequest, make_formatter=_generate_stream, format_error=error_json)
+COMPAT = RouteFormat(request_model=CompatGenerateRequest, make_formatter=_compat, format_error=error_json)

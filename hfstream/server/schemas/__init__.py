@@ -1,1 +1,1 @@
-"""Request bodies and the rules that they must keep."""
+"""Request bodies: their fields, serde's way of reading them, and TGI's rules for their values."""

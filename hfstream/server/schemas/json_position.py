@@ -1,6 +1,9 @@
-"""Where a value stands in a valid JSON text, for error messages with line and column.
+"""Where a value stands in a JSON text, and how serde_json counts lines and columns.
 
-Does not depend on what the text means.
+pydantic reports the path of a wrong value and not its position. So after an error the text is scanned once more, with
+the standard library's decoder, which skips whole values. All functions expect valid JSON.
+
+Does not depend on pydantic or HTTP.
 """
 
 from __future__ import annotations
@@ -9,45 +12,46 @@ import json
 import re
 from collections.abc import Sequence
 
-_value_at = json.JSONDecoder().raw_decode
-_space = re.compile(r"[ \t\n\r]*")
+_decode_at = json.JSONDecoder().raw_decode
+_whitespace = re.compile(r"[ \t\n\r]*")
 
 
-def _skip(text: str, at: int) -> int:
-    """The first place from `at` on that is no white space."""
-    found = _space.match(text, at)
-    return found.end() if found else at
-
-
-def find_span(text: str, path: Sequence[str | int]) -> tuple[int, int]:
-    """Where in the valid JSON `text` the value at `path` starts and ends."""
-    start = _skip(text, 0)
+def find_value(text: str, path: Sequence[str | int]) -> tuple[int, int]:
+    """The start and the end of the value at `path`, a sequence of keys and indices."""
+    start = _skip_whitespace(text, 0)
     for step in path:
-        start = _member(text, start, step)
-    return start, _value_at(text, start)[1]
-
-
-def _member(text: str, container: int, key: str | int) -> int:
-    """Where the value of one key, or one element, of the object or array at `container` starts."""
-    at, count = container, 0
-    while True:
-        at = _skip(text, at + 1)  # behind the bracket, or the comma
-        here: str | int = count
-        if isinstance(key, str):
-            here, at = _value_at(text, at)
-            at = _skip(text, _skip(text, at) + 1)  # behind the colon
-        if here == key:
-            return at
-        at = _skip(text, _value_at(text, at)[1])
-        count += 1
+        start = _find_member(text, start, step)
+    return start, _decode_at(text, start)[1]
 
 
 def find_key_end(text: str, container: int, key: str) -> int:
-    """Where one key of the object at `container` ends."""
-    return text.rindex('"', 0, _member(text, container, key)) + 1
+    """The end of one key, its closing quote included, of the object that starts at `container`."""
+    return text.rindex('"', 0, _find_member(text, container, key)) + 1
 
 
-def line_and_column(text: str, at: int) -> str:
-    """As serde_json counts: lines from 1, and the bytes of the line that have been read."""
-    before = text[:at]
-    return f"line {before.count(chr(10)) + 1} column {len(before.rpartition(chr(10))[2].encode())}"
+def line_and_column(text: str, position: int) -> str:
+    """A position as serde_json reports it: lines count from 1, columns are the bytes of the line read so far."""
+    before = text[:position]
+    line = before.count("\n") + 1
+    column = len(before.rpartition("\n")[2].encode())
+    return f"line {line} column {column}"
+
+
+def _find_member(text: str, container: int, step: str | int) -> int:
+    """The start of one member (a key's value, or an element) of the object or array that starts at `container`."""
+    position, index = container, 0
+    while True:
+        position = _skip_whitespace(text, position + 1)  # past the opening bracket, or the comma
+        member: str | int = index
+        if isinstance(step, str):
+            member, position = _decode_at(text, position)
+            position = _skip_whitespace(text, _skip_whitespace(text, position) + 1)  # past the colon
+        if member == step:
+            return position
+        position = _skip_whitespace(text, _decode_at(text, position)[1])
+        index += 1
+
+
+def _skip_whitespace(text: str, position: int) -> int:
+    match = _whitespace.match(text, position)
+    return match.end() if match else position

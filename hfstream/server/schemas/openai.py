@@ -1,42 +1,34 @@
-"""OpenAI's two bodies, and the TGI request that each of them comes to: so TGI's rules hold for them, in TGI's words.
+"""The bodies of OpenAI's two routes, and the TGI request that each becomes: so TGI's rules and messages hold for them.
 
-A null means "not given" wherever a field may be left out: OpenAI's clients send them, and TGI's reader, which refuses
-some, is alone with that. Refuses to know templates: a conversation is handed on as what a template reads.
+A null means "not given" wherever a field may be left out. OpenAI's clients send such nulls; TGI refuses some of them.
+
+Does not depend on HTTP or on chat templates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Self, cast
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, model_validator
+from pydantic import AfterValidator, BaseModel, FailFast, model_validator
 
 from hfstream.errors import ValidationError
 
-from .serde_errors import duplicate, serde_error, wrong_type
-from .tgi import (
-    F32,
-    I32,
-    U32,
-    U64,
-    Bool,
-    GenerateParameters,
-    GenerateRequest,
-    Str,
-    StrList,
-    Usize,
-)
+from .messages import Message
+from .serde_errors import duplicate_field, serde_error
+from .serde_types import F32, I32, U32, U64, Bool, Str, StrList, Usize, string_or_list
+from .tgi import GenerateParameters, GenerateRequest
 
-# --- what they come to -----------------------------------------------------------------------------------------------
+# --- what they become ------------------------------------------------------------------------------------------------
 
 
 class OpenAIParameters(GenerateParameters):
-    """TGI's parameters, and what OpenAI's bodies can say beyond them."""
+    """TGI's parameters, and what OpenAI's bodies can request beyond them."""
 
     presence_penalty: F32 | None = None
     greedy: bool = False
-    """A temperature of 0: no other wish switches sampling on."""
-    unsupported: tuple[str, ...] = ()
+    """The temperature is 0: no other parameter switches sampling on."""
+    unsupported_options: tuple[str, ...] = ()
 
     @property
     def sampled(self) -> bool:
@@ -47,12 +39,12 @@ class OpenAIParameters(GenerateParameters):
         return self.presence_penalty
 
     @property
-    def unsupported_reasons(self) -> Sequence[str]:
-        return self.unsupported
+    def unsupported(self) -> Sequence[str]:
+        return self.unsupported_options
 
 
 class TemplatedRequest(GenerateRequest):
-    """A conversation as its template writes it, special tokens included."""
+    """A conversation as its chat template renders it, special tokens included."""
 
     add_special_tokens: ClassVar[bool] = False
 
@@ -60,31 +52,14 @@ class TemplatedRequest(GenerateRequest):
 # --- what they have in common ----------------------------------------------------------------------------------------
 
 
-def _one_or_more(expected: str, item: Callable[[str], object] = str, *, null: bool = True) -> BeforeValidator:
-    """Makes a list of a string, and of null where it may be one."""
-
-    def read(value: object) -> object:
-        match value:
-            case str():
-                return [item(value)]
-            case list():
-                return cast("object", value)
-            case None if null:
-                return []
-            case _:
-                raise wrong_type(value, expected)
-
-    return BeforeValidator(read)
-
-
 class StreamOptions(BaseModel):
-    """What a stream is to say besides the answer."""
+    """What a stream reports besides the text."""
 
     include_usage: Bool | None = None
 
 
 class OpenAIRequest(BaseModel):
-    """The fields that both bodies have. A top_p of 1 leaves nothing out: here it is off, TGI refuses it."""
+    """The fields that both bodies have. A top_p of 1 excludes no token: here it means off, TGI refuses it."""
 
     model: Str | None = None
     stream: Bool | None = None
@@ -93,7 +68,7 @@ class OpenAIRequest(BaseModel):
     temperature: F32 | None = None
     top_p: F32 | None = None
     seed: U64 | None = None
-    stop: Annotated[StrList, _one_or_more("a string or a list of strings")] = []
+    stop: Annotated[StrList, string_or_list("a string or a list of strings")] = []
     frequency_penalty: F32 | None = None
     presence_penalty: F32 | None = None
     n: U32 | None = None
@@ -102,12 +77,12 @@ class OpenAIRequest(BaseModel):
     response_format: Any = None
 
     @property
-    def with_usage(self) -> bool:
-        """Whether a stream is to end with an account of its tokens."""
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a chunk that reports the number of tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def parameters(self) -> OpenAIParameters:
-        """How to answer, in TGI's terms."""
+    def to_parameters(self) -> OpenAIParameters:
+        """The request's options as TGI's parameters."""
         greedy = self.temperature == 0
         return OpenAIParameters(
             max_new_tokens=self.max_tokens,
@@ -119,69 +94,28 @@ class OpenAIRequest(BaseModel):
             stop=self.stop,
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
-            details=True,  # the last event is to say why the answer ended, and what it took
+            details=True,  # finish reason and usage are read from the last event's details
             grammar=self._grammar(),
-            unsupported=tuple(self._unsupported()),
+            unsupported_options=tuple(self._unsupported()),
         )
 
     def _grammar(self) -> Any:
         match self.response_format:
             case {"type": "text"}:
                 return self.grammar
-            case form:
-                return form if self.grammar is None else self.grammar
+            case response_format:
+                return response_format if self.grammar is None else self.grammar
 
     def _unsupported(self) -> list[str]:
-        found: list[str] = []
+        messages: list[str] = []
         if self.n not in (None, 1):
-            found.append("`n` != 1 is not supported")
+            messages.append("`n` != 1 is not supported")
         if self.logit_bias:
-            found.append("`logit_bias` is not supported")
-        return found
+            messages.append("`logit_bias` is not supported")
+        return messages
 
 
 # --- chat ------------------------------------------------------------------------------------------------------------
-
-
-class ContentPart(BaseModel):
-    """A piece of a message's content."""
-
-    type: Str
-    text: Str | None = None
-
-
-def _text_part(text: str) -> ContentPart:
-    return ContentPart(type="text", text=text)
-
-
-class Message(BaseModel):
-    """What somebody has said. Fields that are not known here, such as `tool_calls`, are the template's to read."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
-
-    role: Str
-    content: Annotated[list[ContentPart], FailFast(), _one_or_more("a string or a list of parts", _text_part)] = []
-
-    @property
-    def is_continued(self) -> bool:
-        """Whether, as the last one, it is the beginning of the answer."""
-        return self.role == "assistant" and bool(self.content)
-
-    def to_template(self) -> dict[str, Any]:
-        """The message as templates read it: one text, and nothing that says nothing (they ask for ``tool_calls in``).
-
-        Raises:
-            ValidationError: some of it is no text.
-        """
-        for part in self.content:
-            if part.type != "text":
-                raise ValidationError(
-                    f"Input validation error: `messages` with parts of type `{part.type}` are not supported, "
-                    "this model reads text only"
-                )
-        text = "".join(part.text or "" for part in self.content) if self.content else None
-        fields = {name: value for name, value in (self.model_extra or {}).items() if value not in (None, [])}
-        return {**fields, "role": self.role, "content": text}
 
 
 class ChatRequest(OpenAIRequest):
@@ -195,25 +129,31 @@ class ChatRequest(OpenAIRequest):
     tool_choice: Any = None
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _one_token_limit(self) -> Self:
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise duplicate("max_tokens", "max_tokens", "max_completion_tokens")
+            raise duplicate_field("max_tokens", "max_tokens", "max_completion_tokens")
         return self
 
     def template_messages(self) -> list[dict[str, Any]]:
-        """The messages, as templates read them.
+        """The messages as chat templates read them.
 
         Raises:
-            ValidationError: there are none, or some are no text.
+            ValidationError: there is no message, or a content part is not text.
         """
         if not self.messages:
             raise ValidationError("Input validation error: `messages` cannot be empty")
         return [message.to_template() for message in self.messages]
 
-    def parameters(self) -> OpenAIParameters:
-        params = super().parameters()
-        length = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        return params.model_copy(update={"max_new_tokens": length, "top_n_tokens": self.top_logprobs})
+    @property
+    def continue_final_message(self) -> bool:
+        """Whether the last message is the beginning of the response. Expects at least one message."""
+        last = self.messages[-1]
+        return last.role == "assistant" and bool(last.content)
+
+    def to_parameters(self) -> OpenAIParameters:
+        limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        update = {"max_new_tokens": limit, "top_n_tokens": self.top_logprobs}
+        return super().to_parameters().model_copy(update=update)
 
     def _unsupported(self) -> list[str]:
         tools = ["grammar is not supported, and `tools` need one"] if self.tools and self.tool_choice != "none" else []
@@ -230,9 +170,9 @@ def _not_empty(prompts: list[str]) -> list[str]:
 
 
 class CompletionRequest(OpenAIRequest):
-    """The body of /v1/completions. The last six are TGI's: @huggingface/inference posts what is meant for TGI here."""
+    """The body of /v1/completions. The last six fields are TGI's: @huggingface/inference sends them to this route."""
 
-    prompt: Annotated[StrList, AfterValidator(_not_empty), _one_or_more("a string or a list of strings", null=False)]
+    prompt: Annotated[StrList, AfterValidator(_not_empty), string_or_list("a string or a list of strings", null=False)]
     suffix: Any = None
     echo: Bool | None = None
     best_of: Usize | None = None
@@ -244,7 +184,7 @@ class CompletionRequest(OpenAIRequest):
     watermark: Bool | None = None
     do_sample: Bool | None = None
 
-    def text(self) -> str:
+    def single_prompt(self) -> str:
         """The one prompt.
 
         Raises:
@@ -261,8 +201,8 @@ class CompletionRequest(OpenAIRequest):
             )
         return self.prompt[0]
 
-    def parameters(self) -> OpenAIParameters:
-        own = {
+    def to_parameters(self) -> OpenAIParameters:
+        update = {
             "best_of": self.best_of,
             "top_n_tokens": self.logprobs,
             "repetition_penalty": self.repetition_penalty,
@@ -272,7 +212,7 @@ class CompletionRequest(OpenAIRequest):
             "watermark": bool(self.watermark),
             "do_sample": self.do_sample is not False,
         }
-        return super().parameters().model_copy(update=own)
+        return super().to_parameters().model_copy(update=update)
 
     def _unsupported(self) -> list[str]:
         return ["`echo` is not supported"] * bool(self.echo) + super()._unsupported()

@@ -1,6 +1,9 @@
-"""Why a body does not fit a model, in the words and at the place of TGI's own parser, Rust's serde_json.
+"""Error messages in the words of serde, the library that reads TGI's request bodies.
 
-TGI's clients show these texts, and some parse them. Does not depend on HTTP.
+Validators raise `serde_error`, `wrong_type` or `duplicate_field`; `describe_first_error` turns what pydantic reports
+into the one message that serde would give, with its path, line and column.
+
+Does not depend on HTTP or on any particular body.
 """
 
 from __future__ import annotations
@@ -8,13 +11,35 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import pydantic
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from .json_position import find_key_end, find_span, line_and_column
+from .json_position import find_key_end, find_value, line_and_column
+
+_STRUCT_NAMES = {"ContentPart": "Part"}
+"""The name that a message gives to an object, where it is not the name of our class. Clients see these names."""
+
+
+# --- what validators raise -------------------------------------------------------------------------------------------
+
+
+def serde_error(message: str) -> PydanticCustomError:
+    """An error with serde's own message."""
+    return PydanticCustomError("serde", "{message}", {"message": message})
+
+
+def wrong_type(value: object, expected: str) -> PydanticCustomError:
+    """The error for a value of another type than the one `expected`."""
+    return serde_error(f"invalid type: {_describe(value)}, expected {expected}")
+
+
+def duplicate_field(field: str, *keys: str) -> PydanticCustomError:
+    """The error of a whole body in which several `keys` give the same field."""
+    return PydanticCustomError("duplicate", "duplicate field `{field}`", {"field": field, "keys": keys})
 
 
 def _describe(value: object) -> str:
-    """A JSON value, as serde's errors call it."""
+    """A JSON value as serde's messages describe it."""
     match value:
         case None:
             return "null"
@@ -30,54 +55,53 @@ def _describe(value: object) -> str:
             return "sequence" if isinstance(value, list) else "map"
 
 
-def serde_error(message: str) -> PydanticCustomError:
-    """What a validator raises: serde's words for what is wrong."""
-    return PydanticCustomError("serde", "{words}", {"words": message})
+# --- from pydantic's report to one message ---------------------------------------------------------------------------
 
 
-def duplicate(field: str, *keys: str) -> PydanticCustomError:
-    """What a validator of a whole body raises: several of its keys give the same field."""
-    return PydanticCustomError("duplicate", "duplicate field `{field}`", {"field": field, "keys": keys})
+def describe_syntax_error(error: pydantic.ValidationError) -> str | None:
+    """serde_json's message if the text is not JSON, else None. pydantic's parser, jiter, copies those messages."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return str(first.get("ctx", {}).get("error")) if first["type"] == "json_invalid" else None
 
 
-def wrong_type(value: object, expected: str) -> PydanticCustomError:
-    """What a validator raises for a value of another type."""
-    return serde_error(f"invalid type: {_describe(value)}, expected {expected}")
+def describe_first_error(error: pydantic.ValidationError, text: str) -> str:
+    """The message for the first error in the JSON `text`.
+
+    serde stops at the first error; pydantic reports all of them, in the order in which the fields are declared.
+    """
+    located = (_locate(detail, text) for detail in error.errors(include_url=False))
+    position, path, message = min(located, key=lambda entry: entry[0])
+    prefix = f"{path}: " if path else ""
+    return f"{prefix}{message} at {line_and_column(text, position)}"
 
 
 def _locate(detail: ErrorDetails, text: str) -> tuple[int, str, str]:
-    """Place, path and words of one of pydantic's complaints.
+    """Position, path and message of one of pydantic's errors.
 
-    The place is where serde_json has got to when it complains: a missing field is noticed behind the object, a
-    container that should be none in front of it, anything else behind the value. (One known difference: of a key given
-    twice, which serde refuses and pydantic does not, the first is pointed at.)
+    The position is how far serde_json has read when it raises the error: a missing field is noticed at the end of its
+    object, an object or array of the wrong type at its start, any other value at its end. One difference is known: of
+    a key given twice, which serde refuses and pydantic does not, the first one is reported.
     """
     path, value = detail["loc"], detail["input"]
     if detail["type"] == "missing":
-        return find_span(text, path[:-1])[1], _dotted(path[:-1]), f"missing field `{path[-1]}`"
-    start, end = find_span(text, path)
+        return find_value(text, path[:-1])[1], _dotted(path[:-1]), f"missing field `{path[-1]}`"
+    start, end = find_value(text, path)
     if detail["type"] == "duplicate":
-        return (
-            max(find_key_end(text, start, key) for key in detail.get("ctx", {})["keys"]),
-            _dotted(path),
-            detail["msg"],
-        )
+        last_key = max(find_key_end(text, start, key) for key in detail.get("ctx", {})["keys"])
+        return last_key, _dotted(path), detail["msg"]
+    return (start if isinstance(value, dict | list) else end), _dotted(path), _message(detail)
+
+
+def _message(detail: ErrorDetails) -> str:
+    if detail["type"] == "serde":
+        return detail["msg"]
     if detail["type"] == "list_type":
-        message = f"invalid type: {_describe(value)}, expected a sequence"
-    elif detail["type"] == "serde":
-        message = detail["msg"]
-    else:
-        message = f"invalid type: {_describe(value)}, expected struct {detail.get('ctx', {}).get('class_name')}"
-    return (start if isinstance(value, dict | list) else end), _dotted(path), message
+        return f"invalid type: {_describe(detail['input'])}, expected a sequence"
+    class_name = detail.get("ctx", {}).get("class_name")
+    return (
+        f"invalid type: {_describe(detail['input'])}, expected struct {_STRUCT_NAMES.get(str(class_name), class_name)}"
+    )
 
 
 def _dotted(path: Sequence[str | int]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
-
-
-def deserialization_error(details: Sequence[ErrorDetails], text: str) -> str:
-    """The first thing that is wrong with the JSON `text`: serde stops there, pydantic lists all, field by field."""
-    at, path, reason = min((_locate(detail, text) for detail in details), key=lambda found: found[0])
-    where = f"{path}: " if path else ""
-    place = line_and_column(text, at)
-    return f"Failed to deserialize the JSON body into the target type: {where}{reason} at {place}"

@@ -1,68 +1,22 @@
-"""TGI's request bodies, parsed as strictly as TGI's parser (serde) parses them.
+"""The bodies of TGI's own routes, read as strictly as TGI reads them.
 
-Fields that TGI does not know are ignored, as TGI does. Whether a value makes sense is checked in `validation`. OpenAI's
-bodies (`openai`) use the same field types, and become a `GenerateRequest`.
+Fields that TGI does not know are ignored, as TGI does. OpenAI's bodies (`openai`) become a `GenerateRequest` too.
+
+Does not depend on HTTP; whether a value makes sense is checked in `validation`.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, FailFast, PlainValidator
+from pydantic import BaseModel
 
-from .serde_errors import serde_error, wrong_type
-
-
-def _instance(kind: type, expected: str) -> PlainValidator:
-    def read(value: object) -> object:
-        if not isinstance(value, kind):
-            raise wrong_type(value, expected)
-        return value
-
-    return PlainValidator(read)
-
-
-def _integer(name: str, lowest: int, highest: int) -> PlainValidator:
-    def read(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise wrong_type(value, name)
-        if not lowest <= value <= highest:
-            raise serde_error(f"invalid value: integer `{value}`, expected {name}")
-        return value
-
-    return PlainValidator(read)
-
-
-def _float32(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise wrong_type(value, "f32")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise serde_error("number out of range") from None
-    # Rounded, as it is when TGI reads it: what is then 0 is not "strictly positive".
-    rounded = ctypes.c_float(number).value
-    if rounded - rounded != 0:
-        # TGI takes infinity here, and JSON's extension NaN never gets there; neither makes a distribution.
-        raise serde_error(f"invalid value: floating point `{value!r}`, expected f32")
-    return rounded
-
-
-Str = Annotated[str, _instance(str, "a string")]
-Bool = Annotated[bool, _instance(bool, "a boolean")]
-I32 = Annotated[int, _integer("i32", -(2**31), 2**31 - 1)]
-U32 = Annotated[int, _integer("u32", 0, 2**32 - 1)]
-U64 = Annotated[int, _integer("u64", 0, 2**64 - 1)]
-Usize = Annotated[int, _integer("usize", 0, 2**64 - 1)]
-F32 = Annotated[float, PlainValidator(_float32)]
-StrList = Annotated[list[Str], FailFast()]
-"""Parsed up to the first error, as serde does: locating the errors of a million items would be wasteful."""
+from .serde_types import F32, I32, U32, U64, Bool, Str, StrList, Usize
 
 
 class GenerateParameters(BaseModel):
-    """How to answer. Where `None` is not among a field's types, TGI does not take ``null`` there either."""
+    """TGI's parameters. Where `None` is not among a field's types, TGI does not accept ``null`` either."""
 
     best_of: Usize | None = None
     temperature: F32 | None = None
@@ -86,7 +40,7 @@ class GenerateParameters(BaseModel):
 
     @property
     def sampled(self) -> bool:
-        """Whether tokens are drawn: most wishes of how to draw them say so by themselves."""
+        """Whether tokens are sampled. As in TGI, most sampling parameters switch it on without `do_sample`."""
         return self.do_sample or self.temperature not in (None, 1.0) or self.top_k is not None or self.top_p is not None
 
     @property
@@ -95,27 +49,27 @@ class GenerateParameters(BaseModel):
         return None
 
     @property
-    def unsupported_reasons(self) -> Sequence[str]:
-        """What else was asked for that this backend has not."""
+    def unsupported(self) -> Sequence[str]:
+        """Messages about what was requested, beyond TGI's parameters, and is not supported here."""
         return ()
 
 
 class GenerateRequest(BaseModel):
     """The body of /generate, /generate_stream and /tokenize."""
 
-    full_text: ClassVar[bool] = False
-    """Whether the answer repeats the prompt unless told otherwise."""
+    returns_full_text: ClassVar[bool] = False
+    """Whether the response repeats the prompt unless `return_full_text` says otherwise."""
     add_special_tokens: ClassVar[bool] = True
-    """Whether the model's own first token is still to come before `inputs`."""
+    """Whether the tokenizer adds the model's special tokens, such as the first one, to `inputs`."""
 
     inputs: Str
-    # Not the same as `{}`: who says nothing about how to answer gets a sampled answer.
+    # Not the same as `{}`: in TGI a request without parameters is sampled.
     parameters: GenerateParameters = GenerateParameters(do_sample=True)
 
 
 class CompatGenerateRequest(GenerateRequest):
     """The body of /. It repeats the prompt, as TGI's does for a model whose pipeline is text-generation."""
 
-    full_text: ClassVar[bool] = True
+    returns_full_text: ClassVar[bool] = True
 
     stream: Bool = False

@@ -1,6 +1,9 @@
-"""Whether a request can be answered: TGI's rules, in TGI's order, in TGI's words. The first broken one is told.
+"""Whether a request can be answered: TGI's rules, in TGI's order, with TGI's messages. The first broken one is raised.
 
-What TGI can and we cannot is refused in TGI's way too, never ignored. Refuses to know HTTP, and how answers are made.
+What TGI supports and this server does not is refused in the same way, never ignored. The rules are in two functions,
+because some need the number of tokens: `check_parameters` comes before the prompt is tokenised, `validate` after.
+
+Does not depend on HTTP, tokenizers or models.
 """
 
 from __future__ import annotations
@@ -19,87 +22,96 @@ MAX_STOP_SEQUENCES = 4
 MAX_TOP_N_TOKENS = 5
 
 MAX_CHECKED_NEW_TOKENS = 1024
-"""As far as TGI (since 3.1.1) looks at `max_new_tokens`: a larger one is taken where this many fit, and the answer ends
-where the model's context does."""
+"""TGI (since 3.1.1) checks `max_new_tokens` up to this number. A larger value is accepted where this many tokens fit;
+generation then ends at the end of the model's context."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidRequest:
-    """A request that can be answered, in the engine's and the writer's terms."""
+    """A request that can be answered, in the terms of the engine and of the text builder."""
 
     prompt: list[int]
+    """Token ids."""
     max_new_tokens: int
     sampling: SamplingParams
     stop: tuple[str, ...] = ()
     echoed_prompt: str = ""
-    """What the whole text opens with: the prompt, if it was params for."""
+    """The prompt, if the full text begins with it, else empty."""
     details: bool = False
 
 
 def check_streamable(parameters: GenerateParameters, *, stream: bool) -> None:
-    """What TGI looks at before it takes a permit."""
+    """The rules that TGI checks before it takes a permit.
+
+    Raises:
+        ValidationError: a parameter cannot be combined with a stream, or `best_of` is more than 1.
+    """
     best_of = parameters.best_of
     if stream and best_of not in (None, 1):
         _refuse("`best_of` != 1 is not supported when streaming tokens")
     if stream and parameters.decoder_input_details:
         _refuse("`decoder_input_details` == true is not supported when streaming tokens")
-    if best_of is not None and best_of > 1:  # TGI's words for --max-best-of 1; a 0 it takes for a 1
+    if best_of is not None and best_of > 1:  # TGI's message for --max-best-of 1; it takes 0 for 1
         _refuse("`best_of` != 1 is not allowed for this endpoint")
 
 
-def check_rules(request: GenerateRequest, *, max_total_tokens: int) -> None:
+def check_parameters(request: GenerateRequest, *, max_total_tokens: int) -> None:
     """The rules that need no tokens.
 
     Raises:
-        ValidationError: the first rule that is broken.
+        ValidationError: a value is out of its range.
     """
-    for broken in _broken_rules(request, max_total_tokens - 1):
-        _refuse(broken)
+    for message in _broken_rules(request, max_total_tokens - 1):
+        _refuse(message)
 
 
 def validate(request: GenerateRequest, prompt: list[int], *, max_total_tokens: int) -> ValidRequest:
-    """The request as the engine can run it; `prompt`: the token ids of its text. After `check_rules`.
+    """The request in the engine's terms; `prompt`: the token ids of its `inputs`. Expects `check_parameters` to pass.
 
     Raises:
-        ValidationError: it is too long, or asks for what this server does not have.
+        ValidationError: it has too many tokens, or none, or asks for what is not supported.
     """
     parameters = request.parameters
-    max_input_tokens = max_total_tokens - 1
     if parameters.truncate is not None:
         prompt = prompt[-parameters.truncate :]
-    max_new_tokens = parameters.max_new_tokens
-    if max_new_tokens is None:
-        max_new_tokens = max(0, max_total_tokens - len(prompt))
-    checked = min(max_new_tokens, MAX_CHECKED_NEW_TOKENS)
-    if len(prompt) + checked > max_total_tokens:
-        _refuse(
-            f"`inputs` tokens + `max_new_tokens` must be <= {max_total_tokens}. "
-            f"Given: {len(prompt)} `inputs` tokens and {checked} `max_new_tokens`"
-        )
-    max_new_tokens = min(max_new_tokens, max_total_tokens - len(prompt))
-    if len(prompt) > max_input_tokens:
-        _refuse(f"`inputs` must have less than {max_input_tokens} tokens. Given: {len(prompt)}")
-    if not prompt:  # some tokenizers make no token of, say, a blank
-        _refuse("`inputs` cannot be empty")
-    for unsupported in _unsupported(parameters):
-        _refuse(unsupported)
-    echo = request.full_text if parameters.return_full_text is None else parameters.return_full_text
+    max_new_tokens = _check_length(len(prompt), parameters.max_new_tokens, max_total_tokens)
+    for message in _unsupported(parameters):
+        _refuse(message)
+    full_text = request.returns_full_text if parameters.return_full_text is None else parameters.return_full_text
     return ValidRequest(
         prompt=prompt,
         max_new_tokens=max_new_tokens,
         sampling=_sampling_params(parameters),
         stop=tuple(parameters.stop),
-        echoed_prompt=request.inputs if echo else "",
+        echoed_prompt=request.inputs if full_text else "",
         details=parameters.details,
     )
 
 
-def _refuse(why: str) -> NoReturn:
-    raise ValidationError(f"Input validation error: {why}")
+def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_tokens: int) -> int:
+    """How many tokens may be generated, at most `max_new_tokens`."""
+    if max_new_tokens is None:
+        max_new_tokens = max(0, max_total_tokens - prompt_tokens)
+    checked = min(max_new_tokens, MAX_CHECKED_NEW_TOKENS)
+    if prompt_tokens + checked > max_total_tokens:
+        _refuse(
+            f"`inputs` tokens + `max_new_tokens` must be <= {max_total_tokens}. "
+            f"Given: {prompt_tokens} `inputs` tokens and {checked} `max_new_tokens`"
+        )
+    max_input_tokens = max_total_tokens - 1
+    if prompt_tokens > max_input_tokens:
+        _refuse(f"`inputs` must have less than {max_input_tokens} tokens. Given: {prompt_tokens}")
+    if not prompt_tokens:  # some tokenizers make no token of, say, a space
+        _refuse("`inputs` cannot be empty")
+    return min(max_new_tokens, max_total_tokens - prompt_tokens)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValidationError(f"Input validation error: {message}")
 
 
 def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[str]:
-    """All the rules that need no tokens, in TGI's order."""
+    """The messages of all broken rules that need no tokens, in TGI's order."""
     params = request.parameters
     if params.temperature is not None and params.temperature <= 0:
         yield "`temperature` must be strictly positive"
@@ -128,7 +140,7 @@ def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[s
 
 
 def _unsupported(params: GenerateParameters) -> Iterator[str]:
-    """What was params for that TGI has and this backend has not."""
+    """The messages for what was requested that TGI supports and this server does not."""
     if params.grammar is not None:
         yield "grammar is not supported"
     if params.typical_p is not None:
@@ -139,7 +151,7 @@ def _unsupported(params: GenerateParameters) -> Iterator[str]:
         yield "`decoder_input_details` is not supported"
     if params.adapter_id is not None:
         yield "`adapter_id` is not supported"
-    yield from params.unsupported_reasons
+    yield from params.unsupported
 
 
 def _sampling_params(params: GenerateParameters) -> SamplingParams:

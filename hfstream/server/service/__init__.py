@@ -1,1 +1,1 @@
-"""What answers share: the backend, its limits, its streams."""
+"""What requests share: the backend, its limits, its streams and its counters."""

@@ -1,4 +1,4 @@
-"""How many may be answered at once. Refuses to know what they ask, and never lets anyone wait."""
+"""How many requests may run at once. Does not depend on what they ask for, and never makes a request wait."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from hfstream.errors import OverloadedError
 
 
 class ConcurrencyLimiter:
-    """A number of permits: ``with gate:`` holds one, or raises OverloadedError at once if all are taken.
+    """A number of permits: ``with limiter:`` holds one. Belongs to one event loop, not to several threads.
 
-    Not for several threads: it belongs to the event loop.
+    Raises:
+        OverloadedError: all permits are taken.
     """
 
     def __init__(self, permits: int) -> None:
         self._permits = permits
-        self._taken = 0
+        self._running = 0
 
     @property
-    def taken(self) -> int:
+    def running(self) -> int:
         """Permits taken."""
-        return self._taken
+        return self._running
 
     def __enter__(self) -> None:
-        if self._taken >= self._permits:
+        if self._running >= self._permits:
             raise OverloadedError("Model is overloaded", retry_after=1)
-        self._taken += 1
+        self._running += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._taken -= 1
+        self._running -= 1

@@ -1,7 +1,9 @@
-"""What all responses share: one engine, its tokenizer, the concurrency limit, and which output is of which request.
+"""The backend: one engine, the tokenizer and chat template of its model, and the output streams of all requests.
 
-It lives on one event loop. The engine lives on a thread of its own; one call per step hands all of its outputs to the
-loop. Does not depend on HTTP.
+It belongs to one event loop; the engine runs on a thread of its own. Once per step, one call hands all of the engine's
+outputs over to the loop, which dispatches them to the requests' streams.
+
+Does not depend on HTTP.
 """
 
 from __future__ import annotations
@@ -14,56 +16,43 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from hfstream.errors import GenerationError, IncompleteGenerationError, InferenceError, ValidationError
+from hfstream.errors import GenerationError, IncompleteGenerationError, ValidationError
 
 from ..engine.protocol import EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
 from ..engine.worker import Engine
 from ..schemas.tgi import GenerateRequest
-from ..schemas.validation import ValidRequest, check_rules, validate
+from ..schemas.validation import ValidRequest, check_parameters, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
 from ..text.output_builder import OutputBuilder
 from ..text.tokenizer import Tokenizer, TokenSpan
 from .admission import ConcurrencyLimiter
+from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
 from .output_stream import OutputStream
 from .resumable import ResumableStreams
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 
 INLINE_LIMIT = 4_000
-"""Characters that are tokenized on the event loop: they take less than 4 ms. Longer texts go to another thread."""
-
-
-class NotReadyError(InferenceError):
-    """The model is not loaded yet. Its own `error_type`: a server that starts is not an overloaded one."""
-
-    status_code: int | None = 503
-    error_type: str | None = "loading"
-    retryable: bool = True
-
-
-class EngineFailedError(InferenceError):
-    """The model could not be loaded, or its engine failed: this server will not answer any more."""
-
-    status_code: int | None = 503
-    error_type: str | None = "broken"
+"""Characters that are tokenised on the event loop: they take less than 4 ms. Longer texts go to another thread."""
 
 
 class Model(NamedTuple):
-    """What was loaded, as far as it is not the engine's."""
+    """What belongs to the loaded model, apart from the weights, which are the engine's."""
 
     info: ModelInfo
     tokenizer: Tokenizer
-    template: ChatTemplate | None
+    chat_template: ChatTemplate | None
 
 
 class Backend:
-    """Everything that responses need and share."""
+    """What all requests need and share."""
 
     def __init__(self, settings: Settings, engine: EngineProtocol | None = None) -> None:
+        """`engine`: another engine in place of the one that runs the model."""
         self.settings = settings
         self.limiter: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
         self.metrics: Metrics = Metrics()
@@ -71,7 +60,7 @@ class Backend:
             grace=settings.resume_grace, keepalive_interval=settings.sse_keepalive
         )
         self.ready: asyncio.Event = asyncio.Event()
-        """Set once the model is loaded, or has failed to load."""
+        """Set once the model is loaded, or could not be."""
         self._engine = engine or Engine(
             settings.model_path,
             max_batch_size=settings.max_batch_size,
@@ -86,160 +75,162 @@ class Backend:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
 
-    # --- Start and end ----------------------------------------------------------------------------------------------
+    # --- start and end -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begins to load the model. Returns at once."""
+        """Starts to load the model, and returns at once."""
         self._loop = asyncio.get_running_loop()
-        self._engine.start(
-            on_outputs=self._outputs_from_engine, on_ready=self._ready_from_engine, on_failure=self._failure_from_engine
-        )
+        self._engine.start(on_outputs=self._post_outputs, on_ready=self._post_ready, on_failure=self._post_failure)
 
     async def close(self) -> None:
-        """Ends what is running, and the engine's thread."""
+        """Ends all requests, and the engine's thread."""
         self.abort_all()
-        self.resumable_streams.abandon()
+        self.resumable_streams.abandon_all()
         await asyncio.gather(*self._tasks)
         await asyncio.to_thread(self._engine.close, 5.0)
 
     def abort_all(self) -> None:
-        """Ends every response in progress with an error."""
+        """Ends all requests with an IncompleteGenerationError."""
         for output in self._outputs.values():
             output.fail(IncompleteGenerationError("Incomplete generation: the server is stopping"))
-        self.resumable_streams.abandon(unread_only=True)
+        # A resumable stream with a reader stays until that error is sent; one without would wait for its grace.
+        self.resumable_streams.abandon_all(unread_only=True)
 
     def abort_all_threadsafe(self) -> None:
         """`abort_all`, from another thread or a signal handler."""
         self._call_on_loop(self.abort_all)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs something that does not end with a request; `close` waits for it."""
+        """Runs `work` in a task that `close` waits for: it may outlive the request that starts it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    # --- state -------------------------------------------------------------------------------------------------------
+
     @property
     def fatal_error(self) -> BaseException | None:
-        """Why no request can be answered any more; None while some can."""
+        """Why the backend cannot generate any more, if so."""
         return self._fatal_error
-
-    def ensure_ready(self) -> None:
-        """Raises NotReadyError or EngineFailedError unless a model is loaded."""
-        _ = self.model
 
     @property
     def model(self) -> Model:
-        """What was loaded.
+        """The loaded model.
 
         Raises:
-            NotReadyError: nothing so far.
-            EngineFailedError: and nothing will be.
+            NotReadyError: it is still being loaded.
+            EngineFailedError: it could not be loaded, or the engine failed later.
         """
         if self._fatal_error is not None:
-            raise EngineFailedError(
-                f"Model could not be loaded, or broke down: {self._fatal_error}"
-            ) from self._fatal_error
+            message = f"Model could not be loaded, or broke down: {self._fatal_error}"
+            raise EngineFailedError(message) from self._fatal_error
         if self._model is None:
             raise NotReadyError("Model is loading", retry_after=1)
         return self._model
 
+    def ensure_ready(self) -> None:
+        """Raises what `model` raises."""
+        _ = self.model
+
     @property
     def queue_depths(self) -> tuple[int, int]:
-        """Requests that the engine works on, and requests that wait for a row."""
+        """The number of requests in the engine's batch, and of those that wait for a row."""
         running = self._engine.running
         batch = min(running, self.settings.max_batch_size)
         return batch, running - batch
 
-    # --- Requests ---------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------------
 
     async def render_prompt(self, render: Callable[[ChatTemplate], str]) -> str:
-        """What `render` makes of the model's template, on another thread: a template is a program of its author's.
+        """``render(chat_template)`` on another thread: a template is a program, and may take any time.
 
         Raises:
             ValidationError: the model has no template.
         """
-        template = self.model.template
+        template = self.model.chat_template
         if template is None:
             raise ValidationError("Template error: template not found", error_type="template_error")
         return await asyncio.to_thread(render, template)
 
-    async def prepare(self, request: GenerateRequest) -> ValidRequest:
-        """The request as the engine can run it.
-
-        Raises:
-            ValidationError: it breaks a rule.
-        """
-        info, tokenizer, _ = self.model
-        check_rules(request, max_total_tokens=info.max_total_tokens)
-        encode = partial(tokenizer.encode, special=request.add_special_tokens)
-        prompt = await _in_thread_if_long(encode, request.inputs)
-        return validate(request, prompt, max_total_tokens=info.max_total_tokens)
-
     async def tokenize(self, request: GenerateRequest) -> list[TokenSpan]:
-        """The tokens of a request's prompt, as the model would read it."""
+        """The tokens of a request's prompt, as the model reads it."""
         tokenize = partial(self.model.tokenizer.tokenize, special=request.add_special_tokens)
         return await _in_thread_if_long(tokenize, request.inputs)
 
+    async def prepare(self, request: GenerateRequest) -> ValidRequest:
+        """The request in the engine's terms.
+
+        Raises:
+            ValidationError: a rule of TGI's is broken, or something is not supported.
+        """
+        model = self.model
+        max_total_tokens = model.info.max_total_tokens
+        check_parameters(request, max_total_tokens=max_total_tokens)
+        encode = partial(model.tokenizer.encode, special=request.add_special_tokens)
+        prompt = await _in_thread_if_long(encode, request.inputs)
+        return validate(request, prompt, max_total_tokens=max_total_tokens)
+
     @contextmanager
     def submit(self, request: ValidRequest) -> Generator[OutputStream, None, None]:
-        """Has a request run while the block lasts. After the block its row is free within one step of the engine."""
-        info, tokenizer, _ = self.model
+        """Generates for the time of the block. When it is left, the engine's row is free within one token's time."""
+        model = self.model
+        builder = OutputBuilder(model.tokenizer, request, model.info.eos_ids)
         engine_request = EngineRequest(request.prompt, request.max_new_tokens, request.sampling)
-        builder = OutputBuilder(tokenizer, request, info.eos_ids)
-        output = OutputStream(builder, tokens_per_second=self.settings.tokens_per_second)
-        self._outputs[engine_request] = output
+        output = self._outputs[engine_request] = OutputStream(
+            builder, tokens_per_second=self.settings.tokens_per_second
+        )
         try:
-            self._submit(engine_request)
+            self._submit_to_engine(engine_request)
             yield output
         finally:
             del self._outputs[engine_request]
             self._engine.cancel(engine_request)
 
-    def _submit(self, request: EngineRequest) -> None:
+    def _submit_to_engine(self, engine_request: EngineRequest) -> None:
         try:
-            self._engine.submit(request)
-        except Exception as error:  # noqa: BLE001 - it has just stopped; the reason is on its way to this loop
-            self._dispatch([RequestFailed(request, error)])
+            self._engine.submit(engine_request)
+        except Exception as error:  # noqa: BLE001 - the engine has just stopped; `_on_failure` will follow with the reason
+            self._dispatch([RequestFailed(engine_request, error)])
 
-    # --- Called on the engine's thread ------------------------------------------------------------------------------
+    # --- callbacks on the engine's thread ----------------------------------------------------------------------------
 
-    def _outputs_from_engine(self, outputs: list[TokenOutput | RequestFailed]) -> None:
-        self._call_on_loop(self._dispatch, outputs)
+    def _post_outputs(self, results: list[TokenOutput | RequestFailed]) -> None:
+        self._call_on_loop(self._dispatch, results)
 
-    def _ready_from_engine(self, info: ModelInfo) -> None:
+    def _post_ready(self, info: ModelInfo) -> None:
+        # Loaded here because it takes a while. An error that is raised here stops the engine, which reports it.
         path = self.settings.model_path
-        # What these raise stops the engine, which reports it.
         self._call_on_loop(self._on_ready, Model(info, Tokenizer.load(path), ChatTemplate.load(path)))
 
-    def _failure_from_engine(self, error: BaseException) -> None:
+    def _post_failure(self, error: BaseException) -> None:
         self._call_on_loop(self._on_failure, error)
 
     def _call_on_loop(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed: the server has ended
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nothing is to be done
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    # --- Called on the loop -----------------------------------------------------------------------------------------
+    # --- and what they call on the event loop ------------------------------------------------------------------------
 
     def _on_ready(self, model: Model) -> None:
         self._model = model
         self.ready.set()
 
     def _on_failure(self, error: BaseException) -> None:
-        if self._model:  # before that, whoever waits for `ready` reports it
+        if self._model:  # otherwise the server did not start, and reports the error itself
             logger.error("the engine failed", exc_info=error)
         self._fatal_error = error
         self.ready.set()
         for output in self._outputs.values():
             output.fail(GenerationError(f"Request failed during generation: Server error: {error}"))
 
-    def _dispatch(self, outputs: Sequence[TokenOutput | RequestFailed]) -> None:
-        for output in outputs:
-            if stream := self._outputs.get(output.request):
-                stream.push(output)
-                if stream.complete:  # perhaps by a stop string, of which the engine knows nothing
-                    self._engine.cancel(output.request)
+    def _dispatch(self, results: Sequence[TokenOutput | RequestFailed]) -> None:
+        for result in results:
+            if output := self._outputs.get(result.request):
+                output.push(result)
+                if output.complete:  # perhaps by a stop string, which the engine does not know about
+                    self._engine.cancel(result.request)
 
 
-async def _in_thread_if_long(function: Callable[[str], Result], text: str) -> Result:
+async def _in_thread_if_long(function: Callable[[str], ResultT], text: str) -> ResultT:
     """``function(text)``, on another thread if the text is long."""
     return function(text) if len(text) <= INLINE_LIMIT else await asyncio.to_thread(function, text)

@@ -1,4 +1,4 @@
-"""What the server counts, as Prometheus reads it. Names and labels are TGI's; the last one is ours."""
+"""Counters and gauges in Prometheus' text format. Names and labels are TGI's, save those that begin with hfstream."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from contextlib import contextmanager
 
 from hfstream.errors import InferenceError
 
-
-class ClientDisconnectedError(Exception):
-    """The client has gone: nobody is there to be answered."""
-
+from .errors import ClientDisconnectedError
 
 # TGI's labels of tgi_request_failure where they are not the error_type itself.
 _LABELS = {
@@ -32,13 +29,13 @@ class Metrics:
 
     @contextmanager
     def counted(self) -> Generator[None, None, None]:
-        """Count one request, and whether the block within ended well."""
+        """Count one request, and by the error that leaves the block, if any, how it ended."""
         self._requests += 1
         try:
             yield
         except InferenceError as error:
-            kind = error.error_type or "unknown"
-            self._failures[_LABELS.get(kind, kind)] += 1
+            error_type = error.error_type or "unknown"
+            self._failures[_LABELS.get(error_type, error_type)] += 1
             raise
         except ClientDisconnectedError:
             self._failures["dropped"] += 1
@@ -46,12 +43,12 @@ class Metrics:
         self._successes += 1
 
     def render(self, *, batch: int, queue: int, permits: int) -> str:
-        """The exposition text: these counts, and the three numbers that others hold just now.
+        """The exposition text: the counters, and three gauges that the caller reads at this time.
 
-        `permits` stands beside TGI's two gauges because a paced answer can hold its permit when the engine is long
-        done.
+        `permits` is reported beside TGI's two gauges because a paced response can hold its permit after the engine has
+        finished with it.
         """
-        failures = [(f'tgi_request_failure{{err="{kind}"}}', count) for kind, count in sorted(self._failures.items())]
+        failures = [(f'tgi_request_failure{{err="{label}"}}', count) for label, count in sorted(self._failures.items())]
         return "".join(
             [
                 _family("tgi_request_count", "counter", [("tgi_request_count", self._requests)]),

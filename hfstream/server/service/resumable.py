@@ -1,9 +1,15 @@
-"""Streams that outlive their connections: numbered events, kept for a while, for clients that asked for it.
+"""Streams that outlive their connections, for clients that asked for it: numbered events in a bounded buffer.
 
-A lost connection and one that was closed on purpose look the same. So a client says that it may come back
-(``Prefer: resumable``, RFC 7240); its stream then has an id, its events are numbered, and when a connection ends before
-the stream does, the answer waits for another one for a bounded grace. Who comes back says what it has heard last
-(``Last-Event-ID``), and hears every event after that once. Refuses to know what is said, and how it is made.
+The server cannot tell a lost connection from one that was closed on purpose. So a client that may reconnect says so
+(``Prefer: resumable``, RFC 7240). Its stream has an id, its events are numbered, and when a connection ends before the
+stream does, the stream waits for another one for a bounded time, the grace. A client that reconnects sends the id of
+the last event that it received (``Last-Event-ID``), and gets every event after that one exactly once.
+
+How long a stream lives: events are appended only while a connection reads it, so a request without a reader stops in
+`append` and keeps its permit. When the grace is over the stream is abandoned, `append` raises, and the permit is free.
+A stream that has finished holds no permit; its buffer can be read for another grace.
+
+Does not depend on HTTP, or on what the events are and how they are made.
 """
 
 from __future__ import annotations
@@ -15,171 +21,181 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from uuid import uuid4
 
 from hfstream.core.sse import encode
-from hfstream.errors import InferenceError, NotFoundError
+from hfstream.errors import NotFoundError
 
-from .metrics import ClientDisconnectedError
+from .errors import ClientDisconnectedError, StreamGoneError
 
 MAX_BUFFERED = 4_096
-"""Events that are kept behind what the client was sent last, and events that wait for it to read on."""
-
-
-class GoneError(InferenceError):
-    """The stream is there, but what the client wants to hear again is not kept any more."""
-
-    status_code: int | None = 410
-    error_type: str | None = "gone"
+"""How many events that were sent already are buffered, and how many more may wait to be sent."""
 
 
 class ResumableStream:
-    """One stream: what was said lately, and whoever reads it."""
+    """The buffered events of one stream. One task appends them, any number of connections read them."""
 
     def __init__(self, *, grace: float, keepalive_interval: float, discard: Callable[[ResumableStream], None]) -> None:
-        """`grace`: seconds to wait for a reader. `keepalive_interval`: a reader gets None after so many silent seconds."""
+        """`grace`: seconds to wait for a reader; `keepalive_interval`: seconds without an event until readers get None.
+
+        `discard` is called when the stream is abandoned.
+        """
         self.id: str = uuid4().hex
         self._grace = grace
         self._keepalive_interval = keepalive_interval
         self._discard = discard
-        self._events: deque[bytes] = deque()
-        self._first = 1  # number of the first event that is kept
-        self._sent = 0  # number of the last event that a reader took
+        self._buffer: deque[bytes] = deque()
+        self._first_number = 1  # of the first event in the buffer
+        self._acknowledged = 0  # number of the last event that any reader has sent
         self._readers = 0
-        self._ended = False
-        self._changed = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._finished = False
         self._abandoned = False
+        self._changed = asyncio.Event()
+        self._grace_timer: asyncio.TimerHandle | None = None
         self.on_abandoned: Callable[[], None] = _do_nothing
-        """Called once, when nobody wants to hear it any more."""
+        """Called once, when the stream is abandoned."""
 
     async def append(self, data: str) -> None:
-        """One more event, when there is room: a stream without a reader waits, and so does one far ahead of it.
+        """Adds an event once there is a reader, and room: fewer than MAX_BUFFERED events wait to be sent.
 
         Raises:
-            DroppedError: nobody wants to hear it any more.
+            ClientDisconnectedError: the stream is abandoned.
         """
-        while not self._abandoned and (not self._readers or self._last - self._sent >= MAX_BUFFERED):
-            await self._change()
+        while not self._abandoned and (not self._readers or self._last_number - self._acknowledged >= MAX_BUFFERED):
+            await self._wait_for_change()
         if self._abandoned:
             raise ClientDisconnectedError
-        self._events.append(encode(data, id=f"{self.id}:{self._last + 1}"))
-        self._wake()
+        self._buffer.append(encode(data, id=f"{self.id}:{self._last_number + 1}"))
+        self._notify()
 
-    def end(self) -> None:
-        """That was the last event. It can still be heard again, for as long as the grace lasts."""
-        self._ended = True
-        self._wake()
-        self._wait_for_readers()
+    def finish(self) -> None:
+        """No event follows. The stream can still be read again for as long as the grace lasts."""
+        self._finished = True
+        self._notify()
+        self._start_grace_timer()
 
     def abandon(self) -> None:
-        """Nobody will come back."""
+        """Ends the stream: no client will reconnect. Harmless if it is abandoned already."""
         if self._abandoned:
             return
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
         self._abandoned = True
-        self._wake()
+        self._notify()
         self._discard(self)
         self.on_abandoned()
 
     @property
     def has_reader(self) -> bool:
-        """Whether somebody reads it just now."""
+        """Whether a connection reads the stream at this time."""
         return self._readers > 0
 
     @contextlib.contextmanager
     def reader(self) -> Generator[None]:
-        """As long as this lasts, somebody reads."""
+        """Counts one reader for the time of the block. The grace starts when the last one leaves."""
         self._readers += 1
-        if self._timer is not None:
-            self._timer.cancel()
-        self._wake()
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+        self._notify()
         try:
             yield
         finally:
             self._readers -= 1
-            self._wait_for_readers()
+            self._start_grace_timer()
 
     def ensure_buffered(self, last_event_number: int) -> None:
-        """Raises GoneError unless everything after event number `last_event_number` is kept, or yet to come."""
-        if not self._first - 1 <= last_event_number <= self._last:
-            raise GoneError(f"This stream keeps its events from number {self._first} on, and has said {self._last}")
+        """Checks that all events after `last_event_number` are buffered or still to come.
+
+        Raises:
+            StreamGoneError: they are not, or the number is that of an event that does not exist yet.
+        """
+        if not self._first_number - 1 <= last_event_number <= self._last_number:
+            raise StreamGoneError(
+                f"This stream keeps its events from number {self._first_number} on, and has said {self._last_number}"
+            )
 
     async def events(self, last_event_number: int) -> AsyncGenerator[bytes | None]:
-        """The events after number `last_event_number`, as bytes, and None after every so many seconds of silence."""
-        sent = last_event_number
+        """The events after `last_event_number`, encoded, and None after every so many seconds without one."""
+        number = last_event_number
         while True:
-            while sent < self._last:
-                if sent < self._first - 1:
-                    return  # another reader was so far ahead that the next event is not kept any more
-                event = self._events[sent + 1 - self._first]
-                sent += 1
+            while number < self._last_number:
+                if number < self._first_number - 1:
+                    return  # another reader was so far ahead that this one's next event has left the buffer
+                event = self._buffer[number + 1 - self._first_number]
+                number += 1
                 yield event
-                self._acknowledge(sent)
-            if self._ended or self._abandoned:
+                # Only now: the reader has sent it, as it came back for the next one.
+                self._acknowledge(number)
+            if self._finished or self._abandoned:
                 return
             try:
                 async with asyncio.timeout(self._keepalive_interval):
-                    await self._change()
+                    await self._wait_for_change()
             except TimeoutError:
                 yield None
 
     @property
-    def _last(self) -> int:
-        return self._first + len(self._events) - 1
+    def _last_number(self) -> int:
+        return self._first_number + len(self._buffer) - 1
 
     def _acknowledge(self, number: int) -> None:
-        if number > self._sent:
-            self._sent = number
-            while self._first < number - MAX_BUFFERED:
-                self._events.popleft()
-                self._first += 1
-            self._wake()
+        """Event `number` was sent: makes room for `append`, and drops events that are MAX_BUFFERED behind it.
 
-    def _wait_for_readers(self) -> None:
+        Sent does not mean received: what was in flight when a connection broke is asked for again, so sent events stay
+        in the buffer for a while.
+        """
+        if number > self._acknowledged:
+            self._acknowledged = number
+            while self._first_number < number - MAX_BUFFERED:
+                self._buffer.popleft()
+                self._first_number += 1
+            self._notify()
+
+    def _start_grace_timer(self) -> None:
         if not self._readers and not self._abandoned:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_later(self._grace, self.abandon)
+            if self._grace_timer is not None:
+                self._grace_timer.cancel()
+            self._grace_timer = asyncio.get_running_loop().call_later(self._grace, self.abandon)
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
+        # An Event for each change: all that wait are woken, and none of them can miss the next change by clearing it.
         changed = self._changed
         await changed.wait()
 
-    def _wake(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
 
 def _do_nothing() -> None:
-    """What is called while there is nothing to call."""
+    """The default of `on_abandoned`."""
 
 
 class ResumableStreams:
-    """The streams that somebody may come back to."""
+    """The streams that clients may reconnect to, by their ids."""
 
     def __init__(self, *, grace: float, keepalive_interval: float) -> None:
         self._grace = grace
         self._keepalive_interval = keepalive_interval
         self._streams: dict[str, ResumableStream] = {}
 
-    def new(self) -> ResumableStream:
-        """A stream that begins."""
+    def create(self) -> ResumableStream:
+        """A new stream."""
         stream = ResumableStream(grace=self._grace, keepalive_interval=self._keepalive_interval, discard=self._discard)
         self._streams[stream.id] = stream
         return stream
 
     def find(self, event_id: str) -> tuple[ResumableStream, int]:
-        """The stream that an event is of, and the event's number.
+        """The stream that an event belongs to, and the event's number.
 
         Raises:
-            NotFoundError: there is no such stream; perhaps not any more.
+            NotFoundError: there is no such stream, or it was abandoned.
         """
-        stream, _, number = event_id.partition(":")
-        if stream not in self._streams or not (number.isascii() and number.isdecimal()):
+        stream_id, _, number = event_id.partition(":")
+        if stream_id not in self._streams or not (number.isascii() and number.isdecimal()):
             raise NotFoundError("There is no such stream, or not any more")
-        return self._streams[stream], int(number[:19])
+        # 19 digits are more than any stream has events, and cheap to convert however many the client sends.
+        return self._streams[stream_id], int(number[:19])
 
-    def abandon(self, *, unread_only: bool = False) -> None:
-        """The server ends: nobody can come back."""
+    def abandon_all(self, *, unread_only: bool = False) -> None:
+        """The server stops: abandons all streams, or those without a reader."""
         for stream in list(self._streams.values()):
             if not (unread_only and stream.has_reader):
                 stream.abandon()

@@ -1,4 +1,4 @@
-"""OpenAI's bodies: what is taken, what is refused and in which words, and the TGI request that each comes to."""
+"""OpenAI's bodies: what is accepted, what is refused with which message, and the TGI request that each becomes."""
 
 from __future__ import annotations
 
@@ -10,71 +10,73 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from hfstream.errors import ValidationError
-from hfstream.server.routes.request_body import parse
+from hfstream.server.routes.request_body import parse_body
 from hfstream.server.schemas.openai import ChatRequest, CompletionRequest, OpenAIRequest
 from hfstream.server.schemas.tgi import GenerateRequest
-from hfstream.server.schemas.validation import ValidRequest, check_rules, check_streamable, validate
+from hfstream.server.schemas.validation import ValidRequest, check_parameters, check_streamable, validate
 
 HI = [{"role": "user", "content": "Hi"}]
 
 
 def chat(**fields: Any) -> ChatRequest:
-    return parse(json.dumps({"messages": HI, **fields}).encode(), ChatRequest)
+    return parse_body(json.dumps({"messages": HI, **fields}).encode(), ChatRequest)
 
 
 def completion(**fields: Any) -> CompletionRequest:
-    return parse(json.dumps({"prompt": "Hi", **fields}).encode(), CompletionRequest)
+    return parse_body(json.dumps({"prompt": "Hi", **fields}).encode(), CompletionRequest)
 
 
-def question(asked: OpenAIRequest) -> ValidRequest:
-    request = GenerateRequest(inputs="Hi", parameters=asked.parameters())
-    check_rules(request, max_total_tokens=20)
-    return validate(request, [ord(letter) for letter in request.inputs], max_total_tokens=20)
+def validated(body: OpenAIRequest) -> ValidRequest:
+    request = GenerateRequest(inputs="Hi", parameters=body.to_parameters())
+    check_parameters(request, max_total_tokens=20)
+    return validate(request, [ord(letter) for letter in "Hi"], max_total_tokens=20)
 
 
-EACH = pytest.mark.parametrize("ask", [chat, completion])
+BOTH = pytest.mark.parametrize("make", [chat, completion])
 
-# --- how it is read ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("form", "required"), [(ChatRequest, {"messages": HI}), (CompletionRequest, {"prompt": "Hi"})])
-def test_null_is_not_given(form: type[OpenAIRequest], required: dict[str, Any]) -> None:
-    nulls = dict.fromkeys(form.model_fields.keys() - required.keys())
-    assert len(nulls) > 15
-    given = parse(json.dumps({**nulls, **required}).encode(), form)
-    assert given.parameters() == parse(json.dumps(required).encode(), form).parameters()
-    assert not given.with_usage
-
-
-@EACH
-def test_stop_is_one_or_several(ask: Any) -> None:
-    assert ask(stop="a").parameters().stop == ["a"]
-    assert ask(stop=["a", "b"]).parameters().stop == ["a", "b"]
-
-
-@EACH
-def test_what_is_unknown_is_ignored(ask: Any) -> None:
-    assert ask(user="me", metadata={"a": 1}, store=True, service_tier="auto").parameters() == ask().parameters()
-
-
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_both_names_of_the_length(name: str) -> None:
-    lengths = {"max_tokens": None, "max_completion_tokens": None, name: 7}
-    assert chat(**lengths).parameters().max_new_tokens == 7
-    assert chat(**{name: 7}).parameters().max_new_tokens == 7
-
-
-def wrong(form: type[OpenAIRequest], body: str) -> str:
-    with pytest.raises(HTTPException) as caught:
-        parse(body.encode(), form)
-    assert caught.value.status_code == 422
-    opening = "Failed to deserialize the JSON body into the target type: "
-    assert caught.value.detail.startswith(opening)
-    return caught.value.detail.removeprefix(opening)
+# --- parsing ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("body", "complaint"),
+    ("model", "required"), [(ChatRequest, {"messages": HI}), (CompletionRequest, {"prompt": "Hi"})]
+)
+def test_null_means_not_given(model: type[OpenAIRequest], required: dict[str, Any]) -> None:
+    nulls = dict.fromkeys(model.model_fields.keys() - required.keys())
+    assert len(nulls) > 15
+    given = parse_body(json.dumps({**nulls, **required}).encode(), model)
+    assert given.to_parameters() == parse_body(json.dumps(required).encode(), model).to_parameters()
+    assert not given.include_usage
+
+
+@BOTH
+def test_stop_is_a_string_or_a_list(make: Any) -> None:
+    assert make(stop="a").to_parameters().stop == ["a"]
+    assert make(stop=["a", "b"]).to_parameters().stop == ["a", "b"]
+
+
+@BOTH
+def test_unknown_fields_are_ignored(make: Any) -> None:
+    assert make(user="me", metadata={"a": 1}, store=True, service_tier="auto").to_parameters() == make().to_parameters()
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_both_names_of_the_token_limit(name: str) -> None:
+    limits = {"max_tokens": None, "max_completion_tokens": None, name: 7}
+    assert chat(**limits).to_parameters().max_new_tokens == 7
+    assert chat(**{name: 7}).to_parameters().max_new_tokens == 7
+
+
+def parse_error(model: type[OpenAIRequest], body: str) -> str:
+    with pytest.raises(HTTPException) as caught:
+        parse_body(body.encode(), model)
+    assert caught.value.status_code == 422
+    prefix = "Failed to deserialize the JSON body into the target type: "
+    assert caught.value.detail.startswith(prefix)
+    return caught.value.detail.removeprefix(prefix)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
     [
         ("{}", "missing field `messages` at line 1 column 2"),
         ('{"messages":"Hi"}', 'messages: invalid type: string "Hi", expected a sequence at line 1 column 16'),
@@ -94,7 +96,7 @@ def wrong(form: type[OpenAIRequest], body: str) -> str:
         ),
         (
             '{"messages":[{"role":"a","content":["b"]}]}',
-            'messages[0].content[0]: invalid type: string "b", expected struct ContentPart at line 1 column 39',
+            'messages[0].content[0]: invalid type: string "b", expected struct Part at line 1 column 39',
         ),
         (
             '{"messages":[],"stream_options":true}',
@@ -111,12 +113,12 @@ def wrong(form: type[OpenAIRequest], body: str) -> str:
         ('{"messages":[],"tools":{}}', "tools: invalid type: map, expected a sequence at line 1 column 23"),
     ],
 )
-def test_a_malformed_chat(body: str, complaint: str) -> None:
-    assert wrong(ChatRequest, body) == complaint
+def test_a_malformed_chat(body: str, message: str) -> None:
+    assert parse_error(ChatRequest, body) == message
 
 
 @pytest.mark.parametrize(
-    ("body", "complaint"),
+    ("body", "message"),
     [
         ("{}", "missing field `prompt` at line 1 column 2"),
         (
@@ -135,12 +137,12 @@ def test_a_malformed_chat(body: str, complaint: str) -> None:
         ('{"prompt":"a","logprobs":true}', "logprobs: invalid type: boolean `true`, expected u32 at line 1 column 29"),
     ],
 )
-def test_a_malformed_completion(body: str, complaint: str) -> None:
-    assert wrong(CompletionRequest, body) == complaint
+def test_a_malformed_completion(body: str, message: str) -> None:
+    assert parse_error(CompletionRequest, body) == message
 
 
 @pytest.mark.parametrize(
-    ("form", "body"),
+    ("model", "body"),
     [
         (GenerateRequest, {"inputs": "a", "parameters": {"stop": [1, 2, 3]}}),
         (ChatRequest, {"messages": HI, "stop": [1, 2, 3]}),
@@ -149,19 +151,19 @@ def test_a_malformed_completion(body: str, complaint: str) -> None:
         (CompletionRequest, {"prompt": [1, 2, 3]}),
     ],
 )
-def test_a_list_is_read_up_to_the_first_thing_wrong(form: type[pydantic.BaseModel], body: dict[str, Any]) -> None:
-    """Each complaint is looked for in the text from its beginning: a million of them would hold the server up."""
+def test_a_list_is_read_up_to_the_first_error(model: type[pydantic.BaseModel], body: dict[str, Any]) -> None:
+    """Each error is located by a scan from the start of the text: a million of them would block the server."""
     with pytest.raises(pydantic.ValidationError) as caught:
-        form.model_validate_json(json.dumps(body))
+        model.model_validate_json(json.dumps(body))
     assert caught.value.error_count() == 1
 
 
-# --- how it is sampled ------------------------------------------------------------------------------------------------
+# --- sampling ---------------------------------------------------------------------------------------------------------
 
 
-@EACH
+@BOTH
 @pytest.mark.parametrize(
-    ("wishes", "sampled"),
+    ("fields", "sampled"),
     [
         ({}, True),
         ({"temperature": 1}, True),
@@ -171,13 +173,13 @@ def test_a_list_is_read_up_to_the_first_thing_wrong(form: type[pydantic.BaseMode
         ({"top_p": 1}, True),
     ],
 )
-def test_temperature_0_is_greedy_and_everything_else_is_not(ask: Any, wishes: dict[str, Any], sampled: bool) -> None:
-    sampling = (question(ask(**wishes))).sampling
+def test_temperature_0_is_greedy_and_everything_else_is_not(make: Any, fields: dict[str, Any], sampled: bool) -> None:
+    sampling = (validated(make(**fields))).sampling
     assert (sampling.do_sample, sampling.seed is not None) == (sampled, sampled)
 
 
 @pytest.mark.parametrize(
-    ("wishes", "sampled"),
+    ("fields", "sampled"),
     [
         ({"do_sample": False}, False),
         ({"do_sample": False, "top_k": 3}, True),
@@ -188,33 +190,33 @@ def test_temperature_0_is_greedy_and_everything_else_is_not(ask: Any, wishes: di
         ({"do_sample": True, "temperature": 0}, False),
     ],
 )
-def test_do_sample_of_a_completion(wishes: dict[str, Any], sampled: bool) -> None:
-    assert (question(completion(**wishes))).sampling.do_sample == sampled
+def test_do_sample_of_a_completion(fields: dict[str, Any], sampled: bool) -> None:
+    assert (validated(completion(**fields))).sampling.do_sample == sampled
 
 
-@EACH
-def test_wishes_reach_the_sampler(ask: Any) -> None:
-    wishes: dict[str, Any] = {
+@BOTH
+def test_sampling_parameters_reach_the_sampler(make: Any) -> None:
+    params: dict[str, Any] = {
         "temperature": 0.5, "top_p": 0.25, "seed": 2**64 - 1, "frequency_penalty": 1.5, "presence_penalty": -2,
     }  # fmt: skip
-    found = question(ask(**wishes, stop="x", max_tokens=4))
+    found = validated(make(**params, stop="x", max_tokens=4))
     assert (found.stop, found.max_new_tokens, found.details) == (("x",), 4, True)
-    assert {name: getattr(found.sampling, name) for name in wishes} == wishes
-    assert (question(ask(top_p=1.0))).sampling.top_p is None
+    assert {name: getattr(found.sampling, name) for name in params} == params
+    assert (validated(make(top_p=1.0))).sampling.top_p is None
 
 
-def test_tgis_own_wishes_of_a_completion() -> None:
-    found = question(completion(top_k=3, repetition_penalty=1.5, truncate=1, logprobs=2, watermark=False))
+def test_a_completion_accepts_tgis_own_parameters() -> None:
+    found = validated(completion(top_k=3, repetition_penalty=1.5, truncate=1, logprobs=2, watermark=False))
     assert (found.sampling.top_k, found.sampling.repetition_penalty, found.sampling.top_n_tokens) == (3, 1.5, 2)
     assert found.prompt == [ord("i")]
-    assert found.max_new_tokens == 19, "as far as the context goes"
+    assert found.max_new_tokens == 19, "to the end of the context"
 
 
 def test_top_logprobs_of_a_chat() -> None:
-    assert (question(chat(logprobs=True, top_logprobs=5))).sampling.top_n_tokens == 5
+    assert (validated(chat(logprobs=True, top_logprobs=5))).sampling.top_n_tokens == 5
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- refused requests -------------------------------------------------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"temperature": -1}, "`temperature` must be strictly positive"),
@@ -252,45 +254,45 @@ COMPLETION_REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("asked", "complaint"),
+    ("body", "message"),
     [
-        *((chat(**fields), complaint) for fields, complaint in REFUSED + CHAT_REFUSED),
-        *((completion(**fields), complaint) for fields, complaint in REFUSED + COMPLETION_REFUSED),
+        *((chat(**fields), message) for fields, message in REFUSED + CHAT_REFUSED),
+        *((completion(**fields), message) for fields, message in REFUSED + COMPLETION_REFUSED),
     ],
 )
-def test_what_is_refused(asked: OpenAIRequest, complaint: str) -> None:
+def test_refused_values(body: OpenAIRequest, message: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        question(asked)
-    assert str(caught.value) == f"Input validation error: {complaint}"
+        validated(body)
+    assert str(caught.value) == f"Input validation error: {message}"
 
 
-FOR_NOTHING: list[dict[str, Any]] = [
+WITHOUT_EFFECT: list[dict[str, Any]] = [
     {"n": 1}, {"logit_bias": {}}, {"logit_bias": []}, {"response_format": {"type": "text"}}, {"presence_penalty": 2},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "body",
     [
-        *(chat(**fields) for fields in FOR_NOTHING),
-        *(completion(**fields) for fields in FOR_NOTHING),
+        *(chat(**fields) for fields in WITHOUT_EFFECT),
+        *(completion(**fields) for fields in WITHOUT_EFFECT),
         chat(tools=[]),
         chat(tools=[{}], tool_choice="none"),
         chat(tool_prompt="use them", tool_choice="auto"),
         completion(echo=False, best_of=1, logprobs=0, do_sample=None),
     ],
 )
-def test_what_asks_for_nothing_is_taken(asked: OpenAIRequest) -> None:
-    assert (question(asked)).prompt
+def test_values_without_effect_are_accepted(body: OpenAIRequest) -> None:
+    assert (validated(body)).prompt
 
 
-def test_several_completions_are_refused_before_the_permit() -> None:
+def test_best_of_is_refused_before_the_permit() -> None:
     with pytest.raises(ValidationError, match="`best_of` != 1 is not allowed"):
-        check_streamable(completion(best_of=2).parameters(), stream=False)
+        check_streamable(completion(best_of=2).to_parameters(), stream=False)
 
 
 @pytest.mark.parametrize(
-    ("fields", "kind", "words"),
+    ("fields", "error_type", "message"),
     [
         ({"suffix": "x"}, "suffix not supported", "Suffix is not supported"),
         ({"suffix": ""}, "suffix not supported", "Suffix is not supported"),
@@ -301,47 +303,20 @@ def test_several_completions_are_refused_before_the_permit() -> None:
         ),
     ],
 )
-def test_what_a_completion_cannot_be(fields: dict[str, Any], kind: str, words: str) -> None:
-    with pytest.raises(ValidationError, match=words) as caught:
-        completion(**fields).text()
-    assert (caught.value.error_type, caught.value.status_code) == (kind, 422)
+def test_a_suffix_or_several_prompts_are_refused(fields: dict[str, Any], error_type: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as caught:
+        completion(**fields).single_prompt()
+    assert (caught.value.error_type, caught.value.status_code) == (error_type, 422)
 
 
-def test_one_prompt_may_be_a_list() -> None:
-    assert completion(prompt=["a"]).text() == completion(prompt="a").text() == "a"
+def test_a_list_of_one_prompt_is_accepted() -> None:
+    assert completion(prompt=["a"]).single_prompt() == completion(prompt="a").single_prompt() == "a"
 
 
-# --- conversations ----------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def plain(**message: Any) -> dict[str, Any]:
-    (read,) = chat(messages=[message]).template_messages()
-    return read
-
-
-def test_content_is_one_text() -> None:
-    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert plain(role="user", content=parts) == plain(role="user", content="ab") == {"role": "user", "content": "ab"}
-    assert plain(role="user", content="") == {"role": "user", "content": ""}
-    silent = {"role": "assistant", "content": None}
-    assert plain(role="assistant") == plain(**silent) == plain(role="assistant", content=[]) == silent
-
-
-def test_templates_see_what_was_said_and_no_nulls() -> None:
-    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    said = {"role": "assistant", "content": None, "tool_calls": calls, "name": "bot"}
-    assert plain(**said, refusal=None, function_call=None) == said
-    assert plain(role="tool", content="5", tool_call_id="1") == {"role": "tool", "content": "5", "tool_call_id": "1"}
-    assert "tool_calls" not in plain(role="assistant", content="a", tool_calls=[])
-
-
-@pytest.mark.parametrize("kind", ["image_url", "input_audio"])
-def test_parts_that_are_no_text_are_refused(kind: str) -> None:
-    with pytest.raises(ValidationError, match=f"Input validation error: .* type `{kind}` are not supported"):
-        plain(role="user", content=[{"type": "text", "text": "What is this?"}, {"type": kind, kind: {}}])
-
-
-def test_a_conversation_has_a_message() -> None:
+def test_an_empty_list_of_messages_is_refused() -> None:
     with pytest.raises(ValidationError, match="Input validation error: `messages` cannot be empty"):
         chat(messages=[]).template_messages()
 
@@ -354,5 +329,5 @@ def test_a_conversation_has_a_message() -> None:
         ({"role": "assistant", "content": None}, False),
     ],
 )
-def test_only_an_answer_that_was_begun_is_continued(message: dict[str, Any], continued: bool) -> None:
-    assert chat(messages=[message]).messages[-1].is_continued is continued
+def test_only_an_assistant_message_with_content_is_continued(message: dict[str, Any], continued: bool) -> None:
+    assert chat(messages=[message]).continue_final_message is continued

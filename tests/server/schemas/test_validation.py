@@ -1,4 +1,4 @@
-"""TGI's table of rules, row by row."""
+"""TGI's rules, one by one."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import pytest
 
 from hfstream.errors import ValidationError
 from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest
-from hfstream.server.schemas.validation import ValidRequest, check_rules, check_streamable, validate
+from hfstream.server.schemas.validation import ValidRequest, check_parameters, check_streamable, validate
 
 
-def encode(text: str) -> list[int]:
-    """One id for a letter."""
-    return [ord(letter) for letter in text.replace("~", "")]
-
-
-def question(inputs: str = "hello", *, full_text: bool = False, **parameters: Any) -> ValidRequest:
-    model = CompatGenerateRequest if full_text else GenerateRequest
+def validated(
+    inputs: str = "hello", *, model: type[GenerateRequest] = GenerateRequest, **parameters: Any
+) -> ValidRequest:
+    """With a context of 20 tokens, and one token for each letter but "~"."""
     request = model(inputs=inputs, parameters=GenerateParameters(**parameters))
-    check_rules(request, max_total_tokens=20)
-    return validate(request, encode(inputs), max_total_tokens=20)
+    check_parameters(request, max_total_tokens=20)
+    return validate(request, [ord(letter) for letter in inputs.replace("~", "")], max_total_tokens=20)
 
 
 TOO_LONG = "`inputs` tokens + `max_new_tokens` must be <= 20. "
@@ -53,27 +50,27 @@ RULES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "complaint"), RULES)
-def test_rules(asked: dict[str, Any], complaint: str) -> None:
+@pytest.mark.parametrize(("parameters", "message"), RULES)
+def test_a_broken_rule_is_raised_with_tgis_message(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        question(**asked)
-    assert str(caught.value) == f"Input validation error: {complaint}"
+        validated(**parameters)
+    assert str(caught.value) == f"Input validation error: {message}"
 
 
-def test_the_first_broken_rule_in_tgis_order_is_told() -> None:
+def test_the_first_broken_rule_in_tgis_order_is_raised() -> None:
     remaining: dict[str, Any] = {
         "temperature": 0, "repetition_penalty": 0, "frequency_penalty": 3, "top_p": 2, "typical_p": 2, "top_k": -1,
         "max_new_tokens": 0, "stop": list("abcde"), "top_n_tokens": 9, "inputs": "", "truncate": 0,
     }  # fmt: skip
     while remaining:
         with pytest.raises(ValidationError) as caught:
-            question(**remaining)
+            validated(**remaining)
         assert f"`{next(iter(remaining))}`" in str(caught.value)
         remaining.pop(next(iter(remaining)))
 
 
 @pytest.mark.parametrize(
-    ("stream", "asked", "complaint"),
+    ("stream", "parameters", "message"),
     [
         (True, {"best_of": 0}, "`best_of` != 1 is not supported when streaming tokens"),
         (True, {"best_of": 2}, "`best_of` != 1 is not supported when streaming tokens"),
@@ -85,37 +82,37 @@ def test_the_first_broken_rule_in_tgis_order_is_told() -> None:
         (False, {"best_of": 2}, "`best_of` != 1 is not allowed for this endpoint"),
     ],
 )
-def test_rules_before_the_permit(stream: bool, asked: dict[str, Any], complaint: str) -> None:
+def test_rules_that_are_checked_before_the_permit(stream: bool, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        check_streamable(GenerateParameters(**asked), stream=stream)
-    assert str(caught.value) == f"Input validation error: {complaint}"
+        check_streamable(GenerateParameters(**parameters), stream=stream)
+    assert str(caught.value) == f"Input validation error: {message}"
 
 
-def test_what_passes_before_the_permit() -> None:
+def test_a_best_of_that_passes_before_the_permit() -> None:
     check_streamable(GenerateParameters(best_of=1), stream=True)
-    check_streamable(GenerateParameters(best_of=0), stream=False)  # TGI takes it for a 1
+    check_streamable(GenerateParameters(best_of=0), stream=False)  # TGI takes 0 for 1
 
 
-def test_the_edges_are_inside() -> None:
-    edges: dict[str, Any] = {
+def test_limits_are_inclusive() -> None:
+    limits: dict[str, Any] = {
         "frequency_penalty": 2,
         "top_n_tokens": 5,
         "truncate": 19,
         "stop": list("abcd"),
         "max_new_tokens": 15,
     }
-    asked = question(**edges)
-    assert (asked.max_new_tokens, asked.sampling.top_n_tokens, asked.stop) == (15, 5, ("a", "b", "c", "d"))
-    assert (question(19 * "a")).max_new_tokens == 1
+    request = validated(**limits)
+    assert (request.max_new_tokens, request.sampling.top_n_tokens, request.stop) == (15, 5, ("a", "b", "c", "d"))
+    assert (validated(19 * "a")).max_new_tokens == 1
 
 
-def test_truncate_keeps_the_end() -> None:
-    asked = question("abcdefghijklmnopqrstuvwxyz", truncate=3)
-    assert (asked.prompt, asked.max_new_tokens) == ([ord(letter) for letter in "xyz"], 17)
+def test_truncate_keeps_the_last_tokens() -> None:
+    request = validated("abcdefghijklmnopqrstuvwxyz", truncate=3)
+    assert (request.prompt, request.max_new_tokens) == ([ord(letter) for letter in "xyz"], 17)
 
 
 @pytest.mark.parametrize(
-    ("asked", "sampled"),
+    ("parameters", "sampled"),
     [
         ({}, False),
         ({"temperature": 1.0}, False),
@@ -127,21 +124,45 @@ def test_truncate_keeps_the_end() -> None:
         ({"top_p": 0.5}, True),
     ],
 )
-def test_what_switches_sampling_on(asked: dict[str, Any], sampled: bool) -> None:
-    sampling = (question(**asked)).sampling
+def test_which_parameters_switch_sampling_on(parameters: dict[str, Any], sampled: bool) -> None:
+    sampling = validated(**parameters).sampling
     assert sampling.do_sample == sampled
     assert (sampling.seed is not None) == sampled
 
 
-def test_a_seed_is_drawn_unless_it_is_given() -> None:
-    drawn = {(question(do_sample=True)).sampling.seed for _ in range(5)}
+def test_a_seed_is_drawn_unless_one_is_given() -> None:
+    drawn = {(validated(do_sample=True)).sampling.seed for _ in range(5)}
     assert len(drawn) == 5
-    assert (question(do_sample=True, seed=7)).sampling.seed == 7
+    assert (validated(do_sample=True, seed=7)).sampling.seed == 7
 
 
 @pytest.mark.parametrize(
-    ("asked", "default", "opening"),
-    [(None, False, ""), (None, True, "hello"), (True, False, "hello"), (False, True, "")],
+    ("return_full_text", "model", "echoed"),
+    [
+        (None, GenerateRequest, ""),
+        (None, CompatGenerateRequest, "hello"),
+        (True, GenerateRequest, "hello"),
+        (False, CompatGenerateRequest, ""),
+    ],
 )
-def test_the_prompt_is_repeated_where_it_is_asked_for(asked: bool | None, default: bool, opening: str) -> None:
-    assert (question(full_text=default, return_full_text=asked)).echoed_prompt == opening
+def test_the_prompt_is_repeated_if_requested_or_by_the_routes_default(
+    return_full_text: bool | None, model: type[GenerateRequest], echoed: str
+) -> None:
+    assert validated(model=model, return_full_text=return_full_text).echoed_prompt == echoed
+
+
+def test_rules_that_need_no_tokens_are_checked_without_them() -> None:
+    with pytest.raises(ValidationError, match="`top_k` must be strictly positive"):
+        check_parameters(GenerateRequest(inputs="a", parameters=GenerateParameters(top_k=0)), max_total_tokens=20)
+    check_parameters(GenerateRequest(inputs=1000 * "a"), max_total_tokens=20)
+    check_parameters(GenerateRequest(inputs="a", parameters=GenerateParameters(watermark=True)), max_total_tokens=20)
+
+
+@pytest.mark.parametrize(("context", "fits"), [(1100, True), (1000, False)])
+def test_max_new_tokens_is_checked_up_to_1024(context: int, fits: bool) -> None:
+    request = GenerateRequest(inputs="hello", parameters=GenerateParameters(max_new_tokens=100_000))
+    if fits:
+        assert validate(request, 5 * [1], max_total_tokens=context).max_new_tokens == context - 5
+    else:
+        with pytest.raises(ValidationError, match="Given: 5 `inputs` tokens and 1024 `max_new_tokens`"):
+            validate(request, 5 * [1], max_total_tokens=context)

@@ -1,4 +1,4 @@
-"""/v1/chat/completions, byte for byte, from a real port; an engine that says what it is told to."""
+"""OpenAI's chat completions, byte for byte, over HTTP, with a scripted engine."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ from tests.helpers.scripted_engine import (
     ids,
     metric,
     pinned,
-    save_chat_model,
-    save_tokenizer,
     user,
 )
 
 PATH = "/v1/chat/completions"
 TURN: int = TOKENIZER.encode("<turn>").ids[0]
 LOGPROB = "-0.007358551"
-SPEECHES: dict[str, Script] = {
+OUTPUTS: dict[str, Script] = {
     "Hi>": [*ids("aü"), EOS],
     "turn>": [ids("a")[0], TURN, ids("b")[0], EOS],
     "nothing>": [EOS],
@@ -40,31 +38,24 @@ SPEECHES: dict[str, Script] = {
 }
 
 
-def speak(job: EngineRequest) -> Script:
-    return SPEECHES.get(TOKENIZER.decode(list(job.prompt)), ids("Hello, 中文! The end."))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_chat_model(tmp_path_factory.mktemp("model"))
+def script(job: EngineRequest) -> Script:
+    return OUTPUTS.get(TOKENIZER.decode(list(job.prompt)), ids("Hello, 中文! The end."))
 
 
 @pytest.fixture(scope="module")
 def engine() -> ScriptedEngine:
-    return ScriptedEngine(speak)
+    return ScriptedEngine(script)
 
 
 @pytest.fixture(scope="module")
-def url(model: Path, engine: ScriptedEngine) -> Iterator[str]:
-    with BackgroundServer(Settings(model=str(model)), engine=engine) as server:
+def url(chat_model: Path, engine: ScriptedEngine) -> Iterator[str]:
+    with BackgroundServer(Settings(model=str(chat_model)), engine=engine) as server:
         yield server.url
 
 
 @pytest.fixture(scope="module")
-def mute(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A model without a chat template."""
-    model = save_tokenizer(tmp_path_factory.mktemp("mute"))
-    with BackgroundServer(Settings(model=str(model)), engine=ScriptedEngine(speak)) as server:
+def url_without_template(model: Path) -> Iterator[str]:
+    with BackgroundServer(Settings(model=str(model)), engine=ScriptedEngine(script)) as server:
         yield server.url
 
 
@@ -90,7 +81,7 @@ def choice(delta: str, finish: str = "null", logprobs: str = "null") -> str:
     return f'{{"index":0,"delta":{{{delta}}},"finish_reason":{finish},"logprobs":{logprobs}}}'
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------------------------
 
 
 def test_a_stream_byte_for_byte(url: str) -> None:
@@ -103,7 +94,7 @@ def test_a_stream_byte_for_byte(url: str) -> None:
     assert pinned(stream(url).decode()) == "".join(f"data: {part}\n\n" for part in parts)
 
 
-def test_a_stream_that_tells_what_it_took(url: str) -> None:
+def test_a_stream_with_usage(url: str) -> None:
     body = pinned(stream(url, stream_options={"include_usage": True}, max_tokens=1).decode())
     parts = [
         chunk(choice('"role":"assistant","content":"a"', '"length"')),
@@ -113,7 +104,7 @@ def test_a_stream_that_tells_what_it_took(url: str) -> None:
     assert body == "".join(f"data: {part}\n\n" for part in parts)
 
 
-def test_a_whole_answer_byte_for_byte(url: str) -> None:
+def test_a_response_that_is_not_streamed_byte_for_byte(url: str) -> None:
     response = ask(url)
     assert response.headers["content-type"] == "application/json"
     assert pinned(response.text) == (
@@ -125,8 +116,8 @@ def test_a_whole_answer_byte_for_byte(url: str) -> None:
 
 
 def logprob(text: str, written: list[int], tops: str = "") -> str:
-    told = f'{{"token":"{text}","logprob":{LOGPROB},"bytes":{str(written).replace(" ", "")}'
-    return f'{told},"top_logprobs":[{tops}]}}'
+    token = f'{{"token":"{text}","logprob":{LOGPROB},"bytes":{str(written).replace(" ", "")}'
+    return f'{token},"top_logprobs":[{tops}]}}'
 
 
 def test_logprobs_of_a_stream_byte_for_byte(url: str) -> None:
@@ -142,9 +133,9 @@ def test_logprobs_of_a_stream_byte_for_byte(url: str) -> None:
     assert body == "".join(f"data: {part}\n\n" for part in parts)
 
 
-def test_logprobs_of_a_whole_answer_are_those_of_its_text(url: str) -> None:
-    told = ask(url, "turn", logprobs=True).text
-    assert f'"logprobs":{{"content":[{logprob("a", [97])},{logprob("b", [98])}]}}' in told
+def test_logprobs_of_a_response_are_those_of_its_text(url: str) -> None:
+    body = ask(url, "turn", logprobs=True).text
+    assert f'"logprobs":{{"content":[{logprob("a", [97])},{logprob("b", [98])}]}}' in body
     nothing = ask(url, "nothing", logprobs=True).json()["choices"][0]
     assert (nothing["message"]["content"], nothing["logprobs"]) == ("", None)
     assert ask(url, top_logprobs=2).json()["choices"][0]["logprobs"] is None
@@ -155,7 +146,7 @@ def test_a_special_token_is_a_chunk_without_text(url: str) -> None:
     assert deltas == [{"role": "assistant", "content": "a"}, {"content": ""}, {"content": "b"}, {"content": ""}]
 
 
-def test_an_answer_of_one_token_is_one_chunk(url: str) -> None:
+def test_a_response_of_one_token_is_one_chunk(url: str) -> None:
     (only,) = chunks(stream(url, "nothing"))
     assert only["choices"] == [
         {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "stop", "logprobs": None}
@@ -176,61 +167,52 @@ def test_an_answer_of_one_token_is_one_chunk(url: str) -> None:
         ({}, "aü", "stop"),
     ],
 )
-def test_why_an_answer_ends(url: str, fields: dict[str, Any], content: str, finish: str) -> None:
-    (whole,) = ask(url, **fields).json()["choices"]
-    assert (whole["message"]["content"], whole["finish_reason"]) == (content, finish)
+def test_finish_reasons_and_stop_strings(url: str, fields: dict[str, Any], content: str, finish: str) -> None:
+    (complete,) = ask(url, **fields).json()["choices"]
+    assert (complete["message"]["content"], complete["finish_reason"]) == (content, finish)
     parts = [part["choices"][0] for part in chunks(stream(url, **fields))]
     assert "".join(part["delta"]["content"] for part in parts) == content
     assert [part["finish_reason"] for part in parts] == [None] * (len(parts) - 1) + [finish]
 
 
-def test_half_a_character_is_not_said(url: str) -> None:
-    (whole,) = ask(url, "half", max_tokens=1).json()["choices"]
-    assert whole["message"]["content"] == ""
+def test_a_part_of_a_character_is_not_sent(url: str) -> None:
+    (complete,) = ask(url, "half", max_tokens=1).json()["choices"]
+    assert complete["message"]["content"] == ""
 
 
 @pytest.mark.parametrize("fields", [{}, {"model": None}])
-def test_who_names_no_model_is_told_the_servers(url: str, model: Path, fields: dict[str, Any]) -> None:
+def test_without_a_model_the_response_names_the_servers_model(
+    url: str, chat_model: Path, fields: dict[str, Any]
+) -> None:
     response = http.post(url + PATH, json={"messages": user("Hi"), **fields})
-    assert response.json()["model"] == str(model)
+    assert response.json()["model"] == str(chat_model)
 
 
 def test_headers(url: str) -> None:
-    whole, streamed = ask(url).headers, ask(url, stream=True).headers
+    complete, streamed = ask(url).headers, ask(url, stream=True).headers
     prompt = "Hi<turn>>"
-    assert (whole["x-prompt-tokens"], whole["x-generated-tokens"]) == (str(len(ids(prompt))), "3")
-    assert whole["x-compute-characters"] == streamed["x-compute-characters"] == str(len(prompt))
+    assert (complete["x-prompt-tokens"], complete["x-generated-tokens"]) == (str(len(ids(prompt))), "3")
+    assert complete["x-compute-characters"] == streamed["x-compute-characters"] == str(len(prompt))
     assert streamed["content-type"] == "text/event-stream"
     assert streamed["cache-control"] == "no-cache"
     assert streamed["x-accel-buffering"] == "no"
 
 
-# --- what the model reads ---------------------------------------------------------------------------------------------
+# --- the prompt -------------------------------------------------------------------------------------------------------
 
 
-def test_the_template_writes_the_prompt(url: str, engine: ScriptedEngine) -> None:
+def test_the_prompt_is_rendered_by_the_chat_template(url: str, engine: ScriptedEngine) -> None:
     ask(url)
-    assert list(engine.seen[-1].prompt) == ids("Hi<turn>>")
+    assert list(engine.submitted[-1].prompt) == ids("Hi<turn>>")
     ask(url, messages=[{"role": "user", "content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]}])
-    assert list(engine.seen[-1].prompt) == ids("Hi<turn>>")
+    assert list(engine.submitted[-1].prompt) == ids("Hi<turn>>")
 
 
-def test_an_answer_that_was_begun_is_continued(url: str, engine: ScriptedEngine) -> None:
+def test_an_assistant_message_at_the_end_is_continued(url: str, engine: ScriptedEngine) -> None:
     ask(url, messages=[*user("Hi"), {"role": "assistant", "content": "Well"}])
-    assert list(engine.seen[-1].prompt) == ids("Hi<turn>Well")
+    assert list(engine.submitted[-1].prompt) == ids("Hi<turn>Well")
     ask(url, messages=[*user("Hi"), {"role": "assistant", "content": "Well"}, *user("?")])
-    assert list(engine.seen[-1].prompt) == ids("Hi<turn>Well?<turn>>")
-
-
-def test_chat_tokenize(url: str) -> None:
-    told = ask(url, "Hü", path="/chat_tokenize").json()
-    assert list(told) == ["tokenize_response", "templated_text"]
-    text = told["templated_text"]
-    assert text == "Hü<turn>>"
-    spans = told["tokenize_response"]
-    assert all(list(span) == ["id", "text", "start", "stop"] for span in spans)
-    assert [span["id"] for span in spans] == ids(text)
-    assert [text.encode()[span["start"] : span["stop"]].decode() for span in spans] == [s["text"] for s in spans]
+    assert list(engine.submitted[-1].prompt) == ids("Hi<turn>Well?<turn>>")
 
 
 def test_a_long_conversation_is_refused_by_its_length(url: str) -> None:
@@ -241,19 +223,19 @@ def test_a_long_conversation_is_refused_by_its_length(url: str) -> None:
     )
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def refusal(words: str, kind: str = "validation", status: int = 422) -> str:
+def error_body(message: str, kind: str = "validation", status: int = 422) -> str:
     return (
-        f'{{"error":{{"message":"{words}","type":"{kind}","param":null,"code":"{kind}","http_status_code":{status}}},'
+        f'{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":"{kind}","http_status_code":{status}}},'
         f'"error_type":"{kind}"}}'
     )
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ({"top_logprobs": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
         ({"presence_penalty": 3}, "`presence_penalty` must be >= -2.0 and <= 2.0"),
@@ -266,65 +248,40 @@ def refusal(words: str, kind: str = "validation", status: int = 422) -> str:
         ),
     ],
 )
-def test_an_invalid_request_is_told_in_openais_shape(
-    url: str, fields: dict[str, Any], words: str, streamed: bool
+def test_an_invalid_request_gets_a_422_in_openais_format(
+    url: str, fields: dict[str, Any], message: str, streamed: bool
 ) -> None:
     failures = metric(url, 'tgi_request_failure{err="validation"}')
     response = ask(url, stream=streamed, **fields)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/json"
-    assert response.text == refusal(f"Input validation error: {words}")
+    assert response.text == error_body(f"Input validation error: {message}")
     assert metric(url, 'tgi_request_failure{err="validation"}') == failures + 1
     assert metric(url, "hfstream_permits_taken") == 0
 
 
-def test_a_template_that_says_no(url: str) -> None:
+def test_a_template_that_raises_an_error(url: str) -> None:
     failures = metric(url, 'tgi_request_failure{err="template"}')
     for streamed in (False, True):
         refused = ask(url, messages=[{"role": "no", "content": "a"}], stream=streamed)
-        assert (refused.status_code, refused.text) == (422, refusal("Template error: No!", "template_error"))
+        assert (refused.status_code, refused.text) == (422, error_body("Template error: No!", "template_error"))
     assert metric(url, 'tgi_request_failure{err="template"}') == failures + 2
 
 
-def test_a_model_without_a_template(mute: str) -> None:
-    refused = ask(mute)
-    words = "Template error: template not found"
-    assert (refused.status_code, refused.text) == (422, refusal(words, "template_error"))
-    native = ask(mute, path="/chat_tokenize")
-    assert (native.status_code, native.text) == (422, f'{{"error":"{words}","error_type":"template_error"}}')
+def test_a_model_without_a_template(url_without_template: str) -> None:
+    refused = ask(url_without_template)
+    message = "Template error: template not found"
+    assert (refused.status_code, refused.text) == (422, error_body(message, "template_error"))
+    native = ask(url_without_template, path="/chat_tokenize")
+    assert (native.status_code, native.text) == (422, f'{{"error":"{message}","error_type":"template_error"}}')
 
 
-@pytest.mark.parametrize("path", [PATH, "/chat_tokenize"])
-def test_a_malformed_body_is_answered_in_the_words_of_serde(url: str, path: str) -> None:
-    json_type = {"content-type": "application/json"}
-    requests: list[tuple[int, dict[str, Any]]] = [
-        (400, {"content": "{", "headers": json_type}),
-        (415, {"content": '{"messages":[]}'}),
-        (422, {"json": {}}),
-        (422, {"json": {"messages": [], "max_tokens": 1, "max_completion_tokens": 1}}),
-        (422, {"json": {"messages": 3000 * user("a") + [1]}}),
-        (413, {"content": 2_000_001 * b" ", "headers": json_type}),
-    ]
-    for status, request in requests:
-        response = http.post(url + path, **request)
-        assert response.status_code == status
-        if path == "/chat_tokenize":
-            assert response.headers["content-type"] == "text/plain; charset=utf-8"
-            words = response.text
-        else:  # OpenAI's client shows its user no plain text
-            assert response.headers["content-type"] == "application/json"
-            error = response.json()["error"]
-            assert (error["type"], error["http_status_code"]) == ("invalid_request_error", status)
-            words = error["message"]
-        assert words.startswith(("Failed to ", "Expected request with `Content-Type: application/json`"))
-
-
-def test_a_failure_in_a_stream_is_an_event_and_then_it_is_done(url: str) -> None:
+def test_a_failure_in_a_stream_is_an_event_before_the_done_event(url: str) -> None:
     failures = metric(url, 'tgi_request_failure{err="generation"}')
     first, second, failure, done = stream(url, "break").decode().removesuffix("\n\n").split("\n\n")
     assert '"content":"a"' in first
     assert '"content":"b"' in second
-    assert failure == "data: " + refusal(
+    assert failure == "data: " + error_body(
         "Request failed during generation: Server error: out of memory", "generation", 424
     )
     assert done == "data: [DONE]"
@@ -332,20 +289,7 @@ def test_a_failure_in_a_stream_is_an_event_and_then_it_is_done(url: str) -> None
     assert metric(url, "hfstream_permits_taken") == 0
 
 
-def test_a_failure_of_a_whole_answer(url: str) -> None:
+def test_a_failure_of_a_response_that_is_not_streamed(url: str) -> None:
     response = ask(url, "break")
-    words = "Request failed during generation: Server error: out of memory"
-    assert (response.status_code, response.text) == (424, refusal(words, "generation", 424))
-
-
-def test_models(url: str, model: Path) -> None:
-    listed = {"id": str(model), "object": "model", "created": 0, "owned_by": str(model)}
-    assert http.get(url + "/v1/models").json() == {"object": "list", "data": [listed]}
-    assert http.post(url + "/v1/models").status_code == 405
-
-
-def test_any_page_may_ask(url: str) -> None:
-    origin = {"origin": "https://example.org"}
-    for fields in ({}, {"n": 2}):
-        response = http.post(url + PATH, json={"messages": user("Hi"), **fields}, headers=origin)
-        assert response.headers["access-control-allow-origin"] == "*"
+    message = "Request failed during generation: Server error: out of memory"
+    assert (response.status_code, response.text) == (424, error_body(message, "generation", 424))

@@ -1,7 +1,7 @@
-"""What the answers of OpenAI's two routes have in common.
+"""What the responses of OpenAI's two routes have in common.
 
-Where TGI's habits break OpenAI's clients, OpenAI's form is taken: an id, one `created` for the whole answer, "stop"
-instead of "eos_token" and "stop_sequence", no stop string in the text, an error's own status instead of a constant.
+Where TGI's format breaks OpenAI's clients, OpenAI's format is used: an id, one `created` for the whole response, "stop"
+instead of "eos_token" and "stop_sequence", no stop string in the text, and an error's own status instead of a constant.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DONE_EVENT = "[DONE]"
 
 @dataclass(frozen=True)
 class ResponseMeta:
-    """What all parts of one answer say of it."""
+    """The fields that all chunks of one response share."""
 
     id: str
     model: str
@@ -34,32 +34,32 @@ class ResponseMeta:
 
     @classmethod
     def new(cls, prefix: str, model: str) -> ResponseMeta:
-        """Of a new answer."""
+        """For a new response, with an id that starts with `prefix`."""
         return cls(f"{prefix}-{uuid4().hex}", model)
 
 
 def dump_json(value: dict[str, Any]) -> str:
-    """JSON as TGI writes it."""
+    """JSON as TGI writes it: no spaces, no escapes for other alphabets."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def error_json(error: InferenceError) -> str:
-    """The body, or the event's data, that tells of an error: OpenAI's shape, and the keys that TGI's clients read."""
+    """An error as a response's body or an event's data: OpenAI's format, and the keys that TGI's clients read."""
     status, _ = to_response(error)
     fields = {"message": error.message, "type": error.error_type, "param": None, "code": error.error_type}
     return dump_json({"error": {**fields, "http_status_code": status}, "error_type": error.error_type})
 
 
-def parse_error_json(http_error: HTTPException) -> str:
-    """The body that tells why a request's body cannot be read: OpenAI's client shows no plain text."""
-    fields = {"message": http_error.detail, "type": "invalid_request_error", "param": None, "code": None}
-    return dump_json({"error": {**fields, "http_status_code": http_error.status_code}})
+def parse_error_json(error: HTTPException) -> str:
+    """The body for a request that cannot be parsed. OpenAI's client does not show a plain-text body to its user."""
+    fields = {"message": error.detail, "type": "invalid_request_error", "param": None, "code": None}
+    return dump_json({"error": {**fields, "http_status_code": error.status_code}})
 
 
 class StopStringFilter:
-    """What tokens add to the text, without the stop string that ends it: TGI's texts have that, OpenAI's have not.
+    """Removes the stop string that ends a text: TGI's texts include it, OpenAI's do not.
 
-    Text that may become a stop string is kept back until it is known not to.
+    The end of the text is held back while it may be the beginning of a stop string.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ class StopStringFilter:
         self._held_back = ""
 
     def push(self, event: StreamResponse) -> str:
-        """The text that is certain with one more token."""
+        """Adds one token; returns the text that can be sent."""
         text = self._held_back + ("" if event.token.special else event.token.text)
         if event.generated_text is not None:
             return self.strip(text)
@@ -75,28 +75,26 @@ class StopStringFilter:
         return text[: len(text) - len(self._held_back)]
 
     def strip(self, text: str) -> str:
-        """A text that is at its end, without the stop string there."""
+        """A complete text without the stop string at its end. The longest one, if several match."""
         return text.removesuffix(max((stop for stop in self._stops if text.endswith(stop)), key=len, default=""))
 
 
 def _partial_stop(text: str, stop: str) -> str:
-    """The longest end of `text` with which `stop` begins."""
+    """The longest proper prefix of `stop` that `text` ends with."""
     lengths = range(min(len(text), len(stop) - 1), 0, -1)
     return next((stop[:length] for length in lengths if text.endswith(stop[:length])), "")
 
 
 def finish_reason(event: StreamResponse) -> str | None:
-    """Why the answer ends with this event, in OpenAI's words; None if it does not."""
+    """OpenAI's finish reason; None before the last event."""
     if event.details is None:
         return None
     return "length" if event.details.finish_reason == FinishReason.Length else "stop"
 
 
-def usage_of(event: StreamResponse) -> Usage | None:
-    """What the answer took, if this is its last event."""
+def usage(event: StreamResponse) -> Usage | None:
+    """The number of tokens; None before the last event."""
     if event.details is None:
         return None
-    prompt_tokens, completion_tokens = event.details.input_length or 0, event.details.generated_tokens
-    return Usage(
-        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, total_tokens=prompt_tokens + completion_tokens
-    )
+    prompt, completion = event.details.input_length or 0, event.details.generated_tokens
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)

@@ -1,0 +1,52 @@
+"""Messages of a chat: what a request may hold, and what a chat template gets to read.
+
+Does not depend on HTTP or on chat templates.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, FailFast
+
+from hfstream.errors import ValidationError
+
+from .serde_types import Str, string_or_list
+
+
+class ContentPart(BaseModel):
+    """One part of a message's content."""
+
+    type: Str
+    text: Str | None = None
+
+
+def _text_part(text: str) -> ContentPart:
+    return ContentPart(type="text", text=text)
+
+
+class Message(BaseModel):
+    """One message. Fields that are not declared here, such as `tool_calls`, are passed on to the template."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+
+    role: Str
+    content: Annotated[list[ContentPart], FailFast(), string_or_list("a string or a list of parts", _text_part)] = []
+
+    def to_template(self) -> dict[str, Any]:
+        """The message as templates read it: its content is one text, and empty fields are left out.
+
+        Templates test ``'tool_calls' in message``, so a null or an empty list there would mislead them.
+
+        Raises:
+            ValidationError: a content part is not text.
+        """
+        for part in self.content:
+            if part.type != "text":
+                raise ValidationError(
+                    f"Input validation error: `messages` with parts of type `{part.type}` are not supported, "
+                    "this model reads text only"
+                )
+        text = "".join(part.text or "" for part in self.content) if self.content else None
+        extra = {name: value for name, value in (self.model_extra or {}).items() if value not in (None, [])}
+        return {**extra, "role": self.role, "content": text}

@@ -1,0 +1,124 @@
+"""The application: unknown routes, CORS, and responses while the model is not loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hfstream.server import BackgroundServer, Settings, create_app
+from tests.helpers.scripted_engine import ScriptedEngine, http, user
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+OPENAI_BODIES: dict[str, dict[str, Any]] = {CHAT: {"messages": user("Hi")}, COMPLETIONS: {"prompt": "Hi"}}
+
+
+@pytest.fixture(scope="module")
+def url(chat_model: Path) -> Iterator[str]:
+    with BackgroundServer(Settings(model=str(chat_model)), engine=ScriptedEngine()) as server:
+        yield server.url
+
+
+async def test_requests_get_a_503_until_the_model_is_loaded(model: Path) -> None:
+    loaded = threading.Event()
+    app = create_app(Settings(model=str(model)), engine=ScriptedEngine(load=loaded.wait))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        for method, path in [
+            ("GET", "/health"),
+            ("GET", "/info"),
+            ("POST", "/generate"),
+            ("POST", "/generate_stream"),
+            ("POST", "/"),
+        ]:
+            response = await client.request(method, path)
+            assert response.status_code == 503
+            assert response.headers["retry-after"] == "1"
+            assert response.json() == {"error": "Model is loading", "error_type": "loading"}
+        assert (await client.get("/metrics")).status_code == 200
+        loaded.set()
+        async with asyncio.timeout(60):
+            await app.state.backend.ready.wait()
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.post("/generate", json={"inputs": "Hi"})).status_code == 200
+
+
+async def test_the_error_that_stopped_loading_is_in_every_response(model: Path) -> None:
+    def load() -> None:
+        raise ValueError("no such weights")
+
+    app = create_app(Settings(model=str(model)), engine=ScriptedEngine(load=load))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        await app.state.backend.ready.wait()
+        for response in (await client.get("/health"), await client.post("/generate", json={"inputs": "Hi"})):
+            assert response.status_code == 503
+            assert response.json()["error_type"] == "broken"
+            assert "no such weights" in response.json()["error"]
+
+
+async def test_openai_routes_send_that_503_in_openais_format(chat_model: Path) -> None:
+    loaded = threading.Event()
+    app = create_app(Settings(model=str(chat_model)), engine=ScriptedEngine(load=loaded.wait))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        for path, body in OPENAI_BODIES.items():
+            response = await client.post(path, json=body)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+            assert response.json() == {
+                "error": {
+                    "message": "Model is loading",
+                    "type": "loading",
+                    "param": None,
+                    "code": "loading",
+                    "http_status_code": 503,
+                },
+                "error_type": "loading",
+            }
+        tokens = await client.post("/chat_tokenize", json=OPENAI_BODIES[CHAT])
+        assert (tokens.status_code, tokens.json()["error"]) == (503, "Model is loading")
+        loaded.set()
+        async with asyncio.timeout(60):
+            await app.state.backend.ready.wait()
+        for path, body in OPENAI_BODIES.items():
+            assert (await client.post(path, json=body)).status_code == 200
+
+
+def test_unknown_paths_and_methods_get_an_empty_response(url: str) -> None:
+    for method, path, status in [
+        ("GET", "/nope", 404),
+        ("POST", "/generate/", 404),
+        ("GET", "/generate", 405),
+        ("POST", "/info", 405),
+    ]:
+        response = http.request(method, url + path)
+        assert (response.status_code, response.content) == (status, b"")
+
+
+def test_pages_of_any_origin_may_call_the_server(url: str) -> None:
+    origin = {"origin": "https://example.org"}
+    assert http.get(url + "/info", headers=origin).headers["access-control-allow-origin"] == "*"
+    preflight = {**origin, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    allowed = http.options(url + "/generate", headers=preflight)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-methods"] == "GET, POST, DELETE"
+
+
+@pytest.mark.parametrize(("fields", "status"), [({}, 200), ({"n": 2}, 422)])
+def test_responses_and_errors_can_be_read_by_pages_of_any_origin(url: str, fields: dict[str, Any], status: int) -> None:
+    response = http.post(url + CHAT, json={**OPENAI_BODIES[CHAT], **fields}, headers={"origin": "https://example.org"})
+    assert response.status_code == status
+    assert response.headers["access-control-allow-origin"] == "*"
