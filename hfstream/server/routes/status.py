@@ -30,7 +30,7 @@ class StatusRoutes:
 
     async def info(self, request: Request) -> Response:
         """The model and the limits, with TGI's keys."""
-        settings, facts = self._backend.settings, self._backend.model.info
+        settings, info = self._backend.settings, self._backend.model.info
         return JSONResponse(
             {
                 "model_id": settings.model,
@@ -39,8 +39,8 @@ class StatusRoutes:
                 "max_concurrent_requests": settings.max_concurrent_requests,
                 "max_best_of": 1,
                 "max_stop_sequences": MAX_STOP_SEQUENCES,
-                "max_input_tokens": facts.max_total_tokens - 1,
-                "max_total_tokens": facts.max_total_tokens,
+                "max_input_tokens": info.max_total_tokens - 1,
+                "max_total_tokens": info.max_total_tokens,
                 "validation_workers": 1,
                 "max_client_batch_size": 1,
                 "router": "hfstream",
