@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -43,11 +44,16 @@ class SyncClientState:
                 self.pending_close.popleft().close()
 
     def close(self) -> None:
-        """Closes what is ours: wakes every reader first."""
+        """Closes what is ours."""
         self.close_pending()
         if self.transport is not None:
-            self.transport.sockets.abort()
-            self.client.close()
+            _close_connections(self.transport, self.client)
+
+
+def _close_connections(transport: SyncTransport, client: httpx.Client) -> None:
+    """Wakes all readers, and closes all connections."""
+    transport.sockets.abort()
+    client.close()
 
 
 class SyncClientStates:
@@ -57,6 +63,7 @@ class SyncClientStates:
         self._user_client = user_client
         self._lock = threading.Lock()
         self._state: SyncClientState | None = None
+        self._finalizer: weakref.finalize[[SyncTransport, httpx.Client], SyncClientStates] | None = None
         self._closed = False
 
     def current(self) -> SyncClientState:
@@ -69,14 +76,23 @@ class SyncClientStates:
             if self._closed:
                 raise RuntimeError("this client is closed")
             if self._state is None:
-                self._state = SyncClientState(self._user_client)
+                self._state = state = SyncClientState(self._user_client)
+                if state.transport is not None:
+                    # __del__ may come too late where a client is collected as part of a cycle: Python finalizes what is
+                    # in it in any order, and warns of an idle connection whose socket comes before us. The finalizer
+                    # holds the connections, so they are not in the cycle. At exit it is __del__ that closes them.
+                    self._finalizer = weakref.finalize(self, _close_connections, state.transport, state.client)
+                    self._finalizer.atexit = False
             return self._state
 
     def close(self) -> None:
         """Closes the state, from any thread."""
         with self._lock:
             state, self._state = self._state, None
+            finalizer, self._finalizer = self._finalizer, None
             self._closed = True
+        if finalizer is not None:
+            finalizer.detach()
         if state is not None:
             state.close()
 

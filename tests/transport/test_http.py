@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import os
 import threading
@@ -237,3 +238,16 @@ async def test_a_body_that_is_not_coded_as_it_says_is_told(variant: Variant, cli
         client = clients(server.url)
         with pytest.raises(UnexpectedResponseError, match="not encoded as it says"):
             await variant.open(client)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_client_that_is_collected_as_part_of_a_cycle_closes_its_idle_connections() -> None:
+    with ScriptedServer(Response(STREAM)) as server:
+        for _ in range(3):
+            client = InferenceClient(server.url)
+            assert client.text_generation("Hi", stream=True).final() == "Hello, you"
+            state: Any = client._http._states.current()
+            cycle: list[Any] = [state.transport._pool, client]  # in this order sockets would be finalized first
+            cycle.append(cycle)
+            del client, state, cycle
+            gc.collect()
