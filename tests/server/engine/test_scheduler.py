@@ -44,12 +44,12 @@ def test_a_seed_gives_the_same_tokens_alone_and_among_other_requests(engine: Run
     ]
     alone = [engine.generate(make_request(10, 60, sampling)) for sampling in params]
     watched = [make_request(10, 60, sampling) for sampling in params]
-    crowd = [
+    others = [
         make_request(1 + i % 40, 1 + i % 7, replace(SAMPLED, seed=i) if i % 3 else SamplingParams(), seed=i)
         for i in range(120)
     ]
     for i, request in enumerate(watched):
-        engine.submit(*crowd[30 * i : 30 * i + 15], request, *crowd[30 * i + 15 : 30 * i + 30])
+        engine.submit(*others[30 * i : 30 * i + 15], request, *others[30 * i + 15 : 30 * i + 30])
     assert [engine.tokens(request) for request in watched] == alone
     assert len(set(map(tuple, alone))) == len(alone)
     engine.wait_until(lambda: engine.running == 0)
