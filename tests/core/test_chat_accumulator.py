@@ -416,3 +416,9 @@ def test_text_is_kept_once() -> None:
         assert transcript.text.endswith("ab")
     [answer] = vars(transcript)["_choices"].values()
     assert len(vars(answer.content)["_fragments"]) == 1
+
+
+def test_an_unknown_field_of_a_choice_that_is_not_a_list_is_replaced_by_the_latest() -> None:
+    first, second = ({"index": 0, "delta": {"content": "a"}, "score": score, "ids": [score]} for score in (1, 2))
+    choice = final(event({"choices": [first]}), event({"choices": [second]}), chunk("stop"), DONE).choices[0]
+    assert (choice["score"], choice["ids"]) == (2, [1, 2])
