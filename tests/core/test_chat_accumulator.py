@@ -427,3 +427,7 @@ def test_an_unknown_field_of_a_choice_that_is_not_a_list_is_replaced_by_the_late
     first, second = ({"index": 0, "delta": {"content": "a"}, "score": score, "ids": [score]} for score in (1, 2))
     choice = final(event({"choices": [first]}), event({"choices": [second]}), chunk("stop"), DONE).choices[0]
     assert (choice["score"], choice["ids"]) == (2, [1, 2])
+
+
+def test_the_first_tool_call_id_is_kept() -> None:
+    assert message({"tool_call_id": "a"}, {"tool_call_id": "b"}, {"content": "x", "reasoning": "y"}).tool_call_id == "a"
