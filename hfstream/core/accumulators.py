@@ -74,8 +74,8 @@ class _StreamAccumulator:
     def usage(self) -> Usage | None:
         if not self.details:
             return None
-        prompt, answer = self.details.input_length or 0, self.details.generated_tokens
-        return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+        prompt, completion = self.details.input_length or 0, self.details.generated_tokens
+        return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
     def _record(self, items: list[StreamResponse]) -> list[str]:
         fragments: list[str] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -30,7 +31,7 @@ MAX_PRELUDE = 1_000
 """How many chunks without content are kept until the first one with content."""
 
 
-class _EventStreamDecoder(Generic[EventT]):
+class _EventStreamDecoder(ABC, Generic[EventT]):
     """The part that all streams share: events, errors, the end of the body, and resuming.
 
     One JSON event per chunk is the normal case, and a stream's cost is the cost of that case. So `feed` has a fast path
@@ -123,13 +124,13 @@ class _EventStreamDecoder(Generic[EventT]):
             return unexpected_body_parser("text/event-stream")(self._sniffed)
         raise IncompleteStreamError(_ended_early(self.content_count))
 
+    @abstractmethod
     def _handle_event(self, data: bytes, name: str, items: list[EventT]) -> None:
         """Appends what the data of one event stands for to `items`, or fails."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_done(self) -> None:
         """Called for ``[DONE]``."""
-        raise NotImplementedError
 
     def _handle_unparsed(self, data: bytes, name: str, items: list[EventT]) -> None:
         """Handles an event that did not validate: an error, the end, broken UTF-8, or something unexpected."""
@@ -253,8 +254,9 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
         else:
             self._fail(IncompleteStreamError(_ended_early(0)))
 
+    @abstractmethod
     def _is_content(self, choice: Any) -> bool:
-        raise NotImplementedError
+        """Whether a choice without a finish_reason has content."""
 
     def _ensure_choice(self, chunk: ChunkT) -> ChunkT:
         return chunk

@@ -1,7 +1,7 @@
 """The base classes of all response types: pydantic models that are immutable and keep every field a server sends.
 
 Private: users meet only the subclasses. Does not depend on the fields of a subclass; one that needs rules for some of
-its fields says so in `_field_repairs`.
+its fields has them in `_field_repairs`.
 """
 
 from __future__ import annotations

@@ -20,20 +20,20 @@ from tests.helpers.recordings import DONE, RECORDINGS, Recording, choice, chunk,
 
 @pytest.fixture(params=list(RECORDINGS.values()), ids=list(RECORDINGS))
 def recording(request: pytest.FixtureRequest) -> Recording:
-    found: Recording = request.param
-    return found
+    built: Recording = request.param
+    return built
 
 
-def accumulate(pieces: Iterable[bytes]) -> ChatAccumulator:
-    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
-    for piece in pieces:
-        transcript.add(reply.feed(piece))
-    transcript.add(reply.finish())
-    return transcript
+def accumulate(chunks: Iterable[bytes]) -> ChatAccumulator:
+    decoder, accumulator = ChatStreamDecoder(), ChatAccumulator()
+    for piece_bytes in chunks:
+        accumulator.add(decoder.feed(piece_bytes))
+    accumulator.add(decoder.finish())
+    return accumulator
 
 
-def final(*pieces: bytes) -> ChatCompletion:
-    return accumulate([*pieces, DONE]).result()
+def final(*chunks: bytes) -> ChatCompletion:
+    return accumulate([*chunks, DONE]).result()
 
 
 def message(*deltas: dict[str, Any]) -> ChatCompletionMessage:
@@ -42,8 +42,8 @@ def message(*deltas: dict[str, Any]) -> ChatCompletionMessage:
 
 def calls(*deltas: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The calls that deltas of calls come to: id, name, arguments."""
-    found = message(*({"tool_calls": [delta]} for delta in deltas)).tool_calls or []
-    return [(call.id, call.function.name, call.function.arguments) for call in found]
+    built = message(*({"tool_calls": [delta]} for delta in deltas)).tool_calls or []
+    return [(call.id, call.function.name, call.function.arguments) for call in built]
 
 
 def delta(name: str | None = None, arguments: Any = None, **more: Any) -> dict[str, Any]:
@@ -54,25 +54,25 @@ def delta(name: str | None = None, arguments: Any = None, **more: Any) -> dict[s
 
 
 def test_a_stream_gives_the_same_result_as_a_response_without_streaming(recording: Recording) -> None:
-    whole = ChatCompletion.parse_lenient(json.dumps(recording.whole).encode())
-    transcript = accumulate(recording.events)
-    assert transcript.result() == whole
-    assert transcript.result() == whole  # however often it is asked for
-    assert transcript.text == (whole.choices[0].message.content or "")
-    assert transcript.finish_reason == whole.choices[0].finish_reason
-    assert transcript.usage == whole.usage
+    expected = ChatCompletion.parse_lenient(json.dumps(recording.whole).encode())
+    accumulator = accumulate(recording.events)
+    assert accumulator.result() == expected
+    assert accumulator.result() == expected  # again, unchanged
+    assert accumulator.text == (expected.choices[0].message.content or "")
+    assert accumulator.finish_reason == expected.choices[0].finish_reason
+    assert accumulator.usage == expected.usage
 
 
 def test_add_returns_the_chunks_unchanged(recording: Recording) -> None:
-    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
-    for piece in recording.events:
-        value = reply.feed(piece)
-        assert transcript.add(value) is value
+    decoder, accumulator = ChatStreamDecoder(), ChatAccumulator()
+    for piece_bytes in recording.events:
+        value = decoder.feed(piece_bytes)
+        assert accumulator.add(value) is value
 
 
 def test_text_is_that_of_the_first_choice() -> None:
-    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
-    assert (transcript.text, transcript.finish_reason, transcript.usage) == ("", None, None)
+    decoder, accumulator = ChatStreamDecoder(), ChatAccumulator()
+    assert (accumulator.text, accumulator.finish_reason, accumulator.usage) == ("", None, None)
     steps: list[tuple[bytes, str, str | None]] = [
         (event({"choices": [choice(1, content="x")]}), "", None),
         (chunk(content="a"), "a", None),
@@ -80,16 +80,16 @@ def test_text_is_that_of_the_first_choice() -> None:
         (event({"choices": [choice(1, "length", content="y"), choice(0, content="c")]}), "ac", None),
         (chunk("stop"), "ac", "stop"),
     ]
-    for piece, text, reason in steps:
-        transcript.add(reply.feed(piece))
-        assert (transcript.text, transcript.finish_reason) == (text, reason)
-    assert [found.message.content for found in transcript.result().choices] == ["ac", "xy"]
-    assert [found.finish_reason for found in transcript.result().choices] == ["stop", "length"]
+    for piece_bytes, text, reason in steps:
+        accumulator.add(decoder.feed(piece_bytes))
+        assert (accumulator.text, accumulator.finish_reason) == (text, reason)
+    assert [built.message.content for built in accumulator.result().choices] == ["ac", "xy"]
+    assert [built.finish_reason for built in accumulator.result().choices] == ["stop", "length"]
 
 
 def test_choices_are_sorted_by_index() -> None:
-    whole = final(*(event({"choices": [choice(index, "stop", content=str(index))]}) for index in (2, 0, 10, 1)))
-    assert [(found.index, found.message.content) for found in whole.choices] == [
+    expected = final(*(event({"choices": [choice(index, "stop", content=str(index))]}) for index in (2, 0, 10, 1)))
+    assert [(built.index, built.message.content) for built in expected.choices] == [
         (0, "0"),
         (1, "1"),
         (2, "2"),
@@ -130,8 +130,8 @@ def test_a_tool_call_without_its_list_and_a_number_as_logprobs_are_accepted() ->
     assert called is not None
     assert [(call.function.name, call.function.arguments) for call in called] == [("f", "{}")]
     fields = {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": -0.25, "finish_reason": "stop"}]}
-    whole = final(event(fields))
-    assert whole.choices[0].message.content == "a"
+    expected = final(event(fields))
+    assert expected.choices[0].message.content == "a"
 
 
 def test_the_first_role_is_kept() -> None:
@@ -149,19 +149,19 @@ def test_the_last_usage_is_kept() -> None:
 
 
 def test_metadata_may_come_with_any_chunk() -> None:
-    nobody = {"id": "", "model": "", "created": 0, "choices": []}
+    no_metadata = {"id": "", "model": "", "created": 0, "choices": []}
     value = {"id": "7", "model": "m", "created": 5, "system_fingerprint": "s", "choices": [choice(content="a")]}
     late = {**value, "id": "8", "model": "other", "created": 6, "system_fingerprint": "t"}
-    whole = final(event(nobody), event(value), event(late), event(nobody))
-    assert (whole.id, whole.model, whole.created, whole.system_fingerprint) == ("7", "m", 5, "s")
-    assert whole.object == "chat.completion"
+    expected = final(event(no_metadata), event(value), event(late), event(no_metadata))
+    assert (expected.id, expected.model, expected.created, expected.system_fingerprint) == ("7", "m", 5, "s")
+    assert expected.object == "chat.completion"
 
 
 # --- Fields that are not ours to know --------------------------------------------------------------------------------
 
 
 def test_unknown_fields_of_a_delta_are_joined() -> None:
-    found = message(
+    built = message(
         {
             "content": "a",
             "thinking": "Hm",
@@ -175,16 +175,21 @@ def test_unknown_fields_of_a_delta_are_joined() -> None:
         {"thinking": None, "parts": None, "count": None, "in": None},
     )
     expected = {"thinking": "Hm, hm", "parts": [1, 2, 3], "count": 2, "odd": None, "mixed": 5}
-    assert {name: found[name] for name in expected} == expected
-    assert found["in"] == {"x": "ab", "y": [1, 2], "z": 1}
+    assert {name: built[name] for name in expected} == expected
+    assert built["in"] == {"x": "ab", "y": [1, 2], "z": 1}
 
 
 def test_of_unknown_fields_of_a_chunk_the_last_value_is_kept() -> None:
-    whole = final(
+    expected = final(
         event({"choices": [choice(content="a")], "citations": ["x"], "tier": "a", "ids": [1, 2], "none": None}),
         event({"choices": [choice(content="b")], "citations": ["x", "y"], "tier": "b", "ids": None, "none": None}),
     )
-    assert (whole["citations"], whole["tier"], whole["ids"], whole["none"]) == (["x", "y"], "b", [1, 2], None)
+    assert (expected["citations"], expected["tier"], expected["ids"], expected["none"]) == (
+        ["x", "y"],
+        "b",
+        [1, 2],
+        None,
+    )
 
 
 def test_unknown_fields_of_a_choice_are_kept_and_its_lists_joined() -> None:
@@ -194,17 +199,17 @@ def test_unknown_fields_of_a_choice_are_kept_and_its_lists_joined() -> None:
         {"choices": [{**choice(finish_reason="stop"), "token_ids": None, "stop_reason": "x", "filter": None}]},
         {"choices": [choice()]},
     ]
-    [found] = final(*map(event, fields)).choices
-    assert (found["token_ids"], found["stop_reason"], found["filter"]) == ([1, 2, 3], "x", {"a": "safe"})
+    [built] = final(*map(event, fields)).choices
+    assert (built["token_ids"], built["stop_reason"], built["filter"]) == ([1, 2, 3], "x", {"a": "safe"})
 
 
 def test_the_chunks_are_not_modified() -> None:
-    pieces = [chunk(content="a", parts=[1], deep={"a": [1]}), event({"choices": [{**choice(content="b"), "ids": [1]}]})]
-    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
-    value = [each for piece in pieces * 2 for each in transcript.add(reply.feed(piece))]
+    chunks = [chunk(content="a", parts=[1], deep={"a": [1]}), event({"choices": [{**choice(content="b"), "ids": [1]}]})]
+    decoder, accumulator = ChatStreamDecoder(), ChatAccumulator()
+    value = [each for piece_bytes in chunks * 2 for each in accumulator.add(decoder.feed(piece_bytes))]
     before = [each.model_copy(deep=True) for each in value]
-    transcript.result()
-    transcript.result()
+    accumulator.result()
+    accumulator.result()
     assert value == before
 
 
@@ -220,8 +225,8 @@ def test_unknown_fields_do_not_replace_known_ones() -> None:
 def test_arguments_may_be_divided_anywhere() -> None:
     arguments = json.dumps({"city": 'Kö"ln\\', "deep": [{"a": None}]}, ensure_ascii=False)
     for place in range(len(arguments) + 1):
-        pieces = [delta(arguments=part, index=0) for part in (arguments[:place], arguments[place:])]
-        assert calls(delta("f", "", index=0, id="a"), *pieces) == [("a", "f", arguments)]
+        chunks = [delta(arguments=part, index=0) for part in (arguments[:place], arguments[place:])]
+        assert calls(delta("f", "", index=0, id="a"), *chunks) == [("a", "f", arguments)]
     one_by_one = (delta(arguments=character, index=0) for character in arguments)
     assert calls(delta("f", index=0, id="a"), *one_by_one) == [("a", "f", arguments)]
 
@@ -231,18 +236,18 @@ def test_arguments_sent_as_an_object_become_its_JSON() -> None:
 
 
 def test_deltas_of_several_calls_may_be_interleaved() -> None:
-    found = calls(
+    built = calls(
         delta("f", "", index=0, id="a"), delta("g", "", index=1, id="b"), delta(None, "1", index=0),
         delta(None, "2", index=1), delta(None, "3", index=0), delta(None, "4", index=1),
     )  # fmt: skip
-    assert found == [("a", "f", "13"), ("b", "g", "24")]
+    assert built == [("a", "f", "13"), ("b", "g", "24")]
 
 
 def test_one_delta_may_add_to_several_calls() -> None:
     first = {"tool_calls": [delta("f", "", index=0, id="a"), delta("g", "", index=1, id="b")]}
     second = {"tool_calls": [delta(None, "2", index=1), delta(None, "1", index=0)]}
-    found = message(first, second).tool_calls or []
-    assert [(call.id, call.function.name, call.function.arguments) for call in found] == [
+    built = message(first, second).tool_calls or []
+    assert [(call.id, call.function.name, call.function.arguments) for call in built] == [
         ("a", "f", "1"),
         ("b", "g", "2"),
     ]
@@ -254,19 +259,19 @@ def test_calls_are_in_the_order_of_their_first_deltas() -> None:
 
 def test_a_new_id_with_a_name_starts_another_call_even_at_the_same_index() -> None:
     for index in (0, None):
-        whole = [delta("f", f"{number}", index=index, id=f"id{number}") for number in range(4)]
-        assert calls(*whole) == [(f"id{number}", "f", f"{number}") for number in range(4)]
-    pieces = [
+        expected = [delta("f", f"{number}", index=index, id=f"id{number}") for number in range(4)]
+        assert calls(*expected) == [(f"id{number}", "f", f"{number}") for number in range(4)]
+    chunks = [
         delta("f", "1", index=0, id="a"), delta(None, "2", index=0), delta("f", "3", index=0, id="b"),
         delta(None, "4", index=0),
     ]  # fmt: skip
-    assert calls(*pieces) == [("a", "f", "12"), ("b", "f", "34")]
+    assert calls(*chunks) == [("a", "f", "12"), ("b", "f", "34")]
 
 
 def test_a_repeated_id_and_name_is_the_same_call() -> None:
     for index in (0, None):
-        pieces = [delta("f", part, index=index, id="a") for part in ("{", "1", "}")]
-        assert calls(*pieces) == [("a", "f", "{1}")]
+        chunks = [delta("f", part, index=index, id="a") for part in ("{", "1", "}")]
+        assert calls(*chunks) == [("a", "f", "{1}")]
     back = [delta("f", "1", index=0, id="a"), delta("g", "2", index=0, id="b"), delta("f", "3", index=0, id="a")]
     assert calls(*back) == [("a", "f", "13"), ("b", "g", "2")]
 
@@ -290,8 +295,8 @@ def test_calls_without_an_index_are_told_apart_by_id_or_name() -> None:
 
 def test_two_indices_are_two_calls_whatever_their_ids() -> None:
     for same in ("f", "", None):
-        found = calls(delta("f", "1", index=0, id=same), delta("f", "2", index=1, id=same), delta(None, "3", index=1))
-        assert found == [(same or "", "f", "1"), (same or "", "f", "23")]
+        built = calls(delta("f", "1", index=0, id=same), delta("f", "2", index=1, id=same), delta(None, "3", index=1))
+        assert built == [(same or "", "f", "1"), (same or "", "f", "23")]
 
 
 def test_an_id_may_come_late() -> None:
@@ -300,14 +305,14 @@ def test_an_id_may_come_late() -> None:
 
 
 def test_unknown_fields_of_a_call_are_kept() -> None:
-    found = message(
+    built = message(
         {"tool_calls": [{"index": 0, "id": "a", "type": "custom", "x": "1", "function": {"name": "f", "y": "p"}}]},
         {"tool_calls": [{"index": 0, "x": "2", "function": {"arguments": "{}", "y": "q"}}]},
         {"tool_calls": [{"index": 0, "type": None, "function": None}]},
     ).tool_calls
-    assert found is not None
-    assert (found[0].type, found[0]["x"], found[0].function["y"]) == ("custom", "12", "pq")
-    assert found[0].function.arguments == "{}"
+    assert built is not None
+    assert (built[0].type, built[0]["x"], built[0].function["y"]) == ("custom", "12", "pq")
+    assert built[0].function.arguments == "{}"
 
 
 # --- Any message in any deltas ---------------------------------------------------------------------------------------
@@ -320,35 +325,35 @@ some_calls = st.lists(st.tuples(names, words), max_size=3)
 @st.composite
 def messages_with_deltas(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A message, and deltas that it may be cut into."""
-    whole: dict[str, Any] = {"role": "assistant", "content": None}
+    expected: dict[str, Any] = {"role": "assistant", "content": None}
     deltas: list[dict[str, Any]] = []
 
-    def pieces(text: str) -> list[str]:
+    def chunks(text: str) -> list[str]:
         places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
         return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
 
     for field in ("reasoning", "reasoning_content", "refusal", "content", "unknown"):
         if draw(st.booleans()):
-            whole[field] = draw(words)
-            deltas += [{field: piece} for piece in pieces(whole[field])]
+            expected[field] = draw(words)
+            deltas += [{field: piece_bytes} for piece_bytes in chunks(expected[field])]
     made: list[dict[str, Any]] = [
         {"id": f"id{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
         for number, (name, arguments) in enumerate(draw(some_calls))
     ]
     if made:
-        whole["tool_calls"] = made
-        whole["content"] = whole["content"] or None
+        expected["tool_calls"] = made
+        expected["content"] = expected["content"] or None
     numbered = draw(st.booleans())
     for number, call in enumerate(made):
         index = {"index": number} if numbered else {}
-        first, *rest = pieces(call["function"]["arguments"])
+        first, *rest = chunks(call["function"]["arguments"])
         named = {"name": call["function"]["name"], "arguments": first}
         deltas.append({"tool_calls": [{**index, "id": call["id"], "type": "function", "function": named}]})
-        deltas += [{"tool_calls": [{**index, "function": {"arguments": piece}}]} for piece in rest]
+        deltas += [{"tool_calls": [{**index, "function": {"arguments": piece_bytes}}]} for piece_bytes in rest]
     empty = [{}, {"content": None}, {"role": "assistant"}, {"tool_calls": None}, {"tool_calls": []}, {"unknown": None}]
     for place in draw(st.lists(st.integers(0, len(deltas)), max_size=3)):
         deltas.insert(place, draw(st.sampled_from(empty)))
-    return whole, deltas
+    return expected, deltas
 
 
 @given(messages_with_deltas(), st.lists(st.integers(0, 10_000), max_size=6))
@@ -356,25 +361,25 @@ def messages_with_deltas(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str
 def test_any_message_is_restored_from_its_deltas_however_divided(
     case: tuple[dict[str, Any], list[dict[str, Any]]], at: list[int]
 ) -> None:
-    whole, deltas = case
+    expected, deltas = case
     wire = b"".join([*(chunk(**delta) for delta in deltas), chunk("stop"), DONE])
     bounds = [0, *sorted(place % len(wire) for place in at), len(wire)]
-    pieces = [wire[a:b] for a, b in itertools.pairwise(bounds)]
-    got = accumulate(pieces).result().choices[0].message
-    if "unknown" not in whole:  # a null was told of it, which is no text
+    chunks = [wire[a:b] for a, b in itertools.pairwise(bounds)]
+    got = accumulate(chunks).result().choices[0].message
+    if "unknown" not in expected:  # a null was sent for it, which is no text
         got = got.model_copy()
         (got.__pydantic_extra__ or {}).pop("unknown", None)
-    assert got == ChatCompletionMessage.model_validate(whole)
+    assert got == ChatCompletionMessage.model_validate(expected)
 
 
 # --- Linear in time --------------------------------------------------------------------------------------------------
 
 
 def work(deltas: list[dict[str, Any]]) -> int:
-    """How many lines of the transcript run while it hears these and makes the whole of them."""
-    reply = ChatStreamDecoder()
-    value = [each for delta in deltas for each in reply.feed(chunk(**delta))]
-    transcript, lines = ChatAccumulator(), 0
+    """How many lines of the accumulator run while it adds these and builds the result."""
+    decoder = ChatStreamDecoder()
+    value = [each for delta in deltas for each in decoder.feed(chunk(**delta))]
+    accumulator, lines = ChatAccumulator(), 0
 
     def count(frame: Any, kind: str, _: Any) -> Any:
         nonlocal lines
@@ -385,8 +390,8 @@ def work(deltas: list[dict[str, Any]]) -> int:
     sys.settrace(count)
     try:
         for each in value:
-            transcript.add([each])
-        transcript.result()
+            accumulator.add([each])
+        accumulator.result()
     finally:
         sys.settrace(before)
     return lines
@@ -410,9 +415,19 @@ def test_work_is_linear_in_the_number_of_deltas(delta: dict[str, Any]) -> None:
 
 
 def test_text_is_kept_once() -> None:
-    reply, transcript = ChatStreamDecoder(), ChatAccumulator()
+    decoder, accumulator = ChatStreamDecoder(), ChatAccumulator()
     for _ in range(100):
-        transcript.add(reply.feed(chunk(content="ab")))
-        assert transcript.text.endswith("ab")
-    [answer] = vars(transcript)["_choices"].values()
-    assert len(vars(answer.content)["_fragments"]) == 1
+        accumulator.add(decoder.feed(chunk(content="ab")))
+        assert accumulator.text.endswith("ab")
+    [builder] = vars(accumulator)["_choices"].values()
+    assert len(vars(builder.content)["_fragments"]) == 1
+
+
+def test_an_unknown_field_of_a_choice_that_is_not_a_list_is_replaced_by_the_latest() -> None:
+    first, second = ({"index": 0, "delta": {"content": "a"}, "score": score, "ids": [score]} for score in (1, 2))
+    choice = final(event({"choices": [first]}), event({"choices": [second]}), chunk("stop"), DONE).choices[0]
+    assert (choice["score"], choice["ids"]) == (2, [1, 2])
+
+
+def test_the_first_tool_call_id_is_kept() -> None:
+    assert message({"tool_call_id": "a"}, {"tool_call_id": "b"}, {"content": "x", "reasoning": "y"}).tool_call_id == "a"

@@ -15,6 +15,7 @@ from hfstream.core.decoders import JSONBodyDecoder
 from hfstream.core.parameters import ChatCompletionOptions, ChatCompletionParameters
 from hfstream.core.request_spec import RequestSpec
 from hfstream.core.stream_decoders import ChatStreamDecoder
+from hfstream.errors import InferenceError
 from hfstream.types import ChatCompletionInputMessage, ChatCompletionMessage
 
 USER = {"role": "user", "content": "Hi"}
@@ -198,3 +199,13 @@ def test_each_kind_of_call_has_its_decoder_and_accumulator() -> None:
         assert type(made.make_accumulator()) is accumulator
         assert made.make_decoder() is not made.make_decoder()
         assert made.make_accumulator() is not made.make_accumulator()
+
+
+@pytest.mark.parametrize(
+    "body", [{"choices": []}, {"choices": [{"message": {"content": "Hi"}}], "error": {"message": "broken"}}]
+)
+def test_a_response_without_choices_or_with_an_error_raises(body: dict[str, Any]) -> None:
+    decoder = call().make_decoder()
+    decoder.feed(json.dumps(body).encode())
+    with pytest.raises(InferenceError, match="broken" if "error" in body else "not the JSON that was expected"):
+        decoder.finish()

@@ -30,7 +30,7 @@ def event(payload: Any, head: bytes = b"data: ") -> bytes:
 
 
 def decode_all(decoder: ResponseDecoder[Any], chunks: Iterable[bytes]) -> tuple[list[Any], InferenceError | None]:
-    """What a reply says of a body, and the error that it ends with: as a driver reads it."""
+    """The items of a body, and the error that it ends with, read as a driver does."""
     items: list[Any] = []
     try:
         for chunk in chunks:
@@ -184,3 +184,19 @@ def test_an_error_response_without_end_is_read_up_to_the_limit() -> None:
     with pytest.raises(ServerError):
         decoder.finish()
     assert not decoder.complete
+
+
+@pytest.mark.parametrize("size", [3, 2**20])
+def test_after_resume_only_the_new_body_counts(size: int) -> None:
+    decoder = JSONBodyDecoder(lambda body: [body])
+    for _ in range(70):  # together more than the limit on one body
+        decoder.feed(b"x" * size)
+        decoder.resume()
+    decoder.feed(b"ab")
+    assert decoder.finish() == [b"ab"]
+    error_decoder = ErrorDecoder(429, {})
+    error_decoder.feed(b"lost")
+    error_decoder.resume()
+    error_decoder.feed(json.dumps(OVERLOADED).encode())
+    with pytest.raises(OverloadedError, match=r"^Model is overloaded$"):
+        error_decoder.finish()

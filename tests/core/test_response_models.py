@@ -185,7 +185,7 @@ def test_content_that_does_not_validate_raises_with_the_content() -> None:
         assert caught.value.partial_text == content
         assert isinstance(caught.value.__cause__, pydantic.ValidationError)
         assert "token limit" not in str(caught.value)
-        assert completion.choices[0].message.content == content  # what was said is still there
+        assert completion.choices[0].message.content == content  # the content is still there
         with pytest.raises(UnexpectedResponseError):
             _ = completion.choices[0].message.parsed
         with pytest.raises(UnexpectedResponseError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hfstream.core.resume import _ContinuedDecoder
 from hfstream.core.stream_decoders import TGIStreamDecoder
 from hfstream.errors import (
     IncompleteStreamError,
@@ -30,3 +31,9 @@ def test_a_restart_without_ids_is_detected() -> None:
     assert reply.feed(token_event(1, "a")) == []
     with pytest.raises(IncompleteStreamError, match="restarted"):
         reply.finish()
+
+
+def test_events_without_an_index_stay_without_one() -> None:
+    decoder = _ContinuedDecoder("ab", 2, 7)
+    [response] = decoder.feed(b'data: {"token": {"id": 1, "text": "c"}}\n\n')
+    assert response.index is None

@@ -39,7 +39,7 @@ def recording(request: pytest.FixtureRequest) -> Recording:
 
 
 def decode_all(chunks: Iterable[bytes]) -> tuple[list[ChatCompletionChunk], InferenceError | None]:
-    """What is said in a body, and the error that it ends with: as a driver reads it."""
+    """The items of a body, and the error that it ends with, read as a driver does."""
     decoder = ChatStreamDecoder()
     items: list[ChatCompletionChunk] = []
     try:

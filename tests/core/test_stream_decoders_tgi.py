@@ -38,7 +38,7 @@ def event(payload: Any, head: bytes = b"data: ") -> bytes:
 
 
 def decode_all(decoder: ResponseDecoder[Any], chunks: Iterable[bytes]) -> tuple[list[Any], InferenceError | None]:
-    """What a reply says of a body, and the error that it ends with: as a driver reads it."""
+    """The items of a body, and the error that it ends with, read as a driver does."""
     items: list[Any] = []
     try:
         for chunk in chunks:

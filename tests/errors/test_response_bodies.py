@@ -380,3 +380,12 @@ def test_every_error_can_be_sent(kind: Class) -> None:
     assert response_body["error"] == "words"
     received = from_response(status, {}, json.dumps(response_body).encode())
     assert received.message == "words"
+
+
+def test_a_message_nested_too_deeply_for_JSON_is_abbreviated() -> None:
+    message: Any = []
+    for _ in range(100_000):
+        message = [message]
+    error = from_event({"error": message})
+    assert error is not None
+    assert error.message == error.response_body == "[…]"

@@ -73,3 +73,38 @@ def test_retry_after_in_the_oldest_format_is_GMT_too(monkeypatch: pytest.MonkeyP
 def test_any_retry_after_can_be_read(value: str) -> None:
     seconds = retry_after({"retry-after": value, "retry-after-ms": value})
     assert seconds is None or seconds >= 0
+
+
+NOW = 1_750_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-reset": "20"}, 20.0),
+        ({"x-ratelimit-reset": "1.5"}, 1.5),
+        ({"x-ratelimit-reset": "0"}, None),
+        ({"x-ratelimit-reset": "120ms"}, 0.12),
+        ({"x-ratelimit-reset": "6m0s"}, 360.0),
+        ({"x-ratelimit-reset": "1d2h3m4.5s"}, 93_784.5),
+        ({"x-ratelimit-reset": str(NOW + 30)}, 30.0),
+        ({"x-ratelimit-reset": f"{(NOW + 30) * 1000:.0f}"}, 30.0),
+        ({"x-ratelimit-reset": str(NOW - 30)}, None),
+        *(({"x-ratelimit-reset": garbage}, None) for garbage in ("", "soon", "-5", "5 s", "s", "1h1d", "٣")),
+        ({"x-ratelimit-reset": "20", "x-ratelimit-remaining": "3"}, None),
+        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
+        (
+            {
+                "x-ratelimit-reset-requests": "1s", "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-remaining-tokens": "149",
+            },
+            1.0,
+        ),
+        ({"x-ratelimit-reset": "20", "retry-after": "2"}, 2.0),
+    ],
+)  # fmt: skip
+def test_the_reset_of_an_exhausted_rate_limit_is_read(
+    headers: dict[str, str], seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    assert retry_after(headers) == (seconds if seconds is None else pytest.approx(seconds))
