@@ -1,4 +1,4 @@
-"""hfstream: the answer of a language model, token by token.
+"""hfstream: streams the tokens of a language model as the server generates them.
 
 from hfstream import InferenceClient
 
@@ -8,6 +8,7 @@ for token in client.text_generation("How do you make cheese?", max_new_tokens=12
 """
 
 from ._async import AsyncInferenceClient, AsyncTokenStream
+from ._stream_manager import AsyncStreamManager
 from ._sync import InferenceClient, TokenStream
 from .core.exchange import Attempt
 from .core.metrics import InterTokenLatency, Metrics
@@ -65,6 +66,7 @@ from .version import __version__
 
 __all__ = [
     "AsyncInferenceClient",
+    "AsyncStreamManager",
     "AsyncTokenStream",
     "Attempt",
     "AuthenticationError",
@@ -116,10 +118,10 @@ __all__ = [
     "ValidationError",
     "__version__",
 ]
-# huggingface_hub's names for the same nouns, and for the parts of a request.
+# huggingface_hub's names for the same types, and for the parts of a request.
 __all__ += aliases.__all__
 __all__ += inputs.__all__
 
-# What users see in a traceback, a repr and the documentation is where they import it from, not where we keep it.
+# Tracebacks, reprs and the documentation show the module that users import from.
 for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
     _public.__module__ = "hfstream"

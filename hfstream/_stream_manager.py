@@ -1,8 +1,4 @@
-"""What an async call with ``stream=True`` returns: a stream that is about to open.
-
-All the ways in which people write it work: ``await`` it, iterate over it, enter it, make a task of it. Dropped without
-any of these it is silent, because no coroutine exists before one is asked for.
-"""
+"""What an async call with ``stream=True`` returns. Does not depend on how the stream is read."""
 
 from __future__ import annotations
 
@@ -19,7 +15,24 @@ ItemT = TypeVar("ItemT")
 
 
 class AsyncStreamManager(Coroutine[Any, Any, "AsyncTokenStream[ItemT]"], Generic[ItemT]):
-    """A coroutine, an async iterator and an async context manager in one."""
+    """An `AsyncTokenStream` whose request has not been sent yet: ``client.text_generation(..., stream=True)``.
+
+    It can be used in four ways, each of which sends the request:
+
+        stream = await client.text_generation(prompt, stream=True)            # a stream, whose loop follows
+        async for token in client.text_generation(prompt, stream=True): ...   # the loop at once
+        async with client.text_generation(prompt, stream=True) as stream: ... # closed on leaving the block
+        task = asyncio.create_task(client.text_generation(prompt, stream=True))
+
+    One that is dropped unused sends no request, and Python does not warn about it. `ItemT` is the type of an item, for
+    annotations: ``AsyncStreamManager[str]`` for text, ``AsyncStreamManager[StreamResponse]`` with ``details=True``,
+    ``AsyncStreamManager[ChatCompletionChunk]`` for chat.
+
+    Raises, where the request is sent: what the client's method lists.
+    """
+
+    # Not a coroutine itself but an object with its methods: Python warns about a coroutine that is never awaited, and
+    # one that has been made only to be iterated over is never awaited.
 
     def __init__(self, stream: AsyncTokenStream[ItemT]) -> None:
         self._stream = stream

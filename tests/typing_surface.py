@@ -1,4 +1,4 @@
-"""What the type checkers know of the public names. Nobody runs this: mypy and pyright, both strict, read it.
+"""The types of the public names, for mypy and pyright (both strict) to check. It is never run.
 
 An ignored error is an assertion too: the checkers complain about an ignore that is not needed.
 """
@@ -7,7 +7,8 @@ An ignored error is an assertion too: the checkers complain about an ignore that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, assert_type
 
 import httpx
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 
 from hfstream import (
     AsyncInferenceClient,
+    AsyncStreamManager,
     AsyncTokenStream,
     Attempt,
     AuthenticationError,
@@ -136,6 +138,18 @@ def loops(client: InferenceClient) -> None:
         assert_type(detailed, TokenStream[StreamResponse])
         assert_type(next(detailed), StreamResponse)
         assert_type(detailed.final(), TextGenerationResponse)
+
+
+def stream_managers(client: AsyncInferenceClient) -> None:
+    text: AsyncStreamManager[str] = client.text_generation("Hi", stream=True)
+    details: AsyncStreamManager[StreamResponse] = client.text_generation("Hi", stream=True, details=True)
+    chat: AsyncStreamManager[ChatCompletionChunk] = client.chat_completion(
+        [{"role": "user", "content": "Hi"}], stream=True
+    )
+    assert_type(text.__aiter__(), AsyncIterator[str])
+    assert_type(details.__aiter__(), AsyncIterator[StreamResponse])
+    assert_type(chat.__aiter__(), AsyncIterator[ChatCompletionChunk])
+    assert_type(asyncio.ensure_future(text), asyncio.Task[AsyncTokenStream[str]])
 
 
 async def async_loops(client: AsyncInferenceClient) -> None:

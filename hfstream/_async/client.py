@@ -1,4 +1,7 @@
-"""The asynchronous client: the methods that users call. `stream` sends the requests, and the core decides."""
+"""The asynchronous client: the methods that users call.
+
+Does not depend on how a request is sent and read (`stream`), or on what is sent (`_request_factory`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any, Literal, Self, Unpack, overload
 import httpx
 
 from .._config import ClientConfig
+from .._request_factory import RequestFactory
 from .._stream_manager import AsyncStreamManager
 from .._transport import AsyncHTTP
 from ..core.exchange import Exchange
@@ -41,34 +45,34 @@ class AsyncInferenceClient:
         resume: bool = False,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
-        """Makes a client. It connects when it is first used.
+        """Makes a client. It connects on the first call.
 
         Args:
-            model: a URL, or the id of a model on the Hugging Face hub; a `model` given to a call wins.
-            provider: who runs the model behind the Hugging Face router, for a model id; None or "auto" leaves it to the
-                router. Of no effect on a URL.
-            token: sent as a bearer token. Without one, `HF_TOKEN` from the environment goes to huggingface.co and
-                nowhere else; False sends none there either.
-            timeout: limits in seconds; a number sets the first three of `Timeouts`, None lifts them all.
-            headers: sent with every request, and win over ours.
+            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence.
+            provider: the provider that runs a model id behind the Hugging Face router; with None or "auto" the router
+                chooses. Has no effect on a URL.
+            token: sent as a bearer token. With None, `HF_TOKEN` from the environment is sent to huggingface.co and
+                to no other host; with False, no token is sent.
+            timeout: a `Timeouts`, or seconds for `connect`, `first_token` and `between_tokens`; None for no limits.
+            headers: sent with every request. They replace the client's own headers of the same name.
             cookies: sent with every request.
-            bill_to: organisation to bill, on huggingface.co.
+            bill_to: the organisation to bill, on huggingface.co.
             base_url: another name for `model`, as in openai's client.
             api_key: another name for `token`, as in openai's client.
-            retry: how often and how patiently to ask again until the first content has come; an int is the number of
-                attempts in all, None is never again.
-            resume: go on with streams whose connection is lost, so that the loop sees every token once. A server that
-                numbers its events, when it is asked to, goes on from the last one, for sampled answers and chat too.
-                A plain TGI is asked anew with prompt and text so far, for text generation and where that is sound:
-                greedy, with `max_new_tokens`. Where neither can be, the error says why.
-            http_client: your own httpx client, for proxies, TLS or transports. Used as it is, and never closed by us.
-                Its sockets know one read limit, the larger of `first_token` and `between_tokens`; the smaller is
-                checked whenever bytes arrive.
+            retry: when to send a request again, up to the first content; an int is the number of attempts including
+                the first, None turns retries off.
+            resume: continue a stream whose connection is lost, so that the loop gets every token once. A server that
+                numbers its events continues after the last one received, for sampled responses and chat as well. TGI
+                gets a new request with the prompt and the text so far; this is done for text generation with greedy
+                decoding and `max_new_tokens` only, where the result is the same. Otherwise the error says why not.
+            http_client: your own httpx client, for proxies, TLS or transports. It is used as configured, and you close
+                it. Its sockets have one read timeout, the larger of `first_token` and `between_tokens`; the smaller
+                one is checked when bytes arrive.
 
         Raises:
-            ValueError: a value that cannot be, or both names of one thing.
+            ValueError: an invalid value, or both names of one argument.
         """
-        self._config = ClientConfig.of(
+        self._config = ClientConfig.from_arguments(
             model,
             token=token,
             timeout=timeout,
@@ -81,11 +85,12 @@ class AsyncInferenceClient:
             provider=provider,
             resume=resume,
         )
+        self._requests = RequestFactory(self._config)
         self._http = AsyncHTTP(http_client)
 
     @property
     def model(self) -> str | None:
-        """The URL or model id that calls go to if they name no other."""
+        """The URL or model id for calls without a `model` of their own."""
         return self._config.model
 
     @overload
@@ -151,28 +156,29 @@ class AsyncInferenceClient:
         """Generates text after `prompt`.
 
         Args:
-            prompt: what the text shall follow on.
-            details: typed objects with token ids, log probabilities and the finish reason, instead of text.
-            stream: the tokens one by one, as they are made, instead of the whole text.
-            options: the server's parameters, such as `max_new_tokens`, `temperature`, `top_p`, `stop`, `seed` (all of
-                them: `TextGenerationParameters`), and `model`, `timeout`, `extra_body`, `extra_headers` for this call.
+            prompt: the text to continue.
+            details: return typed objects with token ids, log probabilities and the finish reason, instead of text.
+            stream: return a stream of tokens, as the server generates them, instead of the whole text.
+            options: the server's parameters, such as `max_new_tokens`, `temperature`, `top_p`, `stop`, `seed` (see
+                `TextGenerationParameters` for all), and `model`, `timeout`, `extra_body`, `extra_headers` for this
+                call.
 
         Returns:
-            Without `stream` a `str`, or with `details` a `TextGenerationResponse`. With it a stream: of `str`, one for
-            each token that is text, or with `details` of `StreamResponse`, one for each token.
+            A `str`, or with `details` a `TextGenerationResponse`. With `stream` a stream of `str`, one for each token
+            that has text, or with `details` of `StreamResponse`, one for each token.
 
-            With ``stream=True`` the request has been sent and the first token is there when the stream is: a server
-            that is overloaded, or refuses the request, raises here and not in the loop.
+            With ``stream=True`` the call returns when the first token has been received: an overloaded server, or one
+            that refuses the request, raises here and not in the loop.
 
         Raises:
-            OverloadedError: the server has too much to do, and the retry policy is used up.
-            ValidationError: the server does not take these values.
-            InferenceTimeoutError, InferenceConnectionError: the server is too slow, or not there.
-            InferenceError: anything else that went wrong; see `hfstream.errors`.
-            TypeError: a parameter that does not exist.
-            ValueError: there is no model to ask.
+            OverloadedError: the server is overloaded, and the retry policy allows no further attempt.
+            ValidationError: the server refuses these values.
+            InferenceTimeoutError, InferenceConnectionError: the server is too slow, or cannot be reached.
+            InferenceError: any other failure; see `hfstream.errors`.
+            TypeError: an unknown parameter.
+            ValueError: neither the call nor the client has a model.
         """
-        exchange = self._config.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
+        exchange = self._requests.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
         token_stream: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
         return AsyncStreamManager(token_stream) if stream else self._read_result(token_stream)
 
@@ -210,32 +216,32 @@ class AsyncInferenceClient:
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
     ) -> Any:
-        """Answers the last of `messages`. Also to be had as ``client.chat.completions.create``.
+        """Generates the next message of a conversation. Also available as ``client.chat.completions.create``.
 
         Args:
-            messages: the conversation so far, ``[{"role": "user", "content": "Hi"}]``. A message of an earlier answer,
-                ``answer.choices[0].message``, may stand among them as it is.
-            stream: the chunks one by one, as they are made, instead of the whole answer.
-            options: the server's parameters, such as `max_tokens`, `temperature`, `tools`, `response_format` (all of
-                them: `ChatCompletionParameters`), and `model`, `timeout`, `extra_body`, `extra_headers` for this call.
-                Where the client has a URL, `model` may be the name of a model there.
+            messages: the conversation so far, ``[{"role": "user", "content": "Hi"}]``. The message of an earlier
+                response, ``response.choices[0].message``, can be passed as it is.
+            stream: return a stream of chunks, as the server generates them, instead of the whole response.
+            options: the server's parameters, such as `max_tokens`, `temperature`, `tools`, `response_format` (see
+                `ChatCompletionParameters` for all), and `model`, `timeout`, `extra_body`, `extra_headers` for this
+                call. For a client with a URL, `model` may be the name of a model on that server.
 
         Returns:
-            A `ChatCompletion`, or with `stream` a stream of `ChatCompletionChunk`, whose `text` is what has come so far
-            and whose `final()` is the whole `ChatCompletion`, tool calls and usage included.
+            A `ChatCompletion`, or with `stream` a stream of `ChatCompletionChunk`, whose `text` is the text received so
+            far and whose `final()` returns the whole `ChatCompletion`, with tool calls and usage.
 
-            With ``stream=True`` the request has been sent and the first content is there when the stream is: a server
-            that is overloaded, or refuses the request, raises here and not in the loop.
+            With ``stream=True`` the call returns when the first content has been received: an overloaded server, or one
+            that refuses the request, raises here and not in the loop.
 
         Raises:
-            OverloadedError: the server has too much to do, and the retry policy is used up.
-            ValidationError, BadRequestError: the server does not take these values.
-            InferenceTimeoutError, InferenceConnectionError: the server is too slow, or not there.
-            InferenceError: anything else that went wrong; see `hfstream.errors`.
-            TypeError: a parameter that does not exist.
-            ValueError: there is no model to ask.
+            OverloadedError: the server is overloaded, and the retry policy allows no further attempt.
+            ValidationError, BadRequestError: the server refuses these values.
+            InferenceTimeoutError, InferenceConnectionError: the server is too slow, or cannot be reached.
+            InferenceError: any other failure; see `hfstream.errors`.
+            TypeError: an unknown parameter.
+            ValueError: neither the call nor the client has a model.
         """
-        exchange = self._config.chat_completion(messages, stream=bool(stream), options=options)
+        exchange = self._requests.chat_completion(messages, stream=bool(stream), options=options)
         token_stream: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
         return AsyncStreamManager(token_stream) if stream else self._read_result(token_stream)
 
@@ -250,28 +256,29 @@ class AsyncInferenceClient:
         model: str | None = None,
         timeout: Timeouts | float | None = None,
     ) -> dict[str, Any]:
-        """What a TGI server says of itself: its model, its limits, its version.
+        """The model, limits and version of a TGI server, from `/info`.
 
         Raises:
-            NotFoundError: the server is of another kind, and has no `/info`.
-            InferenceError: anything else that went wrong.
-            ValueError: there is no URL to ask.
+            NotFoundError: the server is not TGI, and has no `/info`.
+            InferenceError: any other failure.
+            ValueError: neither the call nor the client has a URL.
         """
-        info: dict[str, Any] = await self._call(self._config.info(model, timeout))
+        info: dict[str, Any] = await self._call(self._requests.info(model, timeout))
         return info
 
     async def health_check(self, model: str | None = None, *, timeout: Timeouts | float | None = None) -> bool:
-        """Whether the server is ready to answer. Asked once, without retries.
+        """Whether the server is ready for requests. One request, without retries.
 
-        False is what the server says: 503 while it loads or is ill. One that says nothing raises.
+        False for a server that responds with 503 or another 5xx, as while it loads. A server that does not respond
+        raises.
 
         Raises:
-            InferenceConnectionError, InferenceTimeoutError: the server is not there, or too slow.
-            NotFoundError, AuthenticationError: there is no `/health` at this address, or not for this token.
-            ValueError: there is no URL to ask.
+            InferenceConnectionError, InferenceTimeoutError: the server cannot be reached, or is too slow.
+            NotFoundError, AuthenticationError: the URL has no `/health`, or not for this token.
+            ValueError: neither the call nor the client has a URL.
         """
         try:
-            await self._call(self._config.health(model, timeout))
+            await self._call(self._requests.health(model, timeout))
         except InferenceError as error:
             if isinstance(error, OverloadedError) or (error.status_code or 0) >= 500:
                 return False
@@ -281,22 +288,22 @@ class AsyncInferenceClient:
     async def tokenize(
         self, text: str, *, model: str | None = None, timeout: Timeouts | float | None = None
     ) -> list[SimpleToken]:
-        """The tokens of `text` as the model of a TGI server reads it, those included that it wants added.
+        """The tokens of `text` for the model of a TGI server, with the special tokens that its tokenizer adds.
 
         Raises:
-            InferenceError: the server has no such route, or refuses the text.
-            ValueError: there is no URL to ask.
+            InferenceError: the server has no `/tokenize`, or refuses the text.
+            ValueError: neither the call nor the client has a URL.
         """
-        tokens: list[SimpleToken] = await self._call(self._config.tokenize(text, model, timeout))
+        tokens: list[SimpleToken] = await self._call(self._requests.tokenize(text, model, timeout))
         return tokens
 
     async def list_models(self, *, model: str | None = None, timeout: Timeouts | float | None = None) -> list[Model]:
-        """The models that the server offers at `/v1/models`; without a URL, those of the Hugging Face router.
+        """The models that the server lists at `/v1/models`; without a URL, those of the Hugging Face router.
 
         Raises:
-            InferenceError: what went wrong.
+            InferenceError: the request failed.
         """
-        models: list[Model] = await self._call(self._config.models(model, timeout))
+        models: list[Model] = await self._call(self._requests.models(model, timeout))
         return models
 
     async def _call(self, exchange: Exchange[Any, Any]) -> Any:
@@ -307,10 +314,10 @@ class AsyncInferenceClient:
             return await token_stream.final()
 
     async def aclose(self) -> None:
-        """Closes the client, and ends its calls and streams, those too that are still opening."""
+        """Closes the client. Its calls and streams end, those included that are still opening."""
         await self._http.close()
 
-    close = aclose  # as huggingface_hub names it
+    close = aclose  # huggingface_hub's name
 
     async def __aenter__(self) -> Self:
         return self
@@ -325,7 +332,7 @@ class AsyncInferenceClient:
 
 
 class AsyncChatCompletions:
-    """``client.chat.completions``, as openai's client has it."""
+    """``client.chat.completions``, as in openai's client."""
 
     def __init__(self, client: AsyncInferenceClient) -> None:
         self._client = client

@@ -1,4 +1,7 @@
-"""The asynchronous driver: wait, send, read, close. The exchange makes all decisions."""
+"""The asynchronous driver of an exchange: waits, sends, reads, closes.
+
+Does not depend on what the bytes mean, or on whether a request is retried: `core.exchange` decides both.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ ItemT = TypeVar("ItemT")
 
 
 class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[ItemT]):
-    """An answer that is still being written: iterate over it, or ask it for `final()`.
+    """A response that is still being generated: iterate over it, or call `final()` for the whole.
 
-    Also a context manager, which closes it. It stands on its own: it lives on when its client's variable is gone.
-    Closing it before its end, in whatever way, closes the connection, and the server stops generating.
+    Also a context manager, which closes it. It stays usable when the variable of its client is gone. Closing it before
+    its end closes the connection, and the server stops generating; so does breaking out of the loop and dropping it.
     """
 
     def __init__(self, http: AsyncHTTP, exchange: Exchange[ItemT, Any]) -> None:
@@ -47,7 +50,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         raise StopAsyncIteration
 
     async def open(self) -> Self:
-        """Sends the request, and again as the retry policy allows, until the first content is in hand."""
+        """Sends the request, again where the retry policy allows it, until the first content has been received."""
         await self._read(until_content=True)
         if self._closed:
             raise InferenceConnectionError("the client was closed while the call was opening", retryable=False)
@@ -67,7 +70,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
 
         Raises:
             IncompleteStreamError: the stream was closed before its end.
-            InferenceError: whatever ends the stream before its end.
+            InferenceError: the stream failed.
         """
         async for _ in self:
             pass
@@ -76,18 +79,18 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         return self._exchange.accumulator.result()
 
     async def aclose(self) -> None:
-        """Ends the stream, also while it is being read elsewhere: that reader sees its loop end."""
+        """Ends the stream, also while it is read in another task or thread: the loop there ends."""
         self._mark_closed()
         await self._return_connection()
         if (cancel := self._exchange.cancel_request()) is not None:
             await self._http.send_cancel(cancel)
 
     def _mark_closed(self) -> None:
-        """Ends the stream without waiting: its reader, if there is one, lets go of the connection."""
+        """Ends the stream without waiting: a reader, if there is one, releases the connection."""
         self._closed = True
         self._ready = iter(())
         self._wakeup.set()
-        response = self._response  # its reader may let go of it at any moment
+        response = self._response  # a reader in another thread may release it at any moment
         if response is not None and (self._read_lock.locked() or not self._exchange.complete):
             response.abort()
 
@@ -104,10 +107,10 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
             response.detach()
 
     async def _read(self, until_content: bool = False) -> None:
-        """Reads until there is an item, or (`until_content`) content of any kind, or nothing more to come."""
+        """Reads until there is an item, or with `until_content` content of any kind, or the end."""
         if not self._read_lock.acquire(False):
             if self._closed:
-                return  # whoever closes it, in another thread, is letting go of the connection
+                return  # aclose(), in another thread, is releasing the connection
             raise RuntimeError("this stream is being read already: one loop for one stream")
         exchange = self._exchange
         exchange.deadline.resume()
@@ -139,10 +142,10 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
                     return exchange.feed(chunk)
                 self._response.at_end = True
             items = exchange.finish()
-            if not exchange.closed:  # an answer on the way back to the one that was lost
+            if not exchange.closed:  # a resumed stream: the next request follows
                 await self._release()
             return items  # noqa: TRY300  what is raised here is handled below
-        except Exception as error:  # noqa: BLE001  raised again, unless it is one that the exchange forgives
+        except Exception as error:  # noqa: BLE001  the exchange raises it again, or makes another attempt
             try:
                 await self._release()
             except BaseException:  # cancelled or interrupted meanwhile: the same end as below
@@ -151,12 +154,12 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
             if not self._closed:
                 exchange.handle_error(map_exception(error, exchange.spec.url))
             return []
-        except BaseException:  # cancelled or interrupted: whoever does that wants an end
+        except BaseException:  # cancelled or interrupted
             self._closed = True
             raise
 
     async def _return_connection(self) -> None:
-        """Gives the connection back, unless a reader has it, who will."""
+        """Releases the connection, unless it is being read: then the reader does it."""
         if self._read_lock.acquire(False):
             try:
                 if self._response is not None and self._exchange.complete:

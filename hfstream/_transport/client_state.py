@@ -1,6 +1,6 @@
 """The httpx clients behind `SyncHTTP` and `AsyncHTTP`: one for all threads, or one for each event loop.
 
-This is where the two variants truly differ, so both are written by hand. Does not depend on what is sent.
+The two variants differ in more than `async`, so both are written by hand. Does not depend on what is sent.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["AsyncClientStates", "SyncClientStates"]
 
 
 def _client_options(transport: Any) -> dict[str, Any]:
-    """How an httpx client of our own is made, of either kind."""
+    """Arguments of an `httpx.Client` or `httpx.AsyncClient` that uses `transport`."""
     return {"mounts": proxy_mounts(transport), "verify": ssl_context()}
 
 
 class SyncClientState:
-    """One httpx client, and the responses that are to be closed by the next call that comes by."""
+    """One httpx client, and the responses that the next call closes."""
 
     def __init__(self, user_client: httpx.Client | None) -> None:
         self.transport = SyncTransport() if user_client is None else None
@@ -39,12 +39,12 @@ class SyncClientState:
 
     def close_pending(self) -> None:
         """Closes the responses of streams that were garbage-collected."""
-        with contextlib.suppress(IndexError):  # another thread may be at it too
+        with contextlib.suppress(IndexError):  # another thread may close them at the same time
             while True:
                 self.pending_close.popleft().close()
 
     def close(self) -> None:
-        """Closes what is ours."""
+        """Closes our own httpx client; a user's stays open."""
         self.close_pending()
         if self.transport is not None:
             _close_connections(self.transport, self.client)
@@ -57,7 +57,7 @@ def _close_connections(transport: SyncTransport, client: httpx.Client) -> None:
 
 
 class SyncClientStates:
-    """The one state of a `SyncHTTP`, shared by its threads, and made when it is first needed."""
+    """The one state of a `SyncHTTP`, shared by its threads and made on the first call."""
 
     def __init__(self, user_client: httpx.Client | None) -> None:
         self._user_client = user_client
@@ -67,10 +67,10 @@ class SyncClientStates:
         self._closed = False
 
     def current(self) -> SyncClientState:
-        """The state for a call that is made now.
+        """The state for a new call.
 
         Raises:
-            RuntimeError: it was closed meanwhile, by another thread.
+            RuntimeError: another thread has closed the client.
         """
         with self._lock:
             if self._closed:
@@ -97,13 +97,14 @@ class SyncClientStates:
             state.close()
 
     def __del__(self) -> None:
-        # No stream is left, or it would hold us through its SyncHTTP: no other thread has the pool's lock.
+        # No stream is left, because a stream refers to this object through its SyncHTTP: no other thread holds the
+        # pool's lock.
         if getattr(self, "_state", None) is not None:
             self.close()
 
 
 class AsyncClientState:
-    """What an `AsyncHTTP` has in one event loop."""
+    """The httpx client of an `AsyncHTTP` in one event loop, and the responses that the next call closes."""
 
     def __init__(self, user_client: httpx.AsyncClient | None) -> None:
         self.transport = AsyncTransport() if user_client is None else None
@@ -117,7 +118,7 @@ class AsyncClientState:
             await self.pending_close.popleft().aclose()
 
     async def close(self) -> None:
-        """Closes what is ours: wakes every reader first."""
+        """Closes our own httpx client, after waking all readers; a user's stays open."""
         await self.close_pending()
         if self.transport is not None and self.shutdown_hook is not None:
             self.transport.sockets.abort()
@@ -135,7 +136,7 @@ async def _close_at_loop_shutdown(client: httpx.AsyncClient, transport: AsyncTra
     finally:
         try:
             await client.aclose()
-        finally:  # asyncio.run() cancels a closing that it finds under way: the sockets, then, are closed all the same
+        finally:  # asyncio.run() cancels an aclose() that is under way; the sockets are closed even then
             for stream in transport.sockets.all():
                 await stream.aclose()
 
@@ -143,7 +144,7 @@ async def _close_at_loop_shutdown(client: httpx.AsyncClient, transport: AsyncTra
 _LOOP_STATES: anyio.lowlevel.RunVar[WeakKeyDictionary[AsyncClientStates, AsyncClientState]] = anyio.lowlevel.RunVar(
     "hfstream"
 )
-"""What belongs to the running event loop: an httpx.AsyncClient cannot leave the loop that it first ran on."""
+"""The states of the running event loop: an httpx.AsyncClient works only in the loop in which it was first used."""
 
 
 def _loop_states() -> WeakKeyDictionary[AsyncClientStates, AsyncClientState]:

@@ -1,7 +1,7 @@
 """Decompresses bodies that are compressed although that was not requested, in bounded memory.
 
-We ask for `identity`: a compressed stream is a buffered one. Some gateways compress all the same. A few bytes can stand
-for gigabytes, so the output of one chunk is returned in small chunks, and the size limits of the decoders apply.
+The client requests `identity`, because servers that compress a stream buffer it. Some gateways compress anyway. A few
+bytes can decompress to gigabytes, so output is returned in small chunks, and the size limits of the decoders apply.
 """
 
 from __future__ import annotations
@@ -41,15 +41,17 @@ class Decompressor:
         """The next chunk of output; empty if there is none without further input."""
         if self._decompress is None:
             raise UnexpectedResponseError(
-                f"the body is encoded as {self._encoding!r}, which was not asked for: have the server, or the proxy "
-                "before it, honour Accept-Encoding: identity"
+                f"the body is encoded as {self._encoding!r}, which hfstream does not request or support: configure "
+                "the server, or the proxy in front of it, to honour Accept-Encoding: identity"
             )
         if self._decompress.eof or not (self._compressed or self._more_output):
             return b""
         try:
             chunk = self._decompress.decompress(self._compressed, MAX_OUTPUT)
         except zlib.error as error:
-            raise UnexpectedResponseError(f"the body is not encoded as it says: {error}") from error
+            raise UnexpectedResponseError(
+                f"the body does not match its Content-Encoding {self._encoding!r}: {error}"
+            ) from error
         self._compressed = self._decompress.unconsumed_tail
         self._more_output = len(chunk) == MAX_OUTPUT
         return chunk

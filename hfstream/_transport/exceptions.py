@@ -1,4 +1,4 @@
-"""httpx's and httpcore's exceptions, as ours. The only place that knows them."""
+"""Maps exceptions of httpx and httpcore to `InferenceError` classes. No other module depends on their names."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from ..errors.response_bodies import from_response
 
 __all__ = ["map_exception"]
 
-# By name: httpcore raises under the same names as httpx, and so does httpx2, whose client a user may hand us.
+# Exceptions are looked up by name: httpcore's have the same names as httpx's, and so have httpx2's, whose client may
+# be passed as http_client=.
 _MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
 
 _Mapping = tuple[type[InferenceError], str, dict[str, Any]]
-"""Class, message, and what else its constructor is told."""
+"""Class, message, and further arguments of the constructor."""
 
 _UNREACHABLE = "cannot connect to {origin}: {why}. Check the URL, and that a server runs there{hint}"
 
 _LOCALHOST = re.compile(r"https?://(localhost|127\.|\[::1\])")
 
 _UNTRUSTED = (
-    "the certificate of {origin} is not trusted: {why}. Name its issuer with SSL_CERT_FILE, or pass an http_client= of "
-    "your own with verify="
+    "the certificate of {origin} is not trusted: {why}. Set SSL_CERT_FILE to its "
+    "issuer's certificate, or pass an http_client= with verify="
 )
 
-_BROKEN: _Mapping = (InferenceConnectionError, "the connection to {origin} broke: {why}", {})
-"""Reset, closed, cut off, or not HTTP at all."""
+_BROKEN: _Mapping = (InferenceConnectionError, "the connection to {origin} was lost: {why}", {})
+"""Reset, closed, cut off, or not HTTP."""
 
 _ERRORS: dict[str, _Mapping] = {
     "ConnectTimeout": (
         InferenceTimeoutError,
-        "no connection to {origin} in time (Timeouts.connect)",
+        "connecting to {origin} took too long (Timeouts.connect)",
         {"phase": "connect"},
     ),
     "PoolTimeout": (
@@ -46,15 +47,19 @@ _ERRORS: dict[str, _Mapping] = {
         "all connections of the http_client are in use (Timeouts.connect)",
         {"phase": "connect"},
     ),
-    # Which limit a read ran into, only the exchange can tell.
-    "TimeoutException": (InferenceTimeoutError, "nothing from {origin} in time", {"phase": "first_token"}),
+    # The exchange knows which limit a read has exceeded, and replaces the message and the phase.
+    "TimeoutException": (InferenceTimeoutError, "no data from {origin} in time", {"phase": "first_token"}),
     "ConnectError": (InferenceConnectionError, _UNREACHABLE, {}),
-    "ProxyError": (InferenceConnectionError, "the proxy on the way to {origin} refused: {why}", {}),
-    "UnsupportedProtocol": (BadRequestError, "{origin} is no address that can be called: {why}", {}),
-    "InvalidURL": (BadRequestError, "{origin} is no address that can be called: {why}", {}),
+    "ProxyError": (InferenceConnectionError, "the proxy for {origin} refused the connection: {why}", {}),
+    "UnsupportedProtocol": (BadRequestError, "{origin} is not a valid URL: {why}", {}),
+    "InvalidURL": (BadRequestError, "{origin} is not a valid URL: {why}", {}),
     "LocalProtocolError": (BadRequestError, "the request to {origin} cannot be sent: {why}", {}),
-    "TooManyRedirects": (UnexpectedResponseError, "{origin} redirects in a circle", {}),
-    "DecodingError": (UnexpectedResponseError, "the answer of {origin} is not compressed as it says: {why}", {}),
+    "TooManyRedirects": (UnexpectedResponseError, "too many redirects from {origin}", {}),
+    "DecodingError": (
+        UnexpectedResponseError,
+        "the response from {origin} does not match its Content-Encoding: {why}",
+        {},
+    ),
     "TransportError": _BROKEN,
     "NetworkError": _BROKEN,
     "ProtocolError": _BROKEN,
@@ -65,9 +70,9 @@ _ERRORS: dict[str, _Mapping] = {
 
 
 def map_exception(error: Exception, url: str) -> Exception:
-    """`error` as an `InferenceError` whose cause it is; anything that is not of httpx's making stays as it is."""
+    """`error` as an `InferenceError` that has it as its cause. Exceptions of other libraries are returned unchanged."""
     response = getattr(error, "response", None) if type(error).__name__ == "HTTPStatusError" else None
-    if response is not None:  # a hook of the user's client called raise_for_status()
+    if response is not None:  # an event hook of the user's client has called raise_for_status()
         body = response.content if response.is_stream_consumed else b""
         error_from_hook = from_response(response.status_code, response.headers, body)
         error_from_hook.__cause__ = error

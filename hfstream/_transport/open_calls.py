@@ -1,4 +1,7 @@
-"""The calls and streams of a client that is open, which end when it is closed. Does not depend on how they wait."""
+"""The open calls and streams of a client, which end when the client is closed.
+
+Does not depend on how they wait.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ class _Closable(Protocol):
 
 
 class OpenCalls:
-    """The calls and streams of one client, which end with it."""
+    """The open calls and streams of one client."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,7 +42,7 @@ class OpenCalls:
             raise RuntimeError("this client is closed")
 
     def close_all(self) -> None:
-        """Ends all of them, and refuses others from now on."""
+        """Ends all of them; `register` raises from now on."""
         with self._lock:
             self._closed = True
             calls = list(self._calls)

@@ -1,4 +1,7 @@
-"""Where our transports stand among the proxies of the environment. The only place that knows httpx's patterns."""
+"""Mounts our transport beside the proxies that httpx reads from the environment.
+
+No other module depends on httpx's URL patterns.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ __all__ = ["proxy_mounts"]
 
 
 def proxy_mounts(transport: Any) -> dict[str, Any]:
-    """Our transport, wherever httpx would put its own: for all URLs, and for the hosts that NO_PROXY names.
+    """The `mounts` of an httpx client: `transport` for all URLs without a proxy, and for the hosts of NO_PROXY.
 
-    Proxies from the environment stay httpx's: they win because they are more specific. ALL_PROXY alone is not.
+    httpx mounts the proxies itself, and the more specific pattern wins. ALL_PROXY has the same pattern as ours, so
+    with it ours is left out.
     """
     proxies = urllib.request.getproxies()
     found = {} if "all" in proxies else {"all://": transport}
@@ -25,7 +29,7 @@ def proxy_mounts(transport: Any) -> dict[str, Any]:
 
 
 def _pattern(host: str) -> str:
-    """What httpx makes of an entry of NO_PROXY: a name stands for its subdomains too, an address for itself."""
+    """The pattern that httpx makes of an entry of NO_PROXY: a name includes its subdomains, an address only itself."""
     if "://" in host:
         return host
     try:

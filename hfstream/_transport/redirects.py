@@ -1,7 +1,7 @@
-"""Where a redirect leads, and what may travel there.
+"""Redirects, and the headers that a redirected request may carry.
 
-httpx takes Authorization and Cookie off a request that a redirect leads to another origin. A key may be in any other
-header of the user's as well (`api-key`, `X-HF-Bill-To`), so there only those go that say nothing of anybody.
+httpx removes Authorization and Cookie from a request that is redirected to another origin. Other headers may hold a key
+as well (`api-key`), or name an account (`X-HF-Bill-To`), so only headers known to hold neither are sent there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..core.urls import origin
 __all__ = ["next_request"]
 
 MAX_REDIRECTS = 20
-"""As many as httpx follows."""
+"""The same limit as httpx's."""
 
 _SAFE_HEADERS = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "prefer", "user-agent"}
@@ -23,10 +23,10 @@ _SAFE_HEADERS = frozenset(
 
 
 def next_request(response: Any, redirects: int) -> Any:
-    """The request that a response leads on to; None if it leads nowhere.
+    """The request to which `response` redirects; None if it is not a redirect. `redirects` is how many came before.
 
     Raises:
-        httpx.TooManyRedirects: it has led on often enough.
+        httpx.TooManyRedirects: there were `MAX_REDIRECTS` already.
     """
     request = response.next_request
     if request is None:

@@ -1,4 +1,4 @@
-"""The part of a streamed response that does not wait: its socket, how it is aborted, when it is at its end."""
+"""The part of a streamed response that does no I/O: its socket, aborting it, whether its end has been reached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["DRAIN_BYTES", "BaseStreamedResponse"]
 
 DRAIN_SECONDS = 0.05
 DRAIN_BYTES = 64 * 1024
-"""How long and how far a body is read on after its last event, so that its connection can be used again."""
+"""Limits for reading a body on after its last event, so that its connection can be used again."""
 
 
 class BaseStreamedResponse:
@@ -30,7 +30,7 @@ class BaseStreamedResponse:
         """The body has been read to its end: the connection can be used again."""
         self._response = response
         self._pending_close = pending_close
-        # Our own sockets follow the deadline. A user's client has others, and so has a proxy from the environment.
+        # Our own sockets follow the deadline. Those of a user's client do not, nor do those of a proxy.
         network_stream = response.extensions.get("network_stream")
         self._follows_deadline = isinstance(network_stream, SyncSocketInfo | AsyncSocketInfo)
         self._pid = os.getpid()
@@ -38,7 +38,7 @@ class BaseStreamedResponse:
 
     def abort(self) -> bool:
         """Wakes the reader, from any thread or task; returns whether that was possible."""
-        if self.at_end or self._socket is None or self._pid != os.getpid():  # a forked child's is the parent's too
+        if self.at_end or self._socket is None or self._pid != os.getpid():  # a forked child shares it with the parent
             return False
         shutdown(self._socket)
         return True
@@ -60,7 +60,7 @@ class BaseStreamedResponse:
 
 
 def _socket_of(response: httpx.Response) -> Any:
-    """The response's own socket. A test's transport has none, and an HTTP/2 connection's belongs to others too."""
+    """The socket of the response. A mock transport has none, and an HTTP/2 connection carries several responses."""
     network_stream = response.extensions.get("network_stream")
     if network_stream is None or not response.http_version.startswith("HTTP/1"):
         return None

@@ -72,11 +72,11 @@ class Resumption:
         if self._call.continuation is None or ids is None:
             raise CannotResumeError("the server sends no event ids")
         if not self.probing:  # else the probe failed on the way, and the same one is sent again
-            self._probe = self._call.continuation.start_probe(self._call, accumulator.text, ids)
-            self.spec = self._probe.next_spec()
+            probe = self._probe = self._call.continuation.start_probe(self._call, accumulator.text, ids)
+            self.spec = probe.next_spec()
 
     def receive_tokens(self, tokens: list[SimpleToken]) -> None:
-        """Takes a probe's answer, and decides what `spec` is next.
+        """Takes the response to a probe, and decides what `spec` is next.
 
         Raises:
             CannotResumeError: the text is not tokenized as it was generated.
@@ -90,7 +90,7 @@ class Resumption:
         self.lost = None
 
     def cancel_request(self, decoder: ResponseDecoder[Any] | None) -> RequestSpec[Any, Any, Any] | None:
-        """What tells a server that keeps the stream for a reconnect that there will be none. None if no server does."""
+        """The request that tells a server that the stream it keeps for a reconnect is not needed; None if none is kept."""
         numbered = decoder if decoder is not None and decoder.last_event_id else self.decoder
         if self._cancel_sent or not self._call.resume or numbered is None or not numbered.last_event_id:
             return None

@@ -82,20 +82,21 @@ async def test_a_reader_that_comes_while_the_stream_is_being_closed(
 ) -> None:
     with ScriptedServer(endless(Task("text"))) as server:
         stream = await variant.open(clients(server.url))
-        line, closing, read = stream._response, threading.Event(), threading.Event()
-        release = line.release
+        response, closing, read = stream._response, threading.Event(), threading.Event()
+        method = "close" if variant.name == "sync" else "aclose"
+        close = getattr(response, method)
 
         def slowly() -> None:
             closing.set()
             read.wait(SOON)
-            release()
+            close()
 
         async def slowly_async() -> None:
             closing.set()
             await asyncio.to_thread(read.wait, SOON)
-            await release()
+            await close()
 
-        monkeypatch.setattr(line, "release", slowly if variant.name == "sync" else slowly_async)
+        monkeypatch.setattr(response, method, slowly if variant.name == "sync" else slowly_async)
         closer = asyncio.create_task(variant.close(stream))
         assert await asyncio.to_thread(closing.wait, SOON)
         assert await variant.rest(stream) == []

@@ -108,7 +108,8 @@ async def test_secrets_are_not_shown(
         client = clients(server.url + query, retry=AGAIN, token=SECRET, **secrets)
         stream = await task.open(variant, client)
         await variant.rest(stream)
-        shown = [client, stream, stream._exchange, stream._exchange.spec, client._config, *stream.attempts]
+        shown = [client, stream, stream._exchange, stream._exchange.spec, client._config, client._requests]
+        shown += stream.attempts
         other = clients(server.url.replace("://", f"://user:{SECRET}@") + query, retry=AGAIN, **secrets)
         shown += [other, other._config]
         nobody = clients(f"http://user:{SECRET}@127.0.0.1:1{query}", retry=None, **secrets)

@@ -46,7 +46,7 @@ class AsyncStreamedResponse(BaseStreamedResponse):
         seconds = self._start_drain(deadline)
         limit = async_time_limit(seconds, self.abort, follows_deadline=self._follows_deadline)
         try:
-            with contextlib.suppress(Exception), limit:  # the answer is complete: nothing after it can fail it
+            with contextlib.suppress(Exception), limit:  # the response is complete: a failure after it does not matter
                 remaining = DRAIN_BYTES
                 while remaining > 0 and not self.at_end:
                     remaining -= self._record_read(await anext(self.chunks, None))

@@ -1,6 +1,6 @@
 """The asynchronous httpx transport: httpcore's pool over sockets whose read limit follows a `Deadline`.
 
-Lets httpcore's exceptions through: `exceptions.map_exception` knows them.
+Raises httpcore's exceptions, which `exceptions.map_exception` maps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["AsyncStream", "AsyncTransport"]
 
 
 class AsyncStream(AsyncSocketInfo, httpcore.AsyncNetworkStream):
-    """A socket that asks the deadline of the call that uses it."""
+    """A socket whose read timeout is the remaining time of the call that uses it."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
@@ -41,7 +41,9 @@ class AsyncStream(AsyncSocketInfo, httpcore.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._deadline = current_deadline.get()  # a new request on this connection, and a new call's deadline with it
+        self._deadline = (
+            current_deadline.get()
+        )  # each request writes before it reads: its deadline applies from here on
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -73,11 +75,11 @@ class _AsyncBody(httpx.AsyncByteStream):
         await self._stream.aclose()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._stream)  # not a generator around it: this is passed for each token
+        return aiter(self._stream)  # no generator around it: each token passes here
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
-    """httpx's own transport, but for the sockets."""
+    """The same as httpx's own transport, with our sockets."""
 
     def __init__(self) -> None:
         self._backend = _AsyncBackend()
@@ -86,7 +88,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
     @property
     def sockets(self) -> OpenSockets:
-        """All that are open, those too that the pool has let go of."""
+        """All open sockets, those included that the pool no longer lists."""
         return self._backend.sockets
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

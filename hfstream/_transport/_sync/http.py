@@ -1,6 +1,6 @@
 """Sends requests for the synchronous client, and returns responses to be read.
 
-Does not depend on what is sent, nor on what a failure means.
+Does not depend on what is sent, or on what a failure means.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from .responses import SyncStreamedResponse
 __all__ = ["SyncHTTP"]
 
 CANCEL_TIMEOUT = 1.0
-"""Seconds for telling a server that a stream will not be resumed."""
+"""Limit in seconds for the request that tells a server that a stream will not be resumed."""
 
 
 class SyncHTTP(OpenCalls):
-    """httpx for one client of ours."""
+    """Sends requests with httpx, for one `InferenceClient`."""
 
     Wakeup = SyncWakeup
 
     def __init__(self, http_client: httpx.Client | None) -> None:
         super().__init__()
-        self._follows_redirects = http_client is None  # a user's client does as it is configured
+        self._follows_redirects = http_client is None  # a user's client follows its own configuration
         self._states = SyncClientStates(http_client)
 
     def send(self, request: PreparedRequest) -> SyncStreamedResponse:
-        """Sends `request`; returns when the response's head has come."""
+        """Sends `request`; returns when the headers of the response have been received."""
         self.ensure_open()
         state = self._states.current()
         state.close_pending()
@@ -73,6 +73,6 @@ class SyncHTTP(OpenCalls):
             client.send(request)
 
     def close(self) -> None:
-        """Ends all calls and streams, and closes the httpx client if it is ours (that of the running event loop)."""
+        """Ends all calls and streams, and closes our own httpx client (that of the running event loop)."""
         self.close_all()
         self._states.close()

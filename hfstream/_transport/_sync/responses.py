@@ -46,7 +46,7 @@ class SyncStreamedResponse(BaseStreamedResponse):
         seconds = self._start_drain(deadline)
         limit = sync_time_limit(seconds, self.abort, follows_deadline=self._follows_deadline)
         try:
-            with contextlib.suppress(Exception), limit:  # the answer is complete: nothing after it can fail it
+            with contextlib.suppress(Exception), limit:  # the response is complete: a failure after it does not matter
                 remaining = DRAIN_BYTES
                 while remaining > 0 and not self.at_end:
                     remaining -= self._record_read(next(self.chunks, None))

@@ -1,0 +1,209 @@
+"""Makes an `Exchange` from a client's configuration and the arguments of one call.
+
+Decides where a request goes, which model it names and which token it carries. Reads `HF_TOKEN` from the environment;
+does not depend on the network.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ._config import ClientConfig, merge_headers, validate_model, validate_token
+from .core import server_info
+from .core.chat_completion import chat_completion
+from .core.exchange import Exchange
+from .core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
+from .core.request_spec import RequestSpec
+from .core.retry import RetryPacer, RetryPolicy
+from .core.text_generation import text_generation
+from .core.timeouts import Timeouts
+from .core.urls import (
+    HF_ROUTER_URL,
+    Endpoint,
+    chat_completion_url,
+    is_huggingface,
+    is_url,
+    service_url,
+    text_generation_endpoint,
+)
+
+__all__ = ["RequestFactory"]
+
+_REQUEST_OPTIONS = ("model", "timeout", "extra_body", "extra_headers")
+"""Options of a call that concern the request. All other options are parameters for the server."""
+
+
+class ThreadSafeRetryPacer(RetryPacer):
+    """A `RetryPacer` that calls in several threads can share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def schedule(self, delay: float, now: float, *, overloaded: bool) -> float:
+        with self._lock:
+            return super().schedule(delay, now, overloaded=overloaded)
+
+    def record_success(self) -> None:
+        with self._lock:
+            super().record_success()
+
+
+class RequestFactory:
+    """Makes the exchanges of one client. They share the client's `RetryPacer`."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._pacer = ThreadSafeRetryPacer()
+
+    def text_generation(
+        self, prompt: str, *, stream: bool, details: bool, options: TextGenerationOptions
+    ) -> Exchange[Any, Any]:
+        """The exchange for one prompt.
+
+        Raises:
+            TypeError: an unknown option, or a value that is not JSON-serializable.
+            ValueError: no model, or an invalid one.
+        """
+        params, model, timeout, extra_body, extra_headers = _split_options(options)
+        endpoint = self._text_generation_endpoint(model, stream=stream)
+        if endpoint.url.startswith(HF_ROUTER_URL):
+            self._check_provider("hf-inference")
+        spec = text_generation(
+            endpoint,
+            prompt,
+            params,
+            stream=stream,
+            details=details,
+            headers=self._headers(endpoint.url, stream=stream, extra=extra_headers),
+            extra_body=extra_body,
+            resume=self._config.resume,
+        )
+        return self._exchange(spec, timeout)
+
+    def chat_completion(
+        self, messages: Messages, *, stream: bool, options: ChatCompletionOptions
+    ) -> Exchange[Any, Any]:
+        """The exchange for one turn of a conversation.
+
+        Of the client's `model` and the call's, a URL is the server and an id the model's name there.
+
+        Raises:
+            TypeError: an unknown option, or a value that is not JSON-serializable.
+            ValueError: no model, or an invalid one.
+        """
+        params, model, timeout, extra_body, extra_headers = _split_options(options)
+        url, model_name = self._chat_completion_target(model)
+        spec = chat_completion(
+            url,
+            model_name,
+            messages,
+            params,
+            stream=stream,
+            headers=self._headers(url, stream=stream, extra=extra_headers),
+            extra_body=extra_body,
+            resume=self._config.resume,
+        )
+        return self._exchange(spec, timeout)
+
+    def info(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+        """The exchange for ``GET /info``."""
+        url = self._service_url(model, "/info")
+        return self._exchange(server_info.info(url, self._headers(url, stream=False)), timeout)
+
+    def health(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+        """The exchange for ``GET /health``. Never retried, because the caller asks for the state now."""
+        url = self._service_url(model, "/health")
+        spec = server_info.health(url, self._headers(url, stream=False))
+        return self._exchange(spec, timeout, retry=RetryPolicy.of(None))
+
+    def tokenize(self, text: str, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+        """The exchange for ``POST /tokenize``."""
+        url = self._service_url(model, "/tokenize")
+        return self._exchange(server_info.tokenize(url, text, self._headers(url, stream=False)), timeout)
+
+    def models(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+        """The exchange for ``GET /v1/models``; without a URL, of the Hugging Face router."""
+        url = service_url(validate_model(model) or self._config.model or "", "/v1/models")
+        return self._exchange(server_info.models(url, self._headers(url, stream=False)), timeout)
+
+    def _exchange(
+        self, spec: RequestSpec[Any, Any, Any], timeout: Timeouts | float | None, *, retry: RetryPolicy | None = None
+    ) -> Exchange[Any, Any]:
+        timeouts = self._config.timeouts if timeout is None else Timeouts.of(timeout)
+        return Exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer)
+
+    def _model(self, model: str | None) -> str:
+        model_or_url = validate_model(model) or self._config.model
+        if not model_or_url:
+            raise ValueError("no model: pass model=, a URL (http://127.0.0.1:8080) or a model id (org/name)")
+        return model_or_url
+
+    def _text_generation_endpoint(self, model: str | None, *, stream: bool) -> Endpoint:
+        model_or_url = self._model(model)
+        client_model = self._config.model
+        if not is_url(model_or_url) and client_model and is_url(client_model):
+            endpoint = text_generation_endpoint(client_model, stream=stream, model_name=model_or_url)
+            if endpoint.openai:  # a server of several models: the id names one of them
+                return endpoint
+        return text_generation_endpoint(model_or_url, stream=stream)
+
+    def _chat_completion_target(self, model: str | None) -> tuple[str, str]:
+        """The URL, and the value of the body's `model`."""
+        self._model(model)
+        names = [name for name in (model, self._config.model) if name]
+        url = next((name for name in names if is_url(name)), None)
+        model_name = next((name for name in names if not is_url(name)), "tgi")
+        if url is None and self._config.provider:
+            self._check_provider()
+            if ":" in model_name:
+                raise ValueError(f"{model_name!r} already names a provider: pass it there, or as provider=")
+            model_name = f"{model_name}:{self._config.provider}"
+        return chat_completion_url(url or model_name), model_name
+
+    def _service_url(self, model: str | None, route: str) -> str:
+        model_or_url = self._model(model)
+        if not is_url(model_or_url):
+            raise ValueError(f"a model id has no {route}: pass the URL of the server that runs the model")
+        return service_url(model_or_url, route)
+
+    def _check_provider(self, *served_by: str) -> None:
+        provider, token = self._config.provider, self._config.token
+        if served_by and provider not in (None, *served_by):
+            raise ValueError(
+                f"provider {provider!r} does not serve text generation through the Hugging Face router: use "
+                "chat_completion, or pass the URL of the provider's own server as base_url="
+            )
+        if provider not in (None, "hf-inference") and isinstance(token, str) and token[:3] != "hf_":
+            raise ValueError(
+                f"with provider={provider!r} the request and the token go to huggingface.co, but the token is not one "
+                "of Hugging Face's (hf_...): to use the provider's own key, pass the provider's URL as base_url="
+            )
+
+    def _headers(self, url: str, *, stream: bool, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        token = self._config.token
+        if token in (None, True) and is_huggingface(url):
+            token = validate_token(os.environ.get("HF_TOKEN"))
+        headers = {
+            "Accept": "text/event-stream" if stream else "application/json",
+            "Accept-Encoding": "identity",  # servers that compress a stream buffer it
+            "Content-Type": "application/json",
+        }
+        if stream and self._config.resume:
+            headers["Prefer"] = "resumable"  # RFC 7240: a server that does not know a preference ignores it
+        if isinstance(token, str) and urlsplit(url).username is not None:
+            raise ValueError("both a token and a URL with user and password: a request can carry only one of them")
+        if isinstance(token, str):
+            headers["Authorization"] = f"Bearer {token}"
+        return merge_headers(headers, self._config.headers, extra or {})
+
+
+def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any, Any]:
+    """The server's parameters, and the four `_REQUEST_OPTIONS`, None where not given."""
+    params = dict(options)
+    model, timeout, extra_body, extra_headers = (params.pop(name, None) for name in _REQUEST_OPTIONS)
+    return params, model, timeout, extra_body, extra_headers
