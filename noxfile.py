@@ -95,7 +95,7 @@ def coverage(session: nox.Session) -> None:
 
 
 def lowest_versions() -> list[str]:
-    """The client's dependencies, each at the oldest version that pyproject.toml allows: ``>=0.27`` becomes ``==0.27``."""
+    """The client's dependencies, each at the oldest version that pyproject.toml allows: ``>=0.27`` is ``==0.27``."""
     return [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in PROJECT["project"]["dependencies"]]
 
 
@@ -103,7 +103,8 @@ def lowest_versions() -> list[str]:
 def lowest(session: nox.Session) -> None:
     """The client's tests with the lowest versions that pyproject.toml allows."""
     session.install("-e", ".", *lowest_versions())
-    session.install("fastapi", "httpx2", "hypothesis", "pytest", "pytest-asyncio", "pytest-randomly", "respx", "trio",
+    session.install("fastapi", "httpx2", "hypothesis", "pytest", "pytest-asyncio", "pytest-randomly", "pytest-xdist",
+                    "respx", "trio",
                     *lowest_versions())  # fmt: skip
     session.run("pip", "list")
     session.run("pytest", "-q", *[path for path in WITHOUT_SERVER if Path(path).is_dir()], *session.posargs)
@@ -221,4 +222,4 @@ def _backend(session: nox.Session) -> str:
 
 def _run_client_tests(session: nox.Session, file: str, env: Mapping[str, str]) -> None:
     # Not the suite's conftest, which needs hfstream; and what clients warn of is their own business.
-    session.run("pytest", "--confcutdir", "tests/clients", "-W", "default", f"tests/clients/{file}", env=env)
+    session.run("pytest", "-o", "addopts=-rs", "--confcutdir", "tests/clients", "-W", "default", f"tests/clients/{file}", env=env)

@@ -264,6 +264,7 @@ async def test_a_lost_connection_before_the_finish_reason_is_typed(
 
 
 @pytest.mark.parametrize("pieces", [[], [DONE], [ROLE, DONE], [ROLE], [USAGE, DONE], [b": PROCESSING\n\n"]])
+@pytest.mark.slow
 async def test_an_empty_stream_is_tried_again_and_then_told(
     variant: Variant, clients: Clients, pieces: list[bytes]
 ) -> None:
@@ -297,6 +298,7 @@ async def test_what_was_held_before_a_retry_is_not_handed_over(variant: Variant,
         Response([b'{"error": {"message": "slow down", "type": "x"}}'], 503, "application/json"),
     ],
 )
+@pytest.mark.slow
 async def test_overload_is_tried_again(variant: Variant, clients: Clients, overloaded: Response) -> None:
     with ScriptedServer(overloaded, Response(STREAM), overloaded) as server:
         client = clients(server.url, retry=QUICK)
@@ -415,6 +417,7 @@ async def test_a_refusal_has_the_servers_words(
 
 
 @pytest.mark.parametrize("alive", [b":\n\n", b": OPENROUTER PROCESSING\n\n", ROLE, USAGE])
+@pytest.mark.slow
 async def test_what_is_no_content_does_not_prolong_the_wait_for_the_first(
     variant: Variant, clients: Clients, alive: bytes
 ) -> None:
@@ -439,6 +442,7 @@ async def test_comments_do_not_prolong_the_wait_for_the_next(variant: Variant, c
 
 
 @pytest.mark.parametrize("alive", [ROLE, USAGE])
+@pytest.mark.slow
 async def test_chunks_without_content_do_not_prolong_the_wait_for_the_next(
     variant: Variant, clients: Clients, alive: bytes
 ) -> None:

@@ -47,6 +47,8 @@ from hfstream.testing import (
 from tests.helpers.comparing import assert_alike
 from tests.helpers.variants import HI, Clients, Variant
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = RetryPolicy(stop=tenacity.stop_after_attempt(5), wait=tenacity.wait_fixed(0.001))
 PROMPT = "How do you make cheese?"
 LENGTH = 16

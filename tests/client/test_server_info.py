@@ -127,6 +127,7 @@ async def test_a_server_that_is_not_there_raises_at_once(variant: Variant, clien
         await variant.ask(clients(url, retry=RetryPolicy(attempts=50)), "health_check")
 
 
+@pytest.mark.slow
 async def test_a_server_that_says_nothing_runs_into_a_limit(variant: Variant, clients: Clients, task: str) -> None:
     with ScriptedServer(Response([Fault.STALL], content_type="application/json")) as server:
         client = clients(server.url, retry=None)

@@ -83,6 +83,7 @@ async def test_a_body_that_never_ends_costs_a_moment_and_the_connection(
             await asyncio.to_thread(http_client.close) if variant.name == "sync" else await http_client.aclose()
 
 
+@pytest.mark.slow
 async def test_a_hundred_forgotten_streams_leave_the_client_whole(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(*[ENDLESS] * 100, Response(STREAM)) as server:
         client = clients(server.url)
@@ -137,6 +138,7 @@ async def test_closing_the_client_ends_its_streams(variant: Variant, clients: Cl
 @pytest.mark.parametrize(
     "answer", [Response([Fault.STALL]), Response.error(429, "Model is overloaded", Retry_After="30")]
 )
+@pytest.mark.slow
 async def test_closing_the_client_ends_calls_that_are_still_opening(
     variant: Variant, clients: Clients, answer: Response
 ) -> None:
@@ -152,6 +154,7 @@ async def test_closing_the_client_ends_calls_that_are_still_opening(
         assert server.wait_until_running(0)
 
 
+@pytest.mark.slow
 async def test_a_stream_lives_on_when_its_client_is_gone(variant: Variant) -> None:
     with ScriptedServer(Response(STREAM)) as server:
         stream = await variant.open(variant.client(server.url))
@@ -250,6 +253,7 @@ async def _leave_by_forgetting(client: AsyncInferenceClient, server: ScriptedSer
         _leave_by_forgetting,
     ],
 )
+@pytest.mark.slow
 def test_leaving_is_seen_by_the_server_under_asyncio_and_trio(backend: str, leave: Any) -> None:
     with ScriptedServer(ENDLESS) as server:
 
@@ -303,6 +307,7 @@ TRICKLE = Response([piece for index in range(1, 4000) for piece in (token_event(
     ],
     ids=["silent", "keep-alives only", "then silent", "then keep-alives only", "trickle", "silent, total"],
 )
+@pytest.mark.slow
 async def test_every_wait_has_a_limit_with_a_name(
     variant: Variant, clients: Clients, answer: Response, timeouts: Timeouts, phase: str
 ) -> None:
@@ -326,6 +331,7 @@ async def test_no_limit_is_no_limit(variant: Variant, clients: Clients) -> None:
         assert await variant.final(await variant.open(clients(server.url, timeout=None))) == "Hello, you"
 
 
+@pytest.mark.slow
 async def test_a_users_client_reads_by_the_larger_limit(variant: Variant, clients: Clients) -> None:
     own: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)()
     with ScriptedServer(THEN_SILENT) as server:
@@ -362,6 +368,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_streams_that_are_open_when_the_program_ends_are_silent() -> None:
     with ScriptedServer(ENDLESS) as server:
         done = subprocess.run(

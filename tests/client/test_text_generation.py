@@ -266,6 +266,7 @@ OVERLOADED = Response.error(429, "Model is overloaded", "overloaded", Retry_Afte
     ],
     ids=["429", "503", "overloaded in a 200", "empty", "dropped", "reset", "502"],
 )
+@pytest.mark.slow
 async def test_until_the_first_token_failures_of_the_moment_are_forgiven(
     variant: Variant, clients: Clients, failure: Response
 ) -> None:
@@ -320,6 +321,7 @@ async def test_a_users_client_is_used_as_it_is_and_not_closed(variant: Variant, 
     assert not own.is_closed
 
 
+@pytest.mark.slow
 async def test_a_client_of_httpx2_is_as_good(variant: Variant, clients: Clients) -> None:
     own: Any = (httpx2.Client if variant.name == "sync" else httpx2.AsyncClient)()
     with ScriptedServer(Response(STREAM), Response([STREAM[0], Fault.STALL])) as server:

@@ -41,6 +41,8 @@ from hfstream.server import BackgroundServer, Settings
 from tests.helpers.comparing import assert_alike
 from tests.helpers.variants import Clients, Variant
 
+pytestmark = pytest.mark.slow
+
 CHEESE = "How do you make cheese?"
 DEEP = "What is Deep Learning?"
 NUREMBERG = "What can you do in Nuremberg, Germany? Give me 3 Tips"

@@ -358,6 +358,7 @@ def messages_with_deltas(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str
 
 @given(messages_with_deltas(), st.lists(st.integers(0, 10_000), max_size=6))
 @settings(deadline=None, max_examples=300)
+@pytest.mark.slow
 def test_any_message_is_restored_from_its_deltas_however_divided(
     case: tuple[dict[str, Any], list[dict[str, Any]]], at: list[int]
 ) -> None:

@@ -314,6 +314,7 @@ def no_collector() -> Iterator[None]:
         pytest.param([stream()] * 3, id="retried in vain"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_an_exchange_is_freed_without_the_garbage_collector(answers: Sequence[Response]) -> None:
     driver = drive(*answers)
     gone = weakref.ref(driver.exchange)

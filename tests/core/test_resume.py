@@ -115,6 +115,7 @@ def undisturbed(events: Sequence[bytes], **how: Any) -> ExchangeDriver:
 
 
 @EACH
+@pytest.mark.slow
 def test_a_stream_cut_at_any_byte_is_resumed_completely(route: str) -> None:
     events, how = ROUTES[route]
     expected = undisturbed(events, **how)
@@ -130,6 +131,7 @@ def test_a_stream_cut_at_any_byte_is_resumed_completely(route: str) -> None:
 @EACH
 @given(cuts=st.lists(st.integers(0, 900), max_size=12), chunk_size=st.integers(1, 300))
 @settings(deadline=None, max_examples=60)
+@pytest.mark.slow
 def test_a_stream_over_any_number_of_connections_is_resumed_completely(
     route: str, cuts: list[int], chunk_size: int
 ) -> None:

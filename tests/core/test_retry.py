@@ -366,6 +366,7 @@ def test_the_state_strips_the_error_of_its_traceback(attempts: int) -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
+@pytest.mark.slow
 def test_the_state_keeps_no_reference_to_the_error(attempts: int) -> None:
     state = RetryState(RetryPolicy(attempts=attempts))
 
@@ -385,6 +386,7 @@ def test_the_state_keeps_no_reference_to_the_error(attempts: int) -> None:
 
 
 @VARIANTS
+@pytest.mark.slow
 def test_a_decorated_function_leaves_no_cycle_behind_its_error(variant: str) -> None:
     def attempt(server: Server) -> None:
         decorator = retry_on_overload(1)

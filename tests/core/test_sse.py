@@ -331,6 +331,7 @@ MEGA = 800_000
     ],
     ids=["one line", "one line in crumbs", "many lines", "many events at once", "blank lines", "a comment"],
 )
+@pytest.mark.slow
 def test_time_is_linear(wire: bytes, size: int) -> None:
     # A buffer that is joined at every piece takes 24 s for the first of these, this parser some hundredths. It is this
     # thread's own time: a busy machine takes no more of it.

@@ -92,6 +92,7 @@ def test_a_stream_ends_with_its_final_event() -> None:
 @pytest.mark.parametrize("space", [b"data: ", b"data:"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b":\n\n", b"retry: 5\n\n"])
+@pytest.mark.slow
 def test_a_stream_gives_the_same_items_however_it_is_divided(
     finish_reason: str, space: bytes, end: bytes, start: bytes
 ) -> None:

@@ -70,6 +70,7 @@ def test_retry_after_in_the_oldest_format_is_GMT_too(monkeypatch: pytest.MonkeyP
 
 @given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+( GMT| [+-]\d{4})?"))
 @settings(deadline=None, max_examples=300)
+@pytest.mark.slow
 def test_any_retry_after_can_be_read(value: str) -> None:
     seconds = retry_after({"retry-after": value, "retry-after-ms": value})
     assert seconds is None or seconds >= 0

@@ -86,6 +86,7 @@ async def test_a_body_that_decompresses_to_too_much_is_refused(
 
 
 @BOUNDS.only(task="text")
+@pytest.mark.slow
 async def test_a_body_that_is_compressed_twice_is_refused(variant: Variant, clients: Clients) -> None:
     packed = gzip.compress(bomb(448 * MIB))
     with ScriptedServer(Response([packed], headers={"Content-Encoding": "gzip, gzip"})) as server:

@@ -124,6 +124,7 @@ async def test_closing_the_client_ends_calls_that_are_still_opening(
 @CANCEL.only(variant="async")
 @pytest.mark.parametrize("backend", PAUSES)
 @pytest.mark.parametrize("state", ["opening", "reading", "waiting to ask again"])
+@pytest.mark.slow
 def test_a_cancelled_task_ends_its_stream(task: Task, backend: str, state: str) -> None:
     answer = {"opening": Response([Fault.STALL]), "reading": endless(task), "waiting to ask again": BUSY}[state]
     reached = threading.Event()

@@ -48,6 +48,7 @@ async def test_ten_streams_use_one_connection(variant: Variant, clients: Clients
 @REUSE
 @pytest.mark.usefixtures("patient_drain")
 @pytest.mark.parametrize("status", [401, 422, 429, 500])
+@pytest.mark.slow
 async def test_ten_errors_use_one_connection(variant: Variant, clients: Clients, task: Task, status: int) -> None:
     with ScriptedServer(Response([b'{"error":', b'"no"}', 0.01], status, "application/json")) as server:
         client = clients(server.url, retry=None)

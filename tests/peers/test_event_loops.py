@@ -28,6 +28,8 @@ from tests.helpers.robustness_rows import row
 from tests.helpers.variants import Clients, Variant
 from tests.peers.common import PAUSES, SOON, WORDS, Task, endless
 
+pytestmark = pytest.mark.slow
+
 CHUNKED = row(
     "Streams",
     "the body of an error arrives in several chunks, on an async stream",

@@ -99,6 +99,7 @@ def quick() -> Iterator[str]:
 @RESUME
 @pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.slow
 async def test_a_lost_stream_is_resumed(
     variant: Variant, clients: Clients, task: Task, quick: str, options: dict[str, Any], reset: bool
 ) -> None:

@@ -7,6 +7,8 @@ import itertools
 import tracemalloc
 from typing import Any
 
+import pytest
+
 from hfstream.testing import (
     Response,
     ScriptedServer,
@@ -14,6 +16,8 @@ from hfstream.testing import (
 from tests.helpers.robustness_rows import row
 from tests.helpers.variants import Clients, Variant
 from tests.peers.common import WORDS, Task
+
+pytestmark = pytest.mark.slow
 
 NULLS = row(
     "Streams",

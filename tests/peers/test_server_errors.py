@@ -185,6 +185,7 @@ async def delays(variant: Variant, clients: Clients, task: Task, answers: list[R
     ],
     ids=["seconds", "milliseconds", "milliseconds win"],
 )
+@pytest.mark.slow
 async def test_Retry_After_is_honoured(
     variant: Variant, clients: Clients, task: Task, status: int, headers: dict[str, str], seconds: float
 ) -> None:

@@ -81,6 +81,7 @@ SEPARATORS = row(
 @pytest.mark.parametrize(
     "character", ["\u2028", "\u2029", "\u0085", "\x7f", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"], ids=ascii
 )
+@pytest.mark.slow
 async def test_only_lf_and_cr_end_a_line(variant: Variant, clients: Clients, task: Task, character: str) -> None:
     word = f"a{character}b"
     await check(variant, clients, task, b"".join(task.whole("Hello", word)), ["Hello", word])

@@ -37,6 +37,7 @@ KEEP_ALIVES: list[Step] = [b": still here\n\n", 0.02] * 10_000
 @SILENCE
 @pytest.mark.parametrize("silence", [[Fault.STALL], KEEP_ALIVES], ids=["silent", "keep-alives"])
 @pytest.mark.parametrize("phase", ["first_token", "between_tokens"])
+@pytest.mark.slow
 async def test_a_silent_server_runs_into_a_named_limit(
     variant: Variant, clients: Clients, task: Task, silence: list[Step], phase: str
 ) -> None:
@@ -72,6 +73,7 @@ CUT = row(
         (Fault.STALL, InferenceTimeoutError, TimeoutError),
     ],
 )
+@pytest.mark.slow
 async def test_a_broken_connection_is_a_typed_error_with_the_partial_text(
     variant: Variant,
     clients: Clients,

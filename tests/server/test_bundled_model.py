@@ -23,6 +23,8 @@ from tests.helpers.scripted_engine import (
     user,
 )
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "How do you make cheese?"
 
 

@@ -32,6 +32,8 @@ from tests.helpers.scripted_engine import (
     raw_request,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,6 +16,8 @@ from tests.stress.chaos import NETWORK, chaos
 from tests.stress.soak import at_once, scripted
 from tests.stress.storm import POLICIES, storm
 
+pytestmark = pytest.mark.slow
+
 
 def test_in_a_storm_every_patient_client_gets_its_answer() -> None:
     told = storm(POLICIES["patient: Retry-After with jitter"], clients=40, permits=4, tokens=20, pace=None)

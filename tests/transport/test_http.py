@@ -31,6 +31,7 @@ ENDLESS = Response([STREAM[0], Fault.STALL])
 
 
 @pytest.mark.parametrize("named", ["localhost,127.0.0.1", "*", ".example.com, 127.0.0.1", "::1,http://127.0.0.1"])
+@pytest.mark.slow
 async def test_a_host_that_needs_no_proxy_gets_our_sockets(
     variant: Variant, clients: Clients, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
@@ -213,6 +214,7 @@ def test_a_forked_child_leaves_the_parents_stream_alone() -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.slow
 async def test_a_stream_that_is_compressed_unasked_is_read(
     variant: Variant, clients: Clients, coding: str, size: int
 ) -> None:
@@ -241,6 +243,7 @@ async def test_a_body_that_is_not_coded_as_it_says_is_told(variant: Variant, cli
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.slow
 def test_a_client_that_is_collected_as_part_of_a_cycle_closes_its_idle_connections() -> None:
     with ScriptedServer(Response(STREAM)) as server:
         for _ in range(3):

@@ -117,6 +117,7 @@ ODD = [None, True, 0, -1, 1.5, 1e300, "", "x", "1", [], [None], [1], ["x"], {}, 
 
 
 @pytest.mark.parametrize("kind", [ChatCompletionChunk, ChatCompletion])
+@pytest.mark.slow
 def test_any_value_in_any_field_is_read_or_a_ValueError(kind: type[APIModel], recording: Recording) -> None:
     # A TypeError or a KeyError would reach the user as it is.
     if kind is ChatCompletion:

@@ -25,6 +25,7 @@ LENGTHS = (5, 1, 30, 300, 12, 7, 2)
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.slow
 def test_mixed_requests_in_fewer_rows_give_the_tokens_of_generate(architecture: str, tmp_path: Path) -> None:
     model = make_model(architecture)
     requests = [

@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from hfstream.server.engine.protocol import EngineRequest, SamplingParams
 
 
+@pytest.mark.slow
 def test_importing_the_engine_imports_no_torch() -> None:
     code = (
         "import sys, hfstream.server.engine.worker, hfstream.server.engine.protocol as p; p.SamplingParams(seed=1); "

@@ -93,6 +93,7 @@ def test_a_request_ends_with_an_eos_token(tmp_path: Path, model: Any) -> None:
 
 
 @pytest.mark.parametrize("prompt", [[], prompt_of(CONTEXT + 1), [3, 64], [-1]])
+@pytest.mark.slow
 def test_an_invalid_prompt_fails_alone(prompt: list[int], engine: RunningEngine, model: Any) -> None:
     before, wrong, after = make_request(seed=1), EngineRequest(prompt, 5, SamplingParams()), make_request(seed=2)
     engine.submit(before, wrong, after)

@@ -331,6 +331,7 @@ def test_an_error_is_an_event_of_a_resumed_stream(chat_model: Path) -> None:
 
 
 @EACH_ROUTE
+@pytest.mark.slow
 def test_without_a_reconnect_permit_and_row_are_free_after_the_grace(endless_server: RunningServer, path: str) -> None:
     dropped = metric(endless_server.url, DROPPED)
     with connect(endless_server.url, path, **PREFER) as reader:
@@ -344,6 +345,7 @@ def test_without_a_reconnect_permit_and_row_are_free_after_the_grace(endless_ser
     assert delete(endless_server.url, path, **after(events[-1][0])).status_code == 404
 
 
+@pytest.mark.slow
 def test_each_disconnect_starts_the_whole_grace_again(chat_model: Path) -> None:
     with run_server(chat_model, ScriptedEngine(endless, interval=0.002), resume_grace=2.0) as running:
         with connect(running.url, "/generate_stream", **PREFER) as reader:
