@@ -222,4 +222,4 @@ def _backend(session: nox.Session) -> str:
 
 def _run_client_tests(session: nox.Session, file: str, env: Mapping[str, str]) -> None:
     # Not the suite's conftest, which needs hfstream; and what clients warn of is their own business.
-    session.run("pytest", "-o", "addopts=-rs", "--confcutdir", "tests/clients", "-W", "default", f"tests/clients/{file}", env=env)
+    session.run("pytest", "-o", "addopts=-ra", "--confcutdir", "tests/clients", "-W", "default", f"tests/clients/{file}", env=env)

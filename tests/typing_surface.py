@@ -207,10 +207,10 @@ def numbers(metrics: Metrics, attempt: Attempt, usage: Usage) -> None:
     assert_type(usage.total_tokens, int)
 
 
-# The nouns ------------------------------------------------------------------------------------------------------------
+# Types ----------------------------------------------------------------------------------------------------------------
 
 
-def nouns(event: StreamResponse, answer: TextGenerationResponse) -> None:
+def types(event: StreamResponse, answer: TextGenerationResponse) -> None:
     assert_type(event.index, int | None)
     assert_type(event.token, Token)
     assert_type(event.top_tokens, list[Token] | None)

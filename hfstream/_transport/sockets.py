@@ -59,7 +59,7 @@ def effective_timeout(deadline: Deadline | None, timeout: float | None) -> float
 
 
 def shutdown(sock: Any) -> None:
-    """Wakes whoever reads the socket, in any thread; closing it would not (a blocked recv() stays blocked)."""
+    """Wakes the reader of the socket, in any thread. Closing would not: a blocked recv() stays blocked."""
     with contextlib.suppress(OSError):
         if isinstance(sock, socket.socket):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which takes the session from the reader

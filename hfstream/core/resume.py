@@ -1,9 +1,9 @@
 """How a stream goes on whose connection was lost.
 
 There are two ways. A server that numbers its events is asked to continue after the last one (``Last-Event-ID``). A
-server that keeps nothing is asked anew, with the text so far appended to the prompt. The second way is sound only where
-the model would have generated the same: greedily, within a limit of tokens, and if prompt and text together are
-tokenized into the very tokens of the prompt and of the answer. Two probes of `/tokenize` find that out first.
+server that keeps nothing gets a new request, with the text so far appended to the prompt. The second way is sound only
+where the model would have generated the same: with greedy decoding, within a limit of tokens, and if prompt and text
+together are tokenized into the tokens of the prompt and of the response. Two requests to `/tokenize` check that first.
 
 Does not depend on why the connection was lost, nor on how often it may be tried again.
 """
@@ -51,7 +51,7 @@ class Resumption:
 
     @property
     def is_continuation(self) -> bool:
-        """Whether the server is asked anew, with the text so far: the second way."""
+        """Whether the server gets a new request, with the text so far: the second way."""
         return self._probe is not None
 
     def plan(
@@ -90,7 +90,7 @@ class Resumption:
         self.lost = None
 
     def cancel_request(self, decoder: ResponseDecoder[Any] | None) -> RequestSpec[Any, Any, Any] | None:
-        """The request that tells a server that the stream it keeps for a reconnect is not needed; None if none is kept."""
+        """The request that tells a server to drop the stream it keeps for a reconnect; None if it keeps none."""
         numbered = decoder if decoder is not None and decoder.last_event_id else self.decoder
         if self._cancel_sent or not self._call.resume or numbered is None or not numbered.last_event_id:
             return None
@@ -142,7 +142,7 @@ class Continuation:
         for name in ("grammar", "truncate", "watermark", "top_n_tokens"):
             if params.get(name):
                 return f"it has `{name}`"
-        # The server would look for stop strings in what it generates anew, and miss one that began before.
+        # The server would look for stop strings in the new text only, and miss one that began before.
         if any(text.endswith(stop[:length]) for stop in params.get("stop") or () for length in range(1, len(stop))):
             return "its text ends in what may be the beginning of a stop string"
         return None

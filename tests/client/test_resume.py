@@ -236,8 +236,8 @@ async def test_every_token_comes_once_however_often_the_connection_is_lost(
     assert undisturbed.metrics.resumed == 0
     with Wire(cheese, *[cut] * 3, how=how) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE)
-        heard, ended, stream = await whole(variant, client, task, wire.url)
-        assert_alike((heard, ended), (items, final))
+        received, ended, stream = await whole(variant, client, task, wire.url)
+        assert_alike((received, ended), (items, final))
         assert wire.lost >= 1
         assert stream.metrics.tokens == undisturbed.metrics.tokens
         assert stream.metrics.resumed + sum(not attempt.error for attempt in stream.attempts) >= 1
@@ -253,8 +253,8 @@ async def test_a_cut_anywhere(variant: Variant, clients: Clients, cheese: str, t
     for cut in range(0, 4000, 331):
         with Wire(cheese, cut) as wire:
             client = clients(wire.url, resume=True, retry=AT_ONCE)
-            heard, ended, stream = await whole(variant, client, task, wire.url)
-            assert_alike((heard, ended), (items, final))
+            received, ended, stream = await whole(variant, client, task, wire.url)
+            assert_alike((received, ended), (items, final))
             resumed += stream.metrics.resumed
             await variant.close(client)
     assert resumed >= 3
@@ -265,9 +265,9 @@ async def test_a_silence_between_tokens_is_a_loss(variant: Variant, clients: Cli
     with Wire(cheese, 1500, 1500, how="stall") as wire:
         patience = Timeouts(first_token=60, between_tokens=1.0)
         client = clients(wire.url, resume=True, retry=AT_ONCE, timeout=patience)
-        heard, ended, stream = await whole(variant, client, "details", wire.url)
-        assert_alike((heard, ended), (items, final))
-        assert [item["index"] for item in heard] == list(range(1, len(heard) + 1))
+        received, ended, stream = await whole(variant, client, "details", wire.url)
+        assert_alike((received, ended), (items, final))
+        assert [item["index"] for item in received] == list(range(1, len(received) + 1))
         assert stream.metrics.resumed >= 1
         failures = [attempt.error for attempt in stream.attempts if attempt.error]
         assert all(isinstance(error, InferenceTimeoutError) for error in failures)
@@ -287,8 +287,8 @@ async def test_a_client_of_ones_own_goes_on_too(variant: Variant, clients: Clien
     own: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)()
     with Wire(cheese, 1500, 1500) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE, http_client=own)
-        heard, ended, stream = await whole(variant, client, "sampled", wire.url)
-        assert_alike((heard, ended), (items, final))
+        received, ended, stream = await whole(variant, client, "sampled", wire.url)
+        assert_alike((received, ended), (items, final))
         assert stream.metrics.resumed >= 1
         await asyncio.to_thread(own.close) if variant.name == "sync" else await own.aclose()
 
@@ -313,7 +313,7 @@ async def test_many_streams_are_lost_together_and_go_on(variant: Variant, client
     with Wire(cheese, *[1400] * 8) as wire:
         client = clients(wire.url, resume=True, retry=AT_ONCE)
         found = await asyncio.gather(*(whole(variant, client, "sampled", wire.url) for _ in range(8)))
-        assert_alike([heard for heard, _, _ in found], [items] * 8)
+        assert_alike([received for received, _, _ in found], [items] * 8)
         await variant.close(client)
 
 

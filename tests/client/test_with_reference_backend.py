@@ -54,7 +54,7 @@ MULTI_BYTE = [EMOJI, JAPANESE, "What is crème brûlée?"]
 """Answered with characters of several tokens."""
 
 PACE = 25.0
-"""Tokens per second, where a server is to be watched while it answers."""
+"""Tokens per second, for tests that watch a server while it generates."""
 LONG: TextGenerationParameters = {"max_new_tokens": 1900, "repetition_penalty": 0.01}
 """Makes the model repeat itself for ever: no end of its own, seconds of work for the engine."""
 
@@ -441,10 +441,10 @@ async def test_these_urls_mean_the_same(variant: Variant, clients: Clients, url:
 
 async def test_where_no_server_is_the_error_says_what_to_check(variant: Variant, clients: Clients) -> None:
     with socket.create_server(("127.0.0.1", 0)) as found:
-        nobody = f"http://127.0.0.1:{found.getsockname()[1]}"
+        url = f"http://127.0.0.1:{found.getsockname()[1]}"
     with pytest.raises(InferenceConnectionError, match="Check the URL") as caught:
-        await variant.open(clients(nobody, retry=None))
-    assert nobody in str(caught.value)
+        await variant.open(clients(url, retry=None))
+    assert url in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_stream", "/"])
@@ -672,8 +672,8 @@ async def test_closing_the_client_is_seen_by_the_server(variant: Variant, paced:
 async def check_given_up(server: str, meter: Meter, dropped: int, *, engine: bool) -> None:
     """The permit is free (a paced answer would hold it for a minute), and `engine`: its place in the batch is, too.
 
-    An engine gets ready with what nobody wants as well. So a shorter answer is asked for: an engine that had kept the
-    other one would still have it when that is complete.
+    An engine finishes a response that has no reader as well. So a shorter response is requested: an engine that had
+    kept the other one would still have it when that is complete.
     """
     if engine:
         started = time.monotonic()
@@ -869,5 +869,5 @@ async def test_twelve_at_once_all_get_their_whole_answer_from_two_permits(
     crowd = [clients(narrow, retry=patient) for _ in range(12)]
     answers = await asyncio.gather(*(ask(client, number % 3 > 0) for number, client in enumerate(crowd)))
     assert [text for text, _ in answers] == [expected] * 12
-    assert max(attempts for _, attempts in answers) > 1, "nobody was refused: there was no crowd"
+    assert max(attempts for _, attempts in answers) > 1, "no request was refused: there were too few at once"
     await eventually(lambda: permits(meter, narrow) == 0)

@@ -436,17 +436,17 @@ groq = Recording(
 )
 
 AZURE = {"id": "chatcmpl-az", "object": "chat.completion.chunk", "created": 1680000000, "model": "gpt-4o"}
-NOBODY = {"id": "", "object": "", "created": 0, "model": ""}
+EMPTY_IDS = {"id": "", "object": "", "created": 0, "model": ""}
 FILTERED = [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}]
 SAFE = {"hate": {"filtered": False, "severity": "safe"}}
 # What a filter says comes before and after, by itself: without a delta, after the finish.
 azure = Recording(
     [
-        *server(NOBODY, {"choices": [], "prompt_filter_results": FILTERED}),
+        *server(EMPTY_IDS, {"choices": [], "prompt_filter_results": FILTERED}),
         *streamed(AZURE, choice(role="assistant", content="")),
         *streamed(AZURE, choice(content="Hi")),
         *streamed(AZURE, choice(finish_reason="stop")),
-        *server(NOBODY, {"choices": [{"index": 0, "finish_reason": None, "content_filter_results": SAFE}]}),
+        *server(EMPTY_IDS, {"choices": [{"index": 0, "finish_reason": None, "content_filter_results": SAFE}]}),
         DONE,
     ],
     {
@@ -565,7 +565,7 @@ transformers_serve = Recording(
     held=1,
 )
 
-# OpenAI's form before tools, which llama-cpp-python still speaks.
+# OpenAI's form before tools, which llama-cpp-python still sends.
 function_call = Recording(
     [
         chunk(role="assistant", content=None),

@@ -38,7 +38,7 @@ async def test_an_early_end_raises_with_the_partial_text(variant: Variant, clien
         assert caught.value.partial_text == stream.text == "Hello,"
         with pytest.raises(IncompleteStreamError):
             await variant.final(stream)
-        assert len(server.requests) == 1, "what has begun to speak is not asked again"
+        assert len(server.requests) == 1, "there is no retry after the first content"
 
 
 @EARLY_END

@@ -190,14 +190,14 @@ CR_ONLY = row(
 @CR_ONLY
 @pytest.mark.parametrize("end", [b"\r", b"\r\n"], ids=["CR", "CRLF"])
 async def test_a_cr_ends_a_line_at_once(variant: Variant, clients: Clients, task: Task, end: bytes) -> None:
-    heard = threading.Semaphore(0)
+    received = threading.Semaphore(0)
     first = 0 if task.text else 1  # after the role
 
     def body() -> Iterator[Step]:
         """Sends an event only when the one before has been handed out."""
         for place, event in enumerate(task.whole(*WORDS), -first):
             yield event.replace(b"\n", end)
-            if 0 <= place < len(WORDS) and not heard.acquire(timeout=SOON):
+            if 0 <= place < len(WORDS) and not received.acquire(timeout=SOON):
                 yield Fault.DROP
 
     with ScriptedServer(Response(body())) as server:
@@ -206,7 +206,7 @@ async def test_a_cr_ends_a_line_at_once(variant: Variant, clients: Clients, task
         while (item := await variant.next(stream)) is not None:
             if words := task.said([item]):
                 said += words
-                heard.release()
+                received.release()
         assert said == WORDS
 
 

@@ -41,9 +41,9 @@ KEEP_ALIVES: list[Step] = [b": still here\n\n", 0.02] * 10_000
 async def test_a_silent_server_runs_into_a_named_limit(
     variant: Variant, clients: Clients, task: Task, silence: list[Step], phase: str
 ) -> None:
-    spoken = [task.event("Hello")] if phase == "between_tokens" else []
+    content = [task.event("Hello")] if phase == "between_tokens" else []
     limits = Timeouts(**{"first_token": 300, "between_tokens": 300, phase: 0.15})
-    with ScriptedServer(Response([*spoken, *silence])) as server:
+    with ScriptedServer(Response([*content, *silence])) as server:
         client = clients(server.url, timeout=limits, retry=None)
 
         async def read() -> None:
@@ -52,7 +52,7 @@ async def test_a_silent_server_runs_into_a_named_limit(
         with pytest.raises(InferenceTimeoutError, match=rf"Timeouts\.{phase}") as caught:
             await asyncio.wait_for(read(), SOON)  # the keep-alives would last for 200 s
         assert caught.value.phase == phase
-        assert caught.value.partial_text == "Hello" * len(spoken)
+        assert caught.value.partial_text == "Hello" * len(content)
         assert await asyncio.to_thread(server.wait_until_running, 0, SOON)
 
 

@@ -124,31 +124,31 @@ class Run:
     def _read(self, url: str, todo: list[Asked], settings: dict[str, Any]) -> None:
         with InferenceClient(url, **settings) as client:
             for asked in todo:
-                heard: list[str] = []
+                received: list[str] = []
                 stream = None
                 try:
                     stream = asked.of(client)
                     for item in stream:
-                        heard.append(_text(item))  # noqa: PERF401  what came before an error counts
-                    self._ended(asked, heard, stream, None)
+                        received.append(_text(item))  # noqa: PERF401  what came before an error counts
+                    self._ended(asked, received, stream, None)
                 except Exception as error:
-                    self._ended(asked, heard, stream, error)
+                    self._ended(asked, received, stream, error)
 
     async def _read_async(self, url: str, todo: list[Asked], settings: dict[str, Any]) -> None:
         async with AsyncInferenceClient(url, **settings) as client:
             for asked in todo:
-                heard: list[str] = []
+                received: list[str] = []
                 stream = None
                 try:
                     stream = await asked.of(client)
                     async for item in stream:
-                        heard.append(_text(item))  # noqa: PERF401
-                    self._ended(asked, heard, stream, None)
+                        received.append(_text(item))  # noqa: PERF401
+                    self._ended(asked, received, stream, None)
                 except Exception as error:
-                    self._ended(asked, heard, stream, error)
+                    self._ended(asked, received, stream, error)
 
-    def _ended(self, asked: Asked, heard: list[str], stream: Any, error: Exception | None) -> None:
-        text = "".join(heard)
+    def _ended(self, asked: Asked, received: list[str], stream: Any, error: Exception | None) -> None:
+        text = "".join(received)
         expected = self._expected[asked.prompt, asked.chat, asked.tokens]
         figures = self.figures
         with self._lock:

@@ -70,11 +70,11 @@ def storm(policy: RetryPolicy, *, clients: int, permits: int, tokens: int = 20, 
         before = _counts(server.url)
         lock = threading.Lock()
 
-        def note(prompt: str, stream: Any, heard: list[str]) -> None:
+        def note(prompt: str, stream: Any, received: list[str]) -> None:
             with lock:
                 told.answered += 1
-                if heard != expected[prompt] or stream.text != "".join(heard):
-                    told.wrong.append(f"{heard} (text {stream.text!r}) is not {expected[prompt]}")
+                if received != expected[prompt] or stream.text != "".join(received):
+                    told.wrong.append(f"{received} (text {stream.text!r}) is not {expected[prompt]}")
                 told.attempts += len(stream.attempts)
                 told.most_attempts = max(told.most_attempts, len(stream.attempts))
 
