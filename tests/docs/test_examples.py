@@ -21,7 +21,9 @@ import pytest
 from hfstream import InferenceClient
 from hfstream.server import BackgroundServer, Settings
 
-ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 PROMPT = "How do you make cheese?"
 
