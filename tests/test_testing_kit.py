@@ -207,7 +207,7 @@ async def test_bytes_that_are_no_text_are_kept(tmp_path: Path) -> None:
     lines = (tmp_path / "bytes.jsonl").read_text("utf-8").splitlines()
     assert len(lines) == 5
     (tmp_path / "half.jsonl").write_text("\n".join(lines[:-1]), "utf-8")
-    with pytest.raises(ValueError, match=r"half\.jsonl is no whole recording"):
+    with pytest.raises(ValueError, match=r"half\.jsonl is not a complete recording"):
         Recording.load(tmp_path / "half.jsonl")
 
 
@@ -232,7 +232,7 @@ async def test_who_leaves_the_recorder_leaves_the_server(variant: Variant, clien
         assert await variant.next(stream) == TEXTS[0]
         await variant.close(stream)
         assert server.wait_until_running(0)
-        assert recorder.recordings[0].ending == "left"
+        assert recorder.recordings[0].ending == "client_closed"
 
 
 async def test_errors_pass_through_the_recorder(variant: Variant, clients: Clients) -> None:
@@ -276,7 +276,7 @@ LONG = token_events(*[f" {number}" for number in range(200)])
 async def heard(url: str, *, seed: int, chaos: FaultRates) -> tuple[list[bytes], dict[str, int]]:
     """What three connections in a row carry, and what befell them."""
     bodies: list[bytes] = []
-    with ChaosProxy(url, seed=seed, chaos=chaos) as proxy:
+    with ChaosProxy(url, seed=seed, rates=chaos) as proxy:
         for _ in range(3):
             reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(proxy.url).port)
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -294,18 +294,18 @@ async def heard(url: str, *, seed: int, chaos: FaultRates) -> tuple[list[bytes],
 
 async def test_the_same_seed_is_the_same_chaos() -> None:
     chaos = FaultRates(
-        every=9000, reset=0, stall=0, longest_delay=0.001
+        mean_bytes_between=9000, reset=0, stall=0, longest_delay=0.001
     )  # a reset may overtake what was sent before it
     with ScriptedServer(Response(LONG)) as server:
-        first, second, other = [await heard(server.url, seed=seed, chaos=chaos) for seed in (3, 3, 4)]
+        first, second, other = [await heard(server.url, seed=seed, rates=chaos) for seed in (3, 3, 4)]
     assert first == second
     assert first != other
     assert {body.endswith(b"\r\n0\r\n\r\n") for body in first[0] + other[0]} == {True, False}
 
 
 async def test_splits_and_delays_change_nothing(variant: Variant, clients: Clients) -> None:
-    harmless = FaultRates(every=20, cut=0, reset=0, stall=0, longest_delay=0.002)
-    with ScriptedServer(Response(EVENTS)) as server, ChaosProxy(server.url, chaos=harmless) as proxy:
+    harmless = FaultRates(mean_bytes_between=20, cut=0, reset=0, stall=0, longest_delay=0.002)
+    with ScriptedServer(Response(EVENTS)) as server, ChaosProxy(server.url, rates=harmless) as proxy:
         assert await variant.rest(await variant.open(clients(proxy.url, retry=None))) == TEXTS
         assert proxy.fault_counts["split"] > 5
         assert proxy.fault_counts["delay"] > 2
@@ -314,9 +314,9 @@ async def test_splits_and_delays_change_nothing(variant: Variant, clients: Clien
 @pytest.mark.parametrize(
     ("chaos", "kind"),
     [
-        (FaultRates(every=8000, split=0, delay=0, cut=1, reset=0, stall=0), InferenceConnectionError),
-        (FaultRates(every=8000, split=0, delay=0, cut=0, reset=1, stall=0), InferenceConnectionError),
-        (FaultRates(every=8000, split=0, delay=0, cut=0, reset=0, stall=1), InferenceTimeoutError),
+        (FaultRates(mean_bytes_between=8000, split=0, delay=0, cut=1, reset=0, stall=0), InferenceConnectionError),
+        (FaultRates(mean_bytes_between=8000, split=0, delay=0, cut=0, reset=1, stall=0), InferenceConnectionError),
+        (FaultRates(mean_bytes_between=8000, split=0, delay=0, cut=0, reset=0, stall=1), InferenceTimeoutError),
     ],
     ids=["cut", "reset", "stall"],
 )
@@ -324,7 +324,7 @@ async def test_what_breaks_a_stream_is_one_of_three(
     variant: Variant, clients: Clients, chaos: FaultRates, kind: type[InferenceError]
 ) -> None:
     endless: list[Step] = [*LONG[:-1], *LONG[1:-1] * 20]
-    with ScriptedServer(Response(endless)) as server, ChaosProxy(server.url, seed=1, chaos=chaos) as proxy:
+    with ScriptedServer(Response(endless)) as server, ChaosProxy(server.url, seed=1, rates=chaos) as proxy:
         with pytest.raises(kind) as caught:
             await variant.rest(await variant.open(clients(proxy.url, timeout=SOON if chaos.stall else 60)))
         expected = "".join(f" {number}" for number in range(199))
