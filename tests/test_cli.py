@@ -64,14 +64,14 @@ def test_generate_streams_to_stdout_and_talks_on_stderr(backend: str) -> None:
     assert done.returncode == 0
     assert "milk" in done.stdout
     assert "20 tokens" in done.stderr
-    assert "ended by length" in done.stderr
+    assert "finish reason: length" in done.stderr
 
 
 def test_generate_without_a_url_brings_its_own_backend() -> None:
     done = hfstream("generate", "How do you make cheese?")
     assert done.returncode == 0, done.stderr
     assert "milk" in done.stdout
-    assert "ended by eos_token" in done.stderr
+    assert "finish reason: eos_token" in done.stderr
     assert "hfstream serve" in done.stderr
 
 
@@ -86,7 +86,7 @@ def test_details_in_a_terminal_have_bars(backend: str) -> None:
     arguments = ["--url", backend, "--max-new-tokens", "3", "--details"]
     with Screen("generate", "How do you make cheese?", *arguments) as screen:
         screen.wait_for("100.0%  ██████████  id ")
-        screen.wait_for("ended by length")
+        screen.wait_for("finish reason: length")
 
 
 def test_generate_as_json_is_for_pipes(backend: str) -> None:
@@ -107,7 +107,7 @@ def test_generate_says_that_it_waits_for_a_server_that_is_busy() -> None:
     with ScriptedServer(*[faults.overloaded(0.01)] * 4, Response(token_events("Hello"))) as server:
         done = hfstream("generate", "Hi", "--url", server.url)
         assert (done.returncode, done.stdout) == (0, "Hello\n")
-        assert done.stderr.count("Model is overloaded; asking again") == 1
+        assert done.stderr.count("Model is overloaded; retrying") == 1
 
 
 def test_a_chat_remembers_what_was_said() -> None:
@@ -259,16 +259,16 @@ def test_the_demonstration_tells_the_four_times(backend: str) -> None:
     done = hfstream("demo", "--url", backend)
     assert done.returncode == 0, done.stderr
     waiting, streaming = done.stdout.splitlines()
-    assert re.fullmatch(r"waiting: +first text [\d.]+ s, whole answer [\d.]+ s", waiting)
-    assert re.fullmatch(r"streaming: first text [\d.]+ s, whole answer [\d.]+ s", streaming)
+    assert re.fullmatch(r"waiting: +first text after [\d.]+ s, complete after [\d.]+ s", waiting)
+    assert re.fullmatch(r"streaming: first text after [\d.]+ s, complete after [\d.]+ s", streaming)
 
 
 def test_bench_measures_streams(backend: str) -> None:
     done = hfstream("bench", backend, "--requests", "6", "--concurrency", "3", "--max-new-tokens", "8")
     assert done.returncode == 0, done.stderr
-    assert "6 streams, 3 at a time" in done.stdout
-    assert "tokens            48," in done.stdout
-    assert "6 for 6 answers" in done.stdout
+    assert "6 requests, concurrency 3" in done.stdout
+    assert "tokens            48 (" in done.stdout
+    assert "6 for 6 responses" in done.stdout
 
 
 def test_bench_tells_what_failed() -> None:
@@ -323,9 +323,9 @@ def test_what_was_typed_wrong_is_told_by_the_command_that_was_meant() -> None:
         (["serve", "--prot", "80"], "did you mean --port?"),
         (
             ["generate", "Hi", "--url", "http://127.0.0.1:9", "--tokens-per-second", "3"],
-            "the one at --url has its own pace",
+            "--tokens-per-second cannot be used with --url",
         ),
-        (["generate", "Hi", "--url", "http://127.0.0.1:9", "--model", "small"], "whose URL ends in /v1"),
+        (["generate", "Hi", "--url", "http://127.0.0.1:9", "--model", "small"], "requires a URL that ends in /v1"),
         (["bench"], "required: URL"),
     ]:
         done = hfstream(*arguments)
