@@ -18,7 +18,7 @@ __all__ = ["PACE", "Terminal"]
 ResultT = TypeVar("ResultT")
 
 PACE = 40.0
-"""Tokens per second of a server that a command starts, if stdout is a terminal: without a limit, it is too fast to read."""
+"""Tokens per second of a server that a command starts, if stdout is a terminal: slow enough to read along."""
 
 RETRY_SECONDS = 30.0
 """How long a command retries while the server is overloaded or still loading its model."""
