@@ -1,7 +1,7 @@
 """The command line: `hfstream generate`, `chat`, `serve`, `demo` and `bench`.
 
-Answers go to stdout, as plain text and as they come; everything else goes to stderr. Exit codes: 0, 1 for what went
-wrong on the way, 2 for what was typed wrong, 130 after Ctrl-C.
+Generated text is written to stdout, plain and unbuffered; everything else to stderr. Exit codes: 0 success, 1 an error
+at run time, 2 invalid command-line options, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import InferenceError
-from .options import parsed
+from .options import parse_args
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code."""
-    arguments = parsed(argv)
+    """Runs one command and returns its exit code. `argv` are the arguments (default: those of the process).
+
+    Raises:
+        SystemExit: The arguments are invalid (exit code 2), or ``--help`` or ``--version`` was printed (0).
+    """
+    arguments = parse_args(argv)
     try:
-        from .terminal import Terminal  # noqa: PLC0415  needs rich, an extra: a library user has no need of it
+        from .terminal import Terminal  # noqa: PLC0415  needs rich, which the library does not
     except ImportError:
         sys.stderr.write(
-            'hfstream: the command line needs rich: pip install "hfstream[cli]", or with the server '
-            '"hfstream[server,cli]" (in a clone of the repository ".[server,cli]")\n'
+            'hfstream: the command line requires rich: pip install "hfstream[cli]", or "hfstream[server,cli]" with the '
+            'server (in a clone of the repository: ".[server,cli]")\n'
         )
         return 1
     terminal = Terminal()
@@ -32,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.command(arguments, terminal)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at exit
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports it again at exit
         return 0
     except (InferenceError, ValueError, ImportError) as error:
-        return terminal.complain(error)
+        return terminal.print_error(error)
     return code

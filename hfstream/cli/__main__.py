@@ -1,4 +1,4 @@
-"""``python -m hfstream.cli``: the same as the command `hfstream`."""
+"""Runs the command line with ``python -m hfstream.cli``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`hfstream bench`: how fast a server's streams are, some at a time."""
+"""`hfstream bench`: measures the latency and throughput of a server's streams."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ __all__ = ["bench"]
 
 @dataclass
 class _Results:
-    first: list[float] = field(default_factory=list[float])
-    gaps: list[float] = field(default_factory=list[float])
+    """Measurements of all successful streams, one list item per stream, and the failures by message."""
+
+    first_token: list[float] = field(default_factory=list[float])
+    """Seconds to the first token."""
+    between_tokens: list[float] = field(default_factory=list[float])
+    """95th percentile of the seconds between two tokens."""
     rates: list[float] = field(default_factory=list[float])
+    """Tokens per second."""
     tokens: int = 0
     attempts: int = 0
     failures: Counter[str] = field(default_factory=Counter[str])
 
 
 def bench(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Runs the requests, and prints what a person who waits would notice."""
+    """Sends the requests, prints the measurements, and returns 1 if any request failed."""
     results = _Results()
     started = time.monotonic()
     asyncio.run(_run(arguments, results))
@@ -35,17 +40,17 @@ def bench(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 async def _run(arguments: argparse.Namespace, results: _Results) -> None:
-    left = iter(range(arguments.requests))
+    remaining = iter(range(arguments.requests))  # shared by all workers
     async with AsyncInferenceClient(arguments.url, token=arguments.api_key) as client:
 
-        async def work() -> None:
-            for _ in left:
-                await _one(client, arguments, results)
+        async def worker() -> None:
+            for _ in remaining:
+                await _measure(client, arguments, results)
 
-        await asyncio.gather(*(work() for _ in range(arguments.concurrency)))
+        await asyncio.gather(*(worker() for _ in range(arguments.concurrency)))
 
 
-async def _one(client: AsyncInferenceClient, arguments: argparse.Namespace, results: _Results) -> None:
+async def _measure(client: AsyncInferenceClient, arguments: argparse.Namespace, results: _Results) -> None:
     stream: AsyncTokenStream[str] | None = None
     try:
         async with client.text_generation(
@@ -57,30 +62,31 @@ async def _one(client: AsyncInferenceClient, arguments: argparse.Namespace, resu
         results.failures[f"{type(error).__name__}: {error}"] += 1
         return
     metrics = stream.metrics
-    results.first.append(metrics.time_to_first_token or 0.0)
-    results.gaps.append(metrics.inter_token.p95)
+    results.first_token.append(metrics.time_to_first_token or 0.0)
+    results.between_tokens.append(metrics.inter_token.p95)
     results.rates.append(metrics.tokens_per_second)
     results.tokens += metrics.tokens
     results.attempts += len(stream.attempts)
 
 
 def _report(arguments: argparse.Namespace, results: _Results, seconds: float) -> str:
+    first, between = results.first_token, results.between_tokens
     lines = [
-        f"{arguments.requests} streams, {arguments.concurrency} at a time, in {seconds:.2f} s",
-        f"  tokens            {results.tokens}, {results.tokens / seconds:.0f} a second over all",
+        f"{arguments.requests} requests, concurrency {arguments.concurrency}, {seconds:.2f} s",
+        f"  tokens            {results.tokens} ({results.tokens / seconds:.0f} tokens/s in total)",
     ]
-    if results.first:
+    if first:
         lines += [
-            f"  first token       median {_at(results.first, 0.5):.3f} s, 95 % within {_at(results.first, 0.95):.3f} s",
-            f"  between tokens    95 % in {_at(results.gaps, 0.5):.3f} s (median), {max(results.gaps):.3f} s (worst)",
-            f"  tokens a second   median stream {_at(results.rates, 0.5):.0f}, slowest {min(results.rates):.0f}",
-            f"  attempts          {results.attempts} for {len(results.first)} answers",
+            f"  first token       median {_quantile(first, 0.5):.3f} s, p95 {_quantile(first, 0.95):.3f} s",
+            f"  between tokens    p95 per stream: median {_quantile(between, 0.5):.3f} s, max {max(between):.3f} s",
+            f"  tokens/s          per stream: median {_quantile(results.rates, 0.5):.0f}, min {min(results.rates):.0f}",
+            f"  attempts          {results.attempts} for {len(first)} responses",
         ]
-    lines += [f"  failed            {count} x {words}" for words, count in results.failures.most_common()]
+    lines += [f"  failed            {count} x {message}" for message, count in results.failures.most_common()]
     return "\n".join(lines) + "\n"
 
 
-def _at(values: list[float], share: float) -> float:
-    """The value that `share` of all do not exceed."""
+def _quantile(values: list[float], q: float) -> float:
+    """The `q` quantile of `values`, always one of them; `q` is between 0 and 1."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]

@@ -1,4 +1,4 @@
-"""`hfstream chat`: a conversation, turn by turn."""
+"""`hfstream chat`: a conversation with a model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .terminal import PACE, Terminal
 
 __all__ = ["chat"]
 
-HINT = "Ctrl-C stops an answer, Ctrl-D ends the chat."
+HINT = "Ctrl-C stops a response, Ctrl-D ends the chat."
 
 
 def chat(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Reads a line, streams the answer, and so on. Ctrl-C stops an answer, and never the chat; Ctrl-D ends it."""
-    settings = {name: getattr(arguments, name) for name in ("model", "temperature", "max_tokens", "seed")}
+    """Reads messages line by line and streams the responses. Ctrl-C only stops a response; Ctrl-D ends the chat."""
+    parameters = {name: getattr(arguments, name) for name in ("model", "temperature", "max_tokens", "seed")}
     with (
-        terminal.backend(arguments, pace=PACE if terminal.shows else None) as url,
+        terminal.backend(arguments, pace=PACE if terminal.is_interactive else None) as url,
         InferenceClient(url, token=arguments.api_key) as client,
     ):
         messages: list[dict[str, str]] = []
@@ -29,58 +29,58 @@ def chat(arguments: argparse.Namespace, terminal: Terminal) -> int:
         if arguments.system:
             messages.append({"role": "system", "content": arguments.system})
         if sys.stdin.isatty():
-            terminal.say(HINT)
-        for line in _lines(terminal):
+            terminal.print_note(HINT)
+        for line in _read_lines(terminal):
             messages.append({"role": "user", "content": line})
             try:
-                answer = _answer(client, messages, settings, terminal)
+                response = _stream_response(client, messages, parameters, terminal)
             except InferenceError as error:
-                code = terminal.complain(error)
+                code = terminal.print_error(error)
                 if isinstance(error, InferenceConnectionError) and len(messages) == 1 + bool(arguments.system):
-                    return code  # nobody is there, and nothing has been said that could be lost
-                messages.pop()  # it was not heard
+                    return code  # no server, and no conversation yet that would be lost
+                messages.pop()  # the model has not seen it
             else:
-                messages.append({"role": "assistant", "content": answer})
-    return 0 if sys.stdin.isatty() else code  # a person has seen what failed
+                messages.append({"role": "assistant", "content": response})
+    return 0 if sys.stdin.isatty() else code  # an interactive user has seen the errors
 
 
-def _lines(terminal: Terminal) -> Iterator[str]:
-    """What the user says, until the end."""
+def _read_lines(terminal: Terminal) -> Iterator[str]:
+    """The user's messages, until the end of the input. Empty lines are skipped."""
     if not sys.stdin.isatty():
         yield from filter(None, map(str.strip, sys.stdin))
         return
     with contextlib.suppress(ImportError):
-        importlib.import_module("readline")  # editing and history, where there is such a thing
+        importlib.import_module("readline")  # line editing and history, on platforms that have it
     while True:
         try:
             line = input("you> ").strip()
         except EOFError:
             sys.stderr.write("\n")
             return
-        except KeyboardInterrupt:  # a moment too late for the answer: no reason to lose the chat
+        except KeyboardInterrupt:  # the response ended just before Ctrl-C: keep the chat
             sys.stderr.write("\n")
-            terminal.say(HINT)
+            terminal.print_note(HINT)
             continue
         if line:
             yield line
 
 
-def _answer(
-    client: InferenceClient, messages: list[dict[str, str]], settings: dict[str, Any], terminal: Terminal
+def _stream_response(
+    client: InferenceClient, messages: list[dict[str, str]], parameters: dict[str, Any], terminal: Terminal
 ) -> str:
-    """Streams one answer; returns as much of it as was said."""
+    """Streams one response and returns its text, which is partial if it was stopped."""
 
-    def ask() -> TokenStream[ChatCompletionChunk]:
-        create: Any = client.chat_completion
-        opened: TokenStream[ChatCompletionChunk] = create(messages, stream=True, **settings)
-        return opened
+    def create() -> TokenStream[ChatCompletionChunk]:
+        chat_completion: Any = client.chat_completion  # untyped: the overload depends on run-time options
+        created: TokenStream[ChatCompletionChunk] = chat_completion(messages, stream=True, **parameters)
+        return created
 
     stream = None
     try:
-        with terminal.patiently(ask) as stream:
+        with terminal.with_retries(create) as stream:
             for chunk in stream:
                 terminal.write(chunk.choices[0].delta.content or "")
     except KeyboardInterrupt:
-        terminal.say(" [stopped]")
+        terminal.print_note(" [stopped]")
     terminal.write("\n")
     return stream.text if stream is not None else ""

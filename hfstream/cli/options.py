@@ -1,4 +1,4 @@
-"""What can be typed. Each command is imported when it is run: `--help` needs neither rich nor torch."""
+"""Command-line options. A command's module is imported when it runs, so `--help` needs neither rich nor torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..version import __version__
 
-__all__ = ["parsed"]
+__all__ = ["parse_args"]
 
 EXAMPLES = {
     "generate": """\
@@ -46,149 +46,180 @@ examples:
 }
 
 
-def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """What was typed; exits with 2, and the words of the command that was meant, if it makes no sense."""
-    arguments, unknown = _parser().parse_known_args(argv)
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses the arguments (None: those of the process). `command` in the result is the function to call.
+
+    Raises:
+        SystemExit: The arguments are invalid (exit code 2; the usage of the command and the error are printed), or
+            ``--help`` or ``--version`` was printed (0).
+    """
+    arguments, unknown = _build_parser().parse_known_args(argv)
+    subparser: argparse.ArgumentParser = arguments.subparser
     if unknown:
-        known = re.findall(r"--[a-z-]+", arguments.asked.format_help())
-        meant = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
-        arguments.asked.error(f"unknown: {' '.join(unknown)}" + (f"; did you mean {meant[0]}?" if meant else ""))
+        options = re.findall(r"--[a-z-]+", subparser.format_help())
+        similar = difflib.get_close_matches(unknown[0].partition("=")[0], options, n=1)
+        suggestion = f"; did you mean {similar[0]}?" if similar else ""
+        subparser.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion}")
     if getattr(arguments, "url", None) and getattr(arguments, "tokens_per_second", None):
-        arguments.asked.error(
-            "--tokens-per-second is for a server that is started here; the one at --url has its own pace"
-        )
+        subparser.error("--tokens-per-second cannot be used with --url: it sets the pace of a server started here")
     if getattr(arguments, "served_model", None) and not (arguments.url or "").rstrip("/").endswith("/v1"):
-        arguments.asked.error("--model is for servers that have several, whose URL ends in /v1")
+        subparser.error("--model requires a URL that ends in /v1, of a server that can have several models")
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
-    whole = argparse.ArgumentParser(prog="hfstream", description="A language model's answer, token by token.")
-    whole.add_argument("--version", action="version", version=f"hfstream {__version__}")
-    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+parsed = parse_args  # the former name, until tests/test_readme.py uses the new one
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    """The parser for all commands."""
+    parser = argparse.ArgumentParser(
+        prog="hfstream", description="Stream text from language models behind TGI's or OpenAI's HTTP API."
+    )
+    parser.add_argument("--version", action="version", version=f"hfstream {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_generate(commands)
     _add_chat(commands)
     _add_serve(commands)
     _add_demo(commands)
     _add_bench(commands)
-    return whole
+    return parser
 
 
 def _add_generate(commands: Any) -> None:
-    generate = _command(commands, "generate", "stream an answer to the terminal")
-    generate.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to answer; without it, or -, from stdin")
+    generate = _add_command(commands, "generate", "stream a response to the terminal")
+    generate.add_argument(
+        "prompt", metavar="PROMPT", nargs="?", help="the prompt; if it is missing or -, it is read from stdin"
+    )
     _add_server(generate)
-    generate.add_argument("--details", action="store_true", help="a line for each token: text, probability, id")
-    generate.add_argument("--json", action="store_true", help="a line of JSON for each token, for pipes")
+    generate.add_argument("--details", action="store_true", help="print one line per token: text, probability, id")
+    generate.add_argument("--json", action="store_true", help="print one line of JSON per token")
     _add_model(generate)
     _add_length(generate, "max_new_tokens")
     _add_sampling(generate)
-    generate.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens")
-    generate.add_argument("--top-p", type=float, metavar="P", help="sample from the likeliest, up to probability P")
-    generate.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: repeat less")
-    generate.add_argument("--stop", action="append", metavar="TEXT", help="end with TEXT; may be given again")
+    generate.add_argument("--top-k", type=int, metavar="K", help="sample from the K most likely tokens")
+    generate.add_argument(
+        "--top-p", type=float, metavar="P", help="sample from the most likely tokens with total probability P"
+    )
+    generate.add_argument(
+        "--repetition-penalty", type=float, metavar="R", help="penalty for repeated tokens; 1 is none"
+    )
+    generate.add_argument("--stop", action="append", metavar="TEXT", help="stop at TEXT; can be used more than once")
     generate.add_argument(
         "--tokens-per-second",
         type=float,
         metavar="N",
-        help="pace of a server without --url (default: 40 for a terminal)",
+        help="speed of the server started without --url (default: 40 in a terminal, otherwise no limit)",
     )
 
 
 def _add_chat(commands: Any) -> None:
-    chat = _command(commands, "chat", "talk, turn by turn")
+    chat = _add_command(commands, "chat", "have a conversation with a model")
     _add_server(chat)
-    chat.add_argument("--model", metavar="NAME", help="which of the server's models")
-    chat.add_argument("--system", metavar="TEXT", help="what the model is told before")
+    chat.add_argument("--model", metavar="NAME", help="name of the model, if the server has several")
+    chat.add_argument("--system", metavar="TEXT", help="system message")
     _add_length(chat, "max_tokens")
     _add_sampling(chat)
 
 
 def _add_serve(commands: Any) -> None:
-    serve = _command(commands, "serve", "start the reference server")
+    serve = _add_command(commands, "serve", "start the reference server")
     serve.add_argument(
-        "--model", default="bundled", metavar="PATH", help="'bundled', or a checkpoint's folder (default: bundled)"
+        "--model", default="bundled", metavar="PATH", help="directory of a checkpoint, or 'bundled' (default: bundled)"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: 8080)")
+    serve.add_argument(
+        "--port", type=int, default=8080, help="port to listen on; 0 selects a free port (default: 8080)"
+    )
     serve.add_argument(
         "--max-concurrent-requests",
         "--max_concurrent_requests",
         type=int,
         default=128,
         metavar="N",
-        help="answers at a time; one more is refused as overloaded (default: 128)",
+        help="limit of concurrent requests; further ones are rejected as overloaded (default: 128)",
     )
-    serve.add_argument("--api-key", metavar="KEY", help="ask for this bearer token")
-    serve.add_argument("--tokens-per-second", type=float, metavar="N", help="pace each answer, for demonstrations")
-    serve.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the weights")
-    serve.add_argument("--threads", type=int, default=1, metavar="N", help="torch's threads (default: 1)")
+    serve.add_argument("--api-key", metavar="KEY", help="require this bearer token")
+    serve.add_argument(
+        "--tokens-per-second", type=float, metavar="N", help="limit the speed of each response, for demonstrations"
+    )
+    serve.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="data type of the weights (default: float32)",
+    )
+    serve.add_argument("--threads", type=int, default=1, metavar="N", help="number of torch threads (default: 1)")
 
 
 def _add_demo(commands: Any) -> None:
-    demo = _command(commands, "demo", "streaming and waiting, side by side")
-    question = "How do you make cheese?"
-    demo.add_argument("prompt", metavar="PROMPT", nargs="?", default=question, help=f"default: {question}")
+    demo = _add_command(commands, "demo", "compare waiting and streaming, side by side")
+    prompt = "How do you make cheese?"
+    demo.add_argument("prompt", metavar="PROMPT", nargs="?", default=prompt, help=f"the prompt (default: {prompt})")
     _add_server(demo)
     demo.add_argument(
-        "--tokens-per-second", type=float, metavar="N", help="pace of a server without --url (default: 30)"
+        "--tokens-per-second", type=float, metavar="N", help="speed of the server started without --url (default: 30)"
     )
 
 
 def _add_bench(commands: Any) -> None:
-    bench = _command(commands, "bench", "measure a server's streams")
-    bench.add_argument("url", metavar="URL", help="the server")
-    bench.add_argument("--api-key", metavar="KEY", help="sent as a bearer token")
-    bench.add_argument("--prompt", default="How do you make cheese?", help="default: How do you make cheese?")
-    bench.add_argument("--requests", type=_positive, default=20, metavar="N", help="how many (default: 20)")
-    bench.add_argument("--concurrency", type=_positive, default=4, metavar="N", help="at a time (default: 4)")
+    bench = _add_command(commands, "bench", "measure the speed of a server")
+    bench.add_argument("url", metavar="URL", help="URL of the server")
+    bench.add_argument("--api-key", metavar="KEY", help="bearer token to send")
+    bench.add_argument(
+        "--prompt", default="How do you make cheese?", help="the prompt (default: How do you make cheese?)"
+    )
+    bench.add_argument("--requests", type=_positive, default=20, metavar="N", help="number of requests (default: 20)")
+    bench.add_argument("--concurrency", type=_positive, default=4, metavar="N", help="requests at a time (default: 4)")
     _add_model(bench)
     _add_length(bench, "max_new_tokens", default=64)
 
 
 def _add_server(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--url", help="the server to ask; without it one is started with the bundled model, and ended afterwards"
+        "--url", help="URL of the server; without it, a server with the bundled model is started for this command"
     )
-    command.add_argument("--api-key", metavar="KEY", help="sent as a bearer token")
+    command.add_argument("--api-key", metavar="KEY", help="bearer token to send")
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--model", dest="served_model", metavar="NAME", help="which of the models of a server whose URL ends in /v1"
+        "--model", dest="served_model", metavar="NAME", help="name of the model; only for a URL that ends in /v1"
     )
 
 
 def _add_length(command: argparse.ArgumentParser, name: str, default: int | None = None) -> None:
-    told = "length limit of an answer, in tokens" + ("" if default is None else f" (default: {default})")
-    # Text generation and chat have two names for it, and nobody should have to know which is whose.
+    description = "maximum number of tokens to generate" + ("" if default is None else f" (default: {default})")
+    # The APIs of text generation and chat use different names; accept both everywhere.
     command.add_argument(
-        "--max-new-tokens", "--max-tokens", dest=name, type=int, default=default, metavar="N", help=told
+        "--max-new-tokens", "--max-tokens", dest=name, type=int, default=default, metavar="N", help=description
     )
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--temperature", type=float, metavar="T", help="sample; below 1 is tame, above 1 wild")
-    command.add_argument("--seed", type=int, metavar="N", help="same seed, same answer")
+    command.add_argument(
+        "--temperature", type=float, metavar="T", help="sample with this temperature; higher is more random"
+    )
+    command.add_argument("--seed", type=int, metavar="N", help="random seed; the same seed gives the same response")
 
 
-def _command(commands: Any, name: str, does: str) -> argparse.ArgumentParser:
+def _add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         name,
-        help=does,
-        description=does.capitalize() + ".",
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
         epilog=EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(command=_lazily(name), asked=command)
+    command.set_defaults(command=_import_on_call(name), subparser=command)
     return command
 
 
-def _lazily(name: str) -> Callable[..., int]:
-    def run(*told: Any) -> int:
+def _import_on_call(name: str) -> Callable[..., int]:
+    """The command's function, whose module is imported when it is called."""
+
+    def run(*args: Any) -> int:
         module = importlib.import_module(f"{__package__}.{name}")
-        code: int = getattr(module, name)(*told)
+        code: int = getattr(module, name)(*args)
         return code
 
     return run

@@ -1,4 +1,4 @@
-"""`hfstream serve`: the reference backend."""
+"""`hfstream serve`: runs the reference server."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["serve"]
 
 
 def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Serves until Ctrl-C."""
-    from .. import server  # noqa: PLC0415  an extra, and slow to import
+    """Runs the server until Ctrl-C."""
+    from .. import server  # noqa: PLC0415  an optional dependency, and slow to import
 
     settings = server.Settings(
         model=arguments.model,
@@ -26,13 +26,13 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     )
 
     def started(url: str) -> None:
-        terminal.say(f"hfstream {__version__} serves {settings.model} at {url}", style="")
-        terminal.say(f'Try: hfstream generate "How do you make cheese?" --url {url}')
-        terminal.say(f"Watch: {url}/demo\nCtrl-C ends it.")
+        terminal.print_note(f"hfstream {__version__} is serving {settings.model} at {url}", style="")
+        terminal.print_note(f'Try: hfstream generate "How do you make cheese?" --url {url}')
+        terminal.print_note(f"Demo page: {url}/demo\nPress Ctrl-C to stop.")
 
     try:
         server.serve(settings, started=started)
     except server.StartError as error:
-        return terminal.complain(error)
-    terminal.say("Stopped.")
+        return terminal.print_error(error)
+    terminal.print_note("Stopped.")
     return 0

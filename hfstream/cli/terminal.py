@@ -1,4 +1,4 @@
-"""What all commands do in a terminal: say, write, complain, and have a server to ask."""
+"""Output, retries and a temporary server, shared by all commands."""
 
 from __future__ import annotations
 
@@ -15,47 +15,57 @@ from ..retry import retry_on_overload
 
 __all__ = ["PACE", "Terminal"]
 
-T = TypeVar("T")
+ResultT = TypeVar("ResultT")
 
 PACE = 40.0
-"""Tokens per second of the backend that a command starts for a person: the bundled model outruns any reader."""
+"""Tokens per second of a server that a command starts, if stdout is a terminal: slow enough to read along."""
 
-PATIENCE = 30.0
-"""Seconds for which a command asks again while the server is overloaded or still loading its model."""
+RETRY_SECONDS = 30.0
+"""How long a command retries while the server is overloaded or still loading its model."""
 
 
 class Terminal:
-    """stdout for answers, stderr for everything else."""
+    """Writes generated text to stdout and everything else to stderr."""
 
     def __init__(self) -> None:
         self.notes: Console = Console(stderr=True, highlight=False)
 
     @property
-    def shows(self) -> bool:
-        """Whether a person is looking, and not a pipe."""
+    def is_interactive(self) -> bool:
+        """Whether stdout is a terminal."""
         return sys.stdout.isatty()
 
     def write(self, text: str) -> None:
-        """A piece of an answer, at once."""
+        """Writes generated text to stdout and flushes it."""
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    def say(self, text: str, *, style: str = "dim") -> None:
-        """A note, as it is: a prompt may look like rich's markup, and a line that is copied must not be broken."""
+    def print_note(self, text: str, *, style: str = "dim") -> None:
+        """Prints a note on stderr, without markup and without wrapping.
+
+        A prompt in it may look like rich's markup, and a wrapped command could not be copied.
+        """
         self.notes.print(text, style=style, markup=False, soft_wrap=True)
 
-    def complain(self, error: Exception) -> int:
-        """One line, and the exit code."""
-        self.say(f"hfstream: {error}", style="red")
+    def print_error(self, error: Exception) -> int:
+        """Prints an error on one line of stderr, and returns the exit code 1."""
+        self.print_note(f"hfstream: {error}", style="red")
         return 1
 
     @contextlib.contextmanager
     def backend(self, arguments: argparse.Namespace, *, pace: float | None = None) -> Generator[str]:
-        """The URL to ask: the one that was given, or a backend of our own for as long as it takes."""
+        """Yields the URL given by ``--url``, or that of a server with the bundled model that runs for this command.
+
+        `pace` is that server's speed in tokens per second per response (None: no limit).
+
+        Raises:
+            ValueError: The server cannot start.
+            ImportError: ``hfstream[server]`` is not installed.
+        """
         if arguments.url is not None:
             yield arguments.url
             return
-        from ..server import BackgroundServer, Settings, StartError  # noqa: PLC0415  an extra, and slow to import
+        from ..server import BackgroundServer, Settings, StartError  # noqa: PLC0415  an optional dependency, and slow to import
 
         with contextlib.ExitStack() as stack:
             try:
@@ -66,11 +76,11 @@ class Terminal:
                 raise ValueError(str(error)) from error
             yield server.url
 
-    def patiently(self, ask: Callable[[], T]) -> T:
-        """Asks, and again while the server is overloaded or loads its model; the first time it says so."""
+    def with_retries(self, send: Callable[[], ResultT]) -> ResultT:
+        """Calls `send`, and retries while the server is overloaded or loading its model. Prints a note once."""
 
-        def tell(state: RetryCallState) -> None:
+        def note_first_retry(state: RetryCallState) -> None:
             if state.attempt_number == 1 and state.outcome is not None:
-                self.say(f"{state.outcome.exception()}; asking again for up to {PATIENCE:.0f} s ...")
+                self.print_note(f"{state.outcome.exception()}; retrying for up to {RETRY_SECONDS:.0f} s")
 
-        return retry_on_overload(stop=stop_after_delay(PATIENCE), before_sleep=tell)(ask)()
+        return retry_on_overload(stop=stop_after_delay(RETRY_SECONDS), before_sleep=note_first_retry)(send)()

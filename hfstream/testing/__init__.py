@@ -1,13 +1,13 @@
-"""A server for your tests that says its lines: at a pace, with faults, on a real port, without a model.
+"""Test servers on a real port that send scripted responses, including faults. They need no model.
 
-from hfstream import InferenceClient
-from hfstream.testing import Answer, ScriptedServer, token_events
+    from hfstream import InferenceClient
+    from hfstream.testing import Response, ScriptedServer, token_events
 
-with ScriptedServer(Answer(token_events("Hello", ",", " you"))) as server:
-    print(list(InferenceClient(server.url).text_generation("Hi", stream=True)))
+    with ScriptedServer(Response(token_events("Hello", ",", " you"))) as server:
+        print(list(InferenceClient(server.url).text_generation("Hi", stream=True)))
 
-`faults` has what can go wrong, a `Recorder` keeps what a real server says, a `ChaosProxy` is a bad network, and pytest
-finds the fixtures `scripted_server` and `reference_backend` by itself.
+`faults` builds faulty responses, a `Recorder` records the responses of a real server, a `ChaosProxy` injects network
+faults, and the fixtures `scripted_server` and `reference_backend` are available in pytest without configuration.
 """
 
 from . import faults

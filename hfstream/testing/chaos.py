@@ -1,10 +1,10 @@
-"""A bad network: a proxy that cuts, resets, delays, splits and stalls its connections at random bytes.
+"""A TCP proxy that cuts, resets, delays, splits and stalls connections at random bytes.
 
     with ChaosProxy(server.url, seed=7) as proxy:
         client = InferenceClient(proxy.url, resume=True)
 
-What happens to a connection, and at which of its bytes, depends on the seed and the connection's number alone: the same
-run happens again. It changes no byte, and refuses to know what they mean.
+The faults of a connection, and the bytes at which they occur, depend only on the seed and the connection's number, so
+a run can be reproduced. The proxy never changes a byte. Does not depend on HTTP.
 """
 
 from __future__ import annotations
@@ -24,53 +24,71 @@ from urllib.parse import urlsplit
 
 __all__ = ["ChaosProxy", "FaultRates"]
 
-_LONGEST_READ = 65_536
+_READ_SIZE = 65_536
 
 
 @dataclass(frozen=True)
 class FaultRates:
-    """How bad a network is: what happens every so many bytes, and how often it is what."""
+    """How often a `ChaosProxy` injects faults, and the relative weight of each kind of fault.
 
-    every: float = 500
-    """Bytes between two misfortunes of one direction, on the average."""
+    Weights need not add up to 1: a kind with weight 6 occurs twice as often as one with weight 3, and one with weight
+    0 never occurs. At least one weight must be positive.
+    """
+
+    mean_bytes_between: float = 500
+    """Mean number of bytes between two faults, separately for each direction of a connection. Greater than 0."""
     split: float = 6
-    """Share: what follows comes in a segment of its own."""
+    """Weight: the bytes after this point are sent in a separate segment."""
     delay: float = 3
-    """Share: what follows comes later, by `longest_delay` seconds at most."""
+    """Weight: the bytes after this point are sent later, by up to `longest_delay` seconds."""
     cut: float = 1
-    """Share: the connection is closed, on both sides."""
+    """Weight: the connection is closed on both sides."""
     reset: float = 1
-    """Share: the connection is reset, on both sides."""
+    """Weight: the connection is reset on both sides."""
     stall: float = 0.2
-    """Share: nothing more comes this way, until one of the sides leaves."""
+    """Weight: no more bytes are sent in this direction; the connection stays open until one side closes it."""
     longest_delay: float = 0.02
+    """Upper limit of a delay, in seconds; delays are uniformly distributed."""
 
     def plan(self, seed: str) -> Iterator[tuple[int, str, float]]:
-        """Without end: how many bytes pass, what happens then, and for how long."""
-        chance = random.Random(seed)  # noqa: S311  a dice, not a secret
+        """An endless sequence of faults for one direction of a connection.
+
+        Each item has three values: the number of bytes to pass on first, the kind of fault (the name of its weight),
+        and a delay in seconds, which only `delay` uses. Equal seeds give equal sequences.
+        """
+        rng = random.Random(seed)  # noqa: S311  not used for cryptography
         kinds = ("split", "delay", "cut", "reset", "stall")
-        shares = (self.split, self.delay, self.cut, self.reset, self.stall)
+        weights = (self.split, self.delay, self.cut, self.reset, self.stall)
         while True:
-            gap = 1 + int(chance.expovariate(1 / self.every))
-            [kind] = chance.choices(kinds, shares)
-            yield gap, kind, chance.uniform(0, self.longest_delay)
+            gap = 1 + int(rng.expovariate(1 / self.mean_bytes_between))
+            [kind] = rng.choices(kinds, weights)
+            yield gap, kind, rng.uniform(0, self.longest_delay)
 
 
 class ChaosProxy:
-    """Stands before the server at `url`; clients talk to the proxy's own `url`.
+    """A proxy in front of the server at `url` that injects network faults. Clients connect to the proxy's `url`.
 
-    Runs on a thread of its own. `fault_counts` counts what was done to connections, by its name in `FaultRates`.
+    Use it as a context manager, or call `start` and `close`. It runs in a background thread.
+
+    Args:
+        url: The server's URL. Only host and port are used; the port is 80 if the URL has none.
+        seed: Determines all faults, together with the order of the connections.
+        rates: How often each fault occurs (default: `FaultRates()`).
+
+    Raises:
+        OSError: No local port is available.
     """
 
-    def __init__(self, url: str, *, seed: int = 0, chaos: FaultRates | None = None) -> None:
+    def __init__(self, url: str, *, seed: int = 0, rates: FaultRates | None = None) -> None:
         parts = urlsplit(url)
         self.fault_counts: Counter[str] = Counter()
+        """How many faults of each kind were injected so far; the keys are the names of the weights in `FaultRates`."""
         self.connections: int = 0
-        """How many connections have been made so far; the first has the number 1."""
+        """How many connections were accepted so far. Connections are numbered from 1."""
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or 80
         self._seed = seed
-        self._chaos = chaos or FaultRates()
+        self._rates = rates or FaultRates()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._open: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
@@ -79,17 +97,17 @@ class ChaosProxy:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The proxy's own URL, such as ``http://127.0.0.1:54321``."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def start(self) -> Self:
-        """Begins to listen."""
+        """Starts to accept connections."""
         self._loop = asyncio.new_event_loop()
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """Ends every connection, and waits until they have ended."""
+        """Closes all connections and stops the background thread. Does nothing if the proxy was never started."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
@@ -108,80 +126,86 @@ class ChaosProxy:
             self._loop.run_until_complete(self._listen())
 
     async def _listen(self) -> None:
-        server = await asyncio.start_server(self._connected, sock=self._listener)
+        server = await asyncio.start_server(self._handle_connection, sock=self._listener)
         await self._stop.wait()
         server.close()
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
-        await asyncio.sleep(0)  # the loop closes what was closed just now
+        await asyncio.sleep(0)  # the loop closes aborted transports in its next iteration
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None:
             return
         self._open.add(task)
         self.connections += 1
         seed = f"{self._seed}/{self.connections}"
-        both = [writer]
+        writers = [writer]
         try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):  # cancelled by `close` alone
-                there_reader, there_writer = await asyncio.open_connection(self._host, self._port)
-                both.append(there_writer)
-                await self._carry_both(reader, there_reader, both, seed)
+            with contextlib.suppress(OSError, asyncio.CancelledError):  # only `close` cancels the task
+                server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
+                writers.append(server_writer)
+                await self._pump_both(reader, server_reader, writers, seed)
         finally:
-            for end in both:
+            for each in writers:
                 if self._stop.is_set():
-                    end.transport.abort()
-                end.close()
+                    each.transport.abort()
+                each.close()
             self._open.discard(task)
 
-    async def _carry_both(
-        self, here: asyncio.StreamReader, there: asyncio.StreamReader, both: list[asyncio.StreamWriter], seed: str
+    async def _pump_both(
+        self,
+        client_reader: asyncio.StreamReader,
+        server_reader: asyncio.StreamReader,
+        writers: list[asyncio.StreamWriter],
+        seed: str,
     ) -> None:
-        ways = [
-            asyncio.ensure_future(self._carry(here, both[1], f"{seed}/up", both)),
-            asyncio.ensure_future(self._carry(there, both[0], f"{seed}/down", both)),
+        """Copies both directions until the first one ends. `writers` are the client's and the server's."""
+        client_writer, server_writer = writers
+        directions = [
+            asyncio.ensure_future(self._pump(client_reader, server_writer, f"{seed}/up", writers)),
+            asyncio.ensure_future(self._pump(server_reader, client_writer, f"{seed}/down", writers)),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            for direction in directions:
+                direction.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
 
-    async def _carry(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, seed: str, both: list[asyncio.StreamWriter]
+    async def _pump(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, seed: str, writers: list[asyncio.StreamWriter]
     ) -> None:
-        """One direction, until it ends: by itself, or by misfortune."""
-        plan = self._chaos.plan(seed)
+        """Copies one direction until its end, or until a fault ends the connection."""
+        plan = self._rates.plan(seed)
         gap, kind, seconds = next(plan)
-        while data := await source.read(_LONGEST_READ):
+        while data := await source.read(_READ_SIZE):
             while len(data) >= gap:
                 target.write(data[:gap])
                 data = data[gap:]
                 await target.drain()
                 self.fault_counts[kind] += 1
-                if not await self._befall(kind, seconds, source, both):
+                if not await self._inject(kind, seconds, source, writers):
                     return
                 gap, kind, seconds = next(plan)
             gap -= len(data)
             target.write(data)
             await target.drain()
 
-    async def _befall(
-        self, kind: str, seconds: float, source: asyncio.StreamReader, both: list[asyncio.StreamWriter]
+    async def _inject(
+        self, kind: str, seconds: float, source: asyncio.StreamReader, writers: list[asyncio.StreamWriter]
     ) -> bool:
-        """Whether the connection outlives it."""
+        """Applies one fault; returns whether the connection continues."""
         if kind == "delay":
             await asyncio.sleep(seconds)
         elif kind == "split":
             await asyncio.sleep(0)
         elif kind == "stall":
-            while await source.read(_LONGEST_READ):
-                pass  # swallowed: the other side hears no more, and only its leaving ends this
+            while await source.read(_READ_SIZE):
+                pass  # discarded: the target gets no more bytes, and the stall ends when one side closes the connection
         elif kind == "reset":
-            for writer in both:
+            for writer in writers:
                 sock: socket.socket = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()

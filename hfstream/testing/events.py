@@ -1,4 +1,7 @@
-"""Lines to say: events of TGI's own streams and of OpenAI's, as bytes. Refuses to know who sends them."""
+"""Encoded events in the format of TGI's native streams and of OpenAI's chat streams.
+
+Each event is a complete `data:` block with its blank line, as bytes. Does not depend on the servers that send them.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +13,65 @@ from ..core.sse import encode
 __all__ = ["DONE", "chat_event", "chat_events", "final_event", "token_event", "token_events"]
 
 DONE = encode("[DONE]")
-"""How a stream of OpenAI's ends."""
+"""The last event of an OpenAI stream: ``data: [DONE]``."""
 
 
-def token_event(index: int, text: str, *, special: bool = False, logprob: float | None = -0.5, **more: Any) -> bytes:
-    """One token as TGI sends it; `index` counts from 1. `more` sets `generated_text`, `details`, `top_tokens`."""
+def token_event(index: int, text: str, *, special: bool = False, logprob: float | None = -0.5, **fields: Any) -> bytes:
+    """One token as TGI streams it.
+
+    Args:
+        index: The token's number in the stream, counted from 1. The token's id is 100 + `index`.
+        text: The token's text.
+        special: Whether it is a special token, such as ``</s>``, whose text is not part of the output.
+        logprob: The token's log-probability (natural logarithm), or None for a server that sends none.
+        fields: Further fields of the event, such as `generated_text`, `details` and `top_tokens`.
+    """
     token = {"id": 100 + index, "text": text, "logprob": logprob, "special": special}
-    event = {"index": index, "token": token, "generated_text": None, "details": None} | more
+    event = {"index": index, "token": token, "generated_text": None, "details": None} | fields
     return encode(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
 
 
-def final_event(index: int, text: str, generated_text: str, *, finish_reason: str = "length", **more: Any) -> bytes:
-    """The last token, with the whole text and its details."""
+def final_event(index: int, text: str, generated_text: str, *, finish_reason: str = "length", **fields: Any) -> bytes:
+    """The last token, with the complete text and the details that TGI adds to it.
+
+    `index`, `text` and `fields` are as in `token_event`; `generated_text` is the text of all tokens that are not
+    special.
+    """
     details = {"finish_reason": finish_reason, "generated_tokens": index, "seed": None, "input_length": 7}
-    told: dict[str, Any] = {"generated_text": generated_text, "details": details}
-    return token_event(index, text, **told | more)
+    final_fields: dict[str, Any] = {"generated_text": generated_text, "details": details}
+    return token_event(index, text, **final_fields | fields)
 
 
 def token_events(*texts: str, finish_reason: str = "length") -> list[bytes]:
-    """A whole answer, one event for each of `texts`; with `finish_reason="eos_token"` an `</s>` comes after them."""
-    whole = "".join(texts)
+    """A complete TGI stream with one event per text.
+
+    With ``finish_reason="eos_token"`` one more event follows, the special token ``</s>``, as from TGI.
+
+    Raises:
+        IndexError: There are no texts, and `finish_reason` is not ``"eos_token"``.
+    """
+    generated_text = "".join(texts)
     if finish_reason == "eos_token":
         events = [token_event(index, text) for index, text in enumerate(texts, 1)]
-        return [*events, final_event(len(texts) + 1, "</s>", whole, finish_reason=finish_reason, special=True)]
+        return [*events, final_event(len(texts) + 1, "</s>", generated_text, finish_reason=finish_reason, special=True)]
     events = [token_event(index, text) for index, text in enumerate(texts[:-1], 1)]
-    return [*events, final_event(len(texts), texts[-1], whole, finish_reason=finish_reason)]
+    return [*events, final_event(len(texts), texts[-1], generated_text, finish_reason=finish_reason)]
 
 
-def chat_event(content: str | None = None, *, finish_reason: str | None = None, **more: Any) -> bytes:
-    """One chunk of a chat. `more` sets fields of the delta, such as `role`, `reasoning` and `tool_calls`."""
-    delta = ({} if content is None else {"content": content}) | more
+def chat_event(content: str | None = None, *, finish_reason: str | None = None, **fields: Any) -> bytes:
+    """One `chat.completion.chunk` with one choice.
+
+    Args:
+        content: The delta's text; None leaves the field out.
+        finish_reason: The choice's finish reason, which the last chunk of a choice has.
+        fields: Further fields of the delta, such as `role`, `reasoning` and `tool_calls`.
+    """
+    delta = ({} if content is None else {"content": content}) | fields
     return _chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
 
 
 def chat_events(*texts: str, finish_reason: str = "stop") -> list[bytes]:
-    """A whole answer as OpenAI sends it: the role, a chunk for each of `texts`, the end, the usage, ``[DONE]``."""
+    """A complete OpenAI chat stream: the role, one chunk per text, the finish reason, the usage, and ``[DONE]``."""
     usage = {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 7 + len(texts)}
     return [
         chat_event("", role="assistant"),

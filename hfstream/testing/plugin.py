@@ -1,10 +1,11 @@
-"""Fixtures for pytest, which finds them by itself: servers that say their lines, and the reference backend.
+"""The pytest plugin: fixtures for scripted servers and for the reference server.
 
     def test_mine(scripted_server):
         server = scripted_server(faults.drop(token_events("Hello", ",", " you"), after=2))
         ...
 
-Every run of pytest imports this module, so it imports neither the server nor torch before a test asks for them.
+Every pytest run in an environment with hfstream imports this module, so it imports the server and torch only when a
+test requests them.
 """
 
 from __future__ import annotations
@@ -25,26 +26,29 @@ __all__ = ["reference_backend", "reference_settings", "scripted_server"]
 
 @pytest.fixture
 def scripted_server() -> Generator[Callable[..., ScriptedServer]]:
-    """Makes servers that run until the test ends: ``scripted_server(*answers)``, with answers as `ScriptedServer`'s."""
+    """A function ``scripted_server(*responses)`` that starts a `ScriptedServer`, which is stopped after the test."""
     with ExitStack() as servers:
 
-        def start(*answers: Response | Callable[[Request], Response]) -> ScriptedServer:
-            return servers.enter_context(ScriptedServer(*answers))
+        def start(*responses: Response | Callable[[Request], Response]) -> ScriptedServer:
+            return servers.enter_context(ScriptedServer(*responses))
 
         yield start
 
 
 @pytest.fixture(scope="session")
 def reference_settings() -> Settings | None:
-    """The reference backend's `Settings`, or None for what `hfstream serve` has; define your own to change them."""
+    """The reference server's `Settings`, or None for the defaults of `hfstream serve`.
+
+    Define a session fixture with this name to change them.
+    """
     return None
 
 
 @pytest.fixture(scope="session")
 def reference_backend(reference_settings: Settings | None) -> Generator[BackgroundServer]:
-    """The reference backend with its model, one for all tests, at `reference_backend.url`.
+    """The reference server with its model at `reference_backend.url`, started once per session.
 
-    Tests that want it are skipped where ``hfstream[server]`` is not installed.
+    Tests that use it are skipped if ``hfstream[server]`` is not installed.
     """
     try:
         from ..server import BackgroundServer  # noqa: PLC0415  an extra, and slow to import

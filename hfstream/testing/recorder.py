@@ -1,4 +1,4 @@
-"""A recorder between a client and a real server, and what it keeps: every chunk as it came, and when.
+"""A proxy that records the responses of a real server, every chunk with its time, and replays them.
 
     with Recorder("http://127.0.0.1:8080") as recorder:
         list(InferenceClient(recorder.url).text_generation("How do you make cheese?", stream=True))
@@ -6,7 +6,8 @@
 
     with ScriptedServer(Recording.load("cheese.jsonl").response(speed=10)) as server: ...
 
-It keeps no header of the request, no query and no cookie: secrets are there. It refuses to know what the bytes mean.
+Headers, query string and cookies of the request, and cookies of the response, are not recorded, because they may
+contain secrets. Does not depend on the format of the bodies.
 """
 
 from __future__ import annotations
@@ -28,101 +29,126 @@ from .scripted import Fault, Request, Response, ScriptedServer, Step
 
 __all__ = ["Chunk", "Recorder", "Recording"]
 
-Ending = Literal["complete", "lost", "left"]
+Ending = Literal["complete", "lost", "client_closed"]
 
-_HOP = ("connection", "content-length", "keep-alive", "transfer-encoding", "upgrade", "host", "te", "trailer")
-"""Headers of one connection, which the other one has its own of."""
+_HOP_BY_HOP_HEADERS = (
+    "connection",
+    "content-length",
+    "keep-alive",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "te",
+    "trailer",
+)
+"""Headers that concern one connection only and are not forwarded: the other connection has its own."""
 
-_SECRET = ("set-cookie", "www-authenticate")
+_SECRET_HEADERS = ("set-cookie", "www-authenticate")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One piece of a body."""
+    """One chunk of a recorded body."""
 
     at: float
-    """Seconds since the request."""
+    """When it arrived, in seconds since the request."""
     data: bytes
+    """The chunk's bytes, as they were sent (a compressed body is not decompressed)."""
 
 
 @dataclass
 class Recording:
-    """One request, and what it was answered with."""
+    """One recorded request and its response."""
 
     method: str
     path: str
-    """Without the query."""
+    """The request's path, without the query string."""
     request: bytes
     """The request's body."""
     status: int = 0
+    """The response's status code; 0 until its headers arrive."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The response's headers, without cookies and without those of the connection."""
     head_at: float = 0.0
-    """Seconds from the request to the answer's head."""
+    """When the response's headers arrived, in seconds since the request."""
     chunks: list[Chunk] = field(default_factory=list[Chunk])
-    """Boundaries are those of the HTTP chunks, as far as the network left them."""
-    ending: Ending = "left"
-    """The body's end came ("complete"), or the server's connection broke ("lost"), or the client went ("left")."""
+    """The body. The boundaries are those of the HTTP chunks, unless the network merged or split them."""
+    ending: Ending = "client_closed"
+    """How the response ended: `"complete"`, `"lost"` (the connection to the server was lost), or `"client_closed"`."""
     ended_at: float = 0.0
+    """When it ended, in seconds since the request."""
 
     @property
     def body(self) -> bytes:
-        """The chunks joined."""
+        """All chunks, joined."""
         return b"".join(chunk.data for chunk in self.chunks)
 
     def response(self, speed: float | None = 1.0) -> Response:
-        """The same again, for a `ScriptedServer`: `speed` times as fast, or as fast as can be (None).
+        """The recorded response, for a `ScriptedServer`. It can be sent any number of times.
 
-        A recording whose client had gone ends in a stall: what the server would have said is not known.
+        `speed` is a factor: 1 replays at the original speed, 10 ten times as fast, None without pauses. A lost
+        connection is replayed as `Fault.DROP`. If the client closed the connection, the replay ends with
+        `Fault.STALL`, because it is not known what the server would have sent.
+
+        Raises:
+            ZeroDivisionError: `speed` is 0.
         """
         pace = 0.0 if speed is None else 1 / speed
         return Response(_Playback(self, pace), self.status, None, self.headers, delay=self.head_at * pace)
 
     def save(self, path: str | Path) -> None:
-        """Writes JSON lines: the head, each chunk, the end. What is UTF-8 can be read there, the rest is base64."""
+        """Writes a file with one JSON value per line: the request and response headers, each chunk, and the ending.
+
+        Bytes are stored as text if they are valid UTF-8, otherwise as base64.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         head = {
             "method": self.method,
             "path": self.path,
-            "request": _written(self.request),
+            "request": _to_json(self.request),
             "status": self.status,
             "headers": dict(self.headers),
             "at": self.head_at,
         }
-        lines = [head, *({"at": chunk.at, **_written(chunk.data)} for chunk in self.chunks)]
+        lines = [head, *({"at": chunk.at, **_to_json(chunk.data)} for chunk in self.chunks)]
         lines.append({"at": self.ended_at, "end": self.ending})
         Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Recording:
-        """Reads what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
-            ValueError: this is no recording, or only the beginning of one.
+            OSError: The file cannot be read.
+            ValueError: It is not a recording, or an incomplete one.
         """
         try:
             head, *chunks, end = map(json.loads, Path(path).read_text(encoding="utf-8").splitlines())
             return cls(
                 head["method"],
                 head["path"],
-                _read(head["request"]),
+                _from_json(head["request"]),
                 head["status"],
                 head["headers"],
                 head["at"],
-                [Chunk(chunk["at"], _read(chunk)) for chunk in chunks],
+                [Chunk(chunk["at"], _from_json(chunk)) for chunk in chunks],
                 end["end"],
                 end["at"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no whole recording: {error!r}") from error
+            raise ValueError(f"{path} is not a complete recording: {error!r}") from error
 
 
-def _written(data: bytes) -> dict[str, str]:
+def _to_json(data: bytes) -> dict[str, str]:
     try:
         return {"text": data.decode("utf-8")}
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(data).decode("ascii")}
 
 
-def _read(line: Mapping[str, Any]) -> bytes:
+def _from_json(line: Mapping[str, Any]) -> bytes:
     if "text" in line:
         text: str = line["text"]
         return text.encode("utf-8")
@@ -130,7 +156,7 @@ def _read(line: Mapping[str, Any]) -> bytes:
 
 
 class _Playback:
-    """The steps of a recording, paced by the clock and not by sums of pauses, which would drift."""
+    """The steps of a recording. Each pause is computed from the clock: the errors of fixed pauses would add up."""
 
     def __init__(self, recording: Recording, pace: float) -> None:
         self._recording = recording
@@ -138,41 +164,50 @@ class _Playback:
 
     def __iter__(self) -> Iterator[Step]:
         recording = self._recording
-        began = time.monotonic() - recording.head_at * self._pace
+        started = time.monotonic() - recording.head_at * self._pace
         for chunk in recording.chunks:
-            if (pause := began + chunk.at * self._pace - time.monotonic()) > 0:
+            if (pause := started + chunk.at * self._pace - time.monotonic()) > 0:
                 yield pause
             yield chunk.data
-        if (pause := began + recording.ended_at * self._pace - time.monotonic()) > 0:
+        if (pause := started + recording.ended_at * self._pace - time.monotonic()) > 0:
             yield pause
         if recording.ending != "complete":
             yield Fault.DROP if recording.ending == "lost" else Fault.STALL
 
 
 class Recorder:
-    """Stands before the server at `url`, and keeps what it says; clients talk to the recorder's own `url`.
+    """A proxy in front of the server at `url` that records its responses. Clients connect to the recorder's `url`.
 
-    Every request has a `Recording` of its own, in the order in which they came.
+    Use it as a context manager, or call `start` and `close`. If the server cannot be reached, the client receives
+    status 502.
+
+    Args:
+        url: The server's URL.
+        timeout: httpx's timeout for the server, in seconds (default: none).
+
+    Raises:
+        OSError: No local port is available.
     """
 
     def __init__(self, url: str, *, timeout: float | None = None) -> None:
         self.recordings: list[Recording] = []
+        """One recording per request, in order of arrival. A recording grows until its response has ended."""
         self._lock = threading.Lock()
         self._server = ScriptedServer(self._forward)
         self._upstream = httpx.Client(base_url=url, timeout=timeout, limits=httpx.Limits(max_connections=None))
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The recorder's own URL, such as ``http://127.0.0.1:54321``."""
         return self._server.url
 
     def start(self) -> Self:
-        """Begins to listen."""
+        """Starts to accept connections."""
         self._server.start()
         return self
 
     def close(self) -> None:
-        """Ends every connection."""
+        """Closes all connections."""
         self._server.close()
         self._upstream.close()
 
@@ -188,37 +223,40 @@ class Recorder:
         recording = Recording(request.method, request.path.partition("?")[0], request.body)
         with self._lock:
             self.recordings.append(recording)
-        began = time.monotonic()
-        headers = {name: value for name, value in request.headers.items() if name not in _HOP}
-        with ExitStack() as held:
+        started = time.monotonic()
+        headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP_HEADERS}
+        with ExitStack() as stack:
             try:
-                response = held.enter_context(
+                response = stack.enter_context(
                     self._upstream.stream(request.method, request.path, headers=headers, content=request.body)
                 )
             except httpx.TransportError as error:
                 recording.status, recording.ending = 502, "complete"
-                recording.head_at = recording.ended_at = time.monotonic() - began
+                recording.head_at = recording.ended_at = time.monotonic() - started
                 return Response.error(502, f"The recorder cannot reach its server: {error}")
             recording.status = response.status_code
             recording.headers = {
-                name: value for name, value in response.headers.items() if name not in _HOP and name not in _SECRET
+                name: value
+                for name, value in response.headers.items()
+                if name not in _HOP_BY_HOP_HEADERS and name not in _SECRET_HEADERS
             }
-            recording.head_at = time.monotonic() - began
-            passed = {name: value for name, value in response.headers.items() if name not in _HOP}
-            body = _relayed(recording, response, began, held.pop_all())
-            return Response(body, response.status_code, None, passed)
+            recording.head_at = time.monotonic() - started
+            forwarded = {name: value for name, value in response.headers.items() if name not in _HOP_BY_HOP_HEADERS}
+            body = _relay(recording, response, started, stack.pop_all())
+            return Response(body, response.status_code, None, forwarded)
 
 
-def _relayed(recording: Recording, response: httpx.Response, began: float, held: ExitStack) -> Generator[Step]:
-    with held:
+def _relay(recording: Recording, response: httpx.Response, started: float, stack: ExitStack) -> Generator[Step]:
+    """Passes the server's chunks on, and records them. `stack` closes the response from the server."""
+    with stack:
         try:
             for data in response.iter_raw():
-                recording.chunks.append(Chunk(round(time.monotonic() - began, 6), data))
-                yield 0.0  # looks whether the client is still there, or one more chunk would be read for nobody
+                recording.chunks.append(Chunk(round(time.monotonic() - started, 6), data))
+                yield 0.0  # a pause of no length checks for a closed connection, before the next chunk is read in vain
                 yield data
             recording.ending = "complete"
         except httpx.TransportError:
             recording.ending = "lost"
             yield Fault.DROP
         finally:
-            recording.ended_at = round(time.monotonic() - began, 6)
+            recording.ended_at = round(time.monotonic() - started, 6)

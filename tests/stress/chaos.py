@@ -28,7 +28,7 @@ __all__ = ["NETWORK", "Figures", "chaos"]
 PROMPTS = ("How do you make cheese?", "What is Deep Learning?", "Which emoji do you like?", "こんにちは")
 LIMITS = Timeouts(connect=5, first_token=2, between_tokens=0.5)
 PATIENT = RetryPolicy(attempts=25, max_wait=0.1)
-NETWORK = FaultRates(every=600)
+NETWORK = FaultRates(mean_bytes_between=600)
 """Worse than any that one would keep: of some three kilobytes one connection in two is lost."""
 
 
@@ -112,7 +112,7 @@ class Run:
             for tokens in [chance.choice(self._tokens)]
         ]
         settings: dict[str, Any] = {"resume": self._resume, "timeout": LIMITS, "retry": PATIENT}
-        with ChaosProxy(self._url, seed=seed, chaos=self._network) as proxy:
+        with ChaosProxy(self._url, seed=seed, rates=self._network) as proxy:
             if seed % 2:
                 asyncio.run(self._read_async(proxy.url, todo, settings))
             else:

@@ -1,0 +1,44 @@
+"""Tests of the command-line options, their help texts and errors."""
+
+from __future__ import annotations
+
+from hfstream.testing import DONE, Response, ScriptedServer
+from tests.helpers.command_line import run_hfstream
+
+
+def test_help_of_every_command_has_examples() -> None:
+    for command in ("generate", "chat", "serve", "demo", "bench"):
+        done = run_hfstream(command, "--help")
+        assert done.returncode == 0
+        assert "examples:" in done.stdout
+    assert run_hfstream("serve", "--no-such-thing").returncode == 2
+
+
+def test_invalid_options_print_the_usage_of_the_command() -> None:
+    for arguments, message in [
+        (["serve", "--prot", "80"], "did you mean --port?"),
+        (
+            ["generate", "Hi", "--url", "http://127.0.0.1:9", "--tokens-per-second", "3"],
+            "--tokens-per-second cannot be used with --url",
+        ),
+        (["generate", "Hi", "--url", "http://127.0.0.1:9", "--model", "small"], "requires a URL that ends in /v1"),
+        (["bench"], "required: URL"),
+    ]:
+        done = run_hfstream(*arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert done.stderr.startswith(f"usage: hfstream {arguments[0]} ")
+
+
+def test_both_names_of_the_length_limit_work_for_every_command(backend: str) -> None:
+    for name in ("--max-tokens", "--max-new-tokens"):
+        done = run_hfstream("generate", "How do you make cheese?", "--url", backend, name, "5", "--details")
+        assert len(done.stdout.splitlines()) == 5
+        assert run_hfstream("chat", "--url", backend, name, "3", stdin="Hi\n").returncode == 0
+
+
+def test_model_is_sent_to_a_server_with_several_models() -> None:
+    with ScriptedServer(Response([b'data: {"choices":[{"text":"Hi","finish_reason":"stop"}]}\n\n', DONE])) as server:
+        done = run_hfstream("generate", "Hello", "--url", f"{server.url}/v1", "--model", "small")
+        assert (done.returncode, done.stdout) == (0, "Hi\n"), done.stderr
+        assert server.requests[0].json()["model"] == "small"
