@@ -95,7 +95,7 @@ def coverage(session: nox.Session) -> None:
 
 
 def lowest_versions() -> list[str]:
-    """The client's dependencies, each at the oldest version that pyproject.toml allows: ``>=0.27`` is ``==0.27``."""
+    """The client's dependencies, each at its lowest version in pyproject.toml: ``>=0.27`` becomes ``==0.27``."""
     return [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in PROJECT["project"]["dependencies"]]
 
 

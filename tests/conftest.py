@@ -8,18 +8,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hfstream._transport import response_base
+from tests.helpers.skips import pytest_addoption, pytest_sessionfinish, pytest_terminal_summary
 from tests.helpers.variants import VARIANTS, Clients, Variant
+
+__all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]  # hooks: pytest finds them by name
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # how long an example takes depends on what else the machine does
 
 
-OUTSIDE = ("HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+OUTSIDE = (
+    "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTEST_ADDOPTS",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own token, proxies and certificates are not part of any test."""
+    """No test uses a developer's own token, proxies or certificates, or runs pytest with the options of this run."""
     for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -1,1 +1,1 @@
-"""What tests share: both client variants, recorded streams, small models, a scripted engine, a browser."""
+"""What tests share: both client variants, recorded streams, small models, a scripted engine, an option about skips."""

@@ -1,4 +1,4 @@
-"""The demo page as it is served. What a browser makes of it is tested in tests/server/test_demo_page.py."""
+"""The demo page as it is served. What a browser makes of it is tested in test_demo_page.py beside this."""
 
 from __future__ import annotations
 

@@ -1,0 +1,456 @@
+"""The page at /demo: what is served, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import shutil
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+import hfstream.server
+from hfstream.server import BackgroundServer, Settings
+from hfstream.server.engine.protocol import EngineRequest
+from tests.helpers.scripted_engine import (
+    Script,
+    ScriptedEngine,
+    eventually,
+    http,
+    idle,
+    ids,
+    metric,
+    raw_request,
+)
+
+PAGE = (Path(hfstream.server.__file__).parent / "routes" / "demo.html").read_text(encoding="utf-8")
+ANSWER = "\nGrüße, 日! " + 4 * "Hello, world! "
+KEY = "a key"
+
+
+seen = threading.Event()
+"""The answer to "pause" goes on after this is set."""
+
+
+def script(job: EngineRequest) -> Script:
+    if list(job.prompt) == ids("long"):
+        return itertools.cycle([ids("a")[0], *[None] * 9])  # 60 tokens take twelve seconds: longer than any test needs
+    if list(job.prompt) == ids("pause"):
+        return pausing()
+    return [*ids("ab"), RuntimeError("broken")] if list(job.prompt) == ids("break") else ids(ANSWER)
+
+
+def pausing() -> Script:
+    yield from ids(ANSWER)[:10]
+    while not seen.is_set():
+        yield None
+    yield from ids(ANSWER)[10:]
+
+
+@pytest.fixture(scope="module")
+def served(model: Path) -> Iterator[str]:
+    engine = ScriptedEngine(script, interval=0.02)
+    with BackgroundServer(Settings(model=str(model), max_concurrent_requests=2), engine=engine) as server:
+        yield server.url
+
+
+@pytest.fixture
+def url(served: str) -> Iterator[str]:
+    yield served
+    assert eventually(lambda: idle(served)), "whatever a page has asked for is over"
+
+
+@pytest.fixture(scope="module")
+def guarded(model: Path) -> Iterator[str]:
+    """Wants a key, and is as fast as it can."""
+    with BackgroundServer(Settings(model=str(model), api_key=KEY), engine=ScriptedEngine(script)) as server:
+        yield server.url
+
+
+# --- What is served ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_served_to_everybody(url: str, guarded: str) -> None:
+    for server in (url, guarded):
+        response = http.get(server + "/demo")
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.text == PAGE
+        assert http.get(server + "/").content == b"", "which is the health check, as before"
+        browser = http.get(server + "/", headers={"accept": "text/html,application/xhtml+xml"}, follow_redirects=True)
+        assert browser.text == PAGE
+
+
+def test_the_policy_lets_nothing_in_but_the_page_itself(url: str) -> None:
+    told = http.get(url + "/demo").headers["content-security-policy"]
+    policy = dict(part.strip().split(" ", 1) for part in told.split(";"))
+
+    def hash_of(element: str) -> str:
+        text = PAGE.split(f"<{element}>")[1].split(f"</{element}>")[0]
+        return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": hash_of("script"),
+        "style-src": hash_of("style"),
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+
+
+def test_the_page_is_small_and_needs_nothing_from_elsewhere() -> None:
+    assert len(PAGE.encode()) < 32_000
+    assert not re.findall(r"https?:|//\w|@import|url\(|\bsrc=|\bimport\b", PAGE)
+    markup = re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", PAGE)
+    assert not markup, "what a model says is text"
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None], bool]] = []
+        self._labels = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._labels += tag == "label"
+        self.found.append((tag, dict(attrs), self._labels > 0))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._labels -= tag == "label"
+
+
+def test_every_field_has_a_label_and_every_reference_a_target() -> None:
+    elements = _Elements()
+    elements.feed(PAGE)
+    names = [attributes["id"] for _, attributes, _ in elements.found if "id" in attributes]
+    assert len(names) == len(set(names))
+    labelled = {attributes.get("for") for tag, attributes, _ in elements.found if tag == "label"}
+    fields = [(attributes, inside) for tag, attributes, inside in elements.found if tag in ("input", "textarea")]
+    assert len(fields) == 5
+    assert all(inside or attributes["id"] in labelled for attributes, inside in fields)
+    for _, attributes, _ in elements.found:
+        for reference in ("for", "aria-describedby", "aria-labelledby"):
+            assert attributes.get(reference) in (None, *names)
+        assert attributes.get("aria-live") in (None, "polite")
+        assert attributes.get("role") != "alert"
+    assert set(re.findall(r'\$\("(\w+)"\)', PAGE)) <= set(names)
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+
+TIMEOUT = 60_000
+"""Milliseconds that anything in the browser may take: a test must also pass on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, or another in the PATH, or the one that ``playwright install chromium`` downloaded."""
+    # The tests that use it must not be coroutines: playwright's sync API keeps an event loop running in their thread.
+    with sync_playwright() as playwright:
+        in_path = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+        executable = Path(next(in_path, playwright.chromium.executable_path))
+        if not executable.exists():
+            pytest.skip("Chromium is not installed")
+        # Without its sandbox, which the root user of a container cannot have.
+        with playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], timeout=TIMEOUT) as browser:
+            yield browser
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Open]:
+    """Opens the page of a server; at the end of the test no page may have had an error."""
+    pages: list[Page] = []
+    errors: list[str] = []
+
+    def log(message: ConsoleMessage) -> None:
+        # A response with an error status is logged too, and is no error of the page.
+        if not message.text.startswith("Failed to load resource"):
+            errors.append(message.text)
+
+    def opened(url: str, *, dark: bool = False, width: int = 1100, height: int = 1000) -> Page:
+        page = browser.new_page(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            is_mobile=width < 500,
+        )
+        pages.append(page)
+        page.set_default_timeout(TIMEOUT)
+        page.on("console", log)  # what the policy of the page forbids is logged here
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url + "/demo")
+        until(page, "document.getElementById('served').textContent")  # moves the page's content down: wait for it
+        page.evaluate("document.getElementById('most').value = 60")  # the scripted model has a small context
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert not errors
+
+
+def until(page: Page, condition: str) -> Any:
+    """Waits until some JavaScript is true, and returns its value.
+
+    Not with playwright's ``wait_for_function``: that calls ``eval`` in the page, which the page's policy forbids.
+    """
+    end = time.monotonic() + TIMEOUT / 1000
+    while not (value := page.evaluate(condition)):
+        assert time.monotonic() < end, f"not true within {TIMEOUT} ms: {condition}"
+        page.wait_for_timeout(20)
+    return value
+
+
+def point(page: Page, selector: str) -> None:
+    """Moves the pointer to an element, after the page has handled its scrolling there, which hides the tooltip."""
+    page.locator(selector).first.scroll_into_view_if_needed()
+    page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+    page.hover(selector)
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def generate(page: Page, prompt: str = "Hi") -> None:
+    page.fill("#prompt", prompt)
+    page.click("#generate")
+
+
+def test_tokens_are_read_before_the_whole_answer_is_there(url: str, opened: Open) -> None:
+    page = opened(url)
+    assert until(page, "document.getElementById('served').textContent").startswith("hfstream ")
+    seen.clear()
+    generate(page, "pause")
+    until(page, "streaming.tokens > 4")
+    shown = page.evaluate("[waiting.answer.textContent, waiting.asking, streaming.answer.textContent]")
+    assert shown[:2] == ["", True]
+    assert ANSWER.startswith(shown[2])
+    assert len(shown[2]) > 2
+    until(page, "streaming.now > 3 * streaming.firstAt")
+    seen.set()
+    until(page, "!running")
+    assert (
+        page.evaluate("streaming.answer.textContent")
+        == page.evaluate("streaming.text")
+        == page.evaluate("waiting.text")
+        == ANSWER
+    )
+    assert page.inner_text("#status").startswith("Reading could begin ")
+    assert page.inner_text("#status").endswith(" s earlier. Both texts are the same.")
+    assert page.evaluate("streaming.firstAt < 0.5 * streaming.wholeAt && waiting.firstAt === waiting.wholeAt")
+    assert 0 < float(page.inner_text("#streaming .pace")) < 60  # of 50 at the most: a busy machine is slower
+    assert re.fullmatch(r"\d+ tokens\. Seed \d+\.", page.inner_text("#streaming .note"))
+    assert page.inner_text("#streaming .note") == page.inner_text("#waiting .note"), "one seed for both"
+
+
+def test_stop_frees_the_servers_places(url: str, opened: Open) -> None:
+    page = opened(url)
+    generate(page, "long")
+    until(page, "streaming.tokens > 2")
+    assert eventually(lambda: metric(url, "hfstream_permits_taken") == 2)
+    page.click("#stop")
+    assert eventually(lambda: metric(url, "hfstream_permits_taken") == 0)
+    until(page, "!running")
+    assert re.fullmatch(r"Stopped after \d+ tokens\.", page.inner_text("#streaming .note"))
+    assert page.inner_text("#waiting .note") == "Stopped. Nothing had come."
+    assert page.inner_text("#status") == "Stopped."
+    assert page.evaluate("document.getElementById('stop').getAttribute('aria-disabled')") == "true"
+
+
+def test_who_asks_anew_gives_the_first_question_up(url: str, opened: Open) -> None:
+    page = opened(url)
+    generate(page, "long")
+    until(page, "streaming.tokens > 2")
+    generate(page, "Hi")
+    until(page, "!running")
+    assert page.evaluate("streaming.text") == page.evaluate("waiting.text") == ANSWER
+    assert eventually(lambda: idle(url))
+
+
+def test_a_pointer_on_a_token_tells_its_probability(url: str, opened: Open) -> None:
+    page = opened(url)
+    generate(page)
+    until(page, "!running")
+    assert page.evaluate("document.getElementById('about').hidden")
+    point(page, ".token:nth-child(3)")
+    until(page, "!document.getElementById('about').hidden")
+    told = page.inner_text("#about")
+    token = page.evaluate("facts.get(document.querySelector('.token:nth-child(3)')).token.id")
+    assert told.startswith(f"probability 99.3 %, logprob -0.0074, id {token}")
+    assert told.count("99.3 %") == 1 + 4, "and those of the best four"
+    point(page, "h1")
+    until(page, "document.getElementById('about').hidden")
+
+
+def test_tokens_without_a_text_of_their_own_can_be_pointed_at(url: str, opened: Open) -> None:
+    page = opened(url)
+    generate(page)
+    until(page, "!running")
+    marks = page.evaluate("[...document.querySelectorAll('.token[data-mark]')].map((token) => token.dataset.mark)")
+    assert marks[0] == "↵"
+    assert marks[-1] == "<eos>"
+    assert "·" in marks, "the first bytes of a character"
+    point(page, '.token[data-mark="·"]')
+    assert "A part of a character" in until(page, "document.getElementById('about').innerText")
+
+
+def test_everything_can_be_done_with_the_keyboard(url: str, opened: Open) -> None:
+    page = opened(url)
+    press(page, "Tab")
+    assert page.evaluate("document.activeElement.id") == "prompt"
+    page.evaluate("document.activeElement.select()")
+    page.keyboard.insert_text("long")
+    press(page, "Enter")
+    until(page, "streaming.tokens > 2")
+    press(page, "Tab", "Tab")
+    assert page.evaluate("document.activeElement.id") == "stop"
+    press(page, "Enter")
+    until(page, "!running")
+    assert page.evaluate("document.activeElement.id") == "stop"
+    for _ in range(20):
+        press(page, "Tab")
+        if page.evaluate("document.activeElement.matches('.token')"):
+            break
+    assert "probability 99.3 %" in page.inner_text("#about")
+    press(page, "ArrowRight")
+    assert page.evaluate("document.activeElement === document.querySelectorAll('.token')[1]")
+    assert page.evaluate("document.getElementById('said').textContent").startswith("a: probability 99.3 %")
+    press(page, "End")
+    assert page.evaluate("document.activeElement === streaming.answer.lastElementChild")
+    press(page, "Escape")
+    assert page.evaluate("document.getElementById('about').hidden")
+    press(page, "Tab")
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY", "all tokens are one stop"
+    press(page, "Enter")
+    assert page.evaluate("document.getElementById('raw').open")
+    page.evaluate("document.getElementById('prompt').focus()")
+    press(page, "Enter")
+    until(page, "streaming.tokens > 2")
+    press(page, "Escape")
+    until(page, "!running")
+    assert page.inner_text("#status") == "Stopped."
+
+
+def test_overload_is_told_counted_down_and_survived(url: str, opened: Open) -> None:
+    page = opened(url)
+    held = [raw_request(url, "/generate_stream", {"inputs": "long", "parameters": {}}) for _ in range(2)]
+    assert eventually(lambda: metric(url, "hfstream_permits_taken") == 2)
+    generate(page)
+    pattern = r"Model is overloaded\. Asking again in (\d\.\d) s"
+    found = until(page, f"document.getElementById('streaming').innerText.match(/{pattern}/)")
+    assert 0 < float(found[1]) <= 1
+    assert until(page, f"document.getElementById('waiting').innerText.match(/{pattern}/)")
+    assert page.inner_text("#status") == "The server is busy. It is asked again until it answers; Stop ends that."
+    press(page, "Escape")
+    until(page, "!running")
+    assert not re.search(pattern, page.inner_text(".panes"))
+    generate(page)
+    until(page, "!streaming.busy.hidden && !waiting.busy.hidden")
+    for connection in held:
+        connection.close()
+    until(page, "!running")
+    assert page.evaluate("streaming.text") == page.evaluate("waiting.text") == ANSWER
+    assert page.inner_text("#streaming .note").endswith(" s of it was waiting for a place.")
+    assert page.inner_text("#status").startswith("There was no place for both at once")
+
+
+def test_errors_are_told_in_the_servers_words(url: str, opened: Open) -> None:
+    page = opened(url)
+    page.evaluate("document.getElementById('most').value = 300")
+    generate(page)
+    until(page, "!running")
+    words = "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 100."
+    assert page.inner_text("#streaming .fault").startswith(words)
+    assert page.inner_text("#waiting .fault").startswith(words)
+    page.evaluate("document.getElementById('most').value = 50")
+    generate(page, "break")
+    until(page, "!running")
+    assert "Request failed during generation" in page.inner_text("#streaming .fault")
+    assert page.evaluate("streaming.text") == "ab"
+    assert page.inner_text("#streaming .note") == "2 tokens had come."
+
+
+def test_a_key_is_asked_for_and_a_pace_is_recommended(guarded: str, opened: Open) -> None:
+    page = opened(guarded)
+    generate(page)
+    until(page, "document.activeElement.id === 'key' && !running")
+    assert page.inner_text("#waiting .fault") == page.inner_text("#streaming .fault") == "This server wants an API key."
+    page.keyboard.insert_text("wrong")
+    press(page, "Enter")
+    until(page, "!running")
+    assert page.inner_text("#waiting .fault") == "The server does not take this API key."
+    page.evaluate("document.activeElement.select()")
+    # A clock so slow that any machine is a fast one: what a busy one says in a second may be a pace to read at.
+    page.evaluate("const clock = performance.now.bind(performance); performance.now = () => clock() / 1000")
+    page.keyboard.insert_text(KEY)
+    press(page, "Enter")
+    until(page, "streaming.wholeAt && waiting.wholeAt && !running")
+    assert page.evaluate("streaming.text") == ANSWER
+    assert "hfstream serve --tokens-per-second 30" in page.inner_text("#hint")
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+
+
+def test_raw_events_are_shown_as_they_came(url: str, opened: Open) -> None:
+    page = opened(url)
+    generate(page)
+    until(page, "!running")
+    page.evaluate("document.getElementById('raw').open = true")
+    until(page, "document.getElementById('lines').childElementCount")
+    lines = page.evaluate("[...document.getElementById('lines').children].map((line) => line.textContent)")
+    assert re.fullmatch(r" +0\.\d{3} s  data: \{\"index\":1,.*\}", lines[0])
+    assert lines[1] == ""
+    assert '"generated_text":"' in lines[-2]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_narrow_window_is_wide_enough(url: str, opened: Open, dark: bool) -> None:
+    page = opened(url, width=360, height=700, dark=dark)
+    generate(page)
+    until(page, "!running")
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    for count in (1, 7):
+        point(page, f".token:nth-child({count})")
+        left, right = until(
+            page,
+            "document.getElementById('about').hidden ? null : (({left, right}) => [left, right])"
+            "(document.getElementById('about').getBoundingClientRect())",
+        )
+        assert 0 <= left < right <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    colours = page.evaluate("(({backgroundColor, color}) => [backgroundColor, color])(getComputedStyle(document.body))")
+    assert colours == (["rgb(19, 20, 22)", "rgb(236, 236, 238)"] if dark else ["rgb(246, 245, 242)", "rgb(29, 29, 31)"])
+
+
+def test_events_are_read_however_the_wire_is_cut(url: str, opened: Open) -> None:
+    page = opened(url)
+    wire = ': hello\r\n\r\ndata: {"ü": 中}\n\ndata\rdatum: x\rid: 7\r\ndata:a\ndata:  b🙂\r\r\ndata: never ended\n'
+    read = f"""
+        (() => {{
+            const wire = new TextEncoder().encode({wire!r});
+            const cuts = [...wire.keys()].map((at) => [at]).concat([[...wire.keys()]]);
+            return [...new Set(cuts.map((cut) => {{
+                const found = [];
+                const reader = new EventReader({{ line: () => {{}}, event: (data) => found.push(data) }});
+                [0, ...cut].forEach((at, place) => reader.feed(wire.subarray(at, cut[place] ?? wire.length)));
+                return JSON.stringify(found);
+            }}))];
+        }})()
+    """
+    assert page.evaluate(read) == ['["{\\"ü\\": 中}","\\na\\n b🙂"]']
