@@ -45,9 +45,8 @@ async def receive(url: str, *, seed: int, rates: FaultRates) -> tuple[list[bytes
 
 
 async def test_the_same_seed_injects_the_same_faults() -> None:
-    rates = FaultRates(
-        mean_bytes_between=9000, reset=0, stall=0, longest_delay=0.001
-    )  # a reset may discard bytes that were sent before it
+    # No resets: a reset may discard bytes that were sent before it.
+    rates = FaultRates(mean_bytes_between=9000, reset=0, stall=0, longest_delay=0.001)
     with ScriptedServer(Response(LONG)) as server:
         first, second, other = [await receive(server.url, seed=seed, rates=rates) for seed in (3, 3, 4)]
     assert first == second
