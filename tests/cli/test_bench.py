@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hfstream.testing import Response, ScriptedServer
 from tests.helpers.command_line import run_hfstream
+
+pytestmark = pytest.mark.slow
 
 
 def test_bench_measures_streams(backend: str) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hfstream.testing import Request, Response, ScriptedServer, chat_event, chat_events
 from tests.helpers.command_line import PAUSE, TIMEOUT, TerminalProcess, run_hfstream
+
+pytestmark = pytest.mark.slow
 
 
 def test_chat_sends_the_whole_conversation() -> None:

@@ -6,8 +6,12 @@ import re
 import threading
 from collections.abc import Iterator
 
+import pytest
+
 from hfstream.testing import Request, Response, ScriptedServer, Step, token_events
 from tests.helpers.command_line import TIMEOUT, TerminalProcess, run_hfstream
+
+pytestmark = pytest.mark.slow
 
 
 def test_demo_in_a_terminal_shows_two_panes() -> None:

@@ -7,8 +7,12 @@ import re
 import signal
 import subprocess
 
+import pytest
+
 from hfstream.testing import Response, ScriptedServer, token_events
 from tests.helpers.command_line import ENVIRONMENT, HFSTREAM, PAUSE, TIMEOUT, TerminalProcess, run_hfstream
+
+pytestmark = pytest.mark.slow
 
 
 def test_generate_writes_text_to_stdout_and_the_summary_to_stderr(backend: str) -> None:

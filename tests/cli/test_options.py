@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hfstream.testing import DONE, Response, ScriptedServer
 from tests.helpers.command_line import run_hfstream
+
+pytestmark = pytest.mark.slow
 
 
 def test_help_of_every_command_has_examples() -> None:

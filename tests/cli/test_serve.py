@@ -6,7 +6,11 @@ import re
 import signal
 import subprocess
 
+import pytest
+
 from tests.helpers.command_line import ENVIRONMENT, HFSTREAM, TIMEOUT, run_hfstream
+
+pytestmark = pytest.mark.slow
 
 
 def test_serve_prints_its_url_and_stops_on_ctrl_c() -> None:

@@ -342,14 +342,14 @@ def test_an_error_is_raised_after_the_items_before_it(
     payload: Any, kind: type[InferenceError], words: str, name: bytes, before: list[bytes]
 ) -> None:
     raw_body = b"".join(before) + event(payload, name) + DONE
-    texts = ["", "Hel", "lo", None][: len(before)] if len(before) > 1 else []
+    expected = ["", "Hel", "lo", None][: len(before)] if len(before) > 1 else []
     for chunks in (
         [raw_body],
         [raw_body[:9], raw_body[9:]],
         [raw_body[position : position + 1] for position in range(len(raw_body))],
     ):
         items, error = texts(chunks)
-        assert items == texts
+        assert items == expected
         assert type(error) is kind
         assert error.message == words
 

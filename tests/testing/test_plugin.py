@@ -7,6 +7,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def run_pytest(directory: Path, test: str, *options: str, prelude: str = "") -> subprocess.CompletedProcess[str]:
     """Runs pytest as a user does, without the configuration of this suite."""

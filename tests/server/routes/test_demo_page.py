@@ -31,6 +31,8 @@ from tests.helpers.scripted_engine import (
     raw_request,
 )
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(hfstream.server.__file__).parent / "routes" / "demo.html").read_text(encoding="utf-8")
 ANSWER = "\nGrüße, 日! " + 4 * "Hello, world! "
 KEY = "a key"
