@@ -67,12 +67,12 @@ def served(model: Path) -> Iterator[str]:
 @pytest.fixture
 def url(served: str) -> Iterator[str]:
     yield served
-    assert eventually(lambda: idle(served)), "whatever a page has asked for is over"
+    assert eventually(lambda: idle(served)), "every request of a page has ended"
 
 
 @pytest.fixture(scope="module")
 def guarded(model: Path) -> Iterator[str]:
-    """Wants a key, and is as fast as it can."""
+    """Requires a key, and generates without pauses."""
     with BackgroundServer(Settings(model=str(model), api_key=KEY), engine=ScriptedEngine(script)) as server:
         yield server.url
 
@@ -80,7 +80,7 @@ def guarded(model: Path) -> Iterator[str]:
 # --- What is served ---------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_served_to_everybody(url: str, guarded: str) -> None:
+def test_the_page_is_served_without_a_key(url: str, guarded: str) -> None:
     for server in (url, guarded):
         response = http.get(server + "/demo")
         assert response.status_code == 200
@@ -92,9 +92,9 @@ def test_the_page_is_served_to_everybody(url: str, guarded: str) -> None:
         assert browser.text == PAGE
 
 
-def test_the_policy_lets_nothing_in_but_the_page_itself(url: str) -> None:
-    told = http.get(url + "/demo").headers["content-security-policy"]
-    policy = dict(part.strip().split(" ", 1) for part in told.split(";"))
+def test_the_policy_allows_nothing_but_the_page_itself(url: str) -> None:
+    header = http.get(url + "/demo").headers["content-security-policy"]
+    policy = dict(part.strip().split(" ", 1) for part in header.split(";"))
 
     def hash_of(element: str) -> str:
         text = PAGE.split(f"<{element}>")[1].split(f"</{element}>")[0]
@@ -112,11 +112,11 @@ def test_the_policy_lets_nothing_in_but_the_page_itself(url: str) -> None:
     }
 
 
-def test_the_page_is_small_and_needs_nothing_from_elsewhere() -> None:
+def test_the_page_is_small_and_loads_nothing_else() -> None:
     assert len(PAGE.encode()) < 32_000
     assert not re.findall(r"https?:|//\w|@import|url\(|\bsrc=|\bimport\b", PAGE)
     markup = re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", PAGE)
-    assert not markup, "what a model says is text"
+    assert not markup, "what a model generates is text"
 
 
 class _Elements(HTMLParser):
@@ -262,7 +262,7 @@ def test_tokens_are_read_before_the_whole_answer_is_there(url: str, opened: Open
     assert page.inner_text("#streaming .note") == page.inner_text("#waiting .note"), "one seed for both"
 
 
-def test_stop_frees_the_servers_places(url: str, opened: Open) -> None:
+def test_stop_frees_the_servers_permits(url: str, opened: Open) -> None:
     page = opened(url)
     generate(page, "long")
     until(page, "streaming.tokens > 2")
@@ -276,7 +276,7 @@ def test_stop_frees_the_servers_places(url: str, opened: Open) -> None:
     assert page.evaluate("document.getElementById('stop').getAttribute('aria-disabled')") == "true"
 
 
-def test_who_asks_anew_gives_the_first_question_up(url: str, opened: Open) -> None:
+def test_generating_again_cancels_the_first_requests(url: str, opened: Open) -> None:
     page = opened(url)
     generate(page, "long")
     until(page, "streaming.tokens > 2")
@@ -286,17 +286,17 @@ def test_who_asks_anew_gives_the_first_question_up(url: str, opened: Open) -> No
     assert eventually(lambda: idle(url))
 
 
-def test_a_pointer_on_a_token_tells_its_probability(url: str, opened: Open) -> None:
+def test_pointing_at_a_token_shows_its_probability(url: str, opened: Open) -> None:
     page = opened(url)
     generate(page)
     until(page, "!running")
     assert page.evaluate("document.getElementById('about').hidden")
     point(page, ".token:nth-child(3)")
     until(page, "!document.getElementById('about').hidden")
-    told = page.inner_text("#about")
+    shown = page.inner_text("#about")
     token = page.evaluate("facts.get(document.querySelector('.token:nth-child(3)')).token.id")
-    assert told.startswith(f"probability 99.3 %, logprob -0.0074, id {token}")
-    assert told.count("99.3 %") == 1 + 4, "and those of the best four"
+    assert shown.startswith(f"probability 99.3 %, logprob -0.0074, id {token}")
+    assert shown.count("99.3 %") == 1 + 4, "and those of the best four"
     point(page, "h1")
     until(page, "document.getElementById('about').hidden")
 
@@ -350,7 +350,7 @@ def test_everything_can_be_done_with_the_keyboard(url: str, opened: Open) -> Non
     assert page.inner_text("#status") == "Stopped."
 
 
-def test_overload_is_told_counted_down_and_survived(url: str, opened: Open) -> None:
+def test_overload_is_shown_with_a_countdown_until_a_permit_is_free(url: str, opened: Open) -> None:
     page = opened(url)
     held = [raw_request(url, "/generate_stream", {"inputs": "long", "parameters": {}}) for _ in range(2)]
     assert eventually(lambda: metric(url, "hfstream_permits_taken") == 2)
@@ -373,7 +373,7 @@ def test_overload_is_told_counted_down_and_survived(url: str, opened: Open) -> N
     assert page.inner_text("#status").startswith("There was no place for both at once")
 
 
-def test_errors_are_told_in_the_servers_words(url: str, opened: Open) -> None:
+def test_errors_are_shown_with_the_servers_message(url: str, opened: Open) -> None:
     page = opened(url)
     page.evaluate("document.getElementById('most').value = 300")
     generate(page)
@@ -389,7 +389,7 @@ def test_errors_are_told_in_the_servers_words(url: str, opened: Open) -> None:
     assert page.inner_text("#streaming .note") == "2 tokens had come."
 
 
-def test_a_key_is_asked_for_and_a_pace_is_recommended(guarded: str, opened: Open) -> None:
+def test_a_key_is_asked_for_and_a_rate_is_recommended(guarded: str, opened: Open) -> None:
     page = opened(guarded)
     generate(page)
     until(page, "document.activeElement.id === 'key' && !running")
@@ -399,7 +399,7 @@ def test_a_key_is_asked_for_and_a_pace_is_recommended(guarded: str, opened: Open
     until(page, "!running")
     assert page.inner_text("#waiting .fault") == "The server does not take this API key."
     page.evaluate("document.activeElement.select()")
-    # A clock so slow that any machine is a fast one: what a busy one says in a second may be a pace to read at.
+    # A clock so slow that any machine is a fast one: a busy one may be as slow as a reader.
     page.evaluate("const clock = performance.now.bind(performance); performance.now = () => clock() / 1000")
     page.keyboard.insert_text(KEY)
     press(page, "Enter")
@@ -440,7 +440,7 @@ def test_a_narrow_window_is_wide_enough(url: str, opened: Open, dark: bool) -> N
     assert colours == (["rgb(19, 20, 22)", "rgb(236, 236, 238)"] if dark else ["rgb(246, 245, 242)", "rgb(29, 29, 31)"])
 
 
-def test_events_are_read_however_the_wire_is_cut(url: str, opened: Open) -> None:
+def test_events_are_read_however_the_stream_is_split(url: str, opened: Open) -> None:
     page = opened(url)
     wire = ': hello\r\n\r\ndata: {"ü": 中}\n\ndata\rdatum: x\rid: 7\r\ndata:a\ndata:  b🙂\r\r\ndata: never ended\n'
     read = f"""
