@@ -222,4 +222,6 @@ def _backend(session: nox.Session) -> str:
 
 def _run_client_tests(session: nox.Session, file: str, env: Mapping[str, str]) -> None:
     # Not the suite's conftest, which needs hfstream; and what clients warn of is their own business.
-    session.run("pytest", "-o", "addopts=-ra", "--confcutdir", "tests/clients", "-W", "default", f"tests/clients/{file}", env=env)
+    # Nor the suite's options: pytest-xdist is not installed there.
+    options = ("-o", "addopts=-ra", "--confcutdir", "tests/clients", "-W", "default")
+    session.run("pytest", *options, f"tests/clients/{file}", env=env)

@@ -67,9 +67,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-parsed = parse_args  # the former name, until tests/test_readme.py uses the new one
-
-
 def _build_parser() -> argparse.ArgumentParser:
     """The parser for all commands."""
     parser = argparse.ArgumentParser(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from hfstream.cli.options import parsed
+from hfstream.cli.options import parse_args
 from hfstream.core.retry_decisions import DECISIONS
 from hfstream.server import BackgroundServer
 
@@ -87,7 +87,7 @@ def test_a_line_of_the_shell_that_asks_a_server_is_answered(line: str, url: str,
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("hfstream serve")])
 def test_a_server_is_started_with_options_that_it_has(line: str) -> None:
-    parsed(shlex.split(line)[1:])
+    parse_args(shlex.split(line)[1:])
 
 
 def test_the_table_of_verdicts_is_the_codes() -> None:
