@@ -116,7 +116,7 @@ __all__ = [
     "ValidationError",
     "__version__",
 ]
-# huggingface_hub's names for the same nouns, and for the parts of a request.
+# huggingface_hub's names for the same response types, and for the parts of a request.
 __all__ += aliases.__all__
 __all__ += inputs.__all__
 

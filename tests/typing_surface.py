@@ -1,4 +1,4 @@
-"""What the type checkers know of the public names. Nobody runs this: mypy and pyright, both strict, read it.
+"""What the type checkers know of the public names. It is never run: mypy and pyright, both strict, read it.
 
 An ignored error is an assertion too: the checkers complain about an ignore that is not needed.
 """
@@ -193,10 +193,10 @@ def numbers(metrics: Metrics, attempt: Attempt, usage: Usage) -> None:
     assert_type(usage.total_tokens, int)
 
 
-# The nouns ------------------------------------------------------------------------------------------------------------
+# Response types -------------------------------------------------------------------------------------------------------
 
 
-def nouns(event: StreamResponse, answer: TextGenerationResponse) -> None:
+def text_generation_types(event: StreamResponse, answer: TextGenerationResponse) -> None:
     assert_type(event.index, int | None)
     assert_type(event.token, Token)
     assert_type(event.top_tokens, list[Token] | None)
@@ -350,7 +350,7 @@ def parts_of_a_request(client: InferenceClient) -> None:
     client.chat_completion(HI, **wrong)
 
 
-def a_chats_nouns(whole: ChatCompletion, chunk: ChatCompletionChunk) -> None:
+def chat_completion_types(whole: ChatCompletion, chunk: ChatCompletionChunk) -> None:
     assert_type(whole.id, str)
     assert_type(whole.created, int)
     assert_type(whole.choices, list[ChatCompletionChoice])
@@ -370,7 +370,7 @@ def a_chats_nouns(whole: ChatCompletion, chunk: ChatCompletionChunk) -> None:
     assert_type(chunk.choices[0].delta.tool_calls, list[ChatCompletionDeltaToolCall] | None)
 
 
-def a_calls_nouns(call: ChatCompletionToolCall, delta: ChatCompletionDeltaToolCall) -> None:
+def tool_call_types(call: ChatCompletionToolCall, delta: ChatCompletionDeltaToolCall) -> None:
     assert_type(call.id, str)
     assert_type(call.function, ChatCompletionFunction)
     assert_type(call.function.arguments, str)

@@ -88,7 +88,7 @@ class Exchange(Generic[ItemT, ResultT]):
         self.delay: float = 0.0
         """Seconds to wait before the next attempt."""
         self.needs_data: bool = False
-        """Whether the response's body is to be read further; if not, `finish` is due."""
+        """Whether more of the response's body must be read; if not, `finish` is due."""
         self._clock = clock
         self._decoder: ResponseDecoder[Any] | None = None
         self._content_count = 0  # of `_decoder`; one that is resumed goes on counting
@@ -132,7 +132,7 @@ class Exchange(Generic[ItemT, ResultT]):
         return PreparedRequest(spec.method, spec.url, spec.headers, spec.body, timeout, self.deadline)
 
     def receive_headers(self, status: int, headers: Mapping[str, str]) -> None:
-        """Takes the response's status and headers, which say how its body is to be read."""
+        """Takes the response's status and headers, which determine how its body is decoded."""
         self._move(Event.PROBE_HEADERS if self._resumption.probing else Event.HEADERS)
         self.attempts[-1].status_code = status
         self.headers = headers
@@ -306,7 +306,7 @@ class Exchange(Generic[ItemT, ResultT]):
         return decision, error
 
     def _next_delay(self, error: InferenceError, decision: Decision) -> float | None:
-        """Seconds until the next attempt; None if there is to be none."""
+        """Seconds until the next attempt; None if there will be none."""
         if decision is Decision.RAISE:
             return None
         if self.state is STREAMING:  # new content starts the retry limits afresh: a stream may last for hours

@@ -47,7 +47,7 @@ class RequestSpec(Generic[EventT, ItemT, ResultT]):
     streamed: bool = False
     method: str = "POST"
     resume: bool = False
-    """Whether a lost stream is to be resumed."""
+    """Whether a lost stream should be resumed."""
     continuation: Any = None
     """How to continue at a server that did not keep the stream (`resume.Continuation`); None if that is impossible."""
 

@@ -114,7 +114,7 @@ class RetryState:
         self._start(replace(self._policy, attempts=RetryPolicy.attempts) if only_one else self._policy)
 
     def next_delay(self, error: BaseException, *, now: float = 0.0, latest: float = math.inf) -> float | None:
-        """Seconds to wait before the next attempt, or None if there is to be none.
+        """Seconds to wait before the next attempt, or None if there will be none.
 
         `now` and `latest` are monotonic seconds; the pacer may add to the delay, but not beyond `latest`.
         """

@@ -261,8 +261,8 @@ async def test_a_cut_anywhere(variant: Variant, clients: Clients, cheese: str, t
 async def test_a_silence_between_tokens_is_a_loss(variant: Variant, clients: Clients, cheese: str) -> None:
     items, final, _ = await whole(variant, clients(cheese), "details", cheese)
     with Wire(cheese, 1500, 1500, how="stall") as wire:
-        patience = Timeouts(first_token=60, between_tokens=1.0)
-        client = clients(wire.url, resume=True, retry=AT_ONCE, timeout=patience)
+        timeouts = Timeouts(first_token=60, between_tokens=1.0)
+        client = clients(wire.url, resume=True, retry=AT_ONCE, timeout=timeouts)
         heard, ended, stream = await whole(variant, client, "details", wire.url)
         assert_alike((heard, ended), (items, final))
         assert [item["index"] for item in heard] == list(range(1, len(heard) + 1))

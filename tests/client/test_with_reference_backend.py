@@ -52,7 +52,7 @@ MULTI_BYTE = [EMOJI, JAPANESE, "What is crème brûlée?"]
 """Answered with characters of several tokens."""
 
 PACE = 25.0
-"""Tokens per second, where a server is to be watched while it answers."""
+"""Tokens per second, for tests that look at the server while it generates."""
 LONG: TextGenerationParameters = {"max_new_tokens": 1900, "repetition_penalty": 0.01}
 """Makes the model repeat itself for ever: no end of its own, seconds of work for the engine."""
 
@@ -439,10 +439,10 @@ async def test_these_urls_mean_the_same(variant: Variant, clients: Clients, url:
 
 async def test_where_no_server_is_the_error_says_what_to_check(variant: Variant, clients: Clients) -> None:
     with socket.create_server(("127.0.0.1", 0)) as found:
-        nobody = f"http://127.0.0.1:{found.getsockname()[1]}"
+        unused = f"http://127.0.0.1:{found.getsockname()[1]}"
     with pytest.raises(InferenceConnectionError, match="Check the URL") as caught:
-        await variant.open(clients(nobody, retry=None))
-    assert nobody in str(caught.value)
+        await variant.open(clients(unused, retry=None))
+    assert unused in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_stream", "/"])
@@ -670,8 +670,8 @@ async def test_closing_the_client_is_seen_by_the_server(variant: Variant, paced:
 async def check_given_up(server: str, meter: Meter, dropped: int, *, engine: bool) -> None:
     """The permit is free (a paced answer would hold it for a minute), and `engine`: its place in the batch is, too.
 
-    An engine gets ready with what nobody wants as well. So a shorter answer is asked for: an engine that had kept the
-    other one would still have it when that is complete.
+    An engine also finishes a request without a client. So a shorter one is sent: an engine that had kept the first one
+    would still be running it when the shorter one is complete.
     """
     if engine:
         started = time.monotonic()
@@ -830,7 +830,7 @@ async def test_a_wrapped_function_gets_its_answer_when_a_permit_comes_free(
     assert text == await variant.whole(clients(url), CHEESE, **SHORT)
 
 
-async def test_a_wrapped_function_raises_what_it_got_when_its_patience_ends(
+async def test_a_wrapped_function_raises_the_last_error_after_its_last_attempt(
     variant: Variant, clients: Clients, holders: Holders
 ) -> None:
     client = clients(holders.url, retry=None)
@@ -867,5 +867,5 @@ async def test_twelve_at_once_all_get_their_whole_answer_from_two_permits(
     crowd = [clients(narrow, retry=patient) for _ in range(12)]
     answers = await asyncio.gather(*(ask(client, number % 3 > 0) for number, client in enumerate(crowd)))
     assert [text for text, _ in answers] == [expected] * 12
-    assert max(attempts for _, attempts in answers) > 1, "nobody was refused: there was no crowd"
+    assert max(attempts for _, attempts in answers) > 1, "no request was refused: there were too few at once"
     await eventually(lambda: permits(meter, narrow) == 0)

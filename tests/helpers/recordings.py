@@ -436,17 +436,17 @@ groq = Recording(
 )
 
 AZURE = {"id": "chatcmpl-az", "object": "chat.completion.chunk", "created": 1680000000, "model": "gpt-4o"}
-NOBODY = {"id": "", "object": "", "created": 0, "model": ""}
+NO_IDS = {"id": "", "object": "", "created": 0, "model": ""}
 FILTERED = [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}]
 SAFE = {"hate": {"filtered": False, "severity": "safe"}}
 # What a filter says comes before and after, by itself: without a delta, after the finish.
 azure = Recording(
     [
-        *server(NOBODY, {"choices": [], "prompt_filter_results": FILTERED}),
+        *server(NO_IDS, {"choices": [], "prompt_filter_results": FILTERED}),
         *streamed(AZURE, choice(role="assistant", content="")),
         *streamed(AZURE, choice(content="Hi")),
         *streamed(AZURE, choice(finish_reason="stop")),
-        *server(NOBODY, {"choices": [{"index": 0, "finish_reason": None, "content_filter_results": SAFE}]}),
+        *server(NO_IDS, {"choices": [{"index": 0, "finish_reason": None, "content_filter_results": SAFE}]}),
         DONE,
     ],
     {

@@ -111,12 +111,12 @@ async def test_secrets_are_not_shown(
         shown = [client, stream, stream._exchange, stream._exchange.spec, client._config, *stream.attempts]
         other = clients(server.url.replace("://", f"://user:{SECRET}@") + query, retry=AGAIN, **secrets)
         shown += [other, other._config]
-        nobody = clients(f"http://user:{SECRET}@127.0.0.1:1{query}", retry=None, **secrets)
+        unreachable = clients(f"http://user:{SECRET}@127.0.0.1:1{query}", retry=None, **secrets)
         for failing, options in (
             (client, {}),
             (client, {}),
             (other, {}),
-            (nobody, {}),
+            (unreachable, {}),
             (client, {"extra_headers": {"X-Api-Key": f"{SECRET}\n"}}),
             (client, {"model": f"ftp://user:{SECRET}@host{query}"}),
         ):

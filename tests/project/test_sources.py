@@ -108,15 +108,9 @@ def private_words(text: str) -> Iterator[tuple[int, str]]:
 
 
 def test_private_words_are_found_where_they_are() -> None:
-    text = "# a whole\nself._farewell = FAREWELLS  # what\n    # is to be sent: seated, by nobody\ninvoices of unseated twinsets"
-    assert list(private_words(text)) == [
-        (2, "farewell"),
-        (2, "FAREWELLS"),
-        (3, "is to be"),
-        (3, "seated"),
-        (3, "nobody"),
-    ]
-    assert list(private_words("what is\n    # to be sent")) == [(1, "is to be")]
+    text = "# text\nself._farewell = FAREWELLS\n    # seated, by nobody\ninvoices of unseated twinsets"
+    assert list(private_words(text)) == [(2, "farewell"), (2, "FAREWELLS"), (3, "seated"), (3, "nobody")]
+    assert list(private_words("# what is\n    # to be sent")) == [(1, "is to be")]
 
 
 def test_no_private_word_is_left() -> None:

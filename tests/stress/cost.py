@@ -3,7 +3,7 @@
     python tests/stress/cost.py [--tokens 20000] [--rounds 5]
 
 The server, in a process of its own, has the whole answer ready: one event a token, one HTTP chunk an event. Chunks are
-not reads: one read of the socket brings as many as have come, and nobody ever waits for one. Contenders take turns,
+not reads: one read of the socket brings as many as have come, and no client waits for one. Contenders take turns,
 each makes a list of all texts, and what counts is its best round: CPU time of this process alone. Reports a Markdown
 table; in brackets what is above bare httpx, which hands on bytes and reads none, and how many times hfstream's cost.
 """

@@ -206,7 +206,7 @@ class Backend:
         self._call_on_loop(self._on_failure, error)
 
     def _call_on_loop(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nothing is to be done
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and there is nothing to do
             self._loop.call_soon_threadsafe(function, *arguments)
 
     # --- and what they call on the event loop ------------------------------------------------------------------------
