@@ -21,7 +21,7 @@ import pytest
 from hfstream import InferenceClient
 from hfstream.server import BackgroundServer, Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 PROMPT = "How do you make cheese?"
 
