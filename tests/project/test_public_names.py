@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import hfstream
 from hfstream import errors
@@ -17,7 +18,7 @@ PUBLIC_MODULES = [
     "hfstream.retry", "hfstream.testing",
 ]  # fmt: skip
 
-ORDERS: list[Callable[[str], object]] = [
+ORDERS: list[Callable[[str], Any]] = [
     lambda name: name,
     lambda name: (name.startswith("__"), name),
     lambda name: (not name.isupper(), name),
