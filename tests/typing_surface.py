@@ -364,7 +364,7 @@ def parts_of_a_request(client: InferenceClient) -> None:
     client.chat_completion(HI, **wrong)
 
 
-def a_chats_nouns(whole: ChatCompletion, chunk: ChatCompletionChunk) -> None:
+def chat_completion_types(whole: ChatCompletion, chunk: ChatCompletionChunk) -> None:
     assert_type(whole.id, str)
     assert_type(whole.created, int)
     assert_type(whole.choices, list[ChatCompletionChoice])
@@ -384,7 +384,7 @@ def a_chats_nouns(whole: ChatCompletion, chunk: ChatCompletionChunk) -> None:
     assert_type(chunk.choices[0].delta.tool_calls, list[ChatCompletionDeltaToolCall] | None)
 
 
-def a_calls_nouns(call: ChatCompletionToolCall, delta: ChatCompletionDeltaToolCall) -> None:
+def tool_call_types(call: ChatCompletionToolCall, delta: ChatCompletionDeltaToolCall) -> None:
     assert_type(call.id, str)
     assert_type(call.function, ChatCompletionFunction)
     assert_type(call.function.arguments, str)

@@ -282,7 +282,7 @@ async def test_whole_answers_are_retried_too(variant: Variant, clients: Clients)
         assert await variant.whole(clients(server.url, retry=QUICK)) == "Hello, you"
 
 
-async def test_patience_has_an_end(variant: Variant, clients: Clients) -> None:
+async def test_the_number_of_attempts_is_limited(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(OVERLOADED) as server:
         with pytest.raises(OverloadedError):
             await variant.open(clients(server.url, retry=QUICK))

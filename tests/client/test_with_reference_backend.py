@@ -832,7 +832,7 @@ async def test_a_wrapped_function_gets_its_answer_when_a_permit_comes_free(
     assert text == await variant.whole(clients(url), CHEESE, **SHORT)
 
 
-async def test_a_wrapped_function_raises_what_it_got_when_its_patience_ends(
+async def test_a_wrapped_function_raises_the_last_error_after_its_last_attempt(
     variant: Variant, clients: Clients, holders: Holders
 ) -> None:
     client = clients(holders.url, retry=None)

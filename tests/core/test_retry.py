@@ -1,4 +1,4 @@
-"""Patience: how often, and for how long. No test waits; time is what a test says it is."""
+"""Retries: how often, and for how long. No test waits: each passes its own times."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_policy_is_immutable() -> None:
         RetryPolicy().attempts = 5  # type: ignore[misc]
 
 
-# --- Patience --------------------------------------------------------------------------------------------------------
+# --- Retry limits ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3, 10])

@@ -24,11 +24,11 @@ from hfstream.server import BackgroundServer, Settings
 
 __all__ = ["POLICIES", "Storm", "storm"]
 
-PATIENCE = tenacity.stop_after_delay(120)
+TWO_MINUTES = tenacity.stop_after_delay(120)
 POLICIES: dict[str, RetryPolicy] = {
-    "patient: Retry-After with jitter": RetryPolicy(stop=PATIENCE),
-    "fixed: again after 0.25 s": RetryPolicy(stop=PATIENCE, wait=tenacity.wait_fixed(0.25)),
-    "no backoff: again at once": RetryPolicy(stop=PATIENCE, wait=tenacity.wait_none()),
+    "patient: Retry-After with jitter": RetryPolicy(stop=TWO_MINUTES),
+    "fixed: again after 0.25 s": RetryPolicy(stop=TWO_MINUTES, wait=tenacity.wait_fixed(0.25)),
+    "no backoff: again at once": RetryPolicy(stop=TWO_MINUTES, wait=tenacity.wait_none()),
     "default: three attempts": RetryPolicy(),
 }
 """The first is patient enough for all: the default waits, but two minutes of them instead of three attempts."""

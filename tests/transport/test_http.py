@@ -228,7 +228,7 @@ async def test_a_stream_that_is_compressed_unasked_is_read(
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
-async def test_a_coding_that_nobody_asked_for_is_told(variant: Variant, clients: Clients, coding: str) -> None:
+async def test_an_unsupported_content_encoding_is_an_error(variant: Variant, clients: Clients, coding: str) -> None:
     with ScriptedServer(Response([b"whatever"], headers={"Content-Encoding": coding})) as server:
         with pytest.raises(UnexpectedResponseError, match=coding):
             await variant.open(clients(server.url))

@@ -1,0 +1,33 @@
+"""``import hfstream`` loads the client and what it needs: no server, no models, no test kit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.helpers.modules import ROOT, within
+
+NOT_LOADED = (
+    "torch", "transformers", "tokenizers", "safetensors", "numpy", "starlette", "uvicorn", "jinja2",
+    "huggingface_hub", "openai", "pytest", "hfstream.server", "hfstream.testing", "hfstream.cli",
+)  # fmt: skip
+
+
+def loaded_by(module: str) -> list[str]:
+    """What a fresh interpreter has loaded after importing `module`."""
+    code = f"import json, sys; import {module}; print(json.dumps(list(sys.modules)))"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)
+    loaded: list[str] = json.loads(process.stdout)
+    assert module in loaded
+    return loaded
+
+
+def test_the_import_is_light() -> None:
+    found = [
+        f"{module} loads {name}"
+        for module in ("hfstream", "hfstream.sse", "hfstream.retry")
+        for name in loaded_by(module)
+        if within(name, *NOT_LOADED)
+    ]
+    assert found == []
