@@ -263,8 +263,8 @@ async def test_a_cut_anywhere(variant: Variant, clients: Clients, cheese: str, t
 async def test_a_silence_between_tokens_is_a_loss(variant: Variant, clients: Clients, cheese: str) -> None:
     items, final, _ = await whole(variant, clients(cheese), "details", cheese)
     with Wire(cheese, 1500, 1500, how="stall") as wire:
-        patience = Timeouts(first_token=60, between_tokens=1.0)
-        client = clients(wire.url, resume=True, retry=AT_ONCE, timeout=patience)
+        policy = Timeouts(first_token=60, between_tokens=1.0)
+        client = clients(wire.url, resume=True, retry=AT_ONCE, timeout=policy)
         received, ended, stream = await whole(variant, client, "details", wire.url)
         assert_alike((received, ended), (items, final))
         assert [item["index"] for item in received] == list(range(1, len(received) + 1))

@@ -1,4 +1,4 @@
-"""The package's modules as source code: their syntax trees and imports. Nothing is imported."""
+"""The modules of hfstream as syntax trees: what each one imports, and on which line. Imports none of them."""
 
 from __future__ import annotations
 
@@ -6,53 +6,73 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parent.parent
 
 
-def _name_of(path: Path) -> str:
+def _module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {_name_of(path): path for path in sorted((ROOT / "hfstream").rglob("*.py"))}
-"""The path of every module, by its dotted name."""
+MODULES = {_module_name(path): path for path in sorted((ROOT / "hfstream").rglob("*.py"))}
 
 
-@cache
-def tree_of(module: str) -> ast.Module:
-    """The syntax tree of `module`."""
-    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+class Import(NamedTuple):
+    """One imported name. `name` is the module it comes from; of ours, the innermost: ``from .core import sse``."""
+
+    module: str
+    line: int
+    name: str
+    type_checking: bool
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} imports {self.name}"
 
 
 def within(module: str, *packages: str) -> bool:
-    """Whether `module` is one of `packages`, or in one."""
+    """Whether `module` is one of `packages`, or inside one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def imports_of(module: str, *, for_types: bool = True, in_functions: bool = True) -> Iterator[str]:
-    """The modules that `module` imports. ``from .x import name`` is an import of ``x``, or of ``x.name`` if a module.
+@cache
+def parse(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
-    Without `for_types` those under ``if TYPE_CHECKING`` are left out, without `in_functions` those within functions.
-    """
-    for node in _statements(tree_of(module), for_types=for_types, in_functions=in_functions):
+
+def _absolute(module: str, node: ast.ImportFrom) -> str:
+    """The module after ``from``, without leading dots."""
+    if not node.level:
+        return node.module or ""
+    package = module.split(".") if MODULES[module].name == "__init__.py" else module.split(".")[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+
+
+def _imports(module: str) -> Iterator[Import]:
+    type_checking = {
+        id(inner)
+        for node in ast.walk(parse(module))
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(parse(module)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = module.split(".") if MODULES[module].name == "__init__.py" else module.split(".")[:-1]
-                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
-            for alias in node.names:
-                inner = f"{base}.{alias.name}"
-                yield inner if inner in MODULES else base
+            base = _absolute(module, node)
+            inner = [f"{base}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else base for name in inner]
+        else:
+            continue
+        yield from (Import(module, node.lineno, name, id(node) in type_checking) for name in names)
 
 
-def _statements(node: ast.AST, *, for_types: bool, in_functions: bool) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if not in_functions and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if not for_types and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        yield child
-        yield from _statements(child, for_types=for_types, in_functions=in_functions)
+@cache
+def imports_of(module: str) -> tuple[Import, ...]:
+    """All imports of `module`, those inside functions included."""
+    return tuple(_imports(module))
+
+
+ALL_IMPORTS = tuple(found for module in MODULES for found in imports_of(module))

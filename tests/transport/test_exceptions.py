@@ -1,4 +1,4 @@
-"""httpx's and httpcore's exceptions, mapped to `InferenceError` classes."""
+"""The exceptions of httpx and httpcore become ours: with a class, a cause, a message, and no secret in it."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ EXCEPTIONS = [pytest.param(kind, id=f"{kind.__module__.split('.')[0]}.{kind.__na
 def make_exception(kind: type[Exception]) -> Exception:
     if issubclass(kind, httpx.HTTPStatusError):
         request = httpx.Request("POST", "http://h")
-        return kind("why", request=request, response=httpx.Response(429, request=request))
-    takes_none = kind.__module__ == "httpx" and issubclass(kind, httpx.StreamError) and kind is not httpx.StreamError
-    return kind() if takes_none else kind("why")
+        return kind("reason", request=request, response=httpx.Response(429, request=request))
+    no_arguments = kind.__module__ == "httpx" and issubclass(kind, httpx.StreamError) and kind is not httpx.StreamError
+    return kind() if no_arguments else kind("reason")
 
 
-def make_spec() -> RequestSpec[Any, Any, Any]:
-    target = Endpoint("https://user:secret@h:8080/secret?key=secret", stream_in_body=False)
-    return text_generation(target, "p", {}, stream=True, details=False, headers={"Authorization": "Bearer secret"})
+def spec_with_secrets() -> RequestSpec[Any, Any, Any]:
+    endpoint = Endpoint("https://user:secret@h:8080/secret?key=secret", stream_in_body=False)
+    return text_generation(endpoint, "p", {}, stream=True, details=False, headers={"Authorization": "Bearer secret"})
 
 
 @pytest.mark.parametrize("kind", EXCEPTIONS)
 def test_every_exception_is_mapped(kind: type[Exception]) -> None:
     original = make_exception(kind)
-    mapped = map_exception(original, make_spec().url)
+    mapped = map_exception(original, spec_with_secrets().url)
     assert type(mapped) is CLASSES[kind.__name__]
     assert mapped.__cause__ is original
     assert "https://h:8080" in str(mapped) or kind in (httpx.PoolTimeout, httpcore.PoolTimeout, httpx.HTTPStatusError)
@@ -66,43 +66,43 @@ def test_every_exception_is_mapped(kind: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("kind", EXCEPTIONS)
-def test_an_exception_without_a_message_is_mapped_to_one_with_a_message(kind: type[Exception]) -> None:
+def test_an_exception_without_a_message_becomes_an_error_with_one(kind: type[Exception]) -> None:
     if issubclass(kind, httpx.HTTPStatusError | httpx.StreamError):
         return
-    mapped = map_exception(kind(""), make_spec().url)
+    mapped = map_exception(kind(""), spec_with_secrets().url)
     assert len(str(mapped)) > 10
     assert ": ." not in str(mapped)
 
 
-def test_subclasses_are_mapped_as_their_base_class() -> None:
+def test_an_unknown_exception_is_mapped_by_its_base_class() -> None:
     class OddTimeoutError(httpx.ReadTimeout):
         pass
 
     class ConnectError(Exception):
-        """Named like httpx's, but not of httpx."""
+        """Has the name of one of httpx's, but not its module."""
 
-    assert type(map_exception(OddTimeoutError("x"), make_spec().url)) is errors.InferenceTimeoutError
+    assert type(map_exception(OddTimeoutError("x"), spec_with_secrets().url)) is errors.InferenceTimeoutError
     original = ConnectError("x")
-    assert map_exception(original, make_spec().url) is original
+    assert map_exception(original, spec_with_secrets().url) is original
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("x"), RuntimeError("x"), OSError("x"), errors.OverloadedError("x"), KeyError("x")]
 )
-def test_exceptions_of_other_libraries_are_returned_unchanged(error: Exception) -> None:
-    assert map_exception(error, make_spec().url) is error
+def test_an_exception_of_another_module_is_returned_unchanged(error: Exception) -> None:
+    assert map_exception(error, spec_with_secrets().url) is error
 
 
 @pytest.mark.parametrize(
     ("kind", "phase"),
     [(httpx.ConnectTimeout, "connect"), (httpx.PoolTimeout, "connect"), (httpcore.ConnectTimeout, "connect")],
 )
-def test_a_connect_timeout_has_the_phase_connect(kind: type[Exception], phase: str) -> None:
-    mapped = map_exception(kind("x"), make_spec().url)
+def test_a_timeout_before_there_is_a_connection_has_the_phase_connect(kind: type[Exception], phase: str) -> None:
+    mapped = map_exception(kind("x"), spec_with_secrets().url)
     assert isinstance(mapped, errors.InferenceTimeoutError)
     assert mapped.phase == phase
 
 
 @pytest.mark.parametrize("kind", [httpx.LocalProtocolError, httpcore.LocalProtocolError])
-def test_a_refused_header_is_not_in_the_message(kind: type[Exception]) -> None:
-    assert "secret" not in str(map_exception(kind("Illegal header value b'Bearer secret\\n'"), make_spec().url))
+def test_an_illegal_header_is_not_quoted(kind: type[Exception]) -> None:
+    assert "secret" not in str(map_exception(kind("Illegal header value b'Bearer secret\\n'"), spec_with_secrets().url))
