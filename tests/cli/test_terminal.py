@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hfstream.testing import Response, ScriptedServer, faults, token_events
 from tests.helpers.command_line import run_hfstream
 
@@ -13,6 +15,7 @@ def test_an_overloaded_server_is_retried_with_one_note() -> None:
         assert done.stderr.count("Model is overloaded; retrying") == 1
 
 
+@pytest.mark.slow
 def test_errors_are_one_line_with_exit_code_1(backend: str) -> None:
     for arguments, message in [
         (["--url", "http://127.0.0.1:9"], "cannot connect to http://127.0.0.1:9"),

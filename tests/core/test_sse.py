@@ -304,6 +304,7 @@ def test_httpx_sse_reads_the_same(wire: bytes, size: int) -> None:
     st.lists(st.sampled_from([b"data", b":", b" ", b"\r", b"\n", b"id", b"event", b"retry", b"5", b"\0", BOM, b"\xf0"]))
 )
 @settings(deadline=None, max_examples=300)
+@pytest.mark.slow
 def test_any_bytes_in_any_chunks_give_the_same_events(pieces: list[bytes]) -> None:
     wire = b"".join(pieces)
     whole = SSEParser()

@@ -36,6 +36,7 @@ def run_pytest(path: Path, reason: str, *options: str) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_unlisted_skips_fail_the_run_and_are_named(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, UNLISTED, "--fail-on-unlisted-skips")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
@@ -54,6 +55,7 @@ def test_unlisted_skips_fail_the_run_and_are_named(tmp_path: Path) -> None:
     ],
     ids=["without-the-option", "allowed-by-an-option", "listed"],
 )
+@pytest.mark.slow
 def test_other_skips_do_not_fail_the_run(tmp_path: Path, reason: str, options: list[str]) -> None:
     done = run_pytest(tmp_path, reason, *options)
     assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
@@ -61,6 +63,7 @@ def test_other_skips_do_not_fail_the_run(tmp_path: Path, reason: str, options: l
     assert "does not list" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_failed_run_stays_a_failed_run(tmp_path: Path) -> None:
     (tmp_path / "test_fails.py").write_text("def test_fails(): assert False", encoding="utf-8")
     done = run_pytest(tmp_path, UNLISTED, "--fail-on-unlisted-skips", "--allow-skip", "*")

@@ -51,6 +51,7 @@ def at_most(mebibytes: int) -> Iterator[None]:
 
 @BOUNDS
 @pytest.mark.parametrize("start", [b"data: ", b": "], ids=["data", "a comment"])
+@pytest.mark.slow
 async def test_an_event_without_an_end_is_refused(variant: Variant, clients: Clients, task: Task, start: bytes) -> None:
     # One that reads it all is told by its memory, not by a machine that stands still.
     body = itertools.chain([task.event("Hello"), start], itertools.repeat(b"x" * 65536, 80 * MIB // 65536))
@@ -76,6 +77,7 @@ def bomb(size: int) -> bytes:
 @pytest.mark.parametrize(
     ("status", "expected"), [(200, UnexpectedResponseError), (400, BadRequestError)], ids=["stream", "refusal"]
 )
+@pytest.mark.slow
 async def test_a_body_that_decompresses_to_too_much_is_refused(
     variant: Variant, clients: Clients, task: Task, status: int, expected: type[InferenceError]
 ) -> None:

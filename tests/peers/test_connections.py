@@ -122,6 +122,7 @@ LONG = {
 
 @BREAK
 @pytest.mark.usefixtures("no_collector")
+@pytest.mark.slow
 async def test_the_server_stops_generating(variant: Variant, clients: Clients, task: Task, backend: str) -> None:
     await until(lambda: permits(backend) == 0)
     stream = await task.open(variant, clients(backend), **LONG[task.name])
@@ -140,6 +141,7 @@ DROPPED = row(
 
 
 @DROPPED
+@pytest.mark.slow
 async def test_a_hundred_dropped_streams_leave_the_pool_usable(variant: Variant, clients: Clients, task: Task) -> None:
     with ScriptedServer(*[endless(task)] * 100, Response(task.whole(*WORDS))) as server:
         client = clients(server.url)

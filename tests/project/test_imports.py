@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers.modules import ROOT, within
 
 NOT_LOADED = (
@@ -23,6 +25,7 @@ def loaded_by(module: str) -> list[str]:
     return loaded
 
 
+@pytest.mark.slow
 def test_the_import_is_light() -> None:
     found = [
         f"{module} loads {name}"

@@ -71,6 +71,7 @@ async def test_splits_and_delays_do_not_change_the_stream(variant: Variant, clie
     ],
     ids=["cut", "reset", "stall"],
 )
+@pytest.mark.slow
 async def test_cut_reset_and_stall_raise_the_matching_errors(
     variant: Variant, clients: Clients, rates: FaultRates, kind: type[InferenceError]
 ) -> None:

@@ -55,6 +55,7 @@ async def test_paced_pauses_before_each_event(variant: Variant, clients: Clients
     ],
 )
 @pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.slow
 async def test_an_interrupted_stream_keeps_the_tokens_before_the_fault(
     variant: Variant, clients: Clients, fault: Any, kind: type[InferenceError], after: int
 ) -> None:

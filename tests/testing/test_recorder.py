@@ -41,6 +41,7 @@ async def test_a_recording_has_every_chunk_with_its_time(variant: Variant, clien
 @pytest.mark.parametrize(
     ("length", "speed", "minimum"), [(0.3, 1.0, 0.3), (0.3, 2.0, 0.15), (300, None, 0), (300, 1000, 0.3)]
 )
+@pytest.mark.slow
 async def test_a_recording_is_replayed_at_any_speed(
     variant: Variant, clients: Clients, length: float, speed: float | None, minimum: float
 ) -> None:
