@@ -110,6 +110,7 @@ def test_the_table_of_the_documentation_is_complete() -> None:
 
 
 def test_the_errors_are_there_under_the_same_names() -> None:
+    source = Path(__file__).parents[2] / "hfstream" / "errors" / "exceptions.py"
     assert {OverloadedError.__name__, ValidationError.__name__, GenerationError.__name__} <= set(
-        re.findall(r"\w+", (Path(__file__).parents[2] / "hfstream" / "errors" / "exceptions.py").read_text(encoding="utf-8"))
+        re.findall(r"\w+", source.read_text(encoding="utf-8"))
     )
