@@ -99,7 +99,7 @@ def main() -> int:
         print(f"{PAGE.relative_to(ROOT)} is out of date: run python scripts/robustness_table.py")
         return 1
     recorder = Recorder()
-    code = pytest.main(["-q", "-m", "row", "-p", "no:randomly", str(TESTS)], [recorder])
+    code = pytest.main(["-q", "-n", "0", "-m", "row", "-p", "no:randomly", str(TESTS)], [recorder])
     missing = [row.happens for section in SECTIONS for row in rows(section) if row not in recorder.results]
     if missing:
         print("not run:", *missing, sep="\n  ", file=sys.stderr)
