@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,10 @@ from tests.helpers.skips import pytest_addoption, pytest_sessionfinish, pytest_t
 from tests.helpers.variants import VARIANTS, Clients, Variant
 
 __all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]  # hooks: pytest finds them by name
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a background process of a shell: programs that tests start would inherit it, and never see Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # how long an example takes depends on what else the machine does
