@@ -41,7 +41,7 @@ class ModelRunner:
         """Tokens in each row that decodes."""
         self.prefilled: int = 0
         """Tokens read so far of the prompt in the prefill slot."""
-        self.cache = KVCache(max_rows + 1)
+        self.cache: KVCache = KVCache(max_rows + 1)
         self._prefill_slot = max_rows
         only_last = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options: dict[str, Any] = {"use_cache": True, **({"logits_to_keep": 1} if only_last else {})}
