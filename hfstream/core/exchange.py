@@ -79,6 +79,8 @@ class Exchange(Generic[ItemT, ResultT]):
         self.spec = spec
         self.timeouts = timeouts
         self.state: State = State.WAITING
+        self.closed: bool = False
+        """Whether `state` is final: the response is complete, or an error ended the exchange. Read for each token."""
         self.accumulator: Accumulator[Any, ItemT, ResultT] = spec.make_accumulator()
         self.metrics: Metrics = Metrics(clock())
         self.attempts: list[Attempt] = []
@@ -96,11 +98,6 @@ class Exchange(Generic[ItemT, ResultT]):
         self._resumption = Resumption(spec)
 
     # What a driver reads ------------------------------------------------------------------------
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more will come: the response is complete, or an error has ended the exchange."""
-        return self.state in FINAL_STATES
 
     @property
     def complete(self) -> bool:
@@ -233,6 +230,7 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def _move(self, event: Event) -> None:
         self.state = next_state(self.state, event)
+        self.closed = self.state in FINAL_STATES
 
     def _on_success(self) -> None:
         """An attempt that is not the first one has brought what was asked for."""
