@@ -1,6 +1,7 @@
 """A client's configuration, checked: model, token, headers, timeouts, retries.
 
-Does not depend on the environment or the network; `_request_factory` makes requests of a configuration.
+Does not depend on the environment or the network; `_request_factory` makes requests of a configuration, and reads
+`HF_TOKEN` if it has no token.
 """
 
 from __future__ import annotations

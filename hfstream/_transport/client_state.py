@@ -30,7 +30,7 @@ def _client_options(transport: Any) -> dict[str, Any]:
 
 
 class SyncClientState:
-    """One httpx client, and the responses that the next call closes."""
+    """One httpx client, and the responses of garbage-collected streams, which the next call closes."""
 
     def __init__(self, user_client: httpx.Client | None) -> None:
         self.transport = SyncTransport() if user_client is None else None
@@ -78,9 +78,9 @@ class SyncClientStates:
             if self._state is None:
                 self._state = state = SyncClientState(self._user_client)
                 if state.transport is not None:
-                    # __del__ may come too late where a client is collected as part of a cycle: Python finalizes what is
-                    # in it in any order, and warns of an idle connection whose socket comes before us. The finalizer
-                    # holds the connections, so they are not in the cycle. At exit it is __del__ that closes them.
+                    # __del__ may come too late where a client is collected as part of a cycle: Python finalizes the
+                    # objects of a cycle in any order, and warns of a socket that is finalized while it is open. The
+                    # finalizer refers to the connections, so they are not in the cycle. At exit __del__ closes them.
                     self._finalizer = weakref.finalize(self, _close_connections, state.transport, state.client)
                     self._finalizer.atexit = False
             return self._state
@@ -97,14 +97,14 @@ class SyncClientStates:
             state.close()
 
     def __del__(self) -> None:
-        # No stream is left, because a stream refers to this object through its SyncHTTP: no other thread holds the
-        # pool's lock.
+        # This cannot wait for the lock of httpx's pool: only calls and streams take it, and none is left, because they
+        # refer to this object through their SyncHTTP.
         if getattr(self, "_state", None) is not None:
             self.close()
 
 
 class AsyncClientState:
-    """The httpx client of an `AsyncHTTP` in one event loop, and the responses that the next call closes."""
+    """The httpx client of an `AsyncHTTP` in one event loop, and responses as in `SyncClientState`."""
 
     def __init__(self, user_client: httpx.AsyncClient | None) -> None:
         self.transport = AsyncTransport() if user_client is None else None
@@ -168,7 +168,7 @@ class AsyncClientStates:
         if self not in states:
             state = states[self] = AsyncClientState(self._user_client)
             if state.shutdown_hook is not None:
-                await anext(state.shutdown_hook)
+                await anext(state.shutdown_hook)  # a loop closes only generators that have been started
         return states[self]
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """The accumulator of chat completion: joins the deltas of a stream into the same `ChatCompletion` as without streaming.
 
-Does not depend on how chunks are received, nor on how they reach the caller.
+The deltas of text, tool calls and unknown fields are joined in `chat_builders`, one builder for each. Does not depend
+on how chunks are received, nor on how they reach the caller.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One call, however many attempts it takes: everything about it that does not wait.
+"""One call, however many attempts it takes: the part of it that does no I/O (sans-I/O, as in h11).
 
-A driver waits, sends, reads and closes; it decides nothing::
+A driver (`AsyncTokenStream`, `TokenStream`) waits, sends, reads and closes; it decides nothing::
 
     while not exchange.closed:
         sleep(exchange.delay)
@@ -93,7 +93,7 @@ class Exchange(Generic[ItemT, ResultT]):
         """Whether to read more of the response's body; if not, call `finish`."""
         self._clock = clock
         self._decoder: ResponseDecoder[Any] | None = None
-        self._content_count = 0  # of `_decoder`; one that is resumed goes on counting
+        self._content_count = 0  # the decoder's count so far; a resumed decoder does not start at 0
         self._retry_state = RetryState(retry, pacer)
         self._resumption = Resumption(spec)
 
@@ -101,10 +101,10 @@ class Exchange(Generic[ItemT, ResultT]):
 
     @property
     def complete(self) -> bool:
-        """Whether the answer is complete, even if its body is not yet at its end, or its usage is still to come."""
+        """Whether all content has been received; the end of the body, or the usage, may still be missing."""
         if self.state is State.COMPLETE or (self._decoder is not None and self._decoder.complete):
             return True
-        # While a connection is sought to read the usage from, what was read before remains complete.
+        # While an attempt is made only to get the missing usage, the content of the attempt before is complete.
         return self._resumption.decoder is not None and self._resumption.decoder.complete
 
     @property
@@ -163,7 +163,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self.needs_data = False  # what has come is returned first; `finish` raises
         if not decoded:
             return []
-        self.deadline.paused_at = now
+        self.deadline.paused_at = now  # the time that the caller takes for the items is not the server's
         return self.accumulator.add(decoded)
 
     def finish(self) -> list[ItemT]:
@@ -173,13 +173,13 @@ class Exchange(Generic[ItemT, ResultT]):
         """
         decoder = self._decoder
         assert decoder is not None  # noqa: S101  as above
-        if not (self.needs_data or decoder.done):
+        if not (self.needs_data or decoder.done):  # `feed` stopped because of the deadline
             raise self._timeout_error(self._clock())
         decoded = decoder.finish()
         if self.state is State.PROBING:
             self._on_probe_response(decoded[0])
             return []
-        if self.state is not STREAMING:  # a JSON document, or nothing new on the connection that was resumed
+        if self.state is not STREAMING:  # a JSON document, or a resumed stream that only lacked its end
             self._on_success()
         self._move(Event.END)
         return self.accumulator.add(decoded)
@@ -187,8 +187,8 @@ class Exchange(Generic[ItemT, ResultT]):
     def handle_error(self, error: Exception) -> None:
         """Takes what ended an attempt: returns if another one is due after `delay`, else raises it.
 
-        Also returns where nothing is missing but a formal end: the answer is complete, and the exchange closed. A usage
-        that would come before that end is worth another attempt, but not an error.
+        Also returns if all content has been received: the exchange is then complete. A missing usage is worth another
+        attempt, but if that fails too, no error is raised.
         """
         try:
             delay = None
@@ -205,7 +205,7 @@ class Exchange(Generic[ItemT, ResultT]):
             else:
                 if len(self.attempts) > 1 and not self.has_content:
                     error.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
-                raise error  # noqa: TRY301  the table has to know of it, as of what a hook raises
+                raise error  # noqa: TRY301  so that the state becomes CLOSED below, as after what a hook raises
         except BaseException:
             if not self.closed:
                 self._move(Event.FAILURE)
@@ -214,7 +214,10 @@ class Exchange(Generic[ItemT, ResultT]):
             del error  # or this frame, which the traceback of what it raises holds, would hold that too
 
     def cancel_request(self) -> RequestSpec[Any, Any, Any] | None:
-        """What to send when the answer is given up and its server keeps it for a reconnect; else None. Once."""
+        """The request that tells the server to drop a stream it keeps for a reconnect; None if it keeps none.
+
+        Returned once: a second call returns None.
+        """
         return None if self.complete else self._resumption.cancel_request(self._decoder)
 
     def incomplete_error(self) -> IncompleteStreamError:
@@ -253,9 +256,9 @@ class Exchange(Generic[ItemT, ResultT]):
         try:
             self._resumption.receive_tokens(tokens)
         except CannotResumeError as reason:
-            self._move(Event.FAILURE)  # so that `handle_error` seeks no other way
+            self._move(Event.FAILURE)  # so that `handle_error` raises the error below
             error = _cannot_resume(lost, str(reason))
-            raise error from error.__cause__
+            raise error from error.__cause__  # the lost connection, not `reason`
         self.delay = 0.0
         self._move(Event.PROBED)
 
@@ -269,6 +272,7 @@ class Exchange(Generic[ItemT, ResultT]):
     def _annotate(self, error: InferenceError) -> InferenceError:
         """`error` with what only the exchange knows: which time limit it was, the text so far, the request's id."""
         now = self._clock()
+        # The transport knows only whether it was connecting; the limit it ran into may have been the total one.
         phase_unknown = isinstance(error, InferenceTimeoutError) and (
             error.phase != "connect" or now >= self.deadline.total_at
         )
@@ -284,7 +288,7 @@ class Exchange(Generic[ItemT, ResultT]):
         """What to do about `error`, and what to raise if that is to raise."""
         if self.attempts:
             self.attempts[-1].error = _without_traceback(error)
-        if self.state is State.CLOSED:  # it was found out that the stream cannot be resumed
+        if self.state is State.CLOSED:  # by `_on_probe_response`: the stream cannot be continued
             return Decision.RAISE, error
         decision = decide(error, after_content=self.has_content)
         if decision is Decision.RETRY:
@@ -294,7 +298,8 @@ class Exchange(Generic[ItemT, ResultT]):
             return Decision.RAISE, error
         lost = self._resumption.lost
         if decision is Decision.RAISE:
-            # An error that follows content is the answer's own end; one instead of content refuses to resume it.
+            # After content, this is the error in which generation ended. Without content on a new connection, the
+            # server refuses to resume the stream; then the error that lost it is reported too.
             after_content = self._decoder is not None and self._decoder.content_count > 0
             return decision, error if lost is None or after_content else _cannot_resume(lost, str(error))
         try:
@@ -330,11 +335,12 @@ class Exchange(Generic[ItemT, ResultT]):
 
 
 def _without_traceback(error: InferenceError) -> InferenceError:
-    """A copy of `error`, whose traceback would lead back to the stream and keep it alive."""
+    """A copy of `error` that can be stored: the traceback of `error` refers to the stream, and would keep it alive."""
     return copy.copy(error)
 
 
 def _cannot_resume(lost: InferenceError, reason: str) -> IncompleteStreamError:
+    """An error for `lost` that says why the stream was not resumed; its attributes are those of `lost`."""
     error = IncompleteStreamError(f"{lost.message}; cannot resume: {reason}")
     vars(error).update(vars(lost), retryable=False)
     error.__cause__ = _without_traceback(lost)

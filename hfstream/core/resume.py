@@ -1,9 +1,12 @@
-"""How a stream goes on whose connection was lost.
+"""How a stream is resumed whose connection was lost.
 
-There are two ways. A server that numbers its events is asked to continue after the last one (``Last-Event-ID``). A
-server that keeps nothing gets a new request, with the text so far appended to the prompt. The second way is sound only
-where the model would have generated the same: with greedy decoding, within a limit of tokens, and if prompt and text
-together are tokenized into the tokens of the prompt and of the response. Two requests to `/tokenize` check that first.
+There are two ways:
+
+- Reconnect: a server that numbers its events is asked to continue after the last one (``Last-Event-ID``).
+- Continuation: a server that keeps no events gets a new request, with the text so far appended to the prompt. This is
+  correct only if the model would have generated the same: with greedy decoding, with a limit on the number of tokens,
+  and if prompt and text together are tokenized into the tokens of the prompt followed by those of the response. Two
+  requests to `/tokenize`, the probes, check the last of these first.
 
 Does not depend on why the connection was lost, nor on how often it may be tried again.
 """
@@ -31,16 +34,16 @@ class CannotResumeError(Exception):
 
 
 class Resumption:
-    """How one stream is resumed. Until its connection is lost, `spec` is the call's own."""
+    """How one stream is resumed. Until its connection is lost, `spec` is the original request."""
 
     def __init__(self, spec: RequestSpec[Any, Any, Any]) -> None:
         self.spec: RequestSpec[Any, Any, Any] = spec
         """What the next attempt sends."""
         self.lost: InferenceError | None = None
-        """What ended the connection that is being resumed; None while none is."""
+        """The error that ended the connection; None unless the stream is being resumed."""
         self.decoder: ResponseDecoder[Any] | None = None
         """What has decoded the stream so far; kept, because attempts in between have decoders of their own."""
-        self._call = spec
+        self._original = spec
         self._probe: _TokenizeProbe | None = None
         self._cancel_sent = False
 
@@ -51,7 +54,7 @@ class Resumption:
 
     @property
     def is_continuation(self) -> bool:
-        """Whether the server gets a new request, with the text so far: the second way."""
+        """Whether the stream is resumed by a continuation, and not by a reconnect."""
         return self._probe is not None
 
     def plan(
@@ -62,17 +65,17 @@ class Resumption:
         Raises:
             CannotResumeError: neither way is possible.
         """
-        self.lost = self.lost or lost  # the loss that began it, not a failure on the way back
+        self.lost = self.lost or lost  # the first error, not that of a failed attempt to resume
         if decoder is not None and decoder.content_count:
             self.decoder = decoder
         if self.decoder is not None and self.decoder.last_event_id:
             self.spec = self._from_last_event(self.decoder)
             return
-        ids = getattr(accumulator, "ids", None)
-        if self._call.continuation is None or ids is None:
+        ids = getattr(accumulator, "ids", None)  # None also for chat, whose chunks have no token ids
+        if self._original.continuation is None or ids is None:
             raise CannotResumeError("the server sends no event ids")
-        if not self.probing:  # else the probe failed on the way, and the same one is sent again
-            probe = self._probe = self._call.continuation.start_probe(self._call, accumulator.text, ids)
+        if not self.probing:  # else the connection was lost during a probe, and `spec` is sent again
+            probe = self._probe = self._original.continuation.start_probe(self._original, accumulator.text, ids)
             self.spec = probe.next_spec()
 
     def receive_tokens(self, tokens: list[SimpleToken]) -> None:
@@ -92,10 +95,10 @@ class Resumption:
     def cancel_request(self, decoder: ResponseDecoder[Any] | None) -> RequestSpec[Any, Any, Any] | None:
         """The request that tells a server to drop the stream it keeps for a reconnect; None if it keeps none."""
         numbered = decoder if decoder is not None and decoder.last_event_id else self.decoder
-        if self._cancel_sent or not self._call.resume or numbered is None or not numbered.last_event_id:
+        if self._cancel_sent or not self._original.resume or numbered is None or not numbered.last_event_id:
             return None
         self._cancel_sent = True
-        return replace(self._call, method="DELETE", body=None, headers=self._with_last_event_id(numbered))
+        return replace(self._original, method="DELETE", body=None, headers=self._with_last_event_id(numbered))
 
     def _from_last_event(self, decoder: ResponseDecoder[Any]) -> RequestSpec[Any, Any, Any]:
         def make_decoder() -> ResponseDecoder[Any]:
@@ -103,36 +106,37 @@ class Resumption:
             decoder.resume()
             return decoder
 
-        return replace(self._call, headers=self._with_last_event_id(decoder), make_decoder=make_decoder)
+        return replace(self._original, headers=self._with_last_event_id(decoder), make_decoder=make_decoder)
 
     def _with_last_event_id(self, decoder: ResponseDecoder[Any]) -> Mapping[str, str]:
-        return {**self._call.headers, "Last-Event-ID": decoder.last_event_id}
+        return {**self._original.headers, "Last-Event-ID": decoder.last_event_id}
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What the second way needs to know of a call."""
+    """What a continuation needs to know of a call."""
 
     prompt: str
     parameters: Mapping[str, Any]
     tokenize_url: str
     headers: Mapping[str, str]
 
-    def start_probe(self, call: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]) -> _TokenizeProbe:
-        """The probes for an answer of `text`, which came as the tokens `ids`.
+    def start_probe(self, original: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]) -> _TokenizeProbe:
+        """The probes for the response to `original` so far: its `text`, and the `ids` of its tokens.
 
         Raises:
-            CannotResumeError: no probe is needed to know that the answer cannot be continued.
+            CannotResumeError: no probe is needed to know that the response cannot be continued.
         """
-        body = json.loads(call.body or b"{}")
+        body = json.loads(original.body or b"{}")
         if body.keys() != {"inputs", "parameters"} or body["inputs"] != self.prompt:
             raise CannotResumeError("its request has more than a prompt and parameters")
         if reason := self._reason_not_resumable(text):
             raise CannotResumeError(reason)
-        return _TokenizeProbe(self, call, text, ids)
+        return _TokenizeProbe(self, original, text, ids)
 
     def _reason_not_resumable(self, text: str) -> str | None:
         params = self.parameters
+        # TGI samples if any of these is set, even without `do_sample`.
         if params.get("do_sample") or any(params.get(name) is not None for name in ("top_k", "top_p", "typical_p")):
             return "it is sampled"
         if params.get("temperature") not in (None, 1):
@@ -151,15 +155,15 @@ class Continuation:
 class _TokenizeProbe:
     """The two probes: how is the prompt tokenized, and how is the prompt with the text so far?
 
-    Only if the second list of ids is the first one followed by the ids that were received does the model, asked with
-    prompt and text as one prompt, stand where it stood when the connection was lost.
+    The second list of ids must be the first one followed by the ids that were received. Only then does the model, given
+    prompt and text as one prompt, see the same tokens as when the connection was lost.
     """
 
     def __init__(
-        self, continuation: Continuation, call: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]
+        self, continuation: Continuation, original: RequestSpec[Any, Any, Any], text: str, ids: Sequence[int]
     ) -> None:
         self._continuation = continuation
-        self._call = call
+        self._original = original
         self._text = text
         self._received = list(ids)
         self._tokenized: list[list[int]] = []
@@ -183,8 +187,8 @@ class _TokenizeProbe:
         if not self.done:
             text = continuation.prompt + (self._text if self._tokenized else "")
             return tokenize(continuation.tokenize_url, text, continuation.headers)
-        prompt, everything = self._tokenized
-        if everything != prompt + self._received:
+        prompt, prompt_and_text = self._tokenized
+        if prompt_and_text != prompt + self._received:
             raise CannotResumeError("the server would tokenize its text differently from how it was generated")
         return self._rest_of_answer(len(prompt))
 
@@ -198,13 +202,14 @@ class _TokenizeProbe:
         def make_decoder() -> TGIStreamDecoder:
             return _ContinuedDecoder(prefix, offset, prompt_tokens)
 
-        return replace(self._call, body=body, make_decoder=make_decoder)
+        return replace(self._original, body=body, make_decoder=make_decoder)
 
 
 class _ContinuedDecoder(TGIStreamDecoder):
-    """Decodes the rest of an answer, with indices and counts as if it had never been interrupted.
+    """Decodes the rest of a response, with indices and counts as if it had never been interrupted.
 
-    `prefix` is the text before the rest, `offset` the number of tokens before it, `input_length` that of the prompt.
+    `prefix` is the text that comes before the rest, and `offset` the number of tokens that were received before it.
+    `input_length` is the number of tokens of the original prompt.
     """
 
     def __init__(self, prefix: str, offset: int, input_length: int) -> None:

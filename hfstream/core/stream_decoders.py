@@ -52,7 +52,7 @@ class _EventStreamDecoder(ABC, Generic[EventT]):
         self._error: InferenceError | None = None
         self._failed = False
         self._parser = SSEParser()
-        self._first_id = ""
+        self._first_id = ""  # of the stream's first event
         # After `resume`: the last id received before, until the first event of the new connection has been checked.
         self._resumed_from_id: str | None = None
         # The body's first bytes, to be quoted if it ends without one event; None once an event has come.
@@ -259,6 +259,7 @@ class _OpenAIStreamDecoder(_EventStreamDecoder[ChunkT]):
         """Whether a choice without a finish_reason has content."""
 
     def _ensure_choice(self, chunk: ChunkT) -> ChunkT:
+        """Completes a chunk without choices, if the caller's code would fail on it."""
         return chunk
 
 
@@ -291,6 +292,7 @@ def _replace_surrogates(text: str, payload: Any) -> bytes:
     """The data as valid UTF-8, with U+FFFD for lone surrogates; servers written in JavaScript send these as escapes."""
     if payload is not None and _LONE_SURROGATE.search(text):
         text = json.dumps(payload, ensure_ascii=False)
+    # By way of UTF-16, whose decoder replaces a surrogate that is not half of a pair.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 

@@ -205,7 +205,7 @@ class ChaosProxy:
             while await source.read(_READ_SIZE):
                 pass  # discarded: the target gets no more bytes, and the stall ends when one side closes the connection
         elif kind == "reset":
-            for writer in writers:
+            for writer in writers:  # closing a socket that lingers for 0 seconds sends a RST instead of a FIN
                 sock: socket.socket = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()

@@ -36,13 +36,13 @@ class AsyncStreamedResponse(BaseStreamedResponse):
     async def aclose(self) -> None:
         """Closes the response; the connection is closed too, unless the body is at its end."""
         try:
-            if self.abort():
+            if self.abort():  # the body ends at once: reading it to its end does not wait
                 await async_exhaust(self._raw)
         finally:
             await self._response.aclose()
 
     async def drain(self, deadline: Deadline) -> None:
-        """Reads on a little after the last event, so that the connection can be used again; then closes."""
+        """Reads the little that may follow the last event, so that the connection can be used again; then closes."""
         seconds = self._start_drain(deadline)
         limit = async_time_limit(seconds, self.abort, follows_deadline=self._follows_deadline)
         try:

@@ -36,13 +36,13 @@ class SyncStreamedResponse(BaseStreamedResponse):
     def close(self) -> None:
         """Closes the response; the connection is closed too, unless the body is at its end."""
         try:
-            if self.abort():
+            if self.abort():  # the body ends at once: reading it to its end does not wait
                 sync_exhaust(self._raw)
         finally:
             self._response.close()
 
     def drain(self, deadline: Deadline) -> None:
-        """Reads on a little after the last event, so that the connection can be used again; then closes."""
+        """Reads the little that may follow the last event, so that the connection can be used again; then closes."""
         seconds = self._start_drain(deadline)
         limit = sync_time_limit(seconds, self.abort, follows_deadline=self._follows_deadline)
         try:

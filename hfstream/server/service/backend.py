@@ -93,7 +93,7 @@ class Backend:
         """Ends all requests with an IncompleteGenerationError."""
         for output in self._outputs.values():
             output.fail(IncompleteGenerationError("Incomplete generation: the server is stopping"))
-        # A resumable stream with a reader stays until that error is sent; one without would wait for its grace.
+        # A resumable stream with a reader stays until that error is sent; one without would wait for its grace period.
         self.resumable_streams.abandon_all(unread_only=True)
 
     def abort_all_threadsafe(self) -> None:
@@ -122,7 +122,7 @@ class Backend:
             EngineFailedError: it could not be loaded, or the engine failed later.
         """
         if self._fatal_error is not None:
-            message = f"Model could not be loaded, or broke down: {self._fatal_error}"
+            message = f"Model could not be loaded, or its engine failed: {self._fatal_error}"
             raise EngineFailedError(message) from self._fatal_error
         if self._model is None:
             raise NotReadyError("Model is loading", retry_after=1)
@@ -134,7 +134,7 @@ class Backend:
 
     @property
     def queue_depths(self) -> tuple[int, int]:
-        """The number of requests in the engine's batch, and of those that wait for a row."""
+        """The number of requests in the engine's batch, and of those that wait for a row in it."""
         running = self._engine.running
         batch = min(running, self.settings.max_batch_size)
         return batch, running - batch
@@ -158,7 +158,7 @@ class Backend:
         return await _in_thread_if_long(tokenize, request.inputs)
 
     async def prepare(self, request: GenerateRequest) -> ValidRequest:
-        """The request in the engine's terms.
+        """The request, checked and tokenized.
 
         Raises:
             ValidationError: a rule of TGI's is broken, or something is not supported.
@@ -172,7 +172,10 @@ class Backend:
 
     @contextmanager
     def submit(self, request: ValidRequest) -> Generator[OutputStream, None, None]:
-        """Generates for the time of the block. When it is left, the engine's row is free within one token's time."""
+        """Submits `request` to the engine, and cancels it when the block is left.
+
+        Its row in the batch is then free for another request after the engine's present step, at the latest.
+        """
         model = self.model
         builder = OutputBuilder(model.tokenizer, request, model.info.eos_ids)
         engine_request = EngineRequest(request.prompt, request.max_new_tokens, request.sampling)

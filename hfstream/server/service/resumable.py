@@ -2,12 +2,12 @@
 
 The server cannot tell a lost connection from one that was closed on purpose. So a client that may reconnect says so
 (``Prefer: resumable``, RFC 7240). Its stream has an id, its events are numbered, and when a connection ends before the
-stream does, the stream waits for another one for a bounded time, the grace. A client that reconnects sends the id of
-the last event that it received (``Last-Event-ID``), and gets every event after that one exactly once.
+stream does, the stream waits for another one for a bounded time, the grace period. A client that reconnects sends the
+id of the last event that it received (``Last-Event-ID``), and gets every event after that one exactly once.
 
 How long a stream lives: events are appended only while a connection reads it, so a request without a reader stops in
-`append` and keeps its permit. When the grace is over the stream is abandoned, `append` raises, and the permit is free.
-A stream that has finished holds no permit; its buffer can be read for another grace.
+`append` and keeps its permit (`admission`). After the grace period the stream is abandoned, `append` raises, and the
+permit is free. A stream that has finished holds no permit; its buffer can be read for another grace period.
 
 Does not depend on HTTP, or on what the events are and how they are made.
 """
@@ -35,7 +35,7 @@ class ResumableStream:
     def __init__(self, *, grace: float, keepalive_interval: float, discard: Callable[[ResumableStream], None]) -> None:
         """`grace`: seconds to wait for a reader; `keepalive_interval`: seconds without an event until readers get None.
 
-        `discard` is called when the stream is abandoned.
+        `discard` is called when the stream is abandoned: it removes the stream from those that can be found by id.
         """
         self.id: str = uuid4().hex
         self._grace = grace
@@ -43,14 +43,14 @@ class ResumableStream:
         self._discard = discard
         self._buffer: deque[bytes] = deque()
         self._first_number = 1  # of the first event in the buffer
-        self._acknowledged = 0  # number of the last event that any reader has sent
+        self._last_sent = 0  # number of the last event that any reader has sent
         self._readers = 0
         self._finished = False
         self._abandoned = False
         self._changed = asyncio.Event()
         self._grace_timer: asyncio.TimerHandle | None = None
         self.on_abandoned: Callable[[], None] = _do_nothing
-        """Called once, when the stream is abandoned."""
+        """Called once, when the stream is abandoned: the request that produces its events stops."""
 
     async def append(self, data: str) -> None:
         """Adds an event once there is a reader, and room: fewer than MAX_BUFFERED events wait to be sent.
@@ -58,7 +58,7 @@ class ResumableStream:
         Raises:
             ClientDisconnectedError: the stream is abandoned.
         """
-        while not self._abandoned and (not self._readers or self._last_number - self._acknowledged >= MAX_BUFFERED):
+        while not self._abandoned and (not self._readers or self._last_number - self._last_sent >= MAX_BUFFERED):
             await self._wait_for_change()
         if self._abandoned:
             raise ClientDisconnectedError
@@ -66,7 +66,7 @@ class ResumableStream:
         self._notify()
 
     def finish(self) -> None:
-        """No event follows. The stream can still be read again for as long as the grace lasts."""
+        """No event follows. The stream can still be read again for the grace period."""
         self._finished = True
         self._notify()
         self._start_grace_timer()
@@ -89,7 +89,7 @@ class ResumableStream:
 
     @contextlib.contextmanager
     def reader(self) -> Generator[None]:
-        """Counts one reader for the time of the block. The grace starts when the last one leaves."""
+        """Counts one reader for the time of the block. The grace period starts when the last one leaves."""
         self._readers += 1
         if self._grace_timer is not None:
             self._grace_timer.cancel()
@@ -108,21 +108,21 @@ class ResumableStream:
         """
         if not self._first_number - 1 <= last_event_number <= self._last_number:
             raise StreamGoneError(
-                f"This stream keeps its events from number {self._first_number} on, and has said {self._last_number}"
+                f"This stream keeps its events from number {self._first_number} to {self._last_number}"
             )
 
     async def events(self, last_event_number: int) -> AsyncGenerator[bytes | None]:
-        """The events after `last_event_number`, encoded, and None after every so many seconds without one."""
+        """The events after `last_event_number`, encoded, and None after every `keepalive_interval` without one."""
         number = last_event_number
         while True:
             while number < self._last_number:
                 if number < self._first_number - 1:
-                    return  # another reader was so far ahead that this one's next event has left the buffer
+                    return  # another reader is so far ahead that this one's next event is not buffered any more
                 event = self._buffer[number + 1 - self._first_number]
                 number += 1
                 yield event
-                # Only now: the reader has sent it, as it came back for the next one.
-                self._acknowledge(number)
+                # Only now: a reader that asks for the next event has sent this one.
+                self._mark_sent(number)
             if self._finished or self._abandoned:
                 return
             try:
@@ -135,14 +135,14 @@ class ResumableStream:
     def _last_number(self) -> int:
         return self._first_number + len(self._buffer) - 1
 
-    def _acknowledge(self, number: int) -> None:
+    def _mark_sent(self, number: int) -> None:
         """Event `number` was sent: makes room for `append`, and drops events that are MAX_BUFFERED behind it.
 
-        Sent does not mean received: what was in flight when a connection broke is asked for again, so sent events stay
-        in the buffer for a while.
+        Sent does not mean received: a client asks again for the events that were in flight when its connection broke.
+        So the latest MAX_BUFFERED sent events stay in the buffer.
         """
-        if number > self._acknowledged:
-            self._acknowledged = number
+        if number > self._last_sent:
+            self._last_sent = number
             while self._first_number < number - MAX_BUFFERED:
                 self._buffer.popleft()
                 self._first_number += 1
@@ -155,7 +155,8 @@ class ResumableStream:
             self._grace_timer = asyncio.get_running_loop().call_later(self._grace, self.abandon)
 
     async def _wait_for_change(self) -> None:
-        # An Event for each change: all that wait are woken, and none of them can miss the next change by clearing it.
+        # Each change has its own Event, set once. A single Event would have to be cleared by one of the tasks that it
+        # wakes, and the others might miss the next change.
         changed = self._changed
         await changed.wait()
 
