@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ._config import ClientConfig, merge_headers, validate_model, validate_token
+from ._transport import renew_in_child
 from .core import server_info
 from .core.chat_completion import chat_completion
 from .core.exchange import Exchange
@@ -41,6 +42,11 @@ class ThreadSafeRetryPacer(RetryPacer):
     """A `RetryPacer` that calls in several threads can share."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        renew_in_child(self)
+
+    def _after_fork(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
 

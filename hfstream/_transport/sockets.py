@@ -21,6 +21,7 @@ import httpcore
 import httpx
 
 from ..core.timeouts import Deadline
+from .forking import register_socket
 
 __all__ = [
     "DEADLINE",
@@ -77,6 +78,9 @@ class _SocketHandle:
         self._number: int = sock.fileno()
         self._inode = os.fstat(self._number).st_ino
 
+    def fileno(self) -> int:
+        return self._number if os.fstat(self._number).st_ino == self._inode else -1
+
     def shutdown(self, how: int) -> None:
         copy = os.dup(self._number)
         if os.fstat(copy).st_ino != self._inode:
@@ -97,12 +101,12 @@ class OpenSockets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._streams: WeakSet[Any] = WeakSet()
-        self._pid = os.getpid()
         self._aborted = False
 
     def add(self, stream: Any) -> None:
         with self._lock:
             self._streams.add(stream)
+            register_socket(stream)
             if self._aborted:
                 shutdown(stream.get_extra_info("socket"))
 
@@ -114,9 +118,8 @@ class OpenSockets:
         """Wakes every reader of every connection, also of those that are just being made. For good."""
         with self._lock:
             self._aborted = True
-        if self._pid == os.getpid():  # in a forked child they are the parent's connections
-            for stream in self.all():
-                shutdown(stream.get_extra_info("socket"))
+        for stream in self.all():
+            shutdown(stream.get_extra_info("socket"))
 
 
 def response_extensions(response: httpcore.Response) -> dict[str, Any]:
