@@ -20,7 +20,7 @@ from ..types import (
     ChatCompletionMessage,
     TextGenerationInputGrammarType,
 )
-from .timeouts import Timeouts
+from .timeouts import TimeoutTypes
 
 __all__ = [
     "ChatCompletionOptions",
@@ -81,12 +81,12 @@ class TextGenerationParameters(TypedDict, total=False):
 class _RequestOptions(TypedDict, total=False):
     model: str | None
     """A URL or a model id, for this call."""
-    timeout: Timeouts | float | None
+    timeout: TimeoutTypes
     """Timeouts in seconds, for this call; None: the client's."""
     extra_body: Mapping[str, Any] | None
     """Merged into the JSON body, for parameters that only this server has."""
-    extra_headers: Mapping[str, str] | None
-    """Sent with this request; they override the client's."""
+    extra_headers: Mapping[str, str | None] | None
+    """Sent with this request; they override the client's, and None takes one of them away."""
 
 
 class TextGenerationOptions(TextGenerationParameters, _RequestOptions, total=False):

@@ -66,11 +66,15 @@ async def test_no_secret_follows_a_redirect_to_another_origin(variant: Variant, 
         location = elsewhere.url.replace("127.0.0.1", "localhost") + "/generate_stream"
         with ScriptedServer(Response(status=status, headers={"Location": location})) as server:
             client = clients(
-                server.url, token="secret", cookies={"sess": "secret"}, headers={"api-key": "secret"}, bill_to="secret"
+                server.url,
+                token="hf_secret",
+                cookies={"sess": "secret"},
+                headers={"api-key": "secret"},
+                bill_to="secret",
             )
             assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
             assert server.requests[0].headers["cookie"] == "sess=secret"
-            assert server.requests[0].headers["authorization"] == "Bearer secret"
+            assert server.requests[0].headers["authorization"] == "Bearer hf_secret"
         assert "secret" not in str(elsewhere.requests[0].headers)
         assert elsewhere.requests[0].json() == server.requests[0].json()
 
