@@ -43,6 +43,6 @@ def coroutine_function(function: FunctionT) -> FunctionT:
         return mark(function)  # type: ignore[no-any-return]
     if sys.implementation.name == "cpython":
         # Python 3.11 looks at the flag only. How a function runs is in its instructions, not in the flag.
-        code: Any = function.__code__  # type: ignore[attr-defined]
-        function.__code__ = code.replace(co_flags=code.co_flags | inspect.CO_COROUTINE)  # type: ignore[attr-defined]
+        code: Any = function.__code__
+        function.__code__ = code.replace(co_flags=code.co_flags | inspect.CO_COROUTINE)
     return function

@@ -1,4 +1,4 @@
-"""What other programs see of the methods: their parameters, and that they are to be awaited."""
+"""What other programs see of the methods: their parameters, and that their results are awaited."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ def prefork(*, workers: int, answers: int) -> Prefork:
             runner.run(calls.run_async("before the fork", 8))  # leaves idle connections of both kinds
             share = answers // (workers + 1)
             began = time.monotonic()
-            children = [Child(lambda name=f"worker {number}": calls.run(name, share)) for number in range(workers)]
+            children = [Child(functools.partial(calls.run, f"worker {number}", share)) for number in range(workers)]
             parts = [runner.run(calls.run_async("parent", answers - workers * share))]
             parts += [child.result() for child in children]
             figures.seconds = time.monotonic() - began
