@@ -14,10 +14,9 @@ import socket
 import ssl
 import threading
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
-import httpcore
 import httpx
 
 from ..core.timeouts import Deadline
@@ -27,10 +26,8 @@ __all__ = [
     "DEADLINE",
     "POOL_OPTIONS",
     "OpenSockets",
-    "core_request",
     "current_deadline",
     "effective_timeout",
-    "response_extensions",
     "shutdown",
     "socket_handle",
     "ssl_context",
@@ -120,24 +117,3 @@ class OpenSockets:
             self._aborted = True
         for stream in self.all():
             shutdown(stream.get_extra_info("socket"))
-
-
-def response_extensions(response: httpcore.Response) -> dict[str, Any]:
-    """The extensions of httpcore's response, which are typed in part only."""
-    return dict(cast("Any", response).extensions)
-
-
-def core_request(request: httpx.Request) -> httpcore.Request:
-    """`request` as httpcore takes it."""
-    return httpcore.Request(
-        method=request.method,
-        url=httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        ),
-        headers=request.headers.raw,
-        content=request.stream,  # bytes, which are both kinds of iterable
-        extensions=request.extensions,
-    )
