@@ -12,6 +12,7 @@ import zlib
 from typing import Any
 
 import httpcore
+import httpx
 import pytest
 
 from hfstream import (
