@@ -5,8 +5,10 @@ The two variants differ in more than `async`, so both are written by hand. Does 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -120,7 +122,12 @@ class AsyncClientState:
         self.transport = AsyncTransport() if user_client is None else None
         self.client: httpx.AsyncClient = user_client or httpx.AsyncClient(**_client_options(self.transport))
         self.pending_close: deque[Any] = deque()
-        self.shutdown_hook = None if self.transport is None else _close_at_loop_shutdown(self.client, self.transport)
+        self.shutdown_hook: AsyncGenerator[None] | None = None
+        if self.transport is not None and sys.get_asyncgen_hooks().finalizer is not None:
+            self.shutdown_hook = _close_at_loop_shutdown(self.client, self.transport)
+        elif self.transport is not None:  # a loop of nest_asyncio's: a generator that is collected is not awaited there
+            finalizer = weakref.finalize(self, _close_in_loop, asyncio.get_running_loop(), self.client)
+            finalizer.atexit = False
         renew_in_child(self)
 
     def _after_fork(self) -> None:
@@ -134,9 +141,15 @@ class AsyncClientState:
     async def close(self) -> None:
         """Closes our own httpx client, after waking all readers; a user's stays open."""
         await self.close_pending()
-        if self.transport is not None and self.shutdown_hook is not None:
+        if self.transport is not None:
             self.transport.sockets.abort()
-            await self.shutdown_hook.aclose()
+            closing = self.client.aclose() if self.shutdown_hook is None else self.shutdown_hook.aclose()
+            await closing
+
+
+def _close_in_loop(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(lambda: loop.create_task(client.aclose()))
 
 
 async def _close_at_loop_shutdown(client: httpx.AsyncClient, transport: AsyncTransport) -> AsyncGenerator[None]:
