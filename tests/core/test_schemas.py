@@ -94,11 +94,12 @@ def test_a_class_or_function_is_made_a_tool(tool: Any, name: str, description: s
 
 
 def test_annotations_defaults_and_descriptions_are_in_the_schema() -> None:
-    def weather(place: Annotated[City, Field(description="where")], unit: Literal["c", "f"] = "c") -> None: ...
+    def weather(place: City, day: Annotated[str, Field(description="when")], unit: Literal["c", "f"] = "c") -> None: ...
 
     properties = tools_of(weather)[0]["function"]["parameters"]["properties"]
     assert properties["unit"] == {"default": "c", "enum": ["c", "f"], "title": "Unit", "type": "string"}
-    assert properties["place"]["description"] == "where"
+    assert properties["day"]["description"] == "when"
+    assert "#/$defs/City" in str(properties["place"])
     assert tools_of(unannotated)[0]["function"]["parameters"]["required"] == ["city"]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
-import httpx2
 import pytest
 
 from hfstream.core.timeouts import Deadline, Timeouts, transport_timeout
@@ -30,9 +30,9 @@ def test_timeouts_have_short_forms() -> None:
     assert Timeouts.of(Fraction(1, 2)) == Timeouts(0.5, 0.5, 0.5, None)  # type: ignore[arg-type]
     assert Timeouts.of((5, 60)) == Timeouts(5, 60, 60, None)
     assert Timeouts.of((None, 60)) == Timeouts(None, 60, 60, None)
-    for module in (httpx, httpx2):
-        assert Timeouts.of(module.Timeout(60, connect=5)) == Timeouts(5, 60, 60, None)
-        assert Timeouts.of(module.Timeout(None)) == FOREVER
+    assert Timeouts.of(httpx.Timeout(60, connect=5)) == Timeouts(5, 60, 60, None)
+    assert Timeouts.of(httpx.Timeout(None)) == FOREVER
+    assert Timeouts.of(SimpleNamespace(connect=5, read=60)) == Timeouts(5, 60, 60, None)  # as httpx2's
     assert repr(Timeouts()) == "Timeouts(connect=10.0, first_token=120.0, between_tokens=60.0, total=None)"
 
 
