@@ -98,7 +98,8 @@ def test_annotations_defaults_and_descriptions_are_in_the_schema() -> None:
 
     properties = tools_of(weather)[0]["function"]["parameters"]["properties"]
     assert properties["unit"] == {"default": "c", "enum": ["c", "f"], "title": "Unit", "type": "string"}
-    assert properties["day"] == TypeAdapter(weather).json_schema()["properties"]["day"]  # 2.8 has no description
+    function: Any = weather
+    assert properties["day"] == TypeAdapter(function).json_schema()["properties"]["day"]  # 2.8 has no description
     assert "#/$defs/City" in str(properties["place"])
     assert tools_of(unannotated)[0]["function"]["parameters"]["required"] == ["city"]
 
