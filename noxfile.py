@@ -191,6 +191,12 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def prefork(session: nox.Session) -> None:
+    """1,000 answers to 8 forked workers and their parent. Seconds; not among the default sessions."""
+    _long_run(session, "prefork.py")
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """1,000 streams at once, 100,000 in a row. Minutes; not among the default sessions."""
     _long_run(session, "soak.py")

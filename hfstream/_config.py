@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import platform
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .core.retry import RetryPolicy
-from .core.timeouts import Timeouts
+from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import is_url, origin
 from .version import __version__
 
-__all__ = ["ClientConfig", "merge_headers", "validate_model", "validate_token"]
+__all__ = ["BILL_TO", "USER_AGENT", "ClientConfig", "merge_headers", "validate_model", "validate_token"]
 
 USER_AGENT = f"hfstream/{__version__} python/{platform.python_version()}"
+
+BILL_TO = "X-HF-Bill-To"
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 
@@ -31,7 +35,9 @@ class ClientConfig:
     token: str | bool | None = field(repr=False)
     timeouts: Timeouts
     retry: RetryPolicy
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str | None] = field(repr=False)
+    """Sent with every request; None takes away a header that would be sent otherwise."""
+    cookies: Mapping[str, str] = field(repr=False)
     provider: str | None = None
     resume: bool = False
 
@@ -41,8 +47,8 @@ class ClientConfig:
         model: str | None,
         *,
         token: str | bool | None,
-        timeout: Timeouts | float | None,
-        headers: Mapping[str, str] | None,
+        timeout: TimeoutTypes,
+        headers: Mapping[str, str | None] | None,
         bill_to: str | None,
         base_url: str | None,
         api_key: str | None,
@@ -55,22 +61,24 @@ class ClientConfig:
 
         Raises:
             ValueError: an invalid value, or both `model` and `base_url`, or both `token` and `api_key`.
+            TypeError: a header, or the timeout, has a value of another type.
         """
         if model is not None and base_url is not None:
             raise ValueError("`base_url` is another name for `model`: pass only one of them")
         if token is not None and api_key is not None:
             raise ValueError("`api_key` is another name for `token`: pass only one of them")
-        account_headers = {"X-HF-Bill-To": bill_to} if bill_to else {}
-        if cookies:
-            # A header, not httpx's cookie jar: httpx removes the header when a redirect leads to another origin, and
-            # would send the jar's cookies to any host.
-            account_headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        token = validate_token(token if token is not None else api_key)
+        headers = merge_headers(headers or {})
+        if bill_to:
+            _warn_of_bill_to(bill_to, headers, token)
+            headers = merge_headers(headers, {BILL_TO: bill_to})
         return cls(
             model=validate_model(model if model is not None else base_url),
-            token=validate_token(token if token is not None else api_key),
+            token=token,
             timeouts=Timeouts.of(timeout),
             retry=RetryPolicy.of(retry),
-            headers=merge_headers({"User-Agent": USER_AGENT}, account_headers, headers or {}),
+            headers=headers,
+            cookies=dict(cookies or {}),
             provider=None if provider == "auto" else provider,
             resume=resume,
         )
@@ -81,10 +89,32 @@ class ClientConfig:
         return origin(self.model) if self.model and is_url(self.model) else self.model
 
 
-def merge_headers(*mappings: Mapping[str, str]) -> dict[str, str]:
-    """The headers of all `mappings`. Names are compared without regard to case, and later mappings win."""
+def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The headers of all `mappings`. Names are compared without regard to case, and later mappings win.
+
+    Raises:
+        TypeError: a value is neither a string nor None. The message does not show it.
+    """
     merged = {name.lower(): (name, value) for mapping in mappings for name, value in mapping.items()}
+    value: Any  # annotations are not checked at run time
+    for name, value in merged.values():
+        if not isinstance(value, str | None):
+            raise TypeError(f"the header {name!r} must be a string or None, not {type(value).__name__}")
     return dict(merged.values())
+
+
+def _warn_of_bill_to(bill_to: str, headers: Mapping[str, str | None], token: str | bool | None) -> None:
+    """Warns where huggingface_hub does."""
+    given = next((value for name, value in headers.items() if name.lower() == BILL_TO.lower()), None)
+    level = 4  # the call of the client's class
+    if given not in (None, bill_to):
+        warnings.warn(f"bill_to={bill_to!r} replaces {given!r}, the value in headers=", UserWarning, level)
+    if isinstance(token, str) and not token.startswith("hf_"):
+        warnings.warn(
+            "the token is not one of Hugging Face's (hf_...): the provider bills its owner, and bill_to= has no effect",
+            UserWarning,
+            level,
+        )
 
 
 def validate_token(token: str | bool | None) -> str | bool | None:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ._config import ClientConfig, merge_headers, validate_model, validate_token
+from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
+from ._transport import renew_in_child
 from .core import server_info
 from .core.chat_completion import chat_completion
 from .core.exchange import Exchange
@@ -20,7 +21,7 @@ from .core.parameters import ChatCompletionOptions, Messages, TextGenerationOpti
 from .core.request_spec import RequestSpec
 from .core.retry import RetryPacer, RetryPolicy
 from .core.text_generation import text_generation
-from .core.timeouts import Timeouts
+from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import (
     HF_ROUTER_URL,
     Endpoint,
@@ -41,6 +42,11 @@ class ThreadSafeRetryPacer(RetryPacer):
     """A `RetryPacer` that calls in several threads can share."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        renew_in_child(self)
+
+    def _after_fork(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
 
@@ -110,29 +116,29 @@ class RequestFactory:
         )
         return self._exchange(spec, timeout)
 
-    def info(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+    def info(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /info``."""
         url = self._service_url(model, "/info")
         return self._exchange(server_info.info(url, self._headers(url, stream=False)), timeout)
 
-    def health(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+    def health(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /health``. Never retried, because the caller asks for the state now."""
         url = self._service_url(model, "/health")
         spec = server_info.health(url, self._headers(url, stream=False))
         return self._exchange(spec, timeout, retry=RetryPolicy.of(None))
 
-    def tokenize(self, text: str, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+    def tokenize(self, text: str, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``POST /tokenize``."""
         url = self._service_url(model, "/tokenize")
         return self._exchange(server_info.tokenize(url, text, self._headers(url, stream=False)), timeout)
 
-    def models(self, model: str | None, timeout: Timeouts | float | None) -> Exchange[Any, Any]:
+    def models(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /v1/models``; without a URL, of the Hugging Face router."""
         url = service_url(validate_model(model) or self._config.model or "", "/v1/models")
         return self._exchange(server_info.models(url, self._headers(url, stream=False)), timeout)
 
     def _exchange(
-        self, spec: RequestSpec[Any, Any, Any], timeout: Timeouts | float | None, *, retry: RetryPolicy | None = None
+        self, spec: RequestSpec[Any, Any, Any], timeout: TimeoutTypes, *, retry: RetryPolicy | None = None
     ) -> Exchange[Any, Any]:
         timeouts = self._config.timeouts if timeout is None else Timeouts.of(timeout)
         return Exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer)
@@ -184,7 +190,7 @@ class RequestFactory:
                 "of Hugging Face's (hf_...): to use the provider's own key, pass the provider's URL as base_url="
             )
 
-    def _headers(self, url: str, *, stream: bool, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    def _headers(self, url: str, *, stream: bool, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
         token = self._config.token
         if token in (None, True) and is_huggingface(url):
             token = validate_token(os.environ.get("HF_TOKEN"))
@@ -192,14 +198,20 @@ class RequestFactory:
             "Accept": "text/event-stream" if stream else "application/json",
             "Accept-Encoding": "identity",  # servers that compress a stream buffer it
             "Content-Type": "application/json",
+            "User-Agent": USER_AGENT,
         }
+        if self._config.cookies:
+            # A header, not httpx's cookie jar: httpx removes the header when a redirect leads to another origin, and
+            # would send the jar's cookies to any host.
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self._config.cookies.items())
         if stream and self._config.resume:
             headers["Prefer"] = "resumable"  # RFC 7240: a server that does not know a preference ignores it
         if isinstance(token, str) and urlsplit(url).username is not None:
             raise ValueError("both a token and a URL with user and password: a request can carry only one of them")
         if isinstance(token, str):
             headers["Authorization"] = f"Bearer {token}"
-        return merge_headers(headers, self._config.headers, extra or {})
+        merged = merge_headers(headers, self._config.headers, extra or {})
+        return {name: value for name, value in merged.items() if value is not None}
 
 
 def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from ._async import AsyncTokenStream
@@ -55,6 +55,13 @@ class AsyncStreamManager(Coroutine[Any, Any, "AsyncTokenStream[ItemT]"], Generic
     def close(self) -> None:
         if self._coroutine is not None:
             self._coroutine.close()
+
+    if not TYPE_CHECKING:  # type checkers report such a loop by themselves
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError(
+                "an async call is not iterable: write `async for item in client...(stream=True)`, or await it"
+            )
 
     def __aiter__(self) -> AsyncIterator[ItemT]:
         return self._stream

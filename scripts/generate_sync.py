@@ -29,6 +29,8 @@ SUBSTITUTIONS = [
     (r"^from \.\._stream_manager import AsyncStreamManager\n", ""),
     (r"return AsyncStreamManager\(token_stream\) if", "return token_stream.open() if"),
     (r"AsyncStreamManager\[", "TokenStream["),
+    (r"^    @coroutine_function\n", ""),
+    (r"import coroutine_function, ", "import "),
     (r"Coroutine, ", ""),
     (r"Coroutine\[Any, Any, (.+?)\](?=:| \|)", r"\1"),
     # the transport

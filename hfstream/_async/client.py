@@ -11,14 +11,16 @@ from typing import Any, Literal, Self, Unpack, overload
 
 import httpx
 
+from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._request_factory import RequestFactory
+from .._signatures import coroutine_function, with_parameters_of
 from .._stream_manager import AsyncStreamManager
 from .._transport import AsyncHTTP
 from ..core.exchange import Exchange
 from ..core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
 from ..core.retry import RetryPolicy
-from ..core.timeouts import Timeouts
+from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
 from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
 from .stream import AsyncTokenStream
@@ -26,7 +28,7 @@ from .stream import AsyncTokenStream
 __all__ = ["AsyncInferenceClient"]
 
 
-class AsyncInferenceClient:
+class AsyncInferenceClient(BaseClient):
     """A client for a server that generates text, token by token."""
 
     def __init__(
@@ -35,8 +37,8 @@ class AsyncInferenceClient:
         *,
         provider: str | None = None,
         token: str | bool | None = None,
-        timeout: Timeouts | float | None = Timeouts(),  # noqa: B008  immutable, and the signature shows the limits
-        headers: Mapping[str, str] | None = None,
+        timeout: TimeoutTypes = Timeouts(),  # noqa: B008  immutable, and the signature shows the limits
+        headers: Mapping[str, str | None] | None = None,
         cookies: Mapping[str, str] | None = None,
         bill_to: str | None = None,
         base_url: str | None = None,
@@ -53,8 +55,10 @@ class AsyncInferenceClient:
                 chooses. Has no effect on a URL.
             token: sent as a bearer token. With None, `HF_TOKEN` from the environment is sent to huggingface.co and
                 to no other host; with False, no token is sent.
-            timeout: a `Timeouts`, or seconds for `connect`, `first_token` and `between_tokens`; None for no limits.
-            headers: sent with every request. They replace the client's own headers of the same name.
+            timeout: a `Timeouts`, or seconds for `connect`, `first_token` and `between_tokens`; None for no limits. A
+                pair ``(connect, read)`` and an httpx.Timeout are taken too: `read` is the limit for the other two.
+            headers: sent with every request. They replace the client's own headers of the same name; a value of None
+                takes one away.
             cookies: sent with every request.
             bill_to: the organisation to bill, on huggingface.co.
             base_url: another name for `model`, as in openai's client.
@@ -71,6 +75,7 @@ class AsyncInferenceClient:
 
         Raises:
             ValueError: an invalid value, or both names of one argument.
+            TypeError: a timeout or header of another type.
         """
         self._config = ClientConfig.from_arguments(
             model,
@@ -85,13 +90,12 @@ class AsyncInferenceClient:
             provider=provider,
             resume=resume,
         )
-        self._requests = RequestFactory(self._config)
-        self._http = AsyncHTTP(http_client)
+        self._http_client = http_client
+        self._connect()
 
-    @property
-    def model(self) -> str | None:
-        """The URL or model id for calls without a `model` of their own."""
-        return self._config.model
+    def _connect(self) -> None:
+        self._requests = RequestFactory(self._config)
+        self._http = AsyncHTTP(self._http_client)
 
     @overload
     def text_generation(
@@ -145,6 +149,8 @@ class AsyncInferenceClient:
         Coroutine[Any, Any, str | TextGenerationResponse] | AsyncStreamManager[str] | AsyncStreamManager[StreamResponse]
     ): ...
 
+    @coroutine_function
+    @with_parameters_of(TextGenerationOptions)
     def text_generation(
         self,
         prompt: str,
@@ -209,6 +215,8 @@ class AsyncInferenceClient:
         **options: Unpack[ChatCompletionOptions],
     ) -> Coroutine[Any, Any, ChatCompletion] | AsyncStreamManager[ChatCompletionChunk]: ...
 
+    @coroutine_function
+    @with_parameters_of(ChatCompletionOptions)
     def chat_completion(
         self,
         messages: Messages,
@@ -254,7 +262,7 @@ class AsyncInferenceClient:
         self,
         *,
         model: str | None = None,
-        timeout: Timeouts | float | None = None,
+        timeout: TimeoutTypes = None,
     ) -> dict[str, Any]:
         """The model, limits and version of a TGI server, from `/info`.
 
@@ -266,7 +274,7 @@ class AsyncInferenceClient:
         info: dict[str, Any] = await self._call(self._requests.info(model, timeout))
         return info
 
-    async def health_check(self, model: str | None = None, *, timeout: Timeouts | float | None = None) -> bool:
+    async def health_check(self, model: str | None = None, *, timeout: TimeoutTypes = None) -> bool:
         """Whether the server is ready for requests. One request, without retries.
 
         False for a server that responds with 503 or another 5xx, as while it loads. A server that does not respond
@@ -285,9 +293,7 @@ class AsyncInferenceClient:
             raise
         return True
 
-    async def tokenize(
-        self, text: str, *, model: str | None = None, timeout: Timeouts | float | None = None
-    ) -> list[SimpleToken]:
+    async def tokenize(self, text: str, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[SimpleToken]:
         """The tokens of `text` for the model of a TGI server, with the special tokens that its tokenizer adds.
 
         Raises:
@@ -297,7 +303,7 @@ class AsyncInferenceClient:
         tokens: list[SimpleToken] = await self._call(self._requests.tokenize(text, model, timeout))
         return tokens
 
-    async def list_models(self, *, model: str | None = None, timeout: Timeouts | float | None = None) -> list[Model]:
+    async def list_models(self, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[Model]:
         """The models that the server lists at `/v1/models`; without a URL, those of the Hugging Face router.
 
         Raises:
@@ -326,9 +332,6 @@ class AsyncInferenceClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(model={self._config.redacted_model!r})"
 
 
 class AsyncChatCompletions:
@@ -364,6 +367,8 @@ class AsyncChatCompletions:
         **options: Unpack[ChatCompletionOptions],
     ) -> Coroutine[Any, Any, ChatCompletion] | AsyncStreamManager[ChatCompletionChunk]: ...
 
+    @coroutine_function
+    @with_parameters_of(ChatCompletionOptions)
     def create(
         self,
         messages: Messages,

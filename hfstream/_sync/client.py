@@ -11,13 +11,15 @@ from typing import Any, Literal, Self, Unpack, overload
 
 import httpx
 
+from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._request_factory import RequestFactory
+from .._signatures import with_parameters_of
 from .._transport import SyncHTTP
 from ..core.exchange import Exchange
 from ..core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
 from ..core.retry import RetryPolicy
-from ..core.timeouts import Timeouts
+from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
 from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
 from .stream import TokenStream
@@ -25,7 +27,7 @@ from .stream import TokenStream
 __all__ = ["InferenceClient"]
 
 
-class InferenceClient:
+class InferenceClient(BaseClient):
     """A client for a server that generates text, token by token."""
 
     def __init__(
@@ -34,8 +36,8 @@ class InferenceClient:
         *,
         provider: str | None = None,
         token: str | bool | None = None,
-        timeout: Timeouts | float | None = Timeouts(),  # noqa: B008  immutable, and the signature shows the limits
-        headers: Mapping[str, str] | None = None,
+        timeout: TimeoutTypes = Timeouts(),  # noqa: B008  immutable, and the signature shows the limits
+        headers: Mapping[str, str | None] | None = None,
         cookies: Mapping[str, str] | None = None,
         bill_to: str | None = None,
         base_url: str | None = None,
@@ -52,8 +54,10 @@ class InferenceClient:
                 chooses. Has no effect on a URL.
             token: sent as a bearer token. With None, `HF_TOKEN` from the environment is sent to huggingface.co and
                 to no other host; with False, no token is sent.
-            timeout: a `Timeouts`, or seconds for `connect`, `first_token` and `between_tokens`; None for no limits.
-            headers: sent with every request. They replace the client's own headers of the same name.
+            timeout: a `Timeouts`, or seconds for `connect`, `first_token` and `between_tokens`; None for no limits. A
+                pair ``(connect, read)`` and an httpx.Timeout are taken too: `read` is the limit for the other two.
+            headers: sent with every request. They replace the client's own headers of the same name; a value of None
+                takes one away.
             cookies: sent with every request.
             bill_to: the organisation to bill, on huggingface.co.
             base_url: another name for `model`, as in openai's client.
@@ -70,6 +74,7 @@ class InferenceClient:
 
         Raises:
             ValueError: an invalid value, or both names of one argument.
+            TypeError: a timeout or header of another type.
         """
         self._config = ClientConfig.from_arguments(
             model,
@@ -84,13 +89,12 @@ class InferenceClient:
             provider=provider,
             resume=resume,
         )
-        self._requests = RequestFactory(self._config)
-        self._http = SyncHTTP(http_client)
+        self._http_client = http_client
+        self._connect()
 
-    @property
-    def model(self) -> str | None:
-        """The URL or model id for calls without a `model` of their own."""
-        return self._config.model
+    def _connect(self) -> None:
+        self._requests = RequestFactory(self._config)
+        self._http = SyncHTTP(self._http_client)
 
     @overload
     def text_generation(
@@ -142,6 +146,7 @@ class InferenceClient:
         **options: Unpack[TextGenerationOptions],
     ) -> str | TextGenerationResponse | TokenStream[str] | TokenStream[StreamResponse]: ...
 
+    @with_parameters_of(TextGenerationOptions)
     def text_generation(
         self,
         prompt: str,
@@ -206,6 +211,7 @@ class InferenceClient:
         **options: Unpack[ChatCompletionOptions],
     ) -> ChatCompletion | TokenStream[ChatCompletionChunk]: ...
 
+    @with_parameters_of(ChatCompletionOptions)
     def chat_completion(
         self,
         messages: Messages,
@@ -251,7 +257,7 @@ class InferenceClient:
         self,
         *,
         model: str | None = None,
-        timeout: Timeouts | float | None = None,
+        timeout: TimeoutTypes = None,
     ) -> dict[str, Any]:
         """The model, limits and version of a TGI server, from `/info`.
 
@@ -263,7 +269,7 @@ class InferenceClient:
         info: dict[str, Any] = self._call(self._requests.info(model, timeout))
         return info
 
-    def health_check(self, model: str | None = None, *, timeout: Timeouts | float | None = None) -> bool:
+    def health_check(self, model: str | None = None, *, timeout: TimeoutTypes = None) -> bool:
         """Whether the server is ready for requests. One request, without retries.
 
         False for a server that responds with 503 or another 5xx, as while it loads. A server that does not respond
@@ -282,9 +288,7 @@ class InferenceClient:
             raise
         return True
 
-    def tokenize(
-        self, text: str, *, model: str | None = None, timeout: Timeouts | float | None = None
-    ) -> list[SimpleToken]:
+    def tokenize(self, text: str, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[SimpleToken]:
         """The tokens of `text` for the model of a TGI server, with the special tokens that its tokenizer adds.
 
         Raises:
@@ -294,7 +298,7 @@ class InferenceClient:
         tokens: list[SimpleToken] = self._call(self._requests.tokenize(text, model, timeout))
         return tokens
 
-    def list_models(self, *, model: str | None = None, timeout: Timeouts | float | None = None) -> list[Model]:
+    def list_models(self, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[Model]:
         """The models that the server lists at `/v1/models`; without a URL, those of the Hugging Face router.
 
         Raises:
@@ -321,9 +325,6 @@ class InferenceClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(model={self._config.redacted_model!r})"
 
 
 class ChatCompletions:
@@ -359,6 +360,7 @@ class ChatCompletions:
         **options: Unpack[ChatCompletionOptions],
     ) -> ChatCompletion | TokenStream[ChatCompletionChunk]: ...
 
+    @with_parameters_of(ChatCompletionOptions)
     def create(
         self,
         messages: Messages,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from .._transport import SyncHTTP, SyncStreamedResponse, map_exception
+from .._transport import SyncHTTP, SyncStreamedResponse, keep_forever, map_exception
 from ..core.base_stream import BaseStream
 from ..core.exchange import Exchange
 from ..errors import InferenceConnectionError
@@ -36,6 +36,7 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
         self._ready: Iterator[ItemT] = iter(())
         self._wakeup = http.Wakeup()
         self._read_lock = threading.Lock()  # only ever tried, never waited for
+        self._inherited = False
         http.register(self)
 
     def __iter__(self) -> Self:
@@ -94,6 +95,16 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
         if response is not None and (self._read_lock.locked() or not self._exchange.complete):
             response.abort()
 
+    def _after_fork(self) -> None:
+        """In a forked child: a response that is being received belongs to the parent."""
+        self._inherited = self._inherited or self._response is not None or self._read_lock.locked()
+        keep_forever(self._response, self._wakeup)
+        self._response, self._ready = None, iter(())
+        self._wakeup, self._read_lock = self._http.Wakeup(), threading.Lock()
+        if self._inherited:
+            self._exchange.cancel_request()  # due once: here it will not be sent
+            self._read_lock.acquire()  # for good: nothing is read, and `_read` raises
+
     def __enter__(self) -> Self:
         return self
 
@@ -111,6 +122,12 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
         if not self._read_lock.acquire(False):
             if self._closed:
                 return  # close(), in another thread, is releasing the connection
+            if self._inherited:
+                raise InferenceConnectionError(
+                    "this stream belongs to the process from which this one was forked: make the call here",
+                    retryable=False,
+                    partial_text=self.text,
+                )
             raise RuntimeError("this stream is being read already: one loop for one stream")
         exchange = self._exchange
         exchange.deadline.resume()

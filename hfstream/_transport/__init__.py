@@ -9,5 +9,14 @@ from ._async.responses import AsyncStreamedResponse
 from ._sync.http import SyncHTTP
 from ._sync.responses import SyncStreamedResponse
 from .exceptions import map_exception
+from .forking import keep_forever, renew_in_child
 
-__all__ = ["AsyncHTTP", "AsyncStreamedResponse", "SyncHTTP", "SyncStreamedResponse", "map_exception"]
+__all__ = [
+    "AsyncHTTP",
+    "AsyncStreamedResponse",
+    "SyncHTTP",
+    "SyncStreamedResponse",
+    "keep_forever",
+    "map_exception",
+    "renew_in_child",
+]

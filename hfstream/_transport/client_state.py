@@ -5,7 +5,10 @@ The two variants differ in more than `async`, so both are written by hand. Does 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -18,6 +21,7 @@ import httpx
 
 from ._async.transport import AsyncTransport
 from ._sync.transport import SyncTransport
+from .forking import keep_forever, renew_in_child
 from .proxies import proxy_mounts
 from .sockets import ssl_context
 
@@ -65,6 +69,7 @@ class SyncClientStates:
         self._state: SyncClientState | None = None
         self._finalizer: weakref.finalize[[SyncTransport, httpx.Client], SyncClientStates] | None = None
         self._closed = False
+        renew_in_child(self)
 
     def current(self) -> SyncClientState:
         """The state for a new call.
@@ -96,6 +101,13 @@ class SyncClientStates:
         if state is not None:
             state.close()
 
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        keep_forever(self._state)
+        self._state = self._finalizer = None
+
     def __del__(self) -> None:
         # This cannot wait for the lock of httpx's pool: only calls and streams take it, and none is left, because they
         # refer to this object through their SyncHTTP.
@@ -110,7 +122,16 @@ class AsyncClientState:
         self.transport = AsyncTransport() if user_client is None else None
         self.client: httpx.AsyncClient = user_client or httpx.AsyncClient(**_client_options(self.transport))
         self.pending_close: deque[Any] = deque()
-        self.shutdown_hook = None if self.transport is None else _close_at_loop_shutdown(self.client, self.transport)
+        self.shutdown_hook: AsyncGenerator[None] | None = None
+        if self.transport is not None and sys.get_asyncgen_hooks().finalizer is not None:
+            self.shutdown_hook = _close_at_loop_shutdown(self.client, self.transport)
+        elif self.transport is not None:  # a loop of nest_asyncio's: a generator that is collected is not awaited there
+            finalizer = weakref.finalize(self, _close_in_loop, asyncio.get_running_loop(), self.client)
+            finalizer.atexit = False
+        renew_in_child(self)
+
+    def _after_fork(self) -> None:
+        keep_forever(self)  # closed here, its sockets would be taken out of the loop that the parent runs
 
     async def close_pending(self) -> None:
         """Closes the responses of streams that were garbage-collected."""
@@ -120,9 +141,15 @@ class AsyncClientState:
     async def close(self) -> None:
         """Closes our own httpx client, after waking all readers; a user's stays open."""
         await self.close_pending()
-        if self.transport is not None and self.shutdown_hook is not None:
+        if self.transport is not None:
             self.transport.sockets.abort()
-            await self.shutdown_hook.aclose()
+            closing = self.client.aclose() if self.shutdown_hook is None else self.shutdown_hook.aclose()
+            await closing
+
+
+def _close_in_loop(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(lambda: loop.create_task(client.aclose()))
 
 
 async def _close_at_loop_shutdown(client: httpx.AsyncClient, transport: AsyncTransport) -> AsyncGenerator[None]:
@@ -141,19 +168,29 @@ async def _close_at_loop_shutdown(client: httpx.AsyncClient, transport: AsyncTra
                 await stream.aclose()
 
 
-_LOOP_STATES: anyio.lowlevel.RunVar[WeakKeyDictionary[AsyncClientStates, AsyncClientState]] = anyio.lowlevel.RunVar(
-    "hfstream"
-)
-"""The states of the running event loop: an httpx.AsyncClient works only in the loop in which it was first used."""
+class _LoopStates:
+    """The states of each event loop: an httpx.AsyncClient works only in the loop in which it was first used."""
+
+    def __init__(self) -> None:
+        self._after_fork()
+        renew_in_child(self)
+
+    def _after_fork(self) -> None:
+        # A loop of the parent's may be used in the child as well: a variable of its own has nothing of the parent's.
+        self._variable: anyio.lowlevel.RunVar[WeakKeyDictionary[AsyncClientStates, AsyncClientState]] = (
+            anyio.lowlevel.RunVar(f"hfstream of process {os.getpid()}")
+        )
+
+    def of_running_loop(self) -> WeakKeyDictionary[AsyncClientStates, AsyncClientState]:
+        try:
+            return self._variable.get()
+        except LookupError:
+            states: WeakKeyDictionary[AsyncClientStates, AsyncClientState] = WeakKeyDictionary()
+            self._variable.set(states)
+            return states
 
 
-def _loop_states() -> WeakKeyDictionary[AsyncClientStates, AsyncClientState]:
-    try:
-        return _LOOP_STATES.get()
-    except LookupError:
-        states: WeakKeyDictionary[AsyncClientStates, AsyncClientState] = WeakKeyDictionary()
-        _LOOP_STATES.set(states)
-        return states
+_LOOP_STATES = _LoopStates()
 
 
 class AsyncClientStates:
@@ -164,7 +201,7 @@ class AsyncClientStates:
 
     async def current(self) -> AsyncClientState:
         """The state of the running event loop."""
-        states = _loop_states()
+        states = _LOOP_STATES.of_running_loop()
         if self not in states:
             state = states[self] = AsyncClientState(self._user_client)
             if state.shutdown_hook is not None:
@@ -173,6 +210,6 @@ class AsyncClientStates:
 
     async def close(self) -> None:
         """Closes the state of the running event loop."""
-        state = _loop_states().pop(self, None)
+        state = _LOOP_STATES.of_running_loop().pop(self, None)
         if state is not None:
             await state.close()

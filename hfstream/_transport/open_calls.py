@@ -1,4 +1,4 @@
-"""The open calls and streams of a client, which end when the client is closed.
+"""The open calls and streams of a client, which end when the client is closed, and in a forked child.
 
 Does not depend on how they wait.
 """
@@ -9,6 +9,8 @@ import threading
 from typing import Protocol
 from weakref import WeakSet
 
+from .forking import renew_in_child
+
 __all__ = ["OpenCalls"]
 
 
@@ -16,6 +18,7 @@ class _Closable(Protocol):
     """A call or stream that ends when its client is closed."""
 
     def _mark_closed(self) -> None: ...
+    def _after_fork(self) -> None: ...
 
 
 class OpenCalls:
@@ -25,6 +28,7 @@ class OpenCalls:
         self._lock = threading.Lock()
         self._calls: WeakSet[_Closable] = WeakSet()
         self._closed = False
+        renew_in_child(self)
 
     def register(self, call: _Closable) -> None:
         """Adds a call or stream that ends when the client is closed.
@@ -48,3 +52,8 @@ class OpenCalls:
             calls = list(self._calls)
         for call in calls:
             call._mark_closed()  # pyright: ignore[reportPrivateUsage]  of a stream: not for users
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        for call in list(self._calls):
+            call._after_fork()  # pyright: ignore[reportPrivateUsage]

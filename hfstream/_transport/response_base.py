@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 
 from ..core.timeouts import Deadline
+from .forking import register_socket
 from .socket_info import AsyncSocketInfo, SyncSocketInfo
 from .sockets import shutdown, socket_handle
 
@@ -32,13 +32,14 @@ class BaseStreamedResponse:
         self._pending_close = pending_close
         # Our own sockets follow the deadline. Those of a user's client do not, nor do those of a proxy.
         network_stream = response.extensions.get("network_stream")
+        if network_stream is not None:
+            register_socket(network_stream)
         self._follows_deadline = isinstance(network_stream, SyncSocketInfo | AsyncSocketInfo)
-        self._pid = os.getpid()
         self._socket = _socket_of(response)
 
     def abort(self) -> bool:
         """Wakes the reader, from any thread or task; returns whether that was possible."""
-        if self.at_end or self._socket is None or self._pid != os.getpid():  # a forked child shares it with the parent
+        if self.at_end or self._socket is None:
             return False
         shutdown(self._socket)
         return True

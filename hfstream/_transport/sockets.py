@@ -14,22 +14,20 @@ import socket
 import ssl
 import threading
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
-import httpcore
 import httpx
 
 from ..core.timeouts import Deadline
+from .forking import register_socket
 
 __all__ = [
     "DEADLINE",
     "POOL_OPTIONS",
     "OpenSockets",
-    "core_request",
     "current_deadline",
     "effective_timeout",
-    "response_extensions",
     "shutdown",
     "socket_handle",
     "ssl_context",
@@ -77,6 +75,9 @@ class _SocketHandle:
         self._number: int = sock.fileno()
         self._inode = os.fstat(self._number).st_ino
 
+    def fileno(self) -> int:
+        return self._number if os.fstat(self._number).st_ino == self._inode else -1
+
     def shutdown(self, how: int) -> None:
         copy = os.dup(self._number)
         if os.fstat(copy).st_ino != self._inode:
@@ -97,12 +98,12 @@ class OpenSockets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._streams: WeakSet[Any] = WeakSet()
-        self._pid = os.getpid()
         self._aborted = False
 
     def add(self, stream: Any) -> None:
         with self._lock:
             self._streams.add(stream)
+            register_socket(stream)
             if self._aborted:
                 shutdown(stream.get_extra_info("socket"))
 
@@ -114,27 +115,5 @@ class OpenSockets:
         """Wakes every reader of every connection, also of those that are just being made. For good."""
         with self._lock:
             self._aborted = True
-        if self._pid == os.getpid():  # in a forked child they are the parent's connections
-            for stream in self.all():
-                shutdown(stream.get_extra_info("socket"))
-
-
-def response_extensions(response: httpcore.Response) -> dict[str, Any]:
-    """The extensions of httpcore's response, which are typed in part only."""
-    return dict(cast("Any", response).extensions)
-
-
-def core_request(request: httpx.Request) -> httpcore.Request:
-    """`request` as httpcore takes it."""
-    return httpcore.Request(
-        method=request.method,
-        url=httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        ),
-        headers=request.headers.raw,
-        content=request.stream,  # bytes, which are both kinds of iterable
-        extensions=request.extensions,
-    )
+        for stream in self.all():
+            shutdown(stream.get_extra_info("socket"))

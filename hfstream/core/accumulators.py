@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel
-
 from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
 
 __all__ = ["Accumulator", "DetailsAccumulator", "SingleResult", "TextAccumulator"]
@@ -116,7 +114,7 @@ objects that are kept. With thousands of tokens these passes took as long as all
 class DetailsAccumulator(_StreamAccumulator):
     """Accumulates a stream of `StreamResponse`: keeps the tokens too, for the details of the result."""
 
-    def __init__(self, response_model: type[BaseModel] | None = None, *, keep_ids: bool = False) -> None:
+    def __init__(self, response_model: Any = None, *, keep_ids: bool = False) -> None:
         super().__init__(keep_ids=keep_ids)
         self._response_model = response_model
         self._tokens: list[_PackedToken | Token] = []

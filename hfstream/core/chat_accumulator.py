@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from pydantic import BaseModel
-
 from ..types import (
     ChatCompletion,
     ChatCompletionChoice,
@@ -29,7 +27,7 @@ __all__ = ["ChatAccumulator"]
 class ChatAccumulator:
     """Accumulates a stream of `ChatCompletionChunk`. `text` and `finish_reason` are those of the first choice."""
 
-    def __init__(self, response_model: type[BaseModel] | None = None) -> None:
+    def __init__(self, response_model: Any = None) -> None:
         self._response_model = response_model
         self._choices: dict[int, _ChoiceBuilder] = {0: _ChoiceBuilder()}
         self._metadata: dict[str, Any] = {}
@@ -131,7 +129,7 @@ class _ChoiceBuilder:
         if delta.__pydantic_extra__:
             self._delta_extra.add(delta.__pydantic_extra__)
 
-    def choice(self, index: int, response_model: type[BaseModel] | None) -> ChatCompletionChoice:
+    def choice(self, index: int, response_model: Any) -> ChatCompletionChoice:
         calls = self._calls.build()
         content = self.content.value
         message = ChatCompletionMessage.model_validate(

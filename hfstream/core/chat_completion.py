@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,8 @@ from .accumulators import SingleResult
 from .chat_accumulator import ChatAccumulator
 from .decoders import JSONBodyDecoder
 from .parameters import ChatCompletionParameters, Messages
-from .request_spec import RequestSpec, check_parameter_names, encode_json, find_model_class, is_model_class
+from .request_spec import RequestSpec, check_parameter_names, encode_json
+from .schemas import find_schema_type, is_schema_type, make_tool_choice, make_tools, schema_name
 from .stream_decoders import ChatStreamDecoder
 
 __all__ = ["chat_completion"]
@@ -38,10 +38,14 @@ def chat_completion(
         raise TypeError('`messages` is a list of messages, such as [{"role": "user", "content": "Hi"}]')
     # Nulls are left out, because TGI rejects some. Those inside a value are the user's own, and stay.
     params = {name: value for name, value in parameters.items() if value is not None}
-    response_model = find_model_class(params.get("response_format"))
-    if response_model is not None and is_model_class(params["response_format"]):
-        name = re.sub(r"[^\w-]+", "_", response_model.__name__)[:64]  # a generic's has brackets, which OpenAI rejects
-        params["response_format"] = {"type": "json_schema", "json_schema": {"name": name, "schema": response_model}}
+    response_model = find_schema_type(params.get("response_format"))
+    if is_schema_type(params.get("response_format")):
+        schema = {"name": schema_name(response_model), "schema": response_model}
+        params["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if "tools" in params:
+        params["tools"] = make_tools(params["tools"])
+    if "tool_choice" in params:
+        params["tool_choice"] = make_tool_choice(params["tool_choice"])
     # The model comes first: a router reads it from the start of a body that may hold megabytes of images.
     body = {"model": model, "messages": list(messages), "stream": stream, **params, **(extra_body or {})}
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
 from .accumulators import DetailsAccumulator, TextAccumulator
 from .completions import CompletionChoice, CompletionChunk
@@ -149,9 +147,7 @@ class CompletionTextAccumulator(TextAccumulator):
 class CompletionDetailsAccumulator(DetailsAccumulator):
     """Accumulates a stream of `StreamResponse`."""
 
-    def __init__(
-        self, stops: Sequence[str] = (), *, with_top_tokens: bool = False, response_model: type[BaseModel] | None = None
-    ) -> None:
+    def __init__(self, stops: Sequence[str] = (), *, with_top_tokens: bool = False, response_model: Any = None) -> None:
         super().__init__(response_model)
         self._adapter = _CompletionAdapter(stops=stops, with_top_tokens=with_top_tokens)
 

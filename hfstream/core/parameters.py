@@ -5,10 +5,11 @@ None is the same as leaving one out. The server validates the values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import GenericAlias, UnionType
 from typing import Any, TypedDict
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 from ..types import (
     ChatCompletionInputGrammarType,
@@ -20,7 +21,7 @@ from ..types import (
     ChatCompletionMessage,
     TextGenerationInputGrammarType,
 )
-from .timeouts import Timeouts
+from .timeouts import TimeoutTypes
 
 __all__ = [
     "ChatCompletionOptions",
@@ -29,6 +30,9 @@ __all__ = [
     "TextGenerationOptions",
     "TextGenerationParameters",
 ]
+
+SchemaType = type[Any] | TypeAdapter[Any] | GenericAlias | UnionType
+"""A type that is sent as its JSON schema. Not all that pydantic's TypeAdapter takes can be written as an annotation."""
 
 Messages = Iterable[ChatCompletionInputMessage | ChatCompletionMessage | Mapping[str, Any]]
 """A conversation: dictionaries, and messages of earlier responses as they are."""
@@ -47,9 +51,10 @@ class TextGenerationParameters(TypedDict, total=False):
     """Sample tokens by their probability, instead of taking the most likely one each time."""
     frequency_penalty: float | None
     """Makes tokens less likely the more often they have occurred, -2 to 2."""
-    grammar: TextGenerationInputGrammarType | Mapping[str, Any] | type[BaseModel] | None
-    """Constrains the text: ``{"type": "json" | "regex", "value": ...}``, or a pydantic class for JSON that fits it:
-    then the response with `details` has the object as `parsed`."""
+    grammar: TextGenerationInputGrammarType | Mapping[str, Any] | SchemaType | None
+    """Constrains the text: ``{"type": "json" | "regex", "value": ...}``; or a type, for JSON that fits it: a pydantic
+    class, a dataclass, ``list[City]``, a union, or whatever else pydantic's TypeAdapter takes. Then the response with
+    `details` has the object as `parsed`."""
     max_new_tokens: int | None
     """Maximum number of tokens to generate. None: up to the end of the model's context."""
     repetition_penalty: float | None
@@ -81,12 +86,12 @@ class TextGenerationParameters(TypedDict, total=False):
 class _RequestOptions(TypedDict, total=False):
     model: str | None
     """A URL or a model id, for this call."""
-    timeout: Timeouts | float | None
+    timeout: TimeoutTypes
     """Timeouts in seconds, for this call; None: the client's."""
     extra_body: Mapping[str, Any] | None
     """Merged into the JSON body, for parameters that only this server has."""
-    extra_headers: Mapping[str, str] | None
-    """Sent with this request; they override the client's."""
+    extra_headers: Mapping[str, str | None] | None
+    """Sent with this request; they override the client's, and None takes one of them away."""
 
 
 class TextGenerationOptions(TextGenerationParameters, _RequestOptions, total=False):
@@ -114,9 +119,10 @@ class ChatCompletionParameters(TypedDict, total=False):
     """Makes tokens that have occurred less likely, -2 to 2."""
     reasoning_effort: str | None
     """How much the model reasons: ``"low"``, ``"medium"``, ``"high"``, or a value of the server's own."""
-    response_format: ChatCompletionInputGrammarType | Mapping[str, Any] | type[BaseModel] | None
-    """Constrains the content: OpenAI's format or TGI's, sent as it is; or a pydantic class, sent in OpenAI's format:
-    then the response has the object as `parsed`."""
+    response_format: ChatCompletionInputGrammarType | Mapping[str, Any] | SchemaType | None
+    """Constrains the content: OpenAI's format or TGI's, sent as it is; or a type, sent in OpenAI's format: a pydantic
+    class, a dataclass, ``list[City]``, a union, or whatever else pydantic's TypeAdapter takes. Then the response has
+    the object as `parsed`."""
     seed: int | None
     """Makes sampling repeatable."""
     stop: Sequence[str] | str | None
@@ -125,12 +131,20 @@ class ChatCompletionParameters(TypedDict, total=False):
     """``{"include_usage": True}`` adds the usage at the end of a stream."""
     temperature: float | None
     """0 takes the most likely token each time; values below 1 make likely tokens more likely, values above 1 less."""
-    tool_choice: ChatCompletionInputToolChoiceClass | ChatCompletionInputToolChoiceEnum | Mapping[str, Any] | str | None
-    """Whether the model may, must or must not call a tool, or the one that it must call."""
+    tool_choice: (
+        ChatCompletionInputToolChoiceClass
+        | ChatCompletionInputToolChoiceEnum
+        | Mapping[str, Any]
+        | Callable[..., Any]
+        | str
+        | None
+    )
+    """Whether the model may, must or must not call a tool, or the one that it must call, by name or as in `tools`."""
     tool_prompt: str | None
     """TGI: text before the tools in the prompt."""
-    tools: Sequence[ChatCompletionInputTool | Mapping[str, Any]] | None
-    """Functions that the model may call."""
+    tools: Sequence[ChatCompletionInputTool | Mapping[str, Any] | Callable[..., Any]] | None
+    """Functions that the model may call: in OpenAI's format, or as Python functions and pydantic classes, whose name,
+    docstring and annotations are sent."""
     top_logprobs: int | None
     """Return this many of the most likely tokens at every position; needs `logprobs`."""
     top_p: float | None

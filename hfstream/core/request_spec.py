@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from .accumulators import Accumulator
 from .decoders import ResponseDecoder
+from .schemas import is_schema_type, json_schema
 from .timeouts import Deadline
 from .urls import origin
 
@@ -23,8 +24,6 @@ __all__ = [
     "RequestSpec",
     "check_parameter_names",
     "encode_json",
-    "find_model_class",
-    "is_model_class",
 ]
 
 EventT = TypeVar("EventT")
@@ -82,7 +81,7 @@ def check_parameter_names(function: str, parameters: Iterable[str], names: Itera
 
 
 def encode_json(body: Mapping[str, Any]) -> bytes:
-    """`body` as JSON. It may contain pydantic objects, and pydantic classes in place of their JSON schemas.
+    """`body` as JSON. It may contain pydantic objects, and types in place of their JSON schemas.
 
     Raises:
         TypeError: a value is not JSON-serializable.
@@ -95,26 +94,10 @@ def encode_json(body: Mapping[str, Any]) -> bytes:
 
 
 def _json_default(value: Any) -> Any:
-    if is_model_class(value):
-        return value.model_json_schema()
+    if is_schema_type(value):
+        return json_schema(value)
     if isinstance(value, BaseModel):  # a message of an earlier response
         return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Mapping):
         return dict(cast("Mapping[Any, Any]", value))
     raise TypeError(f"{value!r} is not JSON-serializable")
-
-
-def is_model_class(value: Any) -> bool:
-    """Whether `value` is a pydantic class, which is sent as its JSON schema."""
-    return isinstance(value, type) and issubclass(value, BaseModel)
-
-
-def find_model_class(value: Any) -> type[BaseModel] | None:
-    """The pydantic class in a `grammar` or `response_format`: the value itself, or in place of the schema in it."""
-    if is_model_class(value):
-        return cast("type[BaseModel]", value)
-    if not isinstance(value, Mapping):
-        return None
-    inner = cast("Mapping[str, Any]", value)
-    keys = ("value", "schema", "json_schema")
-    return next((found for key in keys if (found := find_model_class(inner.get(key)))), None)

@@ -8,11 +8,12 @@ depend on what a failure means; `retry_decisions` says that.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import tenacity
 from tenacity.retry import retry_base
@@ -200,6 +201,11 @@ def _stop_iteration(_: tenacity.RetryCallState) -> None:
     """Ends tenacity's iteration, which would raise otherwise."""
 
 
+@overload
+def retry_on_overload(attempts: F, /) -> F: ...
+
+
+@overload
 def retry_on_overload(
     attempts: int = 5,
     *,
@@ -207,24 +213,53 @@ def retry_on_overload(
     stop: stop_base | None = None,
     max_wait: float = 30.0,
     before_sleep: Callable[[tenacity.RetryCallState], None] | None = None,
-) -> Callable[[F], F]:
+) -> Callable[[F], F]: ...
+
+
+def retry_on_overload(
+    attempts: Any = 5,
+    *,
+    wait: wait_base | None = None,
+    stop: stop_base | None = None,
+    max_wait: float = 30.0,
+    before_sleep: Callable[[tenacity.RetryCallState], None] | None = None,
+) -> Any:
     """A decorator for plain and async functions: calls again while the server is overloaded.
 
     Use it with a client that has ``retry=None``, or the attempts multiply. The function must return the stream, not
     iterate over it in a generator: a generator's body runs only when the caller's loop does, outside of the decorator.
-    `before_sleep` is tenacity's hook, called before each wait.
+    `before_sleep` is tenacity's hook, called before each wait. ``@retry_on_overload`` is ``@retry_on_overload()``.
 
     Raises:
+        TypeError: on decorating a generator function.
         OverloadedError: the last one, when `attempts` (or `stop`) are used up.
     """
+    if callable(attempts):
+        return retry_on_overload()(attempts)
     backoff = tenacity.wait_random_exponential(multiplier=0.5, max=max_wait)
-    return tenacity.retry(  # type: ignore[return-value]  # what it returns has `F`'s signature
+    retry = tenacity.retry(
         retry=retry_if_overloaded,
         wait=wait or wait_retry_after(backoff, max_wait),
         stop=stop or tenacity.stop_after_attempt(attempts),
         before_sleep=before_sleep,
         retry_error_callback=_raise_last,
     )
+
+    def decorate(function: F) -> F:
+        _refuse_generator(function)
+        return retry(function)  # type: ignore[return-value]  # it has the signature of `function`
+
+    return decorate
+
+
+def _refuse_generator(function: Callable[..., Any]) -> None:
+    for each in (function, getattr(function, "__call__", None)):  # noqa: B004  of an object
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            name = getattr(function, "__qualname__", repr(function))
+            raise TypeError(
+                f"{name} is a generator function: its body runs in the caller's loop, where nothing is retried. Let it "
+                "`return client.text_generation(..., stream=True)` (`return await ...` if async) instead of `yield`"
+            )
 
 
 def _raise_last(state: tenacity.RetryCallState) -> None:

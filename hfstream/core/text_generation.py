@@ -10,16 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from ..types import TextGenerationResponse
 from .accumulators import Accumulator, DetailsAccumulator, SingleResult, TextAccumulator
 from .completion_responses import CompletionDetailsAccumulator, CompletionTextAccumulator, parse_completion
 from .completions import completion_body
 from .decoders import JSONBodyDecoder, ResponseDecoder
 from .parameters import TextGenerationParameters
-from .request_spec import RequestSpec, check_parameter_names, encode_json, find_model_class, is_model_class
+from .request_spec import RequestSpec, check_parameter_names, encode_json
 from .resume import Continuation
+from .schemas import find_schema_type, is_schema_type
 from .stream_decoders import CompletionStreamDecoder, TGIStreamDecoder
 from .urls import Endpoint, service_url
 
@@ -48,8 +47,8 @@ def text_generation(
         if "stop" in params:
             raise TypeError("`stop_sequences` is the older name of `stop`: pass only one of them")
         params["stop"] = params.pop("stop_sequences")
-    response_model = find_model_class(params.get("grammar"))
-    if is_model_class(params.get("grammar")):
+    response_model = find_schema_type(params.get("grammar"))
+    if is_schema_type(params.get("grammar")):
         params["grammar"] = {"type": "json", "value": response_model}
     options = _Options(prompt, params, dict(extra_body or {}), response_model, stream, details, resume and stream)
     route = (_openai_route if endpoint.openai else _tgi_route)(endpoint, options)
@@ -85,7 +84,7 @@ class _Options:
     prompt: str
     params: dict[str, Any]
     extra_body: dict[str, Any]
-    response_model: type[BaseModel] | None
+    response_model: Any
     stream: bool
     details: bool
     resume: bool

@@ -9,8 +9,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any, Protocol, cast
 
-__all__ = ["Clock", "Deadline", "Timeouts", "transport_timeout"]
+__all__ = ["Clock", "Deadline", "TimeoutTypes", "Timeouts", "transport_timeout"]
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
@@ -34,16 +36,55 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            seconds = getattr(self, field.name)
+            seconds: Any = getattr(self, field.name)
             if seconds == math.inf:
                 object.__setattr__(self, field.name, None)
+            if not _is_number_or_none(seconds):
+                raise TypeError(f"Timeouts.{field.name} must be a number of seconds or None, not {seconds!r}")
             if seconds is not None and (isinstance(seconds, bool) or not seconds > 0):
                 raise ValueError(f"Timeouts.{field.name} must be a positive number of seconds or None, not {seconds!r}")
 
     @classmethod
-    def of(cls, value: Timeouts | float | None) -> Timeouts:
-        """`value` as Timeouts: a number sets the first three limits, None removes all."""
-        return value if isinstance(value, Timeouts) else cls(value, value, value)
+    def of(cls, value: TimeoutTypes) -> Timeouts:
+        """`value` as Timeouts: a number sets the first three limits, None removes all.
+
+        A pair, as in requests, and an httpx.Timeout have a limit for connecting and one for each wait for data: the
+        latter sets `first_token` and `between_tokens`.
+
+        Raises:
+            TypeError, ValueError: it is none of these, or a limit is not a positive number.
+        """
+        if isinstance(value, Timeouts):
+            return value
+        given: Any = value  # annotations are not checked at run time
+        if _is_number_or_none(given):
+            return cls(given, given, given)
+        if hasattr(given, "connect") and hasattr(given, "read"):
+            return cls(given.connect, given.read, given.read)
+        if isinstance(given, tuple) and len(cast("tuple[Any, ...]", given)) == 2:
+            connect, read = cast("tuple[Any, Any]", given)
+            return cls(connect, read, read)
+        raise TypeError(
+            "timeout must be a number of seconds, Timeouts(...), a pair (connect, read), an httpx.Timeout or None, not "
+            f"{value!r}"
+        )
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, Real)  # numpy's numbers too
+
+
+class _HTTPXTimeout(Protocol):
+    """The part of `httpx.Timeout`, or httpx2's, that has a meaning here."""
+
+    @property
+    def connect(self) -> float | None: ...
+    @property
+    def read(self) -> float | None: ...
+
+
+TimeoutTypes = Timeouts | float | tuple[float | None, float | None] | _HTTPXTimeout | None
+"""What `Timeouts.of` takes."""
 
 
 class Deadline:

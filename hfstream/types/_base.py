@@ -7,11 +7,11 @@ its fields has them in `_field_repairs`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, ClassVar, Self, cast
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter
 from pydantic_core import ErrorDetails
 
 from ..errors import UnexpectedResponseError
@@ -65,18 +65,36 @@ class APIModel(BaseModel):
     def __contains__(self, field: object) -> bool:
         return field in type(self).model_fields or field in (self.__pydantic_extra__ or ())
 
+    # huggingface_hub's responses are dictionaries, so these are read like one: `{**chunk}`, `dict(chunk)`,
+    # `for name in chunk`. pydantic's own iteration is over pairs, which `items()` returns.
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+        return iter(self.keys())
+
+    def keys(self) -> KeysView[str]:
+        """The names of all fields, those included that only this server has."""
+        return dict.fromkeys([*type(self).model_fields, *(self.__pydantic_extra__ or ())]).keys()
+
+    def values(self) -> ValuesView[Any]:
+        """The values of all fields; those that are objects stay so."""
+        return dict(self).values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and values of all fields."""
+        return dict(self).items()
+
     def get(self, field: str, default: Any = None) -> Any:
         """``model[field]``, or `default` if there is no such field."""
         return self[field] if field in self else default  # noqa: SIM401  its advice is a call of this method
 
 
 class ParsedModel(APIModel):
-    """A response whose text may be JSON, for which the caller passed a pydantic class."""
+    """A response whose text may be JSON, for which the caller passed a type."""
 
-    _response_model: type[BaseModel] | None = PrivateAttr(default=None)
+    _response_model: Any = PrivateAttr(default=None)
 
-    def with_response_model(self, response_model: type[BaseModel] | None) -> Self:
-        """Sets the class as which `parsed` reads the text; returns the same object."""
+    def with_response_model(self, response_model: Any) -> Self:
+        """Sets what `parsed` reads the text as, any type that pydantic's TypeAdapter takes; returns the same object."""
         self._response_model = response_model
         return self
 
@@ -85,11 +103,12 @@ class ParsedModel(APIModel):
         if self._response_model is None or not text:
             return None
         try:
-            return self._response_model.model_validate_json(text)
+            return _adapter(self._response_model).validate_json(text)
         except pydantic.ValidationError as error:
+            name = getattr(self._response_model, "__name__", repr(self._response_model))
             hint = ": it was cut off at the token limit, allow more tokens" if finish_reason == "length" else ""
             raise UnexpectedResponseError(
-                f"the response is not a valid {self._response_model.__name__}{hint}. {error}", partial_text=text
+                f"the response is not a valid {name}{hint}. {error}", partial_text=text
             ) from error
 
 
@@ -102,6 +121,11 @@ class Usage(APIModel):
     """Tokens of the response."""
     total_tokens: int = 0
     """The sum of both."""
+
+
+def _adapter(response_model: Any) -> TypeAdapter[Any]:
+    given = isinstance(response_model, TypeAdapter)
+    return cast("TypeAdapter[Any]", response_model) if given else TypeAdapter(response_model)
 
 
 def _repair(payload: Any, problem: ErrorDetails, field_repairs: Mapping[str, FieldRepair]) -> None:

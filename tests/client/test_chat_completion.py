@@ -561,7 +561,7 @@ def test_many_threads_share_one_client() -> None:
 
 async def test_what_a_chat_sends(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(Response(STREAM)) as server:
-        client = clients(server.url, token="t", bill_to="org", headers={"X-A": "1"})
+        client = clients(server.url, token="hf_t", bill_to="org", headers={"X-A": "1"})
         await variant.final(
             await variant.open_chat(
                 client, iter(HI), model="org/name", max_tokens=5, temperature=None, stream_options=None,
@@ -575,7 +575,7 @@ async def test_what_a_chat_sends(variant: Variant, clients: Clients) -> None:
         "model": "org/name", "messages": list(HI), "stream": True, "max_tokens": 5, "top_k": 5, "odd": None,
     }  # fmt: skip
     assert request.headers["accept"] == "text/event-stream"
-    assert request.headers["authorization"] == "Bearer t"
+    assert request.headers["authorization"] == "Bearer hf_t"
     assert (request.headers["x-hf-bill-to"], request.headers["x-a"]) == ("org", "2")
 
 

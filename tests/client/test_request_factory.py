@@ -154,7 +154,7 @@ def test_a_calls_header_replaces_the_clients() -> None:
     ("arguments", "options", "name"),
     [
         ({"headers": {"user-agent": "mine"}}, {}, "user-agent"),
-        ({"headers": {"x-hf-bill-to": "mine"}, "bill_to": "org"}, {}, "x-hf-bill-to"),
+        ({"headers": {"x-hf-bill-to": "mine"}, "bill_to": "mine"}, {}, "x-hf-bill-to"),
         ({"headers": {"X-A": "1"}}, {"extra_headers": {"x-a": "mine"}}, "x-a"),
         ({}, {"extra_headers": {"user-agent": "mine"}}, "user-agent"),
     ],

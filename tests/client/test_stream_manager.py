@@ -67,3 +67,10 @@ def test_it_is_exported_and_usable_in_annotations() -> None:
     assert "AsyncStreamManager" in hfstream.__all__
     assert AsyncStreamManager.__module__ == "hfstream"
     assert AsyncStreamManager[str].__origin__ is AsyncStreamManager  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("use", [list, iter, sorted, dict])
+def test_a_for_loop_over_an_async_call_says_what_to_write(use: Any) -> None:
+    call: Any = AsyncInferenceClient("http://h").text_generation("Hi", stream=True)
+    with pytest.raises(TypeError, match="`async for item in"):
+        use(call)

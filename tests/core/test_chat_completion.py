@@ -59,7 +59,8 @@ def test_what_is_falsy_but_not_None_is_sent() -> None:
 
 def test_every_parameter_is_sent_under_its_name() -> None:
     for name in ChatCompletionParameters.__annotations__:
-        assert body(**{name: "value"})[name] == "value"
+        value = [{"type": "value"}] if name == "tools" else "value"
+        assert body(**{name: value})[name] == value
 
 
 def test_every_parameter_of_huggingface_hub_and_of_TGI_is_known() -> None:
@@ -172,7 +173,7 @@ def test_extra_body_overrides_parameters() -> None:
         {"temperature": float("nan")},
         {"stop": {1}},
         {"user": "\ud800"},
-        {"tools": [object()]},
+        {"tools": [{"function": object()}]},
         {"messages": [{"role": "user", "content": b"x"}]},
         {"messages": [{"role": "user", "content": "\ud83d"}]},
         {"messages": [{1, 2}]},

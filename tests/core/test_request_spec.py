@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
-from hfstream.core.request_spec import RequestSpec, find_model_class, is_model_class
+from hfstream.core.request_spec import RequestSpec
 from hfstream.core.text_generation import text_generation
 from hfstream.core.urls import Endpoint
 
@@ -67,17 +66,3 @@ def test_the_repr_of_a_request_shows_no_secrets() -> None:
     target = Endpoint("https://user:pw@h:8080/generate?key=secret", stream_in_body=False)
     spec = text_generation(target, "secret", {}, stream=True, details=False, headers={"Authorization": "Bearer secret"})
     assert repr(spec) == str(spec) == "POST https://h:8080"
-
-
-class City(BaseModel):
-    name: str
-    nickname: str | None = None
-
-
-KOELN = City(name="Köln")
-
-
-@pytest.mark.parametrize("other", [5, "City", int, KOELN, BaseModel.model_validate, [City], object()])
-def test_only_a_pydantic_class_is_a_model_class(other: Any) -> None:
-    assert not is_model_class(other)
-    assert find_model_class(other) is None

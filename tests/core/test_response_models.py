@@ -1,16 +1,21 @@
-"""A pydantic class as `grammar` or `response_format`: the schema that is sent, and `parsed` of the response."""
+"""A type as `grammar` or `response_format`: the schema that is sent, and `parsed` of the response."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Generic, TypeVar
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
 
 import pydantic
 import pytest
-from pydantic import BaseModel
+import typing_extensions
+from pydantic import BaseModel, RootModel, TypeAdapter
 
 from hfstream.core.chat_completion import chat_completion
-from hfstream.core.request_spec import RequestSpec, find_model_class
+from hfstream.core.request_spec import RequestSpec
+from hfstream.core.schemas import find_schema_type
 from hfstream.core.text_generation import text_generation
 from hfstream.core.urls import Endpoint
 from hfstream.errors import UnexpectedResponseError
@@ -126,7 +131,7 @@ def test_the_name_of_a_generic_is_valid_for_a_server() -> None:
     ],
 )
 def test_without_a_class_nothing_is_parsed(plain: Any) -> None:
-    assert find_model_class(plain) is None
+    assert find_schema_type(plain) is None
     assert read(chat(plain), completion_of(TEXT)).parsed is None
     assert read(text(plain), {"generated_text": TEXT}).parsed is None
     assert body(chat(plain)).get("response_format") == plain
@@ -232,3 +237,62 @@ def test_objects_made_by_hand_have_no_response_model() -> None:
     assert details.finish_reason == "length"
     assert TextGenerationResponse(generated_text=TEXT).parsed is None
     assert ChatCompletionMessage(content=TEXT).parsed is None
+
+
+# --- Other types than pydantic's classes -----------------------------------------------------------------------------
+
+
+@dataclass
+class Town:
+    name: str
+
+
+class Village(typing_extensions.TypedDict):
+    name: str
+
+
+TYPES: list[tuple[Any, str, Any]] = [
+    (list[City], '[{"name": "Köln"}]', [KOELN]),
+    (Town, TEXT, Town("Köln")),
+    (Village, TEXT, {"name": "Köln"}),
+    (City | Town, TEXT, KOELN),
+    (City | None, "null", None),
+    (Literal["a", "b"], '"b"', "b"),
+    (Annotated[int, pydantic.Field(gt=1)], "2", 2),
+    (dict[str, City], '{"x": {"name": "Köln"}}', {"x": KOELN}),
+    (TypeAdapter(list[int]), "[1, 2]", [1, 2]),
+    (RootModel[list[int]], "[1, 2]", RootModel[list[int]]([1, 2])),
+    (NewType("Celsius", float), "1.5", 1.5),
+    (bool, "true", True),
+]
+
+
+@pytest.mark.parametrize(("kind", "content", "parsed"), TYPES, ids=[str(kind) for kind, _, _ in TYPES])
+def test_every_type_of_pydantics_is_sent_as_its_schema_and_read(kind: Any, content: str, parsed: Any) -> None:
+    adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
+    sent = body(chat(kind))["response_format"]
+    assert sent["json_schema"]["schema"] == adapter.json_schema()
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", sent["json_schema"]["name"])
+    assert read(chat(kind), completion_of(content)).choices[0].message.parsed == parsed
+    streamed = read(chat(kind, stream=True), chunk(content=content), chunk("stop"), DONE)
+    assert streamed.choices[0].message.parsed == parsed
+    assert body(text(kind))["parameters"]["grammar"] == {"type": "json", "value": adapter.json_schema()}
+    assert read(text(kind), {"generated_text": content}).parsed == parsed
+    inside = {"type": "json_object", "value": kind}
+    assert read(chat(inside), completion_of(content)).choices[0].message.parsed == parsed
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _, _ in TYPES], ids=str)
+def test_a_text_that_does_not_fit_any_type_is_our_error(kind: Any) -> None:
+    message = read(chat(kind), completion_of('{"name": 5')).choices[0].message
+    with pytest.raises(UnexpectedResponseError, match="is not a valid") as caught:
+        message.parsed  # noqa: B018
+    assert caught.value.partial_text == '{"name": 5'
+
+
+@pytest.mark.parametrize("kind", [type("Plain", (), {}), Callable, list["Missing"]])  # type: ignore[name-defined]  # noqa: F821
+def test_a_type_without_a_schema_is_a_TypeError(kind: Any) -> None:
+    with pytest.raises(TypeError, match="no JSON schema"):
+        chat(kind)
+    with pytest.raises(TypeError, match="no JSON schema"):
+        text(kind)

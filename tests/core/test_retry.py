@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import random
 import statistics
@@ -402,3 +403,38 @@ def test_a_decorated_function_leaves_no_cycle_behind_its_error(variant: str) -> 
         attempt(server)
         assert server.asked == 1
         assert gone() is None
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_generator_function_is_refused_when_it_is_decorated(asynchronous: bool) -> None:
+    def plain() -> Any:
+        yield 1
+
+    async def later() -> Any:
+        yield 1
+
+    class Callable_:
+        def __call__(self) -> Any:
+            yield 1
+
+    function: Any = later if asynchronous else plain
+    for refused in (function, functools.partial(function), Callable_()):
+        for decorate in (retry_on_overload(2), retry_on_overload):
+            with pytest.raises(TypeError, match=r"generator function.*`return client.text_generation\(") as caught:
+                decorate(refused)
+            assert "await" in str(caught.value)
+
+
+def test_the_decorator_needs_no_parentheses() -> None:
+    calls: list[int] = []
+
+    @retry_on_overload
+    def ask() -> str:
+        calls.append(1)
+        if len(calls) < 2:
+            raise OverloadedError("busy", retry_after=0.0)
+        return "answer"
+
+    assert ask() == "answer"
+    assert len(calls) == 2
+    assert ask.__name__ == "ask"

@@ -12,6 +12,7 @@ import zlib
 from typing import Any
 
 import httpcore
+import httpx
 import pytest
 
 from hfstream import (
@@ -66,11 +67,15 @@ async def test_no_secret_follows_a_redirect_to_another_origin(variant: Variant, 
         location = elsewhere.url.replace("127.0.0.1", "localhost") + "/generate_stream"
         with ScriptedServer(Response(status=status, headers={"Location": location})) as server:
             client = clients(
-                server.url, token="secret", cookies={"sess": "secret"}, headers={"api-key": "secret"}, bill_to="secret"
+                server.url,
+                token="hf_secret",
+                cookies={"sess": "secret"},
+                headers={"api-key": "secret"},
+                bill_to="secret",
             )
             assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
             assert server.requests[0].headers["cookie"] == "sess=secret"
-            assert server.requests[0].headers["authorization"] == "Bearer secret"
+            assert server.requests[0].headers["authorization"] == "Bearer hf_secret"
         assert "secret" not in str(elsewhere.requests[0].headers)
         assert elsewhere.requests[0].json() == server.requests[0].json()
 
@@ -254,3 +259,37 @@ def test_a_client_that_is_collected_as_part_of_a_cycle_closes_its_idle_connectio
             cycle.append(cycle)
             del client, state, cycle
             gc.collect()
+
+
+async def test_what_replaces_a_method_of_httpxs_transport_sees_every_request(
+    variant: Variant, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenTelemetry's instrumentation does, and pytest-httpx; with a client that has made requests before."""
+    seen: list[str] = []
+    plain, later = httpx.HTTPTransport.handle_request, httpx.AsyncHTTPTransport.handle_async_request
+
+    def observe(transport: Any, request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return plain(transport, request)
+
+    async def observe_async(transport: Any, request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return await later(transport, request)
+
+    def mock(transport: Any, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=b"".join(STREAM))
+
+    async def mock_async(transport: Any, request: httpx.Request) -> httpx.Response:
+        return mock(transport, request)
+
+    with ScriptedServer(Response(STREAM)) as server:
+        client = clients(server.url)
+        assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
+        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", observe)
+        monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", observe_async)
+        assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
+        assert seen == [f"{server.url}/generate_stream"]
+        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", mock)
+        monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", mock_async)
+        assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
+        assert len(server.requests) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from typing import Any
 
@@ -44,6 +45,23 @@ def test_objects_can_be_read_like_dicts() -> None:
     for name in ("txt", "model_dump", "get"):
         with pytest.raises(KeyError):
             token[name]
+
+
+def test_objects_are_read_as_huggingface_hubs_dictionaries_are() -> None:
+    response = StreamResponse.model_validate(LAST | {"more": [1]})
+    names = [*StreamResponse.model_fields, "more"]
+    assert list(response) == list(response.keys()) == list({**response}) == names
+    assert dict(response) == {**response} == dict(response.items()) == {name: response[name] for name in names}
+    assert list(response.values()) == [response[name] for name in names]
+    assert json.loads(json.dumps(response, default=dict)) == response.model_dump(mode="json")
+    assert json.loads(json.dumps({**response}, default=dict)) == response.model_dump(mode="json")
+    assert bool(response)
+
+
+@pytest.mark.parametrize("name", ["keys", "values", "items"])
+def test_a_field_named_like_a_method_of_dictionaries_is_read_by_its_name(name: str) -> None:
+    token = Token.model_validate({**TOKEN, name: 5})
+    assert token[name] == dict(token)[name] == json.loads(json.dumps(token, default=dict))[name] == 5
 
 
 def test_objects_are_immutable() -> None:

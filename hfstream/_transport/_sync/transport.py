@@ -18,10 +18,8 @@ from ..sockets import (
     DEADLINE,
     POOL_OPTIONS,
     OpenSockets,
-    core_request,
     current_deadline,
     effective_timeout,
-    response_extensions,
     ssl_context,
 )
 
@@ -78,10 +76,15 @@ class _SyncBody(httpx.SyncByteStream):
         return iter(self._stream)  # no generator around it: each token passes here
 
 
-class SyncTransport(httpx.BaseTransport):
-    """The same as httpx's own transport, with our sockets."""
+class SyncTransport(httpx.HTTPTransport):
+    """httpx's own transport, with our sockets.
+
+    It is httpx's class, and a request passes through its method, because that is what instrumentation (OpenTelemetry)
+    and mocks (pytest-httpx) replace.
+    """
 
     def __init__(self) -> None:
+        # Not super().__init__(), which would make a pool of its own.
         self._backend = _SyncBackend()
         options: dict[str, Any] = {"ssl_context": ssl_context(), "network_backend": self._backend, **POOL_OPTIONS}
         self._pool = httpcore.ConnectionPool(**options)
@@ -94,15 +97,10 @@ class SyncTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         token = current_deadline.set(request.extensions.get(DEADLINE))
         try:
-            response = self._pool.handle_request(core_request(request))
+            response = super().handle_request(request)
         finally:
             current_deadline.reset(token)
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=_SyncBody(response.stream),
-            extensions=response_extensions(response),
-        )
-
-    def close(self) -> None:
-        self._pool.close()
+        # httpx has a generator around httpcore's stream, and each token passes here. A mock's stream stays as it is.
+        if (stream := getattr(response.stream, "_httpcore_stream", None)) is not None:
+            response.stream = _SyncBody(stream)
+        return response

@@ -1,0 +1,111 @@
+"""The part of both clients that does not call a server: what they were made with, copying and pickling.
+
+Does not depend on how requests are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from ._config import ClientConfig
+from .core.timeouts import Timeouts
+
+__all__ = ["BaseClient"]
+
+
+class BaseClient:
+    """What a client was made with. Read-only: a client with other settings is another client."""
+
+    _config: ClientConfig
+    _http_client: Any
+
+    def _connect(self) -> None:
+        """Makes what a copy does not share with the original: connections and the state of retries."""
+        raise NotImplementedError
+
+    @property
+    def model(self) -> str | None:
+        """The URL or model id for calls without a `model` of their own."""
+        return self._config.model
+
+    @property
+    def base_url(self) -> str | None:
+        """Another name for `model`."""
+        return self._config.model
+
+    @property
+    def token(self) -> str | bool | None:
+        """The token as it was given; None if it comes from the environment, False for none."""
+        return self._config.token
+
+    @property
+    def api_key(self) -> str | bool | None:
+        """Another name for `token`."""
+        return self._config.token
+
+    @property
+    def headers(self) -> Mapping[str, str | None]:
+        """The headers that were given, with the one of `bill_to`. The values do not show when they are printed."""
+        return _Redacted(self._config.headers)
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies that were given. The values do not show when they are printed."""
+        return _Redacted(self._config.cookies)
+
+    @property
+    def timeout(self) -> Timeouts:
+        """The time limits for calls without a `timeout` of their own."""
+        return self._config.timeouts
+
+    @property
+    def provider(self) -> str | None:
+        """The provider behind the Hugging Face router; None if the router chooses."""
+        return self._config.provider
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self._settings())
+        copied._connect()
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()  # the settings are immutable, and an http_client is shared as its user shares it
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._http_client is not None:
+            raise TypeError(
+                "a client with an http_client= of yours cannot be pickled, because its connections belong to this "
+                "process: make the client in the process that uses it"
+            )
+        return self._settings()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connect()
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_requests", "_http")}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model={self._config.redacted_model!r})"
+
+
+class _Redacted(Mapping[str, Any]):
+    """A read-only view of a mapping whose repr shows the names only."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self._values, "[redacted]"))
