@@ -1,4 +1,4 @@
-"""Bodies that are compressed although nobody asked for it."""
+"""Bodies that are compressed unasked."""
 
 from __future__ import annotations
 
