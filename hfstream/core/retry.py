@@ -230,8 +230,8 @@ def retry_on_overload(
 def _raise_last(state: tenacity.RetryCallState) -> None:
     """Does what tenacity's ``reraise=True`` does, but leaves no frame that holds the error whose traceback holds it."""
     outcome, state.outcome = state.outcome, None
+    assert outcome is not None  # noqa: S101  tenacity calls this after an attempt
     try:
-        if outcome is not None:
-            outcome.result()
+        outcome.result()
     finally:
         del outcome
