@@ -33,9 +33,9 @@ def decode_all(decoder: ResponseDecoder[Any], chunks: Iterable[bytes]) -> tuple[
     return items, None
 
 
-def divisions(raw_body: bytes) -> Iterator[list[bytes]]:
-    """The body whole, byte by byte, and cut in two at every place."""
+def divisions(raw_body: bytes, step: int = 1) -> Iterator[list[bytes]]:
+    """The body whole, byte by byte, and cut in two at every place, or at one in `step` places."""
     yield [raw_body]
     yield [raw_body[position : position + 1] for position in range(len(raw_body))]
-    for position in range(1, len(raw_body)):
+    for position in range(1, len(raw_body), step):
         yield [raw_body[:position], raw_body[position:]]
