@@ -84,9 +84,9 @@ class Resumption:
         Raises:
             CannotResumeError: the text is not tokenized as it was generated.
         """
-        if self._probe is not None:
-            self._probe.receive(tokens)
-            self.spec = self._probe.next_spec()
+        assert self._probe is not None  # noqa: S101  only a probe is answered by tokens
+        self._probe.receive(tokens)
+        self.spec = self._probe.next_spec()
 
     def succeeded(self) -> None:
         """The stream goes on."""

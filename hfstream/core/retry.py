@@ -265,8 +265,8 @@ def _refuse_generator(function: Callable[..., Any]) -> None:
 def _raise_last(state: tenacity.RetryCallState) -> None:
     """Does what tenacity's ``reraise=True`` does, but leaves no frame that holds the error whose traceback holds it."""
     outcome, state.outcome = state.outcome, None
+    assert outcome is not None  # noqa: S101  tenacity calls this after an attempt
     try:
-        if outcome is not None:
-            outcome.result()
+        outcome.result()
     finally:
         del outcome

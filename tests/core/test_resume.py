@@ -24,7 +24,6 @@ from hfstream.errors import (
     ValidationError,
 )
 from hfstream.testing import DONE, chat_event, chat_events, final_event, token_event, token_events
-from tests.helpers import exchanges
 from tests.helpers.exchanges import (
     JSON,
     LOST,
@@ -43,17 +42,9 @@ from tests.helpers.exchanges import (
     stream,
     tokenized,
 )
+from tests.helpers.resuming import GREEDY, drive
 
-GREEDY: dict[str, Any] = {"max_new_tokens": 20}
 UNTIL_IT_SUCCEEDS = RetryPolicy(stop=tenacity.stop_never, wait=tenacity.wait_none())
-
-
-def drive(
-    server: Server, *, chat: bool = False, parameters: dict[str, Any] | None = None, **options: Any
-) -> ExchangeDriver:
-    greedy = {} if chat else GREEDY
-    options = {"resume": True, **options}
-    return exchanges.drive(server, chat=chat, parameters=greedy if parameters is None else parameters, **options)
 
 
 def ending(error: Exception | Silence | None) -> list[Step]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import tenacity
 from hypothesis import given, settings
@@ -11,53 +10,18 @@ from hypothesis import strategies as st
 
 from hfstream.core.retry import BURST, MAX_INTERVAL, RetryPacer, RetryPolicy
 from hfstream.core.timeouts import Timeouts
-from hfstream.errors import (
-    IncompleteStreamError,
-    InferenceError,
-    InferenceTimeoutError,
-)
 from hfstream.testing import token_events
-from tests.helpers import exchanges
 from tests.helpers.exchanges import (
     JSON,
-    SILENCE,
-    ExchangeDriver,
     Response,
-    Server,
-    Silence,
-    Step,
     error_response,
     in_turn,
     stream,
 )
+from tests.helpers.resuming import drive
 
 TEXT = token_events("Grüß ", "👩‍🚀", " ", "\n", "e", "nd", finish_reason="eos_token")
 BUSY = error_response(429, "Model is overloaded")
-GREEDY: dict[str, Any] = {"max_new_tokens": 20}
-UNTIL_IT_SUCCEEDS = RetryPolicy(stop=tenacity.stop_never, wait=tenacity.wait_none())
-
-
-def drive(
-    server: Server, *, chat: bool = False, parameters: dict[str, Any] | None = None, **options: Any
-) -> ExchangeDriver:
-    greedy = {} if chat else GREEDY
-    options = {"resume": True, **options}
-    return exchanges.drive(server, chat=chat, parameters=greedy if parameters is None else parameters, **options)
-
-
-def ending(error: Exception | Silence | None) -> list[Step]:
-    """The last step of a response: a failure, or (None) the end of the body."""
-    return [] if error is None else [error]
-
-
-def assert_cannot_resume(error: InferenceError, lost: Exception | Silence | None) -> None:
-    """The answer is incomplete; what had ended its connection is the cause."""
-    assert type(error) is IncompleteStreamError
-    kind = InferenceTimeoutError if lost is SILENCE else type(lost) if lost else IncompleteStreamError
-    assert type(error.__cause__) is kind
-    assert not error.retryable
-    if isinstance(error.__cause__, InferenceTimeoutError):
-        assert error.__cause__.phase == "between_tokens"
 
 
 # --- The pacer ------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from hfstream.errors import (
 )
 from hfstream.testing import chat_event
 from hfstream.types import ChatCompletionChunk
+from tests.helpers import decoding
 from tests.helpers.recordings import DONE, RECORDINGS, Recording, choice, chunk, event
 
 PRELUDE = chunk(role="assistant", content="")
@@ -39,18 +40,7 @@ def recording(request: pytest.FixtureRequest) -> Recording:
 
 
 def decode_all(chunks: Iterable[bytes]) -> tuple[list[ChatCompletionChunk], InferenceError | None]:
-    """The items of a body, and the error that it ends with, read as a driver does."""
-    decoder = ChatStreamDecoder()
-    items: list[ChatCompletionChunk] = []
-    try:
-        for piece in chunks:
-            items += decoder.feed(piece)
-            if decoder.done:
-                break
-        items += decoder.finish()
-    except InferenceError as error:
-        return items, error
-    return items, None
+    return decoding.decode_all(ChatStreamDecoder(), chunks)
 
 
 def texts(chunks: Iterable[bytes]) -> tuple[list[str | None], InferenceError | None]:
@@ -65,10 +55,7 @@ def failure(*chunks: bytes) -> InferenceError:
 
 
 def divisions(raw_body: bytes) -> Iterator[list[bytes]]:
-    yield [raw_body]
-    yield [raw_body[position : position + 1] for position in range(len(raw_body))]
-    for position in range(1, len(raw_body), 1 + len(raw_body) // 400):
-        yield [raw_body[:position], raw_body[position:]]
+    return decoding.divisions(raw_body, step=1 + len(raw_body) // 400)
 
 
 # --- What servers send -----------------------------------------------------------------------------------------------

@@ -6,14 +6,13 @@ import gc
 import itertools
 import json
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream.core.decoders import ResponseDecoder
 from hfstream.core.stream_decoders import TGIStreamDecoder
 from hfstream.errors import (
     GenerationError,
@@ -26,29 +25,7 @@ from hfstream.errors import (
 )
 from hfstream.testing import final_event, token_event, token_events
 from hfstream.types import StreamResponse
-
-EVENT_STREAM = {"content-type": "text/event-stream"}
-
-
-OVERLOADED = {"error": "Model is overloaded", "error_type": "overloaded"}
-
-
-def event(payload: Any, head: bytes = b"data: ") -> bytes:
-    return head + (payload if isinstance(payload, bytes) else json.dumps(payload).encode()) + b"\n\n"
-
-
-def decode_all(decoder: ResponseDecoder[Any], chunks: Iterable[bytes]) -> tuple[list[Any], InferenceError | None]:
-    """The items of a body, and the error that it ends with, read as a driver does."""
-    items: list[Any] = []
-    try:
-        for chunk in chunks:
-            items += decoder.feed(chunk)
-            if decoder.done:
-                break
-        items += decoder.finish()
-    except InferenceError as error:
-        return items, error
-    return items, None
+from tests.helpers.decoding import OVERLOADED, decode_all, divisions, event
 
 
 def texts(chunks: Iterable[bytes]) -> tuple[list[str], InferenceError | None]:
@@ -60,13 +37,6 @@ def failure(*chunks: bytes) -> InferenceError:
     error = decode_all(TGIStreamDecoder(), chunks)[1]
     assert error is not None
     return error
-
-
-def divisions(raw_body: bytes) -> Iterator[list[bytes]]:
-    yield [raw_body]
-    yield [raw_body[position : position + 1] for position in range(len(raw_body))]
-    for position in range(1, len(raw_body)):
-        yield [raw_body[:position], raw_body[position:]]
 
 
 # --- Streams of tokens -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,20 +27,7 @@ from hfstream.errors import (
     UnknownError,
     ValidationError,
 )
-
-Class = type[InferenceError]
-
-
-def all_classes(base: Class = InferenceError) -> Iterator[Class]:
-    yield base
-    for kind in base.__subclasses__():
-        if kind.__module__.startswith("hfstream") and not kind.__module__.startswith(
-            "hfstream.server"
-        ):  # it has its own
-            yield from all_classes(kind)
-
-
-CLASSES = list(all_classes())
+from tests.errors.common import CLASSES, Class
 
 
 @pytest.mark.parametrize(

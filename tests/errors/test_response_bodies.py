@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -17,7 +16,6 @@ from hfstream.errors import (
     BadRequestError,
     GenerationError,
     IncompleteGenerationError,
-    InferenceError,
     NotFoundError,
     OverloadedError,
     ServerError,
@@ -26,20 +24,7 @@ from hfstream.errors import (
     ValidationError,
 )
 from hfstream.errors.response_bodies import from_event, from_response, to_response
-
-Class = type[InferenceError]
-
-
-def all_classes(base: Class = InferenceError) -> Iterator[Class]:
-    yield base
-    for kind in base.__subclasses__():
-        if kind.__module__.startswith("hfstream") and not kind.__module__.startswith(
-            "hfstream.server"
-        ):  # it has its own
-            yield from all_classes(kind)
-
-
-CLASSES = list(all_classes())
+from tests.errors.common import CLASSES, Class
 
 
 def body(value: Any) -> bytes:
