@@ -46,4 +46,4 @@ async def test_a_redirect_within_the_origin_keeps_the_token(variant: Variant, cl
     with ScriptedServer(answer) as server:
         stream = await variant.open(clients(server.url, token="secret"))
         assert await variant.rest(stream) == ["Hello", ",", " you"]
-        assert server.requests[1].headers["authorization"] == "Bearer hf_secret"
+        assert server.requests[1].headers["authorization"] == "Bearer secret"
