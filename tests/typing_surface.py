@@ -312,13 +312,13 @@ def messages(client: InferenceClient, answer: ChatCompletion, anything: list[dic
     plain: list[dict[str, str]] = [{"role": "user", "content": "Hi"}]
     typed: list[ChatCompletionInputMessage] = [{"role": "user", "content": "Hi"}]
     named = ChatCompletionInputMessage(role="user", content=[{"type": "text", "text": "Hi"}])
-    said = answer.choices[0].message
+    message = answer.choices[0].message
     result = {"role": "tool", "tool_call_id": "a", "content": "5"}
     client.chat_completion(plain)
     client.chat_completion(typed)
     client.chat_completion(anything)
-    client.chat_completion([named, said, result])
-    client.chat_completion([*plain, said])
+    client.chat_completion([named, message, result])
+    client.chat_completion([*plain, message])
     client.chat_completion(tuple(plain))
     client.chat_completion(message for message in plain)
     client.chat_completion([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}])

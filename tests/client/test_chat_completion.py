@@ -124,9 +124,9 @@ async def test_the_stream_returns_with_its_first_content_and_what_was_held(varia
         stream = await variant.open_chat(clients(server.url))
         assert stream.metrics.tokens == 1
         assert stream.text == "Hel"
-        said = [await variant.next(stream) for _ in range(3)]
-        assert [each.choices[0].delta.content for each in said] == ["", "", "Hel"]
-        assert [each.choices[0].delta.role for each in said] == ["assistant", "assistant", None]
+        items = [await variant.next(stream) for _ in range(3)]
+        assert [each.choices[0].delta.content for each in items] == ["", "", "Hel"]
+        assert [each.choices[0].delta.role for each in items] == ["assistant", "assistant", None]
         await variant.close(stream)
 
 
@@ -173,8 +173,8 @@ class City(BaseModel):
 
 async def test_an_answer_in_the_form_of_a_class(variant: Variant, clients: Clients) -> None:
     text = '{"name": "Köln"}'
-    told = {"choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]}
-    with ScriptedServer(Response([chunk(content=text), FINISH, DONE]), Response.json(told)) as server:
+    document = {"choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]}
+    with ScriptedServer(Response([chunk(content=text), FINISH, DONE]), Response.json(document)) as server:
         client = clients(server.url)
         stream = await variant.open_chat(client, response_format=City)
         assert (await variant.final(stream)).parsed == City(name="Köln")
@@ -188,9 +188,9 @@ async def test_a_message_of_an_answer_goes_back_as_it_is(variant: Variant, clien
     tools = RECORDINGS["OpenAI, tools"]
     with ScriptedServer(Response(tools.events), Response(STREAM)) as server:
         client = clients(server.url)
-        said = (await variant.final(await variant.open_chat(client))).choices[0].message
-        answers = [{"role": "tool", "tool_call_id": call.id, "content": "21 °C"} for call in said.tool_calls]
-        await variant.final(await variant.open_chat(client, (*HI, said, *answers)))
+        message = (await variant.final(await variant.open_chat(client))).choices[0].message
+        answers = [{"role": "tool", "tool_call_id": call.id, "content": "21 °C"} for call in message.tool_calls]
+        await variant.final(await variant.open_chat(client, (*HI, message, *answers)))
         sent = server.requests[1].json()["messages"]
     assert sent[0] == HI[0]
     assert (sent[1]["role"], sent[1].get("content")) == ("assistant", None)

@@ -30,13 +30,20 @@ def test_both_names_of_one_argument_are_refused(both: dict[str, Any], client: ty
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("client", [InferenceClient, AsyncInferenceClient])
+def test_a_client_shows_its_model(client: Any) -> None:
+    assert client("org/name").model == "org/name"
+    assert client(base_url=URL).model == URL
+    assert client().model is None
+
+
 def test_the_message_about_an_invalid_URL_has_no_secrets() -> None:
     with pytest.raises(ValueError) as caught:
         make_config("htp://user:secret@h/?key=secret")
     assert "secret" not in str(caught.value)
 
 
-def test_an_invalid_URL_is_refused_when_the_client_is_make_config() -> None:
+def test_an_invalid_URL_is_refused_when_the_client_is_made() -> None:
     with pytest.raises(ValueError):
         make_config("http://[::1")
 
@@ -51,9 +58,7 @@ def test_retry_may_be_a_policy_an_int_or_None(given: Any, policy: RetryPolicy) -
 
 @pytest.mark.parametrize("bad", [{"timeout": 0}, {"timeout": -1}, {"timeout": True}, {"retry": 0}, {"retry": -1}])
 @pytest.mark.parametrize("client", [InferenceClient, AsyncInferenceClient])
-def test_invalid_timeouts_and_retries_are_refused_when_the_client_is_make_config(
-    bad: dict[str, Any], client: type
-) -> None:
+def test_invalid_timeouts_and_retries_are_refused_when_the_client_is_made(bad: dict[str, Any], client: type) -> None:
     with pytest.raises(ValueError):
         client(URL, **bad)
 

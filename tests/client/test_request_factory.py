@@ -118,6 +118,21 @@ def test_a_blank_token_of_the_environment_is_not_sent(monkeypatch: pytest.Monkey
     assert "authorization" not in headers_of(make_factory("org/name"))
 
 
+def test_a_token_and_a_password_are_refused() -> None:
+    with pytest.raises(ValueError, match="both a token and a URL with user and password") as caught:
+        headers_of(make_factory("http://user:password@h", token=SECRET))
+    assert SECRET not in str(caught.value)
+    assert "password@" not in str(caught.value)
+    assert "authorization" not in headers_of(make_factory("http://user:password@h"))  # httpx makes it of the URL
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_only_a_stream_that_may_be_resumed_asks_for_event_ids(resume: bool) -> None:
+    factory = make_factory(resume=resume)
+    assert headers_of(factory).get("prefer") == ("resumable" if resume else None)
+    assert "prefer" not in headers_of(factory, stream=False)
+
+
 @pytest.mark.parametrize("token", ["hf_sec\nret", "hf_sec\0ret", "hf_secrét", "hf_secret”"])
 def test_the_message_about_an_invalid_token_does_not_show_it(token: str) -> None:
     with pytest.raises(ValueError) as caught:
@@ -265,6 +280,11 @@ def test_a_provider_is_appended_to_the_id(provider: str | None) -> None:
     assert target_of(factory, model="org/other") == (f"{HF_ROUTER_URL}/v1/chat/completions", f"org/other{suffix}")
     assert target_of(factory, model=URL) == (f"{URL}/v1/chat/completions", "org/name")
     assert target_of(make_factory(URL, provider=provider), model="m") == (f"{URL}/v1/chat/completions", "m")
+
+
+def test_two_providers_are_refused() -> None:
+    with pytest.raises(ValueError, match="already names a provider"):
+        target_of(make_factory("org/name:together", provider="groq"))
 
 
 @pytest.mark.parametrize("token", ["sk-secret", "gsk_secret", "HF_secret"])

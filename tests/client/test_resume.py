@@ -144,7 +144,7 @@ def slow_server() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def hasty_server() -> Iterator[Any]:
+def short_grace_server() -> Iterator[Any]:
     """The same with hardly any grace."""
     with BackgroundServer(Settings(max_concurrent_requests=1, tokens_per_second=50, resume_grace=0.3)) as server:
         yield server
@@ -158,9 +158,9 @@ def slow(slow_server: Any) -> Any:
 
 
 @pytest.fixture
-def hasty(hasty_server: Any) -> Any:
-    until_free(hasty_server.url)
-    return hasty_server
+def short_grace(short_grace_server: Any) -> Any:
+    until_free(short_grace_server.url)
+    return short_grace_server
 
 
 def until_free(url: str) -> None:
@@ -352,8 +352,8 @@ async def test_close_while_it_waits_to_come_back_gives_the_permit_back(
     variant: Variant, clients: Clients, slow: Any
 ) -> None:
     with Wire(slow.url, 1000) as wire:
-        patient = RetryPolicy(wait=tenacity.wait_fixed(60), max_wait=60)
-        stream = await variant.open(clients(wire.url, resume=True, retry=patient), PROMPT, **LONG)
+        long_wait = RetryPolicy(wait=tenacity.wait_fixed(60), max_wait=60)
+        stream = await variant.open(clients(wire.url, resume=True, retry=long_wait), PROMPT, **LONG)
         reader = asyncio.create_task(variant.rest(stream))
         assert await eventually(lambda: bool(stream.attempts[0].error))
         assert permits(slow.url) == 1
@@ -428,28 +428,30 @@ async def _forget(client: AsyncInferenceClient) -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("leave", [_cancel, _forget])
-def test_after_cancelling_and_forgetting_the_grace_gives_the_permit_back(hasty: Any, backend: str, leave: Any) -> None:
+def test_after_cancelling_and_forgetting_the_grace_gives_the_permit_back(
+    short_grace: Any, backend: str, leave: Any
+) -> None:
     async def main() -> None:
-        async with AsyncInferenceClient(hasty.url, resume=True) as client:
+        async with AsyncInferenceClient(short_grace.url, resume=True) as client:
             await leave(client)
             gc.collect()
             with anyio.fail_after(60):
-                while await anyio.to_thread.run_sync(permits, hasty.url):
+                while await anyio.to_thread.run_sync(permits, short_grace.url):
                     await anyio.sleep(0.02)
 
     anyio.run(main, backend=backend)
 
 
-def test_a_forgotten_plain_stream_gives_the_permit_back(hasty: Any) -> None:
-    with InferenceClient(hasty.url, resume=True) as client:
+def test_a_forgotten_plain_stream_gives_the_permit_back(short_grace: Any) -> None:
+    with InferenceClient(short_grace.url, resume=True) as client:
         for _ in client.text_generation(PROMPT, stream=True, **LONG):
             break
         gc.collect()
-        until_free(hasty.url)
+        until_free(short_grace.url)
 
 
-async def test_who_comes_back_too_late_is_told_why(variant: Variant, clients: Clients, hasty: Any) -> None:
-    with Wire(hasty.url, 1000) as wire:
+async def test_who_comes_back_too_late_is_told_why(variant: Variant, clients: Clients, short_grace: Any) -> None:
+    with Wire(short_grace.url, 1000) as wire:
         late = RetryPolicy(wait=tenacity.wait_fixed(2))
         stream = await variant.open(clients(wire.url, resume=True, retry=late), PROMPT, **LONG)
         with pytest.raises(IncompleteStreamError, match="no such stream, or not any more") as caught:
@@ -473,25 +475,25 @@ class PlainTGI:
 
     def __call__(self, request: Request) -> Response:
         inputs: str = request.json()["inputs"]
-        said = next(n for n in range(len(WORDS), -1, -1) if inputs.endswith("".join(WORDS[:n])))
+        count = next(n for n in range(len(WORDS), -1, -1) if inputs.endswith("".join(WORDS[:n])))
         if request.path == "/tokenize":
-            found = self._tokenize([1, 2, *(100 + n for n in range(1, said + 1))])
+            found = self._tokenize([1, 2, *(100 + n for n in range(1, count + 1))])
             if isinstance(found, Response):
                 return found
             return Response.json([{"id": token, "text": "x", "start": 0, "stop": 1} for token in found])
         budget = request.json()["parameters"]["max_new_tokens"]
-        texts = WORDS[said : said + budget]
-        events = [_event(at, 100 + said + at, text) for at, text in enumerate(texts, 1)]
+        texts = WORDS[count : count + budget]
+        events = [_event(at, 100 + count + at, text) for at, text in enumerate(texts, 1)]
         whole = "".join(texts) if not request.json()["parameters"].get("return_full_text") else inputs + "".join(texts)
-        last = {"finish_reason": "length", "generated_tokens": len(texts), "seed": None, "input_length": 2 + said}
-        events[-1] = _event(len(texts), 100 + said + len(texts), texts[-1], whole, last)
+        last = {"finish_reason": "length", "generated_tokens": len(texts), "seed": None, "input_length": 2 + count}
+        events[-1] = _event(len(texts), 100 + count + len(texts), texts[-1], whole, last)
         cut = self._cuts.pop(0) if self._cuts else len(events)
         return Response([*events[:cut], *([Fault.DROP] if cut < len(events) else [])])
 
 
 def _event(index: int, token: int, text: str, whole: str | None = None, details: Any = None) -> bytes:
-    said = {"id": token, "text": text, "logprob": -0.5, "special": False}
-    event = {"index": index, "token": said, "generated_text": whole, "details": details}
+    fields = {"id": token, "text": text, "logprob": -0.5, "special": False}
+    event = {"index": index, "token": fields, "generated_text": whole, "details": details}
     return b"data: %b\n\n" % json.dumps(event).encode()
 
 
@@ -577,9 +579,11 @@ SECOND = b"id: s:2\n" + final_event(2, "b", "ab")
 
 
 async def test_overload_on_the_way_back_is_waited_out(variant: Variant, clients: Clients) -> None:
-    told: list[int] = []
+    attempts_seen: list[int] = []
     policy = RetryPolicy(
-        attempts=3, wait=tenacity.wait_fixed(0.01), before_sleep=lambda state: told.append(state.attempt_number)
+        attempts=3,
+        wait=tenacity.wait_fixed(0.01),
+        before_sleep=lambda state: attempts_seen.append(state.attempt_number),
     )
     busy = Response.error(429, "Model is overloaded", "overloaded", Retry_After="0")
     with ScriptedServer(Response([FIRST, Fault.DROP]), busy, Response([SECOND])) as server:
@@ -587,7 +591,7 @@ async def test_overload_on_the_way_back_is_waited_out(variant: Variant, clients:
         assert await variant.final(stream) == "ab"
         assert [request.headers.get("last-event-id") for request in server.requests] == [None, "s:1", "s:1"]
         assert len({request.body for request in server.requests}) == 1
-        assert told == [1, 2]
+        assert attempts_seen == [1, 2]
         assert [attempt.status_code for attempt in stream.attempts] == [200, 429, 200]
         assert isinstance(stream.attempts[1].error, OverloadedError)
 
@@ -639,9 +643,9 @@ async def test_a_hook_that_raises_ends_the_stream(variant: Variant, clients: Cli
 
 
 async def test_closing_the_client_ends_a_wait_to_come_back(variant: Variant, clients: Clients) -> None:
-    patient = RetryPolicy(wait=tenacity.wait_fixed(60))
+    long_wait = RetryPolicy(wait=tenacity.wait_fixed(60))
     with ScriptedServer(Response([FIRST, Fault.DROP])) as server:
-        client = clients(server.url, resume=True, retry=patient)
+        client = clients(server.url, resume=True, retry=long_wait)
         stream = await variant.open(client)
         reader = asyncio.create_task(variant.rest(stream))
         assert await eventually(lambda: bool(stream.attempts[0].error))

@@ -65,7 +65,7 @@ async def test_the_models_that_there_are(variant: Variant, clients: Clients) -> 
 
 
 @pytest.mark.parametrize(
-    ("told", "ids"),
+    ("body", "ids"),
     [
         ({"data": []}, []),
         ({"data": None, "object": "list"}, []),  # an Ollama that has none
@@ -73,8 +73,8 @@ async def test_the_models_that_there_are(variant: Variant, clients: Clients) -> 
         ({"data": [{"id": 5}]}, ["5"]),
     ],
 )
-async def test_models_bend(variant: Variant, clients: Clients, told: Any, ids: list[str]) -> None:
-    with ScriptedServer(Response.json(told)) as server:
+async def test_models_bend(variant: Variant, clients: Clients, body: Any, ids: list[str]) -> None:
+    with ScriptedServer(Response.json(body)) as server:
         assert [model.id for model in await variant.ask(clients(server.url), "list_models")] == ids
 
 
@@ -166,7 +166,7 @@ async def test_what_is_no_answer_is_told(
 
 
 @pytest.mark.parametrize(
-    ("task", "told"),
+    ("task", "body"),
     [
         ("get_endpoint_info", []),
         ("tokenize", {}),
@@ -181,22 +181,22 @@ async def test_what_is_no_answer_is_told(
         ("list_models", {"models": []}),
     ],
 )
-async def test_JSON_of_another_shape_is_told(variant: Variant, clients: Clients, task: str, told: Any) -> None:
-    with ScriptedServer(Response.json(told)) as server, pytest.raises(UnexpectedResponseError, match="not the JSON"):
+async def test_JSON_of_another_shape_is_told(variant: Variant, clients: Clients, task: str, body: Any) -> None:
+    with ScriptedServer(Response.json(body)) as server, pytest.raises(UnexpectedResponseError, match="not the JSON"):
         await variant.ask(clients(server.url, retry=None), task, *TASKS[task])
 
 
 @pytest.mark.parametrize("task", ["tokenize", "list_models"])
 async def test_a_200_that_is_an_error_is_that_error(variant: Variant, clients: Clients, task: str) -> None:
-    told = {"error": "Model is overloaded", "error_type": "overloaded"}
-    with ScriptedServer(Response.json(told)) as server, pytest.raises(OverloadedError):
+    body = {"error": "Model is overloaded", "error_type": "overloaded"}
+    with ScriptedServer(Response.json(body)) as server, pytest.raises(OverloadedError):
         await variant.ask(clients(server.url, retry=None), task, *TASKS[task])
 
 
 @pytest.mark.parametrize("task", ["get_endpoint_info", "tokenize", "list_models"])
 async def test_an_overloaded_server_is_asked_again(variant: Variant, clients: Clients, task: str) -> None:
-    told = Response.json(TOKENS if task == "tokenize" else {**INFO, **MODELS})
-    with ScriptedServer(Response.error(503, "loading"), told) as server:
+    body = Response.json(TOKENS if task == "tokenize" else {**INFO, **MODELS})
+    with ScriptedServer(Response.error(503, "loading"), body) as server:
         assert await variant.ask(clients(server.url, retry=QUICK), task, *TASKS[task])
         assert len(server.requests) == 2
 

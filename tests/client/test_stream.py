@@ -343,11 +343,11 @@ async def test_a_users_client_reads_by_the_larger_limit(variant: Variant, client
 
 
 async def test_the_total_ends_the_waits_between_attempts_too(variant: Variant, clients: Clients) -> None:
-    patient = RetryPolicy(max_wait=600)
+    long_wait = RetryPolicy(max_wait=600)
     with ScriptedServer(Response.error(429, "Model is overloaded", Retry_After="600")) as server:
         started = time.monotonic()
         with pytest.raises(OverloadedError):
-            await variant.open(clients(server.url, retry=patient, timeout=Timeouts(total=120)))
+            await variant.open(clients(server.url, retry=long_wait, timeout=Timeouts(total=120)))
         assert time.monotonic() - started < 60  # there is no time for another attempt: no use in waiting
         assert len(server.requests) == 1
 

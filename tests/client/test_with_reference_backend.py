@@ -241,12 +241,12 @@ async def test_a_seed_gives_one_text_alone_and_while_eight_others_run(
     variant: Variant, clients: Clients, url: str, meter: Meter
 ) -> None:
     client = clients(url)
-    asked = {"seed": 42, "temperature": 1.2, "max_new_tokens": 40}
-    alone = await variant.whole(client, CHEESE, **asked)
+    parameters = {"seed": 42, "temperature": 1.2, "max_new_tokens": 40}
+    alone = await variant.whole(client, CHEESE, **parameters)
     others = [await variant.open(client, CHEESE, **LONG) for _ in range(8)]
     await eventually(lambda: load(meter, url)[1] == 8)
-    assert await variant.whole(client, CHEESE, **asked) == alone
-    assert "".join(await variant.rest(await variant.open(client, CHEESE, **asked))) == alone
+    assert await variant.whole(client, CHEESE, **parameters) == alone
+    assert "".join(await variant.rest(await variant.open(client, CHEESE, **parameters))) == alone
     assert load(meter, url)[1] == 8, "the others ended too early to be company"
     for other in others:
         await variant.close(other)
@@ -511,10 +511,12 @@ def arrivals(lines: Iterator[bytes], meter: Meter, url: str) -> list[tuple[float
     return [(time.monotonic(), permits(meter, url) == 1) for line in lines if line.startswith(b"data: ")]
 
 
-def check_arrivals(came: list[tuple[float, bool]]) -> None:
-    times = [moment for moment, _ in came]
+def check_arrivals(arrived: list[tuple[float, bool]]) -> None:
+    times = [moment for moment, _ in arrived]
     assert len(times) == EVENTS
-    assert all(answering for _, answering in came[:FIRST_EVENTS]), "the answer had ended before its beginning was read"
+    assert all(answering for _, answering in arrived[:FIRST_EVENTS]), (
+        "the answer had ended before its beginning was read"
+    )
     assert times[-1] - times[0] > 0.6 * (EVENTS - 1) / PACE
 
 
@@ -533,12 +535,12 @@ async def test_events_come_one_by_one_over_curl(paced: str, meter: Meter) -> Non
     with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
         try:
             assert curl.stdout is not None
-            came = arrivals(iter(curl.stdout.readline, b""), meter, paced)
+            arrived = arrivals(iter(curl.stdout.readline, b""), meter, paced)
             curl.wait(60)
         finally:
             curl.kill()
     assert curl.returncode == 0
-    check_arrivals(came)
+    check_arrivals(arrived)
 
 
 # Stopping early -------------------------------------------------------------------------------------------------------
@@ -852,7 +854,7 @@ async def test_a_wrapped_function_raises_the_last_error_after_its_last_attempt(
 async def test_twelve_at_once_all_get_their_whole_answer_from_two_permits(
     variant: Variant, clients: Clients, narrow: str, meter: Meter
 ) -> None:
-    patient = RetryPolicy(wait=tenacity.wait_random(0.01, 0.1), stop=tenacity.stop_after_delay(120))
+    retrying = RetryPolicy(wait=tenacity.wait_random(0.01, 0.1), stop=tenacity.stop_after_delay(120))
     await eventually(lambda: permits(meter, narrow) == 0)
     expected = await variant.whole(clients(narrow), CHEESE, **SHORT)
     # Or the plain clients would queue for a few threads. The loop ends it when it ends.
@@ -866,8 +868,8 @@ async def test_twelve_at_once_all_get_their_whole_answer_from_two_permits(
         assert await variant.final(answer) == text
         return text, len(answer.attempts)
 
-    crowd = [clients(narrow, retry=patient) for _ in range(12)]
-    answers = await asyncio.gather(*(ask(client, number % 3 > 0) for number, client in enumerate(crowd)))
+    callers = [clients(narrow, retry=retrying) for _ in range(12)]
+    answers = await asyncio.gather(*(ask(client, number % 3 > 0) for number, client in enumerate(callers)))
     assert [text for text, _ in answers] == [expected] * 12
     assert max(attempts for _, attempts in answers) > 1, "no request was refused: there were too few at once"
     await eventually(lambda: permits(meter, narrow) == 0)

@@ -29,16 +29,16 @@ def serving(*options: str) -> Iterator[str]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            said = []
+            output = []
             for line in process.stderr:
-                said.append(line)
+                output.append(line)
                 if " at http://" in line:
                     url = line.rpartition(" at ")[2].strip()
                     _wait_until_healthy(url)
                     yield url
                     break
             else:
-                pytest.fail("the server did not start: " + "".join(said))
+                pytest.fail("the server did not start: " + "".join(output))
         finally:
             process.terminate()
             process.stderr.read()

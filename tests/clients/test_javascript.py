@@ -32,9 +32,9 @@ def run(tmp_path: Path) -> object:
 
 def test_the_program_of_the_documentation(run: object, backend: str) -> None:
     assert callable(run)
-    said = run("text_generation_stream.mjs", f"{backend}/", "hf_token")
-    assert "Nuremberg" in said
-    assert len(said) > 100
+    output = run("text_generation_stream.mjs", f"{backend}/", "hf_token")
+    assert "Nuremberg" in output
+    assert len(output) > 100
 
 
 BLOCK = re.compile(r"^```js\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -67,9 +67,9 @@ def test_parameters_are_heard(run: object, backend: str) -> None:
 
 def test_a_wrong_value_is_told(run: object, backend: str) -> None:
     assert callable(run)
-    said = run("errors.mjs", backend, "hf_token")
-    assert said.startswith("422")
-    assert "`temperature` must be strictly positive" in said
+    output = run("errors.mjs", backend, "hf_token")
+    assert output.startswith("422")
+    assert "`temperature` must be strictly positive" in output
 
 
 def test_a_key_is_asked_for(run: object, guarded: str) -> None:

@@ -44,5 +44,5 @@ def test_async(model: ChatOpenAI) -> None:
 
 def test_the_example(backend: str, model: ChatOpenAI) -> None:
     program = Path(__file__).parents[2] / "examples" / "langchain_chat.py"
-    said = subprocess.run([sys.executable, str(program), backend], capture_output=True, check=True, text=True).stdout
-    assert said == f"{model.invoke('How do you make cheese?').content}\n"
+    output = subprocess.run([sys.executable, str(program), backend], capture_output=True, check=True, text=True).stdout
+    assert output == f"{model.invoke('How do you make cheese?').content}\n"

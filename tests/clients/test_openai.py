@@ -22,11 +22,11 @@ def test_a_chat_streams(client: openai.OpenAI) -> None:
         model="bundled", messages=CHEESE, temperature=0, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
-    *said, last, usage = chunks
-    assert said[0].choices[0].delta.role == "assistant"
+    *content, last, usage = chunks
+    assert content[0].choices[0].delta.role == "assistant"
     assert all(chunk.choices[0].delta.role is None for chunk in chunks[1:-1])
     assert "curd" in "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
-    assert [chunk.choices[0].finish_reason for chunk in said] == [None] * len(said)
+    assert [chunk.choices[0].finish_reason for chunk in content] == [None] * len(content)
     assert last.choices[0].finish_reason == "stop"
     assert not usage.choices
     assert usage.usage is not None
@@ -61,11 +61,11 @@ def test_log_probabilities(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
         model="bundled", messages=CHEESE, temperature=0, max_tokens=4, logprobs=True, top_logprobs=3
     )
-    told = answer.choices[0].logprobs
-    assert told is not None
-    assert told.content is not None
-    assert "".join(token.token for token in told.content) == answer.choices[0].message.content
-    assert all(token.logprob <= 0 and len(token.top_logprobs) >= 3 for token in told.content)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert "".join(token.token for token in logprobs.content) == answer.choices[0].message.content
+    assert all(token.logprob <= 0 and len(token.top_logprobs) >= 3 for token in logprobs.content)
 
 
 def test_completions(client: openai.OpenAI) -> None:
@@ -113,8 +113,8 @@ def test_overload_is_a_rate_limit(serve: Callable[..., str]) -> None:
             client.chat.completions.create(model="bundled", messages=CHEESE, stream=True)
         assert caught.value.status_code == 429
         assert caught.value.response.headers["retry-after"] == "1"
-    patient = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=8)
-    answer = patient.chat.completions.create(model="bundled", messages=CHEESE, max_tokens=2)
+    retrying = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=8)
+    answer = retrying.chat.completions.create(model="bundled", messages=CHEESE, max_tokens=2)
     assert answer.choices[0].finish_reason == "length"
 
 

@@ -51,12 +51,12 @@ def server() -> Iterator[str]:
 def test_a_chat_streams(server: str) -> None:
     client = InferenceClient(f"{server}/v1")
     stream = client.chat_completion(CHEESE, model=MODEL, max_tokens=200, temperature=0, stream=True)
-    said = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
-    assert "curd" in said
-    assert stream.text == said
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert "curd" in text
+    assert stream.text == text
     assert stream.finish_reason == "stop"
     final = stream.final()
-    assert final.choices[0].message.content == said
+    assert final.choices[0].message.content == text
     assert final.usage is not None
     assert final.usage.completion_tokens > 20
 

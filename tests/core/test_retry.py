@@ -233,9 +233,9 @@ def test_wait_retry_after_uses_its_fallback_without_Retry_After() -> None:
     wait = wait_retry_after(tenacity.wait_fixed(3), max_wait=8)
     policy = RetryPolicy(attempts=4, wait=wait)
     errors = [overloaded(), overloaded(4.0), ValueError("has no retry_after"), overloaded()]
-    silent, asked, other = delays(policy, iter(errors))
+    silent, requested, other = delays(policy, iter(errors))
     assert silent == other == 3
-    assert 4 <= asked <= 5
+    assert 4 <= requested <= 5
 
 
 # --- For wrappers of one's own ---------------------------------------------------------------------------------------
@@ -248,10 +248,10 @@ class Server:
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
-        self.asked = 0
+        self.calls = 0
 
     def ask(self, prompt: str, *, loud: bool = False) -> str:
-        self.asked += 1
+        self.calls += 1
         if self.failures:
             raise self.failures.pop(0)
         return prompt.upper() if loud else prompt
@@ -274,7 +274,7 @@ VARIANTS = pytest.mark.parametrize("variant", ["plain", "async"])
 def test_the_decorator_retries_while_the_server_is_overloaded(variant: str) -> None:
     server = Server(overloaded(), overloaded())
     assert call(server, variant) == "HI"
-    assert server.asked == 3
+    assert server.calls == 3
 
 
 @VARIANTS
@@ -284,7 +284,7 @@ def test_the_decorator_raises_the_last_error_itself(variant: str) -> None:
     with pytest.raises(OverloadedError) as caught:
         call(server, variant, attempts=3)
     assert caught.value is errors[-1]
-    assert server.asked == 3
+    assert server.calls == 3
 
 
 @VARIANTS
@@ -293,7 +293,7 @@ def test_the_decorator_retries_nothing_else(variant: str, error: Exception) -> N
     server = Server(overloaded(), error)
     with pytest.raises(type(error)):
         call(server, variant)
-    assert server.asked == 2
+    assert server.calls == 2
 
 
 @VARIANTS
@@ -301,7 +301,7 @@ def test_the_decorator_takes_a_stop(variant: str) -> None:
     server = Server(*[overloaded() for _ in range(9)])
     with pytest.raises(OverloadedError):
         call(server, variant, stop=tenacity.stop_after_attempt(4))
-    assert server.asked == 4
+    assert server.calls == 4
 
 
 @VARIANTS
@@ -337,7 +337,7 @@ def test_retry_if_overloaded_is_a_condition_of_tenacitys() -> None:
     server = Server(ValidationError("x"))
     with pytest.raises(ValidationError):
         tenacity.retry(retry=retry_if_overloaded, wait=NOW)(server.ask)("hi")
-    assert server.asked == 1
+    assert server.calls == 1
 
 
 def test_hfstream_retry_exports_what_wrappers_need() -> None:
@@ -401,7 +401,7 @@ def test_a_decorated_function_leaves_no_cycle_behind_its_error(variant: str) -> 
         server = Server(overloaded())
         gone = weakref.ref(server.failures[0])
         attempt(server)
-        assert server.asked == 1
+        assert server.calls == 1
         assert gone() is None
 
 

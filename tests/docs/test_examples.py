@@ -96,8 +96,8 @@ def test_an_overloaded_server_is_asked_again(url: str, answer: str) -> None:
     with start("retry_on_overload", url) as process:
         with endless:
             assert process.stdout is not None
-            told = process.stdout.readline()
-        assert told == "overloaded, retrying after attempt 1\n"
+            line = process.stdout.readline()
+        assert line == "overloaded, retrying after attempt 1\n"
         assert answer in finish(process)
 
 
@@ -115,9 +115,9 @@ def test_a_stream_that_is_stopped_ends_on_the_server_too(url: str) -> None:
 
 
 def test_a_chat_is_put_together_again(url: str) -> None:
-    first, told, second = shown("stream_chat", url).splitlines()
+    first, summary, second = shown("stream_chat", url).splitlines()
     assert "milk" in first or "cheese" in first.lower()
-    assert told == f"assistant {len(first)} characters; length"
+    assert summary == f"assistant {len(first)} characters; length"
     assert second
 
 
@@ -157,15 +157,15 @@ def test_the_notebook_runs(url: str, capsys: pytest.CaptureFixture[str]) -> None
         if cell["cell_type"] == "code":
             assert cell["outputs"] == []
             exec("".join(cell["source"]).replace("http://127.0.0.1:8080", url), variables)
-    said = capsys.readouterr().out
-    assert "cheese" in said.lower()
-    assert "Usage(prompt_tokens=" in said
+    output = capsys.readouterr().out
+    assert "cheese" in output.lower()
+    assert "Usage(prompt_tokens=" in output
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_says_first_what_will_be_seen_and_is_run_here(path: Path) -> None:
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    assert said is not None
-    assert said.startswith("You will see ")
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring is not None
+    assert docstring.startswith("You will see ")
     tests = [Path(__file__), *(ROOT / "tests" / "clients").glob("*.py")]
     assert any(f'"{path.stem}' in test.read_text(encoding="utf-8") for test in tests)

@@ -69,7 +69,7 @@ OPENAI_WHOLE = {**OPENAI, "object": "chat.completion"}
 NO_DETAILS = {"prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}}
 
 
-def sure(token: str, logprob: float | None = -0.5) -> dict[str, Any]:
+def logprob_of(token: str, logprob: float | None = -0.5) -> dict[str, Any]:
     top = [{"token": token, "logprob": logprob, "bytes": list(token.encode())}]
     return {"token": token, "logprob": logprob, "bytes": list(token.encode()), "top_logprobs": top}
 
@@ -156,8 +156,8 @@ openai_logprobs = Recording(
         *streamed(
             OPENAI,
             {**choice(role="assistant", content=""), "logprobs": {"content": [], "refusal": None}},
-            {**choice(content="He"), "logprobs": {"content": [sure("He")], "refusal": None}},
-            {**choice(content="llo"), "logprobs": {"content": [sure("l"), sure("lo")], "refusal": None}},
+            {**choice(content="He"), "logprobs": {"content": [logprob_of("He")], "refusal": None}},
+            {**choice(content="llo"), "logprobs": {"content": [logprob_of("l"), logprob_of("lo")], "refusal": None}},
             {**choice(finish_reason="stop"), "logprobs": None},
         ),
         DONE,
@@ -167,7 +167,7 @@ openai_logprobs = Recording(
         **answer(
             {"role": "assistant", "content": "Hello"},
             "stop",
-            logprobs={"content": [sure("He"), sure("l"), sure("lo")]},
+            logprobs={"content": [logprob_of("He"), logprob_of("l"), logprob_of("lo")]},
         ),
     },
     content=3,
@@ -240,8 +240,8 @@ tgi_old = Recording(
 
 
 def tgi_call(name: str | None, arguments: str) -> dict[str, Any]:
-    said = {"index": 0, "id": "0", "type": "function", "function": {"name": name, "arguments": arguments}}
-    return {**choice(role="assistant", tool_calls=[said]), "logprobs": None}
+    call = {"index": 0, "id": "0", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {**choice(role="assistant", tool_calls=[call]), "logprobs": None}
 
 
 # The finish_reason never comes.

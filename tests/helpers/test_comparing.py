@@ -43,6 +43,6 @@ def test_the_last_digits_do_not_matter(found: Any, expected: Any) -> None:
     ],
 )
 def test_everything_else_does_and_the_place_is_said(found: Any, expected: Any, place: str) -> None:
-    assert [told.partition(":")[0] for told in differences(found, expected)] == [place]
+    assert [difference.partition(":")[0] for difference in differences(found, expected)] == [place]
     with pytest.raises(AssertionError, match=r"answer"):
         assert_alike(found, expected)

@@ -65,7 +65,7 @@ class Task:
             return client.text_generation("Hi", stream=True, **options)
         return client.chat_completion([{"role": "user", "content": "Hi"}], stream=True, **options)
 
-    def said(self, items: Iterable[Any]) -> list[str]:
+    def texts(self, items: Iterable[Any]) -> list[str]:
         """The texts of a stream's items."""
         texts = (item if isinstance(item, str) else item.choices[0].delta.content for item in items)
         return [text for text in texts if text]

@@ -57,7 +57,7 @@ async def test_an_event_without_an_end_is_refused(variant: Variant, clients: Cli
     body = itertools.chain([task.event("Hello"), start], itertools.repeat(b"x" * 65536, 80 * MIB // 65536))
     with ScriptedServer(Response(body)) as server:
         stream = await task.open(variant, clients(server.url))
-        assert task.said([await variant.next(stream)]) == ["Hello"]
+        assert task.texts([await variant.next(stream)]) == ["Hello"]
         with (
             at_most(40),
             pytest.raises(UnexpectedResponseError, match="larger than 16777216 bytes") as caught,

@@ -36,7 +36,7 @@ CANCEL = row(
 BUSY = Response.error(429, "busy", Retry_After="60")
 
 
-def patient(asleep: threading.Event) -> RetryPolicy:
+def long_wait(asleep: threading.Event) -> RetryPolicy:
     """Would wait for a minute, and tells when it begins to."""
     return RetryPolicy(max_wait=60, before_sleep=lambda _: asleep.set())
 
@@ -55,7 +55,7 @@ async def test_close_wakes_a_reader(variant: Variant, clients: Clients, task: Ta
         stream = await task.open(variant, clients(server.url))
         reader = await reading(variant, stream)
         await variant.close(stream)
-        assert task.said(await asyncio.wait_for(reader, SOON)) == []
+        assert task.texts(await asyncio.wait_for(reader, SOON)) == []
         assert stream.text == "Hello"
         assert await asyncio.to_thread(server.wait_until_running, 0, SOON)
         with pytest.raises(IncompleteStreamError, match="closed before its end"):
@@ -111,10 +111,12 @@ async def test_closing_the_client_ends_calls_that_are_still_opening(
 ) -> None:
     asleep = threading.Event()
     with ScriptedServer(Response([Fault.STALL]) if state == "opening" else BUSY) as server:
-        client = clients(server.url, retry=patient(asleep))
+        client = clients(server.url, retry=long_wait(asleep))
         call = asyncio.create_task(task.open(variant, client))
-        come = asyncio.to_thread(server.wait_until_running, 1) if state == "opening" else asyncio.to_thread(asleep.wait)
-        assert await asyncio.wait_for(come, SOON)
+        reached_state = (
+            asyncio.to_thread(server.wait_until_running, 1) if state == "opening" else asyncio.to_thread(asleep.wait)
+        )
+        assert await asyncio.wait_for(reached_state, SOON)
         await variant.close(client)
         with pytest.raises(InferenceConnectionError, match="client was closed"):
             await asyncio.wait_for(call, SOON)
@@ -138,7 +140,7 @@ def test_a_cancelled_task_ends_its_stream(task: Task, backend: str, state: str) 
             ended.append(state)
 
     async def main() -> None:
-        async with AsyncInferenceClient(server.url, retry=patient(reached)) as client:
+        async with AsyncInferenceClient(server.url, retry=long_wait(reached)) as client:
             with anyio.fail_after(SOON):
                 async with anyio.create_task_group() as group:
                     group.start_soon(read, client)

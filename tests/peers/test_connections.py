@@ -40,7 +40,7 @@ async def test_ten_streams_use_one_connection(variant: Variant, clients: Clients
     with ScriptedServer(Response([*task.whole(*WORDS), *late])) as server:
         client = clients(server.url)
         for _ in range(10):
-            assert task.said(await variant.rest(await task.open(variant, client))) == WORDS
+            assert task.texts(await variant.rest(await task.open(variant, client))) == WORDS
         assert len(server.requests) == 10
         assert server.connections == 1
 
@@ -151,7 +151,7 @@ async def test_a_hundred_dropped_streams_leave_the_pool_usable(variant: Variant,
         gc.collect()
         assert await asyncio.to_thread(server.wait_until_running, 0, SOON)
         assert len(server.requests) == 100
-        assert task.said(await variant.rest(await task.open(variant, client))) == WORDS
+        assert task.texts(await variant.rest(await task.open(variant, client))) == WORDS
 
 
 @DROPPED.only(variant="async")
@@ -179,7 +179,7 @@ async def test_a_stream_outlives_its_client(variant: Variant, task: Task) -> Non
             items = await asyncio.to_thread(lambda: list(task.opened(InferenceClient(server.url))))
         else:
             items = [item async for item in await task.opened(AsyncInferenceClient(server.url))]
-        assert task.said(items) == WORDS
+        assert task.texts(items) == WORDS
         stream = await task.open(variant, variant.client(server.url))
         gc.collect()
-        assert task.said(await variant.rest(stream)) == WORDS
+        assert task.texts(await variant.rest(stream)) == WORDS

@@ -45,7 +45,7 @@ async def test_an_early_end_raises_with_the_partial_text(variant: Variant, clien
 async def test_a_complete_stream_returns_its_items_and_result(variant: Variant, clients: Clients, task: Task) -> None:
     with ScriptedServer(Response(task.whole(*WORDS))) as server:
         stream = await task.open(variant, clients(server.url))
-        assert task.said(await variant.rest(stream)) == WORDS
+        assert task.texts(await variant.rest(stream)) == WORDS
         assert stream.finish_reason
 
 
@@ -92,7 +92,7 @@ EMPTY = row(
 async def test_an_empty_stream_is_retried(variant: Variant, clients: Clients, task: Task, body: list[Step]) -> None:
     with ScriptedServer(Response(body), Response(task.whole(*WORDS))) as server:
         stream = await task.open(variant, clients(server.url, retry=AGAIN))
-        assert task.said(await variant.rest(stream)) == WORDS
+        assert task.texts(await variant.rest(stream)) == WORDS
         assert [type(attempt.error) for attempt in stream.attempts] == [IncompleteStreamError, type(None)]
     with ScriptedServer(Response(body)) as server:
         with pytest.raises(IncompleteStreamError, match="without a token"):

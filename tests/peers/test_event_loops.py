@@ -65,7 +65,7 @@ def test_a_client_lives_through_several_event_loops(task: Task) -> None:
         client = AsyncInferenceClient(server.url)
 
         async def main() -> list[str]:
-            return task.said([item async for item in task.opened(client)])
+            return task.texts([item async for item in task.opened(client)])
 
         for backend in ("asyncio", "asyncio", "trio", "trio", "asyncio"):
             assert anyio.run(main, backend=backend) == WORDS

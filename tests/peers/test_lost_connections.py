@@ -86,7 +86,7 @@ class CuttingProxy:
                             return
 
 
-ASKED: dict[str, dict[str, Any]] = {"text": {"max_new_tokens": 40}, "chat": {"max_tokens": 40, "temperature": 0}}
+PARAMETERS: dict[str, dict[str, Any]] = {"text": {"max_new_tokens": 40}, "chat": {"max_tokens": 40, "temperature": 0}}
 SAMPLED = {"temperature": 0.9, "seed": 7}
 
 
@@ -103,13 +103,13 @@ def quick() -> Iterator[str]:
 async def test_a_lost_stream_is_resumed(
     variant: Variant, clients: Clients, task: Task, quick: str, options: dict[str, Any], reset: bool
 ) -> None:
-    asked = {**ASKED[task.name], **options}
-    expected = await variant.rest(await task.open(variant, clients(quick), **asked))
-    assert len(task.said(expected)) > 20
+    parameters = {**PARAMETERS[task.name], **options}
+    expected = await variant.rest(await task.open(variant, clients(quick), **parameters))
+    assert len(task.texts(expected)) > 20
     with CuttingProxy(quick, [1500, 1501, 2300], reset=reset) as proxy:
-        stream = await task.open(variant, clients(proxy.url, resume=True, retry=AGAIN), **asked)
-        assert task.said(await variant.rest(stream)) == task.said(expected)
-        assert stream.text == "".join(task.said(expected))
+        stream = await task.open(variant, clients(proxy.url, resume=True, retry=AGAIN), **parameters)
+        assert task.texts(await variant.rest(stream)) == task.texts(expected)
+        assert stream.text == "".join(task.texts(expected))
         assert proxy.cut == 3
         assert stream.metrics.resumed >= 1
 
@@ -120,6 +120,6 @@ async def test_without_resume_a_lost_stream_is_an_error(
 ) -> None:
     with CuttingProxy(quick, [2000], reset=False) as proxy:
         with pytest.raises(InferenceConnectionError) as caught:
-            await variant.rest(await task.open(variant, clients(proxy.url), **ASKED[task.name]))
+            await variant.rest(await task.open(variant, clients(proxy.url), **PARAMETERS[task.name]))
         assert caught.value.partial_text
         assert proxy.cut == 1

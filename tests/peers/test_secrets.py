@@ -76,7 +76,7 @@ async def test_no_secret_follows_a_redirect_to_another_host(
         moved = Response(status=status, headers={"Location": elsewhere.url + "/generate_stream"})  # another port
         with ScriptedServer(moved) as server:
             client = clients(server.url, token=SECRET, cookies={"session": SECRET})
-            assert task.said(await variant.rest(await task.open(variant, client))) == WORDS
+            assert task.texts(await variant.rest(await task.open(variant, client))) == WORDS
             assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"
             assert server.requests[0].headers["cookie"] == f"session={SECRET}"
         assert len(elsewhere.requests) == 1

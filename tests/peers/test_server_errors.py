@@ -150,7 +150,7 @@ async def test_an_overload_in_the_first_event_is_retried_like_a_429(
 ) -> None:
     with ScriptedServer(Response([event]), Response([b":\n\n" + event]), Response(task.whole(*WORDS))) as server:
         stream = await task.open(variant, clients(server.url, retry=AGAIN))
-        assert task.said(await variant.rest(stream)) == WORDS
+        assert task.texts(await variant.rest(stream)) == WORDS
         refused, again, answered = stream.attempts
         assert [type(attempt.error) for attempt in (refused, again)] == [OverloadedError] * 2
         assert refused.error.status_code == 429
@@ -170,7 +170,7 @@ async def delays(variant: Variant, clients: Clients, task: Task, answers: list[R
     with ScriptedServer(*answers, Response(task.whole(*WORDS))) as server:
         client = clients(server.url, retry=RetryPolicy(attempts=len(answers) + 1, **policy))
         stream = await task.open(variant, client)
-        assert task.said(await variant.rest(stream)) == WORDS
+        assert task.texts(await variant.rest(stream)) == WORDS
         return [attempt.delay for attempt in stream.attempts][1:]
 
 

@@ -36,7 +36,7 @@ async def check(
     for body in ([wire], crumbs):
         with ScriptedServer(Response(body, content_type=kind or "text/event-stream")) as server:
             stream = await task.open(variant, clients(server.url, retry=None))
-            assert task.said(await variant.rest(stream)) == expected
+            assert task.texts(await variant.rest(stream)) == expected
             assert stream.text == "".join(expected)
 
 
@@ -47,7 +47,7 @@ A_BOM = row(LINES, "a byte order mark, in one chunk or split over two", "the fir
 async def test_a_byte_order_mark_is_skipped(variant: Variant, clients: Clients, task: Task) -> None:
     await check(variant, clients, task, BOM + b"".join(task.whole(*WORDS)), WORDS)
     with ScriptedServer(Response([BOM[:2], BOM[2:], *task.whole(*WORDS)])) as server:
-        assert task.said(await variant.rest(await task.open(variant, clients(server.url)))) == WORDS
+        assert task.texts(await variant.rest(await task.open(variant, clients(server.url)))) == WORDS
 
 
 GHOSTS = row(
@@ -202,12 +202,12 @@ async def test_a_cr_ends_a_line_at_once(variant: Variant, clients: Clients, task
 
     with ScriptedServer(Response(body())) as server:
         stream = await task.open(variant, clients(server.url, retry=None))
-        said: list[str] = []
+        texts: list[str] = []
         while (item := await variant.next(stream)) is not None:
-            if words := task.said([item]):
-                said += words
+            if words := task.texts([item]):
+                texts += words
                 received.release()
-        assert said == WORDS
+        assert texts == WORDS
 
 
 LARGE = row(
@@ -224,7 +224,7 @@ async def test_a_large_event_in_small_chunks_is_read(variant: Variant, clients: 
     wire = b"".join(task.whole("Hello", word))
     pieces: list[Step] = [wire[place : place + 1024] for place in range(0, len(wire), 1024)]
     with ScriptedServer(Response(pieces)) as server:
-        assert task.said(await variant.rest(await task.open(variant, clients(server.url)))) == ["Hello", word]
+        assert task.texts(await variant.rest(await task.open(variant, clients(server.url)))) == ["Hello", word]
 
 
 @LARGE.only(variant="sync", task="text")

@@ -94,7 +94,7 @@ async def test_a_broken_connection_is_a_typed_error_with_the_partial_text(
     with ScriptedServer(Response(body())) as server:
         client = clients(server.url, timeout=Timeouts(between_tokens=1.0 if fault is Fault.STALL else SOON))
         stream = await task.open(variant, client)
-        assert task.said([await variant.next(stream), await variant.next(stream)]) == ["Hello", ","]
+        assert task.texts([await variant.next(stream), await variant.next(stream)]) == ["Hello", ","]
         read.set()
         with pytest.raises(expected) as caught:
             await variant.rest(stream)

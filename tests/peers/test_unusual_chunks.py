@@ -28,7 +28,7 @@ DONE_TIGHT = row(
 async def test_DONE_needs_no_space(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(Response([*chat_events(*WORDS)[:-1], b"data:[DONE]\n\n", Fault.STALL])) as server:
         stream = await variant.open_chat(clients(server.url))
-        assert Task("chat").said(await variant.rest(stream)) == WORDS
+        assert Task("chat").texts(await variant.rest(stream)) == WORDS
         assert (await variant.final(stream)).choices[0].message.content == "".join(WORDS)
 
 
@@ -58,10 +58,10 @@ async def test_chunks_without_a_choice_do_not_break_the_loop(variant: Variant, c
     usage = chunk(choices=None, usage=USAGE)
     with ScriptedServer(Response([odd, role, odd, *words, odd, finish, usage, done])) as server:
         stream = await variant.open_chat(clients(server.url))
-        said = ""
+        received = ""
         for item in await variant.rest(stream):
-            said += item.choices[0].delta.content or ""
-        assert said == "".join(WORDS)
+            received += item.choices[0].delta.content or ""
+        assert received == "".join(WORDS)
         assert stream.usage.total_tokens == 10
         assert (await variant.final(stream)).usage.completion_tokens == 3
 

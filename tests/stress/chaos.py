@@ -62,7 +62,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Asked:
+class StreamRequest:
     """One stream of a run."""
 
     name: str
@@ -76,7 +76,7 @@ class Asked:
             return {"stream": True, "max_tokens": self.tokens, "temperature": 0}
         return {"stream": True, "max_new_tokens": self.tokens}
 
-    def of(self, client: Any) -> Any:
+    def send(self, client: Any) -> Any:
         if self.chat:
             return client.chat_completion([{"role": "user", "content": self.prompt}], **self.options)
         return client.text_generation(self.prompt, **self.options)
@@ -97,59 +97,59 @@ class Run:
             for prompt in PROMPTS:
                 for kind in (False, True):
                     for tokens in self._tokens:
-                        asked = Asked("", prompt, kind, tokens)
-                        with asked.of(undisturbed) as stream:
+                        request = StreamRequest("", prompt, kind, tokens)
+                        with request.send(undisturbed) as stream:
                             for _ in stream:
                                 pass
                             self._expected[prompt, kind, tokens] = stream.text
 
     def work(self, seed: int, streams: int) -> None:
         """One worker: its streams one after the other, through its own proxy."""
-        chance = random.Random(seed)
-        todo = [
-            Asked(f"seed {seed}, stream {number}", chance.choice(PROMPTS), chance.random() < 0.5, tokens)
+        rng = random.Random(seed)
+        requests = [
+            StreamRequest(f"seed {seed}, stream {number}", rng.choice(PROMPTS), rng.random() < 0.5, tokens)
             for number in range(streams)
-            for tokens in [chance.choice(self._tokens)]
+            for tokens in [rng.choice(self._tokens)]
         ]
         settings: dict[str, Any] = {"resume": self._resume, "timeout": LIMITS, "retry": PATIENT}
         with ChaosProxy(self._url, seed=seed, rates=self._network) as proxy:
             if seed % 2:
-                asyncio.run(self._read_async(proxy.url, todo, settings))
+                asyncio.run(self._read_async(proxy.url, requests, settings))
             else:
-                self._read(proxy.url, todo, settings)
+                self._read(proxy.url, requests, settings)
         with self._lock:
             self.figures.fault_counts.update(proxy.fault_counts)
             self.figures.connections += proxy.connections
 
-    def _read(self, url: str, todo: list[Asked], settings: dict[str, Any]) -> None:
+    def _read(self, url: str, requests: list[StreamRequest], settings: dict[str, Any]) -> None:
         with InferenceClient(url, **settings) as client:
-            for asked in todo:
+            for request in requests:
                 received: list[str] = []
                 stream = None
                 try:
-                    stream = asked.of(client)
+                    stream = request.send(client)
                     for item in stream:
                         received.append(_text(item))  # noqa: PERF401  what came before an error counts
-                    self._ended(asked, received, stream, None)
+                    self._ended(request, received, stream, None)
                 except Exception as error:
-                    self._ended(asked, received, stream, error)
+                    self._ended(request, received, stream, error)
 
-    async def _read_async(self, url: str, todo: list[Asked], settings: dict[str, Any]) -> None:
+    async def _read_async(self, url: str, requests: list[StreamRequest], settings: dict[str, Any]) -> None:
         async with AsyncInferenceClient(url, **settings) as client:
-            for asked in todo:
+            for request in requests:
                 received: list[str] = []
                 stream = None
                 try:
-                    stream = await asked.of(client)
+                    stream = await request.send(client)
                     async for item in stream:
                         received.append(_text(item))  # noqa: PERF401
-                    self._ended(asked, received, stream, None)
+                    self._ended(request, received, stream, None)
                 except Exception as error:
-                    self._ended(asked, received, stream, error)
+                    self._ended(request, received, stream, error)
 
-    def _ended(self, asked: Asked, received: list[str], stream: Any, error: Exception | None) -> None:
+    def _ended(self, request: StreamRequest, received: list[str], stream: Any, error: Exception | None) -> None:
         text = "".join(received)
-        expected = self._expected[asked.prompt, asked.chat, asked.tokens]
+        expected = self._expected[request.prompt, request.chat, request.tokens]
         figures = self.figures
         with self._lock:
             if error is None:
@@ -157,16 +157,16 @@ class Run:
                 figures.disturbed += len(stream.attempts) > 1
                 figures.resumed += stream.metrics.resumed
                 if text != expected or stream.text != text:
-                    figures.faults.append(f"{asked}: {text!r} is not {expected!r}")
+                    figures.faults.append(f"{request}: {text!r} is not {expected!r}")
                 return
             figures.errors[type(error).__name__] += 1
             if not isinstance(error, InferenceError):
-                figures.faults.append(f"{asked}: a foreign error, {error!r}")
+                figures.faults.append(f"{request}: a foreign error, {error!r}")
             elif (error.partial_text or "") != text or not expected.startswith(text):
-                figures.faults.append(f"{asked}: {error.partial_text!r} after {text!r}, of {expected!r}: {error!r}")
+                figures.faults.append(f"{request}: {error.partial_text!r} after {text!r}, of {expected!r}: {error!r}")
             elif self._resume:
                 tried = [] if stream is None else [(a.status_code, repr(a.error)) for a in stream.attempts[-4:]]
-                figures.faults.append(f"{asked}: not resumed after {len(text)} characters: {error!r}, after {tried}")
+                figures.faults.append(f"{request}: not resumed after {len(text)} characters: {error!r}, after {tried}")
 
 
 def _text(item: Any) -> str:
@@ -195,14 +195,14 @@ def chaos(
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--streams", type=int, default=4000)
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--workers", type=int, default=16)
-    asked = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=16)
+    arguments = parser.parse_args()
     faults = 0
     for resume in (True, False):
-        figures = chaos(resume=resume, streams=asked.streams, seed=asked.seed, workers=asked.workers)
+        figures = chaos(resume=resume, streams=arguments.streams, seed=arguments.seed, workers=arguments.workers)
         print(f"{'with' if resume else 'without'} resume: {figures}", flush=True)
         faults += len(figures.faults)
     if faults:

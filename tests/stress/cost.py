@@ -36,7 +36,7 @@ COLUMNS = ("text", "details", "chat")
 PATHS = {"text": "/generate_stream", "details": "/generate_stream", "chat": "/v1/chat/completions"}
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
-Faces = Mapping[str, Callable[[], Any]]
+Openers = Mapping[str, Callable[[], Any]]
 """For each column what opens a stream: a plain one, or the promise of an async one."""
 
 
@@ -55,7 +55,7 @@ class Answers:
         return b"".join([head, *chunks, b"0\r\n\r\n"])
 
 
-def serve(tokens: int, told: Connection) -> None:
+def serve(tokens: int, pipe: Connection) -> None:
     """Answers every request with all that there is to say; never returns."""
     answers = Answers(tokens)
     chat, text = answers.response("chat"), answers.response("text")
@@ -73,7 +73,7 @@ def serve(tokens: int, told: Connection) -> None:
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        told.send(f"http://127.0.0.1:{server.server_address[1]}")
+        pipe.send(f"http://127.0.0.1:{server.server_address[1]}")
         server.serve_forever()
 
 
@@ -94,15 +94,17 @@ def serving(tokens: int) -> Iterator[str]:
 # The contenders -------------------------------------------------------------------------------------------------------
 
 
-def bare(url: str) -> tuple[Faces, Faces]:
+def bare(url: str) -> tuple[Openers, Openers]:
     """The floor: httpx alone, one piece a chunk."""
-    client, patient = httpx.Client(), httpx.AsyncClient()
+    client, async_client = httpx.Client(), httpx.AsyncClient()
 
     def opened(column: str) -> Any:
         return client.send(client.build_request("POST", url + PATHS[column]), stream=True).iter_raw()
 
     async def opening(column: str) -> Any:
-        return (await patient.send(patient.build_request("POST", url + PATHS[column]), stream=True)).aiter_raw()
+        return (
+            await async_client.send(async_client.build_request("POST", url + PATHS[column]), stream=True)
+        ).aiter_raw()
 
     return (
         {"text": lambda: opened("text"), "chat": lambda: opened("chat")},
@@ -110,18 +112,18 @@ def bare(url: str) -> tuple[Faces, Faces]:
     )
 
 
-def hfstream(url: str) -> tuple[Faces, Faces]:
+def hfstream(url: str) -> tuple[Openers, Openers]:
     """This client."""
     return _like_hub(InferenceClient(url)), _like_hub(AsyncInferenceClient(url))
 
 
-def huggingface_hub(url: str) -> tuple[Faces, Faces]:
+def huggingface_hub(url: str) -> tuple[Openers, Openers]:
     """The client that this one can stand for."""
     hub = importlib.import_module("huggingface_hub")
     return _like_hub(hub.InferenceClient(url)), _like_hub(hub.AsyncInferenceClient(url))
 
 
-def _like_hub(client: Any) -> Faces:
+def _like_hub(client: Any) -> Openers:
     return {
         "text": lambda: client.text_generation("Hi", stream=True),
         "details": lambda: client.text_generation("Hi", stream=True, details=True),
@@ -129,18 +131,18 @@ def _like_hub(client: Any) -> Faces:
     }
 
 
-def openai(url: str) -> tuple[Faces, Faces]:
+def openai(url: str) -> tuple[Openers, Openers]:
     """OpenAI's own client, which knows chats only."""
     package = importlib.import_module("openai")
 
-    def variant(client: Any) -> Faces:
+    def variant(client: Any) -> Openers:
         return {"chat": lambda: client.chat.completions.create(model="any", messages=MESSAGES, stream=True)}
 
     options = {"base_url": f"{url}/v1", "api_key": "none"}
     return variant(package.OpenAI(**options)), variant(package.AsyncOpenAI(**options))
 
 
-# What is done with a stream: as little as a caller can, and the same with everyone's.
+# What is done with a stream: as little as a caller can, and the same with all_contenders's.
 
 READ: Mapping[str, Callable[[Any], list[Any]]] = {
     "pieces": list,
@@ -190,24 +192,24 @@ def contenders(url: str, answers: Answers, runner: asyncio.Runner) -> Iterator[C
     for make in (bare, hfstream, huggingface_hub, openai):
         name = make.__name__
         try:
-            sync, patient = make(url)
+            sync_openers, async_openers = make(url)
         except ModuleNotFoundError as error:
             print(f"{name} is left out: {error}")
             continue
         title = f"{name} {importlib.metadata.version('httpx' if make is bare else name)}".replace("bare", "bare httpx")
         for column in COLUMNS:
-            if column not in sync:
+            if column not in sync_openers:
                 continue
             way = "pieces" if make is bare else column
             expected: list[Any] = answers.events[column] if make is bare else answers.texts
 
-            def read(opened: Callable[[], Any] = sync[column], way: str = way) -> list[Any]:
+            def read(opened: Callable[[], Any] = sync_openers[column], way: str = way) -> list[Any]:
                 return READ[way](opened())
 
             async def wait(opened: Callable[[], Any], way: str) -> list[Any]:
                 return await READ_ASYNC[way](await opened())
 
-            def read_async(opened: Callable[[], Any] = patient[column], way: str = way) -> list[Any]:
+            def read_async(opened: Callable[[], Any] = async_openers[column], way: str = way) -> list[Any]:
                 return runner.run(wait(opened, way))
 
             yield Contender(title, "sync", column, read, expected)
@@ -221,19 +223,23 @@ def measured(contender: Contender, tokens: int) -> float:
     """Microseconds of CPU for each token, once."""
     gc.collect()
     began = time.process_time()
-    said = contender.read()
+    received = contender.read()
     spent = time.process_time() - began
-    if said and isinstance(said[0], bytes):  # where a read ended within a chunk, bare httpx hands on both halves
-        assert len(said) >= len(contender.expected), f"{contender.name} took chunks together"
-        assert b"".join(said) == b"".join(contender.expected), f"{contender.name} read something else"
+    if received and isinstance(
+        received[0], bytes
+    ):  # where a read ended within a chunk, bare httpx hands on both halves
+        assert len(received) >= len(contender.expected), f"{contender.name} took chunks together"
+        assert b"".join(received) == b"".join(contender.expected), f"{contender.name} read something else"
     else:
-        assert len(said) == len(contender.expected), f"{contender.name}: {len(said)} of {len(contender.expected)}"
-        assert said == contender.expected, f"{contender.name} says something else"
+        assert len(received) == len(contender.expected), (
+            f"{contender.name}: {len(received)} of {len(contender.expected)}"
+        )
+        assert received == contender.expected, f"{contender.name} says something else"
     return spent / tokens * 1e6
 
 
 Costs = Mapping[tuple[str, str, str], float]
-"""Microseconds by name, face and column."""
+"""Microseconds by name, variant and column."""
 
 
 def table(costs: Costs) -> str:
@@ -264,18 +270,18 @@ def _cell(costs: Costs, name: str, variant: str, column: str) -> str:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--tokens", type=int, default=20_000)
-    arguments.add_argument("--rounds", type=int, default=5)
-    asked = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
     costs: dict[tuple[str, str, str], float] = {}
-    with serving(asked.tokens) as url, asyncio.Runner() as runner:
-        all_of_them = list(contenders(url, Answers(asked.tokens), runner))
-        for _ in range(asked.rounds):
-            for contender in all_of_them:
-                which = contender.name, contender.variant, contender.column
-                costs[which] = min(costs.get(which, float("inf")), measured(contender, asked.tokens))
-    print(f"Python {platform.python_version()}, {asked.tokens} tokens, the best of {asked.rounds} rounds\n")
+    with serving(arguments.tokens) as url, asyncio.Runner() as runner:
+        all_contenders = list(contenders(url, Answers(arguments.tokens), runner))
+        for _ in range(arguments.rounds):
+            for contender in all_contenders:
+                key = contender.name, contender.variant, contender.column
+                costs[key] = min(costs.get(key, float("inf")), measured(contender, arguments.tokens))
+    print(f"Python {platform.python_version()}, {arguments.tokens} tokens, the best of {arguments.rounds} rounds\n")
     print(table(costs))
 
 

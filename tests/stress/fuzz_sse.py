@@ -128,22 +128,22 @@ def answers(data: bytes) -> None:
     """One input for what reads answers. Raises whatever is no InferenceError."""
     wire, pieces = cut(data)
     for kind in (TGIStreamDecoder, ChatStreamDecoder, CompletionStreamDecoder):
-        whole, in_pieces = _told(kind, [wire]), _told(kind, pieces)
+        whole, in_pieces = _decoded(kind, [wire]), _decoded(kind, pieces)
         assert whole == in_pieces, f"the cut matters to {kind.__name__}: {whole} or {in_pieces}"
 
 
-def _told(kind: Callable[[], Any], pieces: Iterable[bytes]) -> tuple[list[str], str]:
+def _decoded(kind: Callable[[], Any], pieces: Iterable[bytes]) -> tuple[list[str], str]:
     reply = kind()
-    said: list[str] = []
+    items: list[str] = []
     try:
         for piece in pieces:
-            said += map(repr, reply.feed(piece))
+            items += map(repr, reply.feed(piece))
             if reply.done:
                 break
-        said += map(repr, reply.finish())
+        items += map(repr, reply.finish())
     except InferenceError as error:
-        return said, f"{type(error).__name__}: {error}"
-    return said, "whole" if reply.complete else "not whole"
+        return items, f"{type(error).__name__}: {error}"
+    return items, "whole" if reply.complete else "not whole"
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"decoder": decoder, "answers": answers}
@@ -200,16 +200,16 @@ def fuzz(target: str, seconds: int, *options: str) -> None:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--minutes", type=float, default=5)
-    arguments.add_argument("--target", choices=[*TARGETS], default="decoder")
-    arguments.add_argument("--replay", action="store_true")
-    asked, options = arguments.parse_known_args()
-    if asked.replay:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--target", choices=[*TARGETS], default="decoder")
+    parser.add_argument("--replay", action="store_true")
+    arguments, options = parser.parse_known_args()
+    if arguments.replay:
         began = time.monotonic()
         print(f"{replay()} inputs, {time.monotonic() - began:.2f} s: all as it should be")
     else:
-        fuzz(asked.target, round(asked.minutes * 60), *options)
+        fuzz(arguments.target, round(arguments.minutes * 60), *options)
 
 
 if __name__ == "__main__":

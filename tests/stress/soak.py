@@ -137,11 +137,11 @@ def in_a_row(url: str, count: int, *, warm: int, every: int, variant: str = "asy
         else:
             runner = held.enter_context(asyncio.Runner())
             loop = runner.get_loop()
-            patient = AsyncInferenceClient(url)
-            held.callback(lambda: runner.run(patient.aclose()))
+            async_client = AsyncInferenceClient(url)
+            held.callback(lambda: runner.run(async_client.aclose()))
 
             def read() -> None:
-                runner.run(_read_many(patient, every))
+                runner.run(_read_many(async_client, every))
 
         step = 1 if variant == "sync" else every
         for _ in range(0, warm, step):
@@ -159,24 +159,22 @@ async def _read_many(client: AsyncInferenceClient, count: int) -> None:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--at-once", type=int, default=1000)
-    arguments.add_argument("--in-a-row", type=int, default=100_000)
-    asked = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--at-once", type=int, default=1000)
+    parser.add_argument("--in-a-row", type=int, default=100_000)
+    arguments = parser.parse_args()
     began = time.monotonic()
     with scripted(0.05) as url:
-        before, during, after = asyncio.run(at_once(url, asked.at_once))
-    each = (during.kilobytes - before.kilobytes) / asked.at_once
-    print(
-        f"{asked.at_once} async streams at once, {time.monotonic() - began:.1f} s; {each:.1f} KiB for each open stream"
-    )
+        before, during, after = asyncio.run(at_once(url, arguments.at_once))
+    each = (during.kilobytes - before.kilobytes) / arguments.at_once
+    print(f"{arguments.at_once} async streams at once, {time.monotonic() - began:.1f} s; {each:.1f} KiB each")
     print(f"    before: {before}\n    during: {during}\n    after:  {after}", flush=True)
     with scripted(0.05) as url:
-        _, _, again = asyncio.run(at_once(url, asked.at_once))
+        _, _, again = asyncio.run(at_once(url, arguments.at_once))
     print(f"    again:  {again}")
     grown = [(before.sockets, before.tasks) < (after.sockets, after.tasks)]
     grown.append(again.kilobytes > 1.1 * after.kilobytes)
-    for variant, count in (("async", asked.in_a_row), ("sync", asked.in_a_row)):
+    for variant, count in (("async", arguments.in_a_row), ("sync", arguments.in_a_row)):
         began = time.monotonic()
         with scripted() as url:
             print(f"{count} {variant} streams in a row")

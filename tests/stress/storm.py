@@ -61,7 +61,7 @@ class Storm:
 
 def storm(policy: RetryPolicy, *, clients: int, permits: int, tokens: int = 20, pace: float | None = 40.0) -> Storm:
     """`clients` callers at once, each with a client of its own, against `permits`."""
-    told = Storm()
+    result = Storm()
     options: Any = {"max_new_tokens": tokens, "stream": True}
     settings = Settings(max_concurrent_requests=permits, tokens_per_second=pace)
     with BackgroundServer(settings) as server:
@@ -72,15 +72,15 @@ def storm(policy: RetryPolicy, *, clients: int, permits: int, tokens: int = 20, 
 
         def note(prompt: str, stream: Any, received: list[str]) -> None:
             with lock:
-                told.answered += 1
+                result.answered += 1
                 if received != expected[prompt] or stream.text != "".join(received):
-                    told.wrong.append(f"{received} (text {stream.text!r}) is not {expected[prompt]}")
-                told.attempts += len(stream.attempts)
-                told.most_attempts = max(told.most_attempts, len(stream.attempts))
+                    result.wrong.append(f"{received} (text {stream.text!r}) is not {expected[prompt]}")
+                result.attempts += len(stream.attempts)
+                result.most_attempts = max(result.most_attempts, len(stream.attempts))
 
         def fail(error: InferenceError) -> None:
             with lock:
-                told.errors[type(error).__name__] += 1
+                result.errors[type(error).__name__] += 1
 
         def ask(number: int) -> None:
             prompt = PROMPTS[number % len(PROMPTS)]
@@ -110,12 +110,12 @@ def storm(policy: RetryPolicy, *, clients: int, permits: int, tokens: int = 20, 
         asyncio.run(ask_all())
         for thread in threads:
             thread.join()
-        told.seconds = time.monotonic() - began
+        result.seconds = time.monotonic() - began
         after = _counts(server.url)
-        told.refused = after["refused"] - before["refused"]
-        told.generated = after["generated"] - before["generated"]
+        result.refused = after["refused"] - before["refused"]
+        result.generated = after["generated"] - before["generated"]
         assert after["permits"] == 0, "a permit is still held"
-    return told
+    return result
 
 
 def _counts(url: str) -> Counter[str]:
@@ -133,17 +133,21 @@ def _counts(url: str) -> Counter[str]:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--clients", type=int, default=200)
-    arguments.add_argument("--permits", type=int, default=8)
-    asked = arguments.parse_args()
-    print(f"{asked.clients} clients, {asked.permits} permits, 20 tokens at 40 a second: at best", end=" ")
-    print(f"{asked.clients / asked.permits * 0.5:.1f} s")
-    patient = next(iter(POLICIES))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--permits", type=int, default=8)
+    arguments = parser.parse_args()
+    print(f"{arguments.clients} clients, {arguments.permits} permits, 20 tokens at 40 a second: at best", end=" ")
+    print(f"{arguments.clients / arguments.permits * 0.5:.1f} s")
+    first = next(iter(POLICIES))
     for name, policy in POLICIES.items():
-        told = storm(policy, clients=asked.clients, permits=asked.permits)
-        print(f"{name:34} {told}", flush=True)
-        if name == patient and (told.answered, told.wrong, told.generated) != (asked.clients, [], asked.clients):
+        result = storm(policy, clients=arguments.clients, permits=arguments.permits)
+        print(f"{name:34} {result}", flush=True)
+        if name == first and (result.answered, result.wrong, result.generated) != (
+            arguments.clients,
+            [],
+            arguments.clients,
+        ):
             raise SystemExit("a client of the patient policy has no whole answer")
 
 

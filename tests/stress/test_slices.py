@@ -20,11 +20,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_in_a_storm_every_patient_client_gets_its_answer() -> None:
-    told = storm(POLICIES["patient: Retry-After with jitter"], clients=40, permits=4, tokens=20, pace=None)
-    assert (told.answered, told.generated) == (40, 40)
-    assert not told.wrong
-    assert not told.errors
-    assert told.refused == told.attempts - 40 > 0
+    result = storm(POLICIES["patient: Retry-After with jitter"], clients=40, permits=4, tokens=20, pace=None)
+    assert (result.answered, result.generated) == (40, 40)
+    assert not result.wrong
+    assert not result.errors
+    assert result.refused == result.attempts - 40 > 0
 
 
 @pytest.mark.parametrize("resume", [True, False], ids=["with resume", "without"])
