@@ -213,7 +213,9 @@ def plain(value: Any) -> Any:
     """Without what differs from one answer to the next: names and times."""
     if isinstance(value, BaseModel):
         return {
-            name: plain(field) for name, field in value if name not in ("id", "created") or isinstance(value, Token)
+            name: plain(field)
+            for name, field in value.items()
+            if name not in ("id", "created") or isinstance(value, Token)
         }
     if isinstance(value, list):
         return [plain(item) for item in cast("list[Any]", value)]
