@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream.core.stream_decoders import MAX_PRELUDE, ChatStreamDecoder
+from hfstream.core.stream_decoders import MAX_PRELUDE_SIZE, ChatStreamDecoder
 from hfstream.errors import (
     AuthenticationError,
     BadRequestError,
@@ -130,14 +130,15 @@ def test_chunks_without_choices_get_an_empty_one() -> None:
             [*HELLO, FINISH, event({"choices": choices, "usage": {"prompt_tokens": 5}, "x": 1}), DONE]
         )
         assert error is None
-        assert items[-1].choices[0].delta.content is None
+        assert (items[-1].choices, len(items[-1].choices)) == ([], 0)
+        assert items[-1].choices[0].delta.content == ""
         assert items[-1].choices[0].finish_reason is None
         assert items[-1].usage is not None
         assert items[-1].usage.prompt_tokens == 5
         assert items[-1]["x"] == 1
     items, error = decode_all([*HELLO, FINISH, event({"usage": {"prompt_tokens": 5}}), DONE])
     assert error is None
-    assert (items[-1].choices[0].delta.content, items[-1].usage and items[-1].usage.prompt_tokens) == (None, 5)
+    assert (items[-1].choices[0].delta.content, items[-1].usage and items[-1].usage.prompt_tokens) == ("", 5)
 
 
 @pytest.mark.parametrize(
@@ -208,22 +209,29 @@ def test_the_prelude_is_returned_with_the_first_content_in_order() -> None:
     assert [each.choices[0].delta.content for each in decoder.feed(PRELUDE)] == [""]
 
 
-def test_the_prelude_has_a_limit() -> None:
+def test_the_prelude_has_a_limit_in_bytes() -> None:
     decoder = ChatStreamDecoder()
     count = 0
-    while not decoder.done and count < 5 * MAX_PRELUDE:
-        assert decoder.feed(PRELUDE) == []
+    while not decoder.done and count < 40:
+        assert decoder.feed(chunk(role=f"{count}" + "x" * 2**20)) == []
         count += 1
-    assert count == MAX_PRELUDE + 1
+    assert count == MAX_PRELUDE_SIZE // 2**20
     with pytest.raises(UnexpectedResponseError, match="without any content"):
         decoder.finish()
-    assert len(ChatStreamDecoder().feed(PRELUDE * MAX_PRELUDE + HELLO[0])) == MAX_PRELUDE + 1
+
+
+def test_the_prelude_has_no_limit_in_chunks() -> None:
+    """A server that holds back a tool call sends empty chunks for minutes; the same one again adds nothing."""
+    decoder = ChatStreamDecoder()
+    assert [items for _ in range(20_000) for items in decoder.feed(PRELUDE)] == []
+    assert len(decoder.feed(HELLO[0])) == 2
+    assert len(ChatStreamDecoder().feed(b"".join(chunk(role=str(role)) for role in range(2_000)) + HELLO[0])) == 2_001
 
 
 def test_after_the_first_content_nothing_is_kept_back() -> None:
     decoder = ChatStreamDecoder()
     decoder.feed(HELLO[0])
-    assert sum(len(decoder.feed(PRELUDE)) for _ in range(2 * MAX_PRELUDE)) == 2 * MAX_PRELUDE
+    assert sum(len(decoder.feed(PRELUDE)) for _ in range(2_000)) == 2_000
     assert vars(decoder)["_prelude"] == []
 
 
@@ -342,7 +350,7 @@ def test_an_error_is_raised_after_the_items_before_it(
     payload: Any, kind: type[InferenceError], words: str, name: bytes, before: list[bytes]
 ) -> None:
     raw_body = b"".join(before) + event(payload, name) + DONE
-    expected = ["", "Hel", "lo", None][: len(before)] if len(before) > 1 else []
+    expected = ["", "Hel", "lo", ""][: len(before)] if len(before) > 1 else []
     for chunks in (
         [raw_body],
         [raw_body[:9], raw_body[9:]],
