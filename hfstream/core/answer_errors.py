@@ -11,7 +11,7 @@ from ..errors import InferenceError
 from ..errors.error_shapes import ERROR_FIELDS
 from ..errors.response_bodies import from_event, from_finish_reason
 
-__all__ = ["error_beside", "error_of_choice", "raise_if_failed"]
+__all__ = ["error_beside", "raise_if_failed"]
 
 
 def error_beside(extra: dict[str, Any] | None) -> InferenceError | None:
@@ -21,17 +21,11 @@ def error_beside(extra: dict[str, Any] | None) -> InferenceError | None:
     return from_event({name: extra[name] for name in ERROR_FIELDS & extra.keys()})
 
 
-def error_of_choice(choice: Any) -> InferenceError | None:
-    """The error that a choice carries, or that its finish reason is."""
-    error = error_beside(choice.__pydantic_extra__)
-    return error or (from_finish_reason(choice.finish_reason) if choice.finish_reason else None)
-
-
 def raise_if_failed(response: Any, text: str) -> None:
     """For a response that is not streamed: raises the error that it or one of its choices carries, with its `text`."""
     error = error_beside(response.__pydantic_extra__)
     for choice in response.choices:
-        error = error or error_of_choice(choice)
+        error = error or error_beside(choice.__pydantic_extra__) or from_finish_reason(choice.finish_reason or "")
     if error is not None:
         error.partial_text = text
         raise error

@@ -38,6 +38,7 @@ class ChatAccumulator:
         self._response_model = response_model
         self._first = _ChoiceBuilder()
         self._choices: dict[int, _ChoiceBuilder] = {}
+        self._several = several
         self._indices = ChoiceIndices(several=several)
         self._metadata: dict[str, Any] = {}
         self._missing_metadata: tuple[str, ...] = _METADATA  # those to look for in the next chunk
@@ -54,7 +55,7 @@ class ChatAccumulator:
 
     @property
     def usage(self) -> Usage | None:
-        return self._usage
+        return self._usage or self._first.usage
 
     def add(self, items: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in items:
@@ -68,19 +69,23 @@ class ChatAccumulator:
                 _merge_latest(self._extra, chunk.__pydantic_extra__)
                 self._usage = latest_usage(self._usage, usage_in(chunk.__pydantic_extra__))
             for choice in chunk.choices:
-                builder = self._choices.get(choice.index) or self._builder(choice.index)
+                try:
+                    builder = self._choices[choice.index]
+                except KeyError:
+                    builder = self._builder(choice.index)
                 builder.add(choice)
-                if choice.__pydantic_extra__:
-                    self._usage = latest_usage(self._usage, usage_in(choice.__pydantic_extra__))
         return items
 
     def _builder(self, index: int) -> _ChoiceBuilder:
         """The builder of a choice whose index has not come before."""
         key = self._indices.key(index)
-        if key not in self._choices:
-            self._choices[key] = _ChoiceBuilder() if self._choices else self._first
-            self._first = self._choices[min(self._choices)]
-        return self._choices[key]
+        builder = self._choices.get(key)
+        if builder is None:
+            is_first = key == 0 or not (self._choices or self._several)
+            if key == 0 and self._first in self._choices.values():
+                self._first = _ChoiceBuilder()
+            builder = self._choices[key] = self._first if is_first else _ChoiceBuilder()
+        return builder
 
     def result(self) -> ChatCompletion:
         return ChatCompletion.model_validate(
@@ -91,7 +96,7 @@ class ChatAccumulator:
                     builder.choice(index, self._response_model)
                     for index, builder in sorted((self._choices or {0: self._first}).items())
                 ],
-                "usage": self._usage,
+                "usage": self.usage,
             }
         )
 
@@ -112,6 +117,7 @@ class _ChoiceBuilder:
     def __init__(self) -> None:
         self.content = StringBuilder()
         self.finish_reason: str | None = None
+        self.usage: Usage | None = None
         self._role: str | None = None
         self._tool_call_id: str | None = None
         self._reasoning, self._reasoning_content, self._refusal = StringBuilder(), StringBuilder(), StringBuilder()
@@ -136,6 +142,7 @@ class _ChoiceBuilder:
             self._logprobs.add(choice.logprobs)
         if choice.__pydantic_extra__:
             _merge_latest(self._extra, choice.__pydantic_extra__)
+            self.usage = latest_usage(self.usage, usage_in(choice.__pydantic_extra__))
             for name, value in choice.__pydantic_extra__.items():
                 if isinstance(value, list):
                     self._lists.setdefault(name, []).extend(cast("list[Any]", value))

@@ -42,9 +42,9 @@ class _CompletionAdapter:
         responses: list[StreamResponse] = []
         for chunk in chunks:
             self._add_usage(chunk)
-            choice = next((choice for choice in chunk.choices if self._is_first(choice)), None)
+            choice = min(chunk.choices, key=lambda choice: choice.index, default=None)
             # A usage may follow a finish, with an empty choice. With text, it was no finish.
-            if choice is not None and (choice.text or not self._finished):
+            if choice is not None and self._is_first(choice) and (choice.text or not self._finished):
                 responses += self._responses(chunk, choice)
         return responses
 

@@ -51,6 +51,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         self._validate: Callable[[bytes], EventT] = self.model.__pydantic_validator__.validate_json
         self._error: InferenceError | None = None
         self._parser = SSEParser(unframed=True)
+        self._try_single_event = self._parser.try_single_event  # looked up once a token
         self._first_id = ""
         # After `resume`: the last id received before, until the first event of the new connection has been checked.
         self._resumed_from_id: str | None = None
@@ -72,7 +73,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         self._resumed_from_id = self._parser.last_event_id
 
     def feed(self, chunk: bytes) -> list[EventT]:
-        data = self._parser.try_single_event(chunk)
+        data = self._try_single_event(chunk)
         if data is None:
             return self._feed_any(chunk)
         # An event on this path has no id of its own that could be checked, and a decoder that is done is not fed.

@@ -14,7 +14,7 @@ from ..errors import IncompleteStreamError, UnexpectedResponseError
 from ..errors.response_bodies import from_finish_reason
 from ..types import ChatCompletionChunk, ChatCompletionChunkChoice, StreamResponse
 from ..types.chat import NoChoices
-from .answer_errors import error_beside, error_of_choice
+from .answer_errors import error_beside
 from .choice_states import ChoiceStates
 from .completions import CompletionChunk
 from .event_stream import EventStreamDecoder
@@ -118,17 +118,19 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
                 return
             chunk = unusual
         error = error_beside(extra) if (extra := chunk.__pydantic_extra__) else None
-        content = changed = False
+        content = False
         for choice in chunk.choices:
-            if choice.finish_reason or choice.__pydantic_extra__:
-                error = error or error_of_choice(choice)
+            if choice.__pydantic_extra__:
+                error = error or error_beside(choice.__pydantic_extra__)
             if choice.finish_reason:
+                error = error or from_finish_reason(choice.finish_reason)
                 self._choices.finish(choice.index, has_content=self._has_text(choice))
-                content = changed = True
+                self.complete = self._choices.all_finished
+                content = True
                 continue
             if choice.index not in self._open:
                 self._choices.add(choice.index, has_content=self._has_text(choice))
-                changed = True
+                self.complete = self._choices.all_finished
             content = content or self._is_content(choice)
         if error is not None:
             self._add_failed(chunk, error, items)
@@ -138,8 +140,6 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
                 items += self._prelude
                 self._prelude = []
             self.content_count += 1
-        if changed:
-            self.complete = self._choices.all_finished
         if not chunk.choices:
             chunk = self._without_choices(chunk)
         if content or self.content_count:
@@ -150,7 +150,8 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
     def _add_failed(self, chunk: ChunkT, error: Any, items: list[ChunkT]) -> None:
         """Fails, after the text that came together with the error."""
         if any(self._has_text(choice) for choice in chunk.choices):
-            items += [*self._prelude, chunk]
+            items += self._prelude
+            items.append(chunk)
             self._prelude = []
             self.content_count += 1
         self._fail(error)

@@ -1,6 +1,7 @@
 """The time limits, and the one deadline that is in force.
 
-Only events of the answer move the deadline: keep-alive comments are not progress. Does not depend on how the waiting is done.
+Only events of the answer move the deadline: keep-alive comments are not progress. Does not depend on how the
+waiting is done.
 """
 
 from __future__ import annotations

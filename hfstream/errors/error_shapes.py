@@ -31,7 +31,6 @@ MESSAGE_FIELDS = ("error", "message", "detail", "error_message", "errorMessage",
 
 CODE_FIELDS = ("code", "error_code", "status_code", "statusCode")
 
-_CONTENT = ("choices", "token", "generated_text")
 _MESSAGES = MESSAGE_FIELDS[2:]
 """Fields that make an error of an event without content. So does `message`, unless it is only a notice."""
 
@@ -62,9 +61,7 @@ def find_error(payload: Any) -> Any:
     fields = cast("dict[str, Any]", payload)
     if (found := _find_beside_content(fields)) is not None:
         return found
-    if any(fields.get(name) for name in _CONTENT):
-        return None
-    return _find_alone(fields)
+    return None if _has_content(fields) else _find_alone(fields)
 
 
 def is_notice(payload: Any) -> bool:
@@ -72,9 +69,13 @@ def is_notice(payload: Any) -> bool:
     if not isinstance(payload, dict):
         return False
     fields = cast("dict[str, Any]", payload)
-    if not isinstance(fields.get("message"), str) or any(fields.get(name) for name in (*_CONTENT, *_MESSAGES)):
+    if not isinstance(fields.get("message"), str) or _has_content(fields) or any(map(fields.get, _MESSAGES)):
         return False
     return _find_beside_content(fields) is None and not _has_failing_code(fields)
+
+
+def _has_content(fields: dict[str, Any]) -> bool:
+    return bool(fields.get("choices")) or any(fields.get(name) is not None for name in ("token", "generated_text"))
 
 
 def _find_beside_content(fields: dict[str, Any]) -> Any:

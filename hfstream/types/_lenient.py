@@ -102,7 +102,9 @@ def _locate(payload: Any, loc: Sequence[int | str]) -> tuple[Any, Any]:
     That is the last step of its path that exists: where a field is missing, the object that lacks it; and for a union
     pydantic appends the name of a member type, which is no place in the payload.
     """
-    parent, key, value = None, None, payload
+    parent: Any = None
+    key: Any = None
+    value: Any = payload
     for step in loc:
         if isinstance(value, dict):
             exists = step in value
@@ -110,7 +112,7 @@ def _locate(payload: Any, loc: Sequence[int | str]) -> tuple[Any, Any]:
             exists = isinstance(value, list) and isinstance(step, int) and step < len(cast("list[Any]", value))
         if not exists:
             break
-        parent, key, value = value, step, cast("Any", value)[step]
+        parent, key, value = value, step, value[step]
     return parent, key
 
 

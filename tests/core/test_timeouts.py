@@ -23,7 +23,10 @@ def test_timeouts_have_short_forms() -> None:
     assert Timeouts.of(5) == Timeouts(5, 5, 5, None)
     assert Timeouts.of(0.5) == Timeouts(0.5, 0.5, 0.5, None)
     assert Timeouts.of(None) == FOREVER
-    assert repr(Timeouts()) == "Timeouts(connect=10.0, first_token=120.0, between_tokens=60.0, total=None)"
+    assert (
+        repr(Timeouts())
+        == "Timeouts(connect=10.0, first_token=120.0, between_tokens=60.0, total=None, after_finish=2.0)"
+    )
 
 
 @pytest.mark.parametrize("name", ["connect", "first_token", "between_tokens", "total"])
