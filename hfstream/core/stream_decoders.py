@@ -195,7 +195,7 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
         return chunk
 
 
-_CONTROL_FIELDS = frozenset({"type", "message", "event", "status"})
+_CONTROL_FIELDS = frozenset({"type", "message", "event", "status", "error", "detail"})
 """An event without content that has one of these is about the connection, not about the answer."""
 
 

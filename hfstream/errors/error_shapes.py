@@ -93,13 +93,14 @@ def _find_beside_content(fields: dict[str, Any]) -> Any:
 
 
 def _find_alone(fields: dict[str, Any]) -> Any:
-    errors = fields.get("errors")  # Cloudflare
+    errors: Any = fields.get("errors")  # Cloudflare
     if errors and isinstance(errors, list):
-        return errors[0] if isinstance(errors[0], dict) else errors
+        entries = cast("list[Any]", errors)
+        return entries[0] if isinstance(entries[0], dict) else entries
     for name, status in _AWS_STATUS.items():
         if isinstance(fields.get(name), dict):
             return {"message": name, "code": status, "type": name} | fields[name]
-    message = fields.get("message")
+    message: Any = fields.get("message")
     if isinstance(message, dict) and ("content" in message or "role" in message):
         return None  # a message of a chat, in a format that is not ours
     if "message" in fields or any(fields.get(name) for name in _MESSAGES):

@@ -106,13 +106,14 @@ def _locate(payload: Any, loc: Sequence[int | str]) -> tuple[Any, Any]:
     key: Any = None
     value: Any = payload
     for step in loc:
+        fields: Any = value  # pyright would narrow `value` to a container of unknown entries
         if isinstance(value, dict):
-            exists = step in value
+            exists = step in fields
         else:
-            exists = isinstance(value, list) and isinstance(step, int) and step < len(cast("list[Any]", value))
+            exists = isinstance(value, list) and isinstance(step, int) and step < len(fields)
         if not exists:
             break
-        parent, key, value = value, step, value[step]
+        parent, key, value = fields, step, fields[step]
     return parent, key
 
 

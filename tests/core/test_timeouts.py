@@ -29,7 +29,7 @@ def test_timeouts_have_short_forms() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["connect", "first_token", "between_tokens", "total"])
+@pytest.mark.parametrize("name", ["connect", "first_token", "between_tokens", "total", "after_finish"])
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), -math.inf, True, False])
 def test_an_impossible_limit_is_refused_by_name(name: str, seconds: Any) -> None:
     with pytest.raises(ValueError, match=f"Timeouts.{name}"):
