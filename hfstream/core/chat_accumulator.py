@@ -55,7 +55,7 @@ class ChatAccumulator:
 
     @property
     def usage(self) -> Usage | None:
-        return self._usage or self._first.usage
+        return latest_usage(self._first.usage, self._usage)
 
     def add(self, items: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in items:

@@ -105,8 +105,8 @@ PASSED_OVER: list[Any] = [
     {}, {"type": "ping"}, {"message": "queued"}, {"status": "processing"}, {"cost": 0.1}, {"citations": ["u"]},
     {"warning": "provider_did_not_report_usage_on_stream"}, {"message": "Success", "code": 0}, {"error": None},
     {"error": {}}, {"error": {"code": None, "message": ""}}, {"error": None, "error_type": None},
-    {"base_resp": {"status_code": 0, "status_msg": ""}}, {"usage": 5}, {"event": "heartbeat"}, {"id": "x"}, {"index": 2},
-    {"choices": []}, {"token": None}, {"content": ""}, None, True, 5, 0, [], "", [5, None],
+    {"base_resp": {"status_code": 0, "status_msg": ""}}, {"usage": 5}, {"event": "heartbeat"}, {"id": "x"},
+    {"index": 2}, {"choices": []}, {"token": None}, {"content": ""}, None, True, 5, 0, [], "", [5, None],
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -23,9 +24,7 @@ def built(*deltas: dict[str, Any]) -> list[tuple[str, str, str]]:
     builder = ToolCallsBuilder()
     for delta in deltas:
         builder.add([ChatCompletionDeltaToolCall.model_validate(delta)])
-    return [
-        (found["id"], found["function"]["name"], found["function"]["arguments"]) for found in builder.build() or []
-    ]
+    return [(found["id"], found["function"]["name"], found["function"]["arguments"]) for found in builder.build() or []]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +70,6 @@ JSON = st.recursive(
 def test_arguments_may_be_divided_anywhere(value: dict[str, Any], cuts: list[int], escaped: bool) -> None:
     text = json.dumps(value, ensure_ascii=escaped)
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [text[start:end] for start, end in itertools.pairwise(bounds)]
     deltas = [call(piece, "f" if not number else None) for number, piece in enumerate(pieces)]
     assert built(*deltas, call(X1, "g")) == [("", "f", text), ("", "g", X1)]
