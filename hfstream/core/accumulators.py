@@ -66,7 +66,7 @@ class _StreamAccumulator:
 
     @property
     def finish_reason(self) -> FinishReason | str | None:
-        return self.details.finish_reason if self.details else None
+        return (self.details and self.details.finish_reason) or None
 
     @property
     def usage(self) -> Usage | None:

@@ -19,17 +19,26 @@ from ..types import (
     ChatCompletionMessage,
     Usage,
 )
-from .chat_builders import ExtraFieldsBuilder, StringBuilder, ToolCallsBuilder
+from .chat_builders import ExtraFieldsBuilder, StringBuilder
+from .choice_states import ChoiceIndices
+from .tool_calls import ToolCallsBuilder
+from .usages import latest_usage, usage_in
 
 __all__ = ["ChatAccumulator"]
 
 
 class ChatAccumulator:
-    """Accumulates a stream of `ChatCompletionChunk`. `text` and `finish_reason` are those of the first choice."""
+    """Accumulates a stream of `ChatCompletionChunk`. `text` and `finish_reason` are those of the first choice.
 
-    def __init__(self, response_model: Any = None) -> None:
+    `several` is whether more than one choice was asked for.
+    """
+
+    def __init__(self, response_model: Any = None, *, several: bool = False) -> None:
         self._response_model = response_model
-        self._choices: dict[int, _ChoiceBuilder] = {0: _ChoiceBuilder()}
+        self._first = _ChoiceBuilder()
+        self._choices: dict[int, _ChoiceBuilder] = {}
+        self._several = several
+        self._indices = ChoiceIndices(several=several)
         self._metadata: dict[str, Any] = {}
         self._missing_metadata: tuple[str, ...] = _METADATA  # those to look for in the next chunk
         self._extra: dict[str, Any] = {}
@@ -37,15 +46,15 @@ class ChatAccumulator:
 
     @property
     def text(self) -> str:
-        return self._choices[0].content.text
+        return self._first.content.text
 
     @property
     def finish_reason(self) -> str | None:
-        return self._choices[0].finish_reason
+        return self._first.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        return self._usage
+        return latest_usage(self._first.usage, self._usage)
 
     def add(self, items: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in items:
@@ -54,31 +63,48 @@ class ChatAccumulator:
                     self._metadata[name] = value
                     self._missing_metadata = tuple(field for field in self._missing_metadata if field != name)
             if chunk.usage is not None:
-                self._usage = chunk.usage
+                self._usage = latest_usage(self._usage, chunk.usage)
             if chunk.__pydantic_extra__:
                 _merge_latest(self._extra, chunk.__pydantic_extra__)
+                self._usage = latest_usage(self._usage, usage_in(chunk.__pydantic_extra__))
             for choice in chunk.choices:
-                builder = self._choices.get(choice.index)
-                if builder is None:
-                    builder = self._choices[choice.index] = _ChoiceBuilder()
+                try:
+                    builder = self._choices[choice.index]
+                except KeyError:
+                    builder = self._builder(choice.index)
                 builder.add(choice)
         return items
+
+    def _builder(self, index: int) -> _ChoiceBuilder:
+        """The builder of a choice whose index has not come before."""
+        key = self._indices.key(index)
+        builder = self._choices.get(key)
+        if builder is None:
+            is_first = key == 0 or not (self._choices or self._several)
+            if key == 0 and self._first in self._choices.values():
+                self._first = _ChoiceBuilder()
+            builder = self._choices[key] = self._first if is_first else _ChoiceBuilder()
+        return builder
 
     def result(self) -> ChatCompletion:
         return ChatCompletion.model_validate(
             {
-                **self._extra,
+                **{name: value for name, value in self._extra.items() if name not in _PADDING},
                 **self._metadata,
                 "choices": [
-                    builder.choice(index, self._response_model) for index, builder in sorted(self._choices.items())
+                    builder.choice(index, self._response_model)
+                    for index, builder in sorted((self._choices or {0: self._first}).items())
                 ],
-                "usage": self._usage,
+                "usage": self.usage,
             }
         )
 
 
 _METADATA = ("id", "created", "model", "system_fingerprint")
 """Fields of the result that chunks repeat; the first value of each is kept."""
+
+_PADDING = {"obfuscation"}
+"""Fields of chunks that hide how long a token is; they say nothing about the answer."""
 
 _COMMON_FIELDS = {"role", "content"}
 """All that most deltas have. For these, one comparison of sets saves looking at each of the other fields."""
@@ -90,11 +116,12 @@ class _ChoiceBuilder:
     def __init__(self) -> None:
         self.content = StringBuilder()
         self.finish_reason: str | None = None
+        self.usage: Usage | None = None
         self._role: str | None = None
         self._tool_call_id: str | None = None
         self._reasoning, self._reasoning_content, self._refusal = StringBuilder(), StringBuilder(), StringBuilder()
         self._calls = ToolCallsBuilder()
-        self._logprobs: list[ChatCompletionLogprob] = []
+        self._logprobs = _LogprobsBuilder()
         self._extra: dict[str, Any] = {}  # of the choice itself
         self._lists: dict[
             str, list[Any]
@@ -110,10 +137,11 @@ class _ChoiceBuilder:
             self._add_rare_fields(delta)
         if choice.finish_reason is not None:
             self.finish_reason = choice.finish_reason
-        if choice.logprobs is not None and choice.logprobs.content:
-            self._logprobs += choice.logprobs.content
+        if choice.logprobs is not None:
+            self._logprobs.add(choice.logprobs)
         if choice.__pydantic_extra__:
             _merge_latest(self._extra, choice.__pydantic_extra__)
+            self.usage = latest_usage(self.usage, usage_in(choice.__pydantic_extra__))
             for name, value in choice.__pydantic_extra__.items():
                 if isinstance(value, list):
                     self._lists.setdefault(name, []).extend(cast("list[Any]", value))
@@ -151,9 +179,29 @@ class _ChoiceBuilder:
                 "index": index,
                 "message": message.with_response_model(response_model),
                 "finish_reason": self.finish_reason,
-                "logprobs": ChatCompletionLogprobs(content=self._logprobs) if self._logprobs else None,
+                "logprobs": self._logprobs.build(),
             }
         )
+
+
+class _LogprobsBuilder:
+    """Joins the log probabilities of one choice."""
+
+    def __init__(self) -> None:
+        self._content: list[ChatCompletionLogprob] = []
+        self._refusal: list[ChatCompletionLogprob] = []
+
+    def add(self, logprobs: ChatCompletionLogprobs) -> None:
+        if logprobs.content:
+            self._content += logprobs.content
+        if logprobs.refusal:
+            self._refusal += logprobs.refusal
+
+    def build(self) -> ChatCompletionLogprobs | None:
+        if not (self._content or self._refusal):
+            return None
+        fields = {"content": self._content or None, "refusal": self._refusal or None}
+        return ChatCompletionLogprobs.model_validate({name: found for name, found in fields.items() if found})
 
 
 def _merge_latest(fields: dict[str, Any], update: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..types import ChatCompletion
 from .accumulators import SingleResult
+from .answer_errors import raise_if_failed
 from .chat_accumulator import ChatAccumulator
 from .decoders import JSONBodyDecoder
 from .parameters import ChatCompletionParameters, Messages
@@ -49,10 +50,14 @@ def chat_completion(
     # The model comes first: a router reads it from the start of a body that may hold megabytes of images.
     body = {"model": model, "messages": list(messages), "stream": stream, **params, **(extra_body or {})}
 
+    several = body.get("n") not in (None, 1)
+
     def parse_completion(response_body: bytes) -> list[ChatCompletion]:
         completion = ChatCompletion.parse_lenient(response_body)
-        if completion.get("error") or not completion.choices:
-            raise ValueError("no choices, or an error beside them")
+        text = (completion.choices[0].message.content if completion.choices else None) or ""
+        raise_if_failed(completion, text)
+        if not completion.choices:
+            raise ValueError("no choices")
         for choice in completion.choices:
             choice.message.with_response_model(response_model)
         return [completion]
@@ -62,7 +67,7 @@ def chat_completion(
         body=encode_json(body),
         headers=headers,
         streamed=stream,
-        make_decoder=ChatStreamDecoder if stream else lambda: JSONBodyDecoder(parse_completion),
-        make_accumulator=(lambda: ChatAccumulator(response_model)) if stream else SingleResult,
+        make_decoder=lambda: ChatStreamDecoder(several=several) if stream else JSONBodyDecoder(parse_completion),
+        make_accumulator=(lambda: ChatAccumulator(response_model, several=several)) if stream else SingleResult,
         resume=resume and stream,
     )

@@ -12,7 +12,10 @@ from typing import Any
 
 from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
 from .accumulators import DetailsAccumulator, TextAccumulator
+from .answer_errors import raise_if_failed
+from .choice_states import ChoiceIndices
 from .completions import CompletionChoice, CompletionChunk
+from .usages import latest_usage, usage_in
 
 __all__ = ["CompletionDetailsAccumulator", "CompletionTextAccumulator", "parse_completion"]
 
@@ -28,17 +31,34 @@ class _CompletionAdapter:
         self._with_top_tokens = with_top_tokens
         self._count = 0
         self._finished = False
+        self._indices = ChoiceIndices()
+        self._first: int | None = None
         self.usage: Usage | None = None
 
     def convert(self, chunks: list[CompletionChunk]) -> list[StreamResponse]:
         """One `StreamResponse` for each token of the chunks; the last one has `details`, but no `generated_text`."""
         responses: list[StreamResponse] = []
         for chunk in chunks:
-            self.usage = chunk.usage or self.usage
-            choice = next((choice for choice in chunk.choices if choice.index == 0), None)
-            if choice is not None and not self._finished:  # a usage may follow, with an empty choice
+            self._add_usage(chunk)
+            choice = min(chunk.choices, key=lambda choice: choice.index, default=None)
+            # A usage may follow a finish, with an empty choice. With text, it was no finish.
+            if choice is not None and self._is_first(choice) and (choice.text or not self._finished):
                 responses += self._responses(chunk, choice)
         return responses
+
+    def _is_first(self, choice: CompletionChoice) -> bool:
+        key = self._indices.key(choice.index)
+        if self._first is None or key == 0:
+            self._first = key
+        return key == self._first
+
+    def _add_usage(self, chunk: CompletionChunk) -> None:
+        found = [chunk.usage]
+        if chunk.__pydantic_extra__:
+            found.append(usage_in(chunk.__pydantic_extra__))
+        found += [usage_in(choice.__pydantic_extra__) for choice in chunk.choices if choice.__pydantic_extra__]
+        for usage in found:
+            self.usage = latest_usage(self.usage, usage)
 
     def _responses(self, chunk: CompletionChunk, choice: CompletionChoice) -> list[StreamResponse]:
         if chunk.token is None:
@@ -181,6 +201,7 @@ def parse_completion(
     """
     completion = CompletionChunk.parse_lenient(body)
     choice = min(completion.choices, key=lambda choice: choice.index, default=None)
+    raise_if_failed(completion, choice.text if choice else "")
     if choice is None:
         raise ValueError("a completion without choices")
     if not details:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 
 from ..types import Token, Usage
 from ..types._base import APIModel, FieldRepair
-from ..types.chat import logprobs_from_number
+from ..types._chat_repairs import COMPLETION_REPAIRS
 
 __all__ = ["CompletionChoice", "CompletionChunk", "CompletionLogprobs", "completion_body"]
 
@@ -89,7 +89,7 @@ class CompletionChoice(APIModel):
 class CompletionChunk(APIModel):
     """One event of a stream, or a complete response: both have the same fields."""
 
-    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = {"logprobs": logprobs_from_number}
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = COMPLETION_REPAIRS
 
     choices: list[CompletionChoice]
     usage: Usage | None = None

@@ -7,12 +7,12 @@ nor on what happens after an error.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import UnexpectedResponseError
 from ..errors.response_bodies import from_event, from_response
+from ..types._lenient import load_json
 
 __all__ = ["ErrorDecoder", "JSONBodyDecoder", "ResponseDecoder", "select_decoder"]
 
@@ -152,8 +152,8 @@ def unexpected_body_parser(content_type: str) -> Callable[[bytes], list[Any]]:
 def try_json(text: str) -> Any:
     """The JSON value of `text`, or None if it is not JSON."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return load_json(text)
+    except ValueError:
         return None
 
 

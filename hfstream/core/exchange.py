@@ -156,6 +156,8 @@ class Exchange(Generic[ItemT, ResultT]):
             if self.state is not STREAMING:
                 self._move(Event.CONTENT)
                 self._on_success()
+            self.deadline.set(now, self.timeouts.after_finish if decoder.complete else self.timeouts.between_tokens)
+        elif decoded and self.state is STREAMING and not decoder.complete:  # empty chunks: the server is at work
             self.deadline.set(now, self.timeouts.between_tokens)
         if now > self.deadline.at and self.needs_data:
             if not decoded:
@@ -280,7 +282,7 @@ class Exchange(Generic[ItemT, ResultT]):
             timeout = self._timeout_error(now)
             timeout.__cause__ = error.__cause__
             error = timeout
-        error.partial_text = self.accumulator.text
+        error.partial_text = self.accumulator.text or error.partial_text  # of a whole answer, its decoder knows it
         error.request_id = error.request_id or request_id(self.headers)
         return error
 

@@ -12,10 +12,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["MAX_EVENT_SIZE", "Event", "EventTooLargeError", "SSEParser", "encode"]
+__all__ = ["MAX_EVENT_SIZE", "UNFRAMED", "Event", "EventTooLargeError", "SSEParser", "encode"]
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
 """Default limit on the size of one event, in bytes. An event with a token has a few hundred."""
+
+UNFRAMED = "\n"
+"""The name of an event made of lines that no field of SSE begins. No server can send it: a name has no line end."""
+
+_MAX_UNFRAMED = 64 * 1024
+"""Bytes of such lines that are kept; they are of interest only if they are an error."""
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -56,12 +62,16 @@ class SSEParser:
     A line can end with LF, CR or CRLF, and a chunk can end anywhere, even between the CR and the LF of a CRLF. Waiting
     for the byte after a CR would delay an event until the next one comes. So a CR ends its line at once, and the parser
     remembers to ignore one LF if that is the next byte (`_skip_lf`).
+
+    The standard ignores a line that begins with no field of SSE. Some servers send an error so: with ``unframed=True``
+    these lines of a block are an event `UNFRAMED` before the block's own, and `finish` returns what it would discard.
     """
 
-    def __init__(self, max_event_size: int = MAX_EVENT_SIZE) -> None:
+    def __init__(self, max_event_size: int = MAX_EVENT_SIZE, *, unframed: bool = False) -> None:
         self.last_event_id: str = ""
         self.retry: int | None = None
         self._max_event_size = max_event_size
+        self._keep_unframed = unframed
         self._reset()
 
     def _reset(self) -> None:
@@ -78,6 +88,7 @@ class SSEParser:
         self._data_size = 0
         self._name = ""
         self._block_retry: int | None = None
+        self._unframed = b""
 
     def try_single_event(self, chunk: bytes) -> bytes | None:
         """The data, if `chunk` is exactly one event with one `data` line and nothing else; else None.
@@ -101,12 +112,19 @@ class SSEParser:
         return self._feed_any(chunk) if data is None else [Event(data, id=self.last_event_id)]
 
     def finish(self) -> list[Event]:
-        """Ends the body. Always returns an empty list: an event without its blank line is discarded."""
+        """Ends the body. Returns an empty list, unless `unframed`: an event without its blank line is discarded."""
         overflow = self._overflow
+        events: list[Event] = []
+        if self._keep_unframed and not overflow:
+            last_event_id = self.last_event_id
+            if self._line:
+                self._end_line(events)
+            self._dispatch(events)
+            self.last_event_id = last_event_id  # the event is not complete, and so not the one to continue after
         self._reset()
         if overflow:
             raise overflow
-        return []
+        return events
 
     def _feed_any(self, chunk: bytes) -> list[Event]:
         if self._overflow:
@@ -125,7 +143,7 @@ class SSEParser:
         # `try_single_event` ignores all of this state, so it must be as at the start of an event. That includes an id
         # whose blank line has not come: the next event would have it.
         self._at_boundary = not (self._line or self._data or self._name or self._skip_lf or self._overflow) and (
-            self._start is None and self._block_retry is None and self._id == self.last_event_id
+            self._start is None and self._block_retry is None and not self._unframed and self._id == self.last_event_id
         )
         return events
 
@@ -179,9 +197,13 @@ class SSEParser:
         elif field == b"retry" and value.isdigit():  # bytes.isdigit: ASCII digits only, at least one
             # Truncated to 19 digits, because int() of a very long string takes quadratic time, or raises.
             self._block_retry = self.retry = int(value.lstrip(b"0")[:19] or b"0")
+        elif self._keep_unframed and field not in (b"", b"retry"):
+            self._unframed = (self._unframed + line + b"\n")[:_MAX_UNFRAMED]
 
     def _dispatch(self, events: list[Event]) -> None:
         self.last_event_id = self._id  # even if the block has no data
+        if self._unframed:
+            events.append(Event(self._unframed, UNFRAMED, self._id))
         if self._data:
             events.append(Event(b"\n".join(self._data), self._name or "message", self._id, self._block_retry))
         self._clear_block()

@@ -5,13 +5,15 @@ Does not depend on clients, retries and time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from ..errors.response_bodies import from_finish_reason
 from ..types import TextGenerationResponse
+from ..types._lenient import load_json
 from .accumulators import Accumulator, DetailsAccumulator, SingleResult, TextAccumulator
+from .answer_errors import error_beside
 from .completion_responses import CompletionDetailsAccumulator, CompletionTextAccumulator, parse_completion
 from .completions import completion_body
 from .decoders import JSONBodyDecoder, ResponseDecoder
@@ -141,9 +143,13 @@ def _openai_route(endpoint: Endpoint, options: _Options) -> _Route:
 
 def _parse_tgi_response(body: bytes) -> TextGenerationResponse:
     # TGI's `/` sends a list of one.
-    if body.lstrip()[:1] == b"[":
-        responses = json.loads(body)
-        if len(responses) != 1:
-            raise ValueError(f"{len(responses)} responses to one prompt")
-        return TextGenerationResponse.model_validate(responses[0])
-    return TextGenerationResponse.model_validate_json(body)
+    payload = load_json(body)
+    if isinstance(payload, list) and len(cast("list[Any]", payload)) == 1:
+        payload = cast("list[Any]", payload)[0]
+    response = TextGenerationResponse.validate_lenient(payload)
+    reason = response.details.finish_reason if response.details else ""
+    error = error_beside(response.__pydantic_extra__) or from_finish_reason(reason)
+    if error is not None:
+        error.partial_text = response.generated_text
+        raise error
+    return response

@@ -1,6 +1,7 @@
-"""The four time limits, and the one deadline that is in force.
+"""The time limits, and the one deadline that is in force.
 
-Only content moves the deadline: keep-alive comments are not progress. Does not depend on how the waiting is done.
+Only events of the answer move the deadline: keep-alive comments are not progress. Does not depend on how the
+waiting is done.
 """
 
 from __future__ import annotations
@@ -30,9 +31,13 @@ class Timeouts:
     first_token: float | None = 120.0
     """From the request to the first content, in each attempt; without streaming, to the end of the response."""
     between_tokens: float | None = 60.0
-    """From one token to the next. Keep-alive comments do not count as tokens."""
+    """From one token to the next. Keep-alive comments do not count; a chunk of the answer without a token does, such as
+    those that a server sends while it holds back a tool call."""
     total: float | None = None
     """From the call to its end, including all attempts and the waits between them."""
+    after_finish: float | None = 2.0
+    """From the finish reason to the formal end of the stream. After it the answer is complete without that end; it is
+    no error. The usage, if the server sends one, comes in between."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from .error_shapes import CODE_FIELDS, FAILED_REASONS, MESSAGE_FIELDS, find_error
 from .exceptions import (
     AuthenticationError,
     BadRequestError,
@@ -25,7 +26,7 @@ from .exceptions import (
 )
 from .retry_after import retry_after
 
-__all__ = ["from_event", "from_response", "is_error", "request_id", "to_response"]
+__all__ = ["from_event", "from_finish_reason", "from_response", "request_id", "to_response"]
 
 _BY_TYPE: dict[str, type[InferenceError]] = {
     "validation": ValidationError,
@@ -67,7 +68,9 @@ _EXCERPT_SIZE = 500
 def from_response(status: int, headers: Mapping[str, str], body: bytes) -> InferenceError:
     """The error for an HTTP response with a failing `status`."""
     text = body.decode("utf-8", "replace")
-    error = _from_payload(_parse_json_or_text(text), status)
+    payload = _parse_json_or_text(text)
+    found = find_error(payload)
+    error = _from_payload(payload if found is None else found, status)
     error.request_id = request_id(headers)
     error.retry_after = retry_after(headers)
     error.response_body = text[:_EXCERPT_SIZE]
@@ -79,24 +82,22 @@ def from_event(payload: Any) -> InferenceError | None:
 
     The status of the stream is 200, so the error gets the status of its code or its class instead.
     """
-    if not is_error(payload):
+    found = find_error(payload)
+    if found is None:
         return None
-    error = _from_payload(payload, None)
+    error = _from_payload(found, None)
     error.response_body = _json(payload)[:_EXCERPT_SIZE]
     return error
 
 
-def is_error(payload: Any) -> bool:
-    """Whether a JSON value has one of the formats in which servers send an error."""
-    if isinstance(payload, list) and len(cast("list[Any]", payload)) == 1:
-        return is_error(cast("list[Any]", payload)[0])
-    if not isinstance(payload, dict):
-        return False
-    fields = cast("dict[str, Any]", payload)
-    if fields.get("error") or fields.get("error_type") or fields.get("object") == "error":
-        return True
-    # FastAPI and gateways send `detail` or `message`. A response with content may have such a field, too.
-    return ("detail" in fields or "message" in fields) and not fields.keys() & {"choices", "token", "generated_text"}
+def from_finish_reason(reason: str) -> InferenceError | None:
+    """The error for a finish reason that says that the answer could not be finished; None for any other."""
+    status = FAILED_REASONS.get(reason.lower())
+    if status is None:
+        return None
+    error_class = OverloadedError if status == 503 else IncompleteGenerationError
+    message = f"the server ended the answer with the finish reason {reason!r}"
+    return error_class(message, status_code=status, retryable=status != 500)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -163,9 +164,10 @@ def _parse_body(payload: Any) -> tuple[str, str | None, Any]:
     fields: dict[str, Any] = (
         payload_fields["error"] if isinstance(payload_fields.get("error"), dict) else payload_fields
     )
-    message = next((fields[key] for key in ("error", "message", "detail") if fields.get(key)), fields)
+    message = next((fields[name] for name in MESSAGE_FIELDS if fields.get(name)), fields)
     code_type = fields.get("type")
-    return _format_detail(message), code_type if isinstance(code_type, str) else None, fields.get("code")
+    code = next((fields[name] for name in CODE_FIELDS if fields.get(name)), None)
+    return _format_detail(message), code_type if isinstance(code_type, str) else None, code
 
 
 def _format_detail(message: Any, depth: int = 9) -> str:

@@ -6,20 +6,16 @@ its fields has them in `_field_repairs`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, ClassVar, Self, cast
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter
-from pydantic_core import ErrorDetails
 
 from ..errors import UnexpectedResponseError
+from ._lenient import FieldRepair, load_json, validate_lenient
 
 __all__ = ["APIModel", "FieldRepair", "ParsedModel", "Usage"]
-
-FieldRepair = Callable[[Any], dict[str, Any] | None]
-"""Takes the value of a field that did not validate; returns the fields to put in its place, or None to leave it."""
 
 
 class APIModel(BaseModel):
@@ -29,30 +25,32 @@ class APIModel(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
     _field_repairs: ClassVar[Mapping[str, FieldRepair]] = {}
-    """Used by `parse_lenient` on the class it is called on: a rule for each field, at any depth, that has one."""
+    """Used by `validate_lenient` on the class it is called on: a rule for each field, at any depth, that has one."""
 
     @classmethod
     def parse_lenient(cls, data: bytes) -> Self:
-        """Validates a server's JSON; where a value has an unexpected type but a clear meaning, that is corrected first.
-
-        A null where a value is required is treated as if it were left out, or as an empty list; a number or an object
-        where a string is required becomes its JSON; a float where an integer is required is truncated. `_field_repairs`
-        has the rules for single fields.
+        """Validates a server's JSON; what is not as documented is corrected or left out, see `validate_lenient`.
 
         Raises:
-            ValueError: the JSON does not fit this type even so.
+            ValueError: not JSON, or not even what this type requires.
         """
         # First as it is: most data is valid, and only pydantic knows which values are not.
         try:
             return cls.model_validate_json(data)
-        except pydantic.ValidationError as error:
-            problems = error.errors(include_url=False)
-            if problems[0]["type"] == "json_invalid":
-                raise
-        payload = json.loads(data)
-        for problem in problems:
-            _repair(payload, problem, cls._field_repairs)
-        return cls.model_validate(payload)
+        except pydantic.ValidationError:
+            return cls.validate_lenient(load_json(data))
+
+    @classmethod
+    def validate_lenient(cls, payload: Any) -> Self:
+        """As `parse_lenient`, for JSON that has been parsed; it may be changed.
+
+        A number or an object where a string is required becomes its JSON, a float where an integer is required is
+        truncated, `_field_repairs` has the rules for single fields. Any other value that does not fit is left out.
+
+        Raises:
+            ValueError: not even what this type requires.
+        """
+        return validate_lenient(cls, payload, cls._field_repairs)
 
     def __str__(self) -> str:
         return repr(self)  # pydantic's own leaves out the name of the type
@@ -126,26 +124,3 @@ class Usage(APIModel):
 def _adapter(response_model: Any) -> TypeAdapter[Any]:
     given = isinstance(response_model, TypeAdapter)
     return cast("TypeAdapter[Any]", response_model) if given else TypeAdapter(response_model)
-
-
-def _repair(payload: Any, problem: ErrorDetails, field_repairs: Mapping[str, FieldRepair]) -> None:
-    """Corrects, in place, the one value of `payload` that pydantic reported; leaves it if its meaning is not clear."""
-    *path, last = problem["loc"] or ("",)
-    value = problem["input"]
-    parent = payload
-    for step in path:
-        parent = parent[step]
-    exists = isinstance(parent, dict) if isinstance(last, str) else isinstance(parent, list)
-    if problem["type"] == "missing" or not exists:
-        return  # for a union pydantic appends the name of a member type, which is no place in the payload
-    field_repair = field_repairs.get(str(last))
-    if field_repair is not None and (replacement := field_repair(value)) is not None:
-        parent.update(replacement)
-    elif value is None and problem["type"] == "list_type":
-        parent[last] = []
-    elif value is None and isinstance(parent, dict):
-        del parent[last]
-    elif problem["type"] == "string_type" and not isinstance(value, bool):
-        parent[last] = json.dumps(value, ensure_ascii=False)
-    elif problem["type"] == "int_from_float":
-        parent[last] = int(cast(float, value))

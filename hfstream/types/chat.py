@@ -1,15 +1,16 @@
 """The types of chat completion, in OpenAI's format as TGI, vLLM, llama.cpp and other servers send it.
 
 https://platform.openai.com/docs/api-reference/chat. What servers leave out has a default, and `parse_lenient` corrects
-what they send in another form: TGI before 3.2 sent numbers as ids of tool calls, and their arguments as an object.
+what they send in another form (`_chat_repairs`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, SupportsIndex, overload
 
 from ._base import APIModel, FieldRepair, ParsedModel, Usage
+from ._chat_repairs import CHAT_REPAIRS
 
 __all__ = [
     "ChatCompletion",
@@ -26,58 +27,7 @@ __all__ = [
     "ChatCompletionToolCall",
     "ChatCompletionTopLogprob",
     "Model",
-    "logprobs_from_number",
 ]
-
-
-# Repairs of single fields, for `parse_lenient` ------------------------------------------------------------------------
-
-
-def logprobs_from_number(value: Any) -> dict[str, Any] | None:
-    """Together sends one number instead of an object; it is kept as an extra field of that object."""
-    return {"logprobs": {"logprob": value}} if isinstance(value, int | float) else None
-
-
-def _tool_calls_from_object(value: Any) -> dict[str, Any] | None:
-    """TGI before 3.1 streams one tool call instead of a list."""
-    return {"tool_calls": [value]} if isinstance(value, dict) else None
-
-
-def _content_from_parts(value: Any) -> dict[str, Any] | None:
-    """Mistral's reasoning models send a list of parts instead of a string; the parts of each kind are joined."""
-    parts = _split_reasoning(value)
-    if parts is None:
-        return None
-    text, reasoning = parts
-    return {"content": text or None} | ({"reasoning": reasoning} if reasoning else {})
-
-
-def _split_reasoning(value: Any) -> tuple[str, str] | None:
-    """The text and the reasoning of a list of content parts; None if it is not such a list.
-
-    A part is ``{"type": "text", "text": ...}`` or ``{"type": "thinking", "thinking": [text parts]}``.
-    """
-    if not isinstance(value, list):
-        return None
-    text, reasoning = "", ""
-    for part in cast("list[Any]", value):
-        match part:
-            case {"type": "text", "text": str(fragment)}:
-                text += fragment
-            case {"type": "thinking", "thinking": inner} if (
-                within := _split_reasoning(inner)
-            ) is not None and not within[1]:
-                reasoning += within[0]
-            case _:
-                return None
-    return text, reasoning
-
-
-_FIELD_REPAIRS: Mapping[str, FieldRepair] = {
-    "content": _content_from_parts,
-    "logprobs": logprobs_from_number,
-    "tool_calls": _tool_calls_from_object,
-}
 
 
 # Log probabilities ----------------------------------------------------------------------------------------------------
@@ -109,6 +59,8 @@ class ChatCompletionLogprobs(APIModel):
     """Log probabilities of a response's tokens, if `logprobs` was set."""
 
     content: list[ChatCompletionLogprob] | None = None
+    refusal: list[ChatCompletionLogprob] | None = None
+    """Those of the tokens of a refusal."""
 
 
 # A complete response --------------------------------------------------------------------------------------------------
@@ -129,7 +81,7 @@ class ChatCompletionToolCall(APIModel):
     id: str = ""
     """The message with its result must have this as `tool_call_id`."""
     type: str = "function"
-    function: ChatCompletionFunction
+    function: ChatCompletionFunction = ChatCompletionFunction()
 
 
 class ChatCompletionMessage(ParsedModel):
@@ -169,7 +121,7 @@ class ChatCompletionChoice(APIModel):
 class ChatCompletion(APIModel):
     """A complete response of chat completion."""
 
-    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = _FIELD_REPAIRS
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = CHAT_REPAIRS
 
     id: str = ""
     object: str = "chat.completion"
@@ -242,10 +194,29 @@ class ChatCompletionChunkChoice(APIModel):
     logprobs: ChatCompletionLogprobs | None = None
 
 
+class NoChoices(list[ChatCompletionChunkChoice]):
+    """An empty list, of which ``[0]`` is a choice with an empty delta all the same.
+
+    The loops of most tutorials read ``chunk.choices[0].delta.content`` without a check, or check ``if chunk.choices``
+    first: a chunk with the usage alone must break neither.
+    """
+
+    @overload
+    def __getitem__(self, position: SupportsIndex, /) -> ChatCompletionChunkChoice: ...
+
+    @overload
+    def __getitem__(self, position: slice, /) -> list[ChatCompletionChunkChoice]: ...
+
+    def __getitem__(
+        self, position: SupportsIndex | slice, /
+    ) -> ChatCompletionChunkChoice | list[ChatCompletionChunkChoice]:
+        return [] if isinstance(position, slice) else ChatCompletionChunkChoice(delta=ChatCompletionDelta(content=""))
+
+
 class ChatCompletionChunk(APIModel):
     """One event of a chat completion stream."""
 
-    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = _FIELD_REPAIRS
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = CHAT_REPAIRS
 
     id: str = ""
     object: str = "chat.completion.chunk"
@@ -253,8 +224,8 @@ class ChatCompletionChunk(APIModel):
     """Seconds since 1970."""
     model: str = ""
     choices: list[ChatCompletionChunkChoice]
-    """Never empty in a client's stream: a chunk that came without choices, such as the one with the usage, gets one
-    with an empty delta, so that ``chunk.choices[0].delta.content`` always works."""
+    """Empty in a chunk that came without any, such as the one with the usage. In a client's stream
+    ``chunk.choices[0].delta.content`` works even then, and is ``""``."""
     usage: Usage | None = None
     """In the last chunk, if ``stream_options={"include_usage": True}`` was set."""
     system_fingerprint: str | None = None

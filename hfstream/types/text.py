@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Field
 
-from ._base import APIModel, ParsedModel
+from ._base import APIModel, FieldRepair, ParsedModel
 
 __all__ = [
     "BestOfSequence",
@@ -21,6 +22,38 @@ __all__ = [
     "TextGenerationResponse",
     "Token",
 ]
+
+
+# Repairs of single fields, for `validate_lenient` ---------------------------------------------------------------------
+
+
+def _token_from_odd(value: Any) -> dict[str, Any] | None:
+    """The text alone, or a list of one token."""
+    if isinstance(value, str):
+        return {"token": {"text": value}}
+    if isinstance(value, list) and len(cast("list[Any]", value)) == 1:
+        return {"token": cast("list[Any]", value)[0]}
+    return None
+
+
+def _text_from_null(value: Any) -> dict[str, Any] | None:
+    return {"text": ""} if value is None else None
+
+
+def _generated_text_from_odd(value: Any) -> dict[str, Any]:
+    """A number is the text; nothing else can be."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"generated_text": str(value) if is_number else None}
+
+
+_FIELD_REPAIRS: Mapping[str, FieldRepair] = {
+    "generated_text": _generated_text_from_odd,
+    "text": _text_from_null,
+    "token": _token_from_odd,
+}
+
+
+# Text generation ------------------------------------------------------------------------------------------------------
 
 
 class FinishReason(StrEnum):
@@ -44,8 +77,8 @@ FinishReasonField = Annotated[FinishReason | str, Field(union_mode="left_to_righ
 class Token(APIModel):
     """One generated token."""
 
-    id: int
-    """Its id in the model's vocabulary."""
+    id: int = -1
+    """Its id in the model's vocabulary; -1 if the server sends none."""
     text: str
     """The text that this token added; ``""`` while a character is still incomplete."""
     logprob: float | None = None
@@ -58,7 +91,7 @@ class Token(APIModel):
 class InputToken(APIModel):
     """One token of the prompt (`decoder_input_details`)."""
 
-    id: int
+    id: int = -1
     text: str
     logprob: float | None = None
     """None for the first token: nothing came before it."""
@@ -67,9 +100,10 @@ class InputToken(APIModel):
 class StreamDetails(APIModel):
     """Sent with the last event of a stream; describes the complete response."""
 
-    finish_reason: FinishReasonField
-    generated_tokens: int
-    """Number of tokens, special ones included."""
+    finish_reason: FinishReasonField = ""
+    """``""`` if the server does not send it."""
+    generated_tokens: int = 0
+    """Number of tokens, special ones included; 0 if the server does not send it."""
     seed: int | None = None
     """The seed used for sampling (0 .. 2**64 - 1), None for greedy decoding."""
     input_length: int | None = Field(default=None, repr=False)
@@ -78,6 +112,8 @@ class StreamDetails(APIModel):
 
 class StreamResponse(APIModel):
     """One event of a stream: a token, and in the last event also the complete text."""
+
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = _FIELD_REPAIRS
 
     index: int | None = Field(default=None, repr=False)
     """The event's number, from 1. TGI before 1.4 does not send it."""
@@ -94,8 +130,8 @@ class BestOfSequence(APIModel):
     """One of the generations that `best_of` did not choose."""
 
     generated_text: str
-    finish_reason: FinishReasonField
-    generated_tokens: int
+    finish_reason: FinishReasonField = ""
+    generated_tokens: int = 0
     seed: int | None = None
     prefill: list[InputToken] = []
     tokens: list[Token] = []
@@ -105,8 +141,9 @@ class BestOfSequence(APIModel):
 class Details(APIModel):
     """Details of a complete response."""
 
-    finish_reason: FinishReasonField
-    generated_tokens: int
+    finish_reason: FinishReasonField = ""
+    """``""`` if the server does not send it."""
+    generated_tokens: int = 0
     """Number of tokens, special ones included; equals ``len(tokens)``."""
     seed: int | None = None
     """The seed used for sampling (0 .. 2**64 - 1), None for greedy decoding."""
@@ -121,6 +158,8 @@ class Details(APIModel):
 
 class TextGenerationResponse(ParsedModel):
     """A complete response of text generation."""
+
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = _FIELD_REPAIRS
 
     generated_text: str
     details: Details | None = None

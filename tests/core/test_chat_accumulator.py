@@ -71,7 +71,7 @@ def test_add_returns_the_chunks_unchanged(recording: Recording) -> None:
 
 
 def test_text_is_that_of_the_first_choice() -> None:
-    decoder, accumulator = ChatStreamDecoder(), ChatAccumulator()
+    decoder, accumulator = ChatStreamDecoder(several=True), ChatAccumulator(several=True)
     assert (accumulator.text, accumulator.finish_reason, accumulator.usage) == ("", None, None)
     steps: list[tuple[bytes, str, str | None]] = [
         (event({"choices": [choice(1, content="x")]}), "", None),
@@ -120,7 +120,8 @@ def test_content_parts_become_content_and_reasoning() -> None:
     assert (both.content, both["reasoning"]) == ("Yes", "Hm")
     assert message({"content": []}, {"content": "a"}).content == "a"
     other = [{"type": "text", "text": "See"}, {"type": "reference", "reference_ids": [1]}]
-    assert json.loads(message({"content": other}).content or "") == other, "nothing of what is not known is lost"
+    found = message({"content": other}, {"content": [" it", {"type": "output_text", "text": "."}]})
+    assert (found.content, found["content_parts"]) == ("See it.", other[1:])
 
 
 def test_a_tool_call_without_its_list_and_a_number_as_logprobs_are_accepted() -> None:
@@ -432,3 +433,49 @@ def test_an_unknown_field_of_a_choice_that_is_not_a_list_is_replaced_by_the_late
 
 def test_the_first_tool_call_id_is_kept() -> None:
     assert message({"tool_call_id": "a"}, {"tool_call_id": "b"}, {"content": "x", "reasoning": "y"}).tool_call_id == "a"
+
+
+# --- What is beside the text -----------------------------------------------------------------------------------------
+
+COUNTS = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+
+
+@pytest.mark.parametrize("where", ["chunk", "choice", "x_groq"])
+def test_a_usage_is_found_wherever_it_is(where: str) -> None:
+    last: dict[str, Any] = {"choices": [choice(0, "stop")]}
+    if where == "choice":
+        last["choices"][0]["usage"] = COUNTS
+    else:
+        last |= {"usage": COUNTS} if where == "chunk" else {"x_groq": {"usage": COUNTS}}
+    zeros = {"choices": [], "usage": dict.fromkeys(COUNTS, 0)}
+    usage = final(chunk(content="a"), event(last), event(zeros)).usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (1, 2, 3)
+
+
+def test_log_probabilities_of_a_refusal_are_kept() -> None:
+    def refused(token: str) -> dict[str, Any]:
+        logprobs = {"content": None, "refusal": [{"token": token, "logprob": -1.0}]}
+        return {"choices": [{**choice(refusal=token), "logprobs": logprobs}]}
+
+    found = final(event(refused("no")), event(refused("!")), chunk("stop")).choices[0]
+    assert found.message.refusal == "no!"
+    assert found.logprobs is not None
+    assert [entry.token for entry in found.logprobs.refusal or []] == ["no", "!"]
+    assert found.logprobs.content is None
+
+
+def test_padding_is_no_field_of_the_answer() -> None:
+    padded = [event({"choices": [choice(content=text)], "obfuscation": "x" * 9, "tier": "a"}) for text in "ab"]
+    assert final(*padded, chunk("stop")).__pydantic_extra__ == {"tier": "a"}
+
+
+def test_what_comes_without_a_choice_is_kept() -> None:
+    found = final(chunk(content="a"), event({"citations": ["u"]}), event({"type": "ping"}), event({}), chunk("stop"))
+    assert found.__pydantic_extra__ == {"citations": ["u"]}
+
+
+def test_no_choice_is_invented() -> None:
+    chunks = [event({"choices": [choice(1, content=text)]}) for text in "ab"]
+    found = final(*chunks, event({"choices": [choice(1, "stop")]}))
+    assert [(each.index, each.message.content, each.finish_reason) for each in found.choices] == [(1, "ab", "stop")]

@@ -15,7 +15,13 @@ from hfstream.core.decoders import JSONBodyDecoder
 from hfstream.core.parameters import ChatCompletionOptions, ChatCompletionParameters
 from hfstream.core.request_spec import RequestSpec
 from hfstream.core.stream_decoders import ChatStreamDecoder
-from hfstream.errors import InferenceError
+from hfstream.errors import (
+    BadRequestError,
+    IncompleteGenerationError,
+    InferenceError,
+    ServerError,
+    UnexpectedResponseError,
+)
 from hfstream.types import ChatCompletionInputMessage, ChatCompletionMessage
 
 USER = {"role": "user", "content": "Hi"}
@@ -210,3 +216,75 @@ def test_a_response_without_choices_or_with_an_error_raises(body: dict[str, Any]
     decoder.feed(json.dumps(body).encode())
     with pytest.raises(InferenceError, match="broken" if "error" in body else "not the JSON that was expected"):
         decoder.finish()
+
+
+# --- Unusual answers, in one piece -----------------------------------------------------------------------------------
+
+
+def read(payload: Any) -> Any:
+    decoder = call().make_decoder()
+    decoder.feed(payload if isinstance(payload, bytes) else json.dumps(payload).encode())
+    [completion] = decoder.finish()
+    return completion
+
+
+def answer(content: Any = "Hi", finish_reason: Any = "stop", **fields: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
+    return {"choices": [{**choice, **fields}]}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {**answer(), "created": "2026-01-01T00:00:00Z", "usage": [], "id": 5},
+        answer(logprobs=[]),
+        answer(finish_reason=False),
+        answer(["H", {"type": "text", "text": "i"}, {"type": "image_url"}]),
+        {"choices": answer()["choices"][0]},
+        {"choices": [*answer()["choices"], None]},
+        b"\xef\xbb\xbf" + json.dumps(answer()).encode(),
+    ],
+)
+def test_what_is_not_the_text_is_no_reason_to_lose_it(payload: Any) -> None:
+    assert read(payload).choices[0].message.content == "Hi"
+
+
+def test_text_that_is_not_Unicode_is_replaced() -> None:
+    assert read(json.dumps(answer("@")).encode().replace(b"@", b"a\xff")).choices[0].message.content == "a\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind", "message", "text"),
+    [
+        (answer("Ha", "error"), IncompleteGenerationError, "'error'", "Ha"),
+        (answer("Ha", "abort"), IncompleteGenerationError, "'abort'", "Ha"),
+        (answer("Ha", "error", error={"code": 502, "message": "upstream"}), ServerError, "upstream", "Ha"),
+        (answer(None, "error", error={"code": 400, "message": "upstream"}), BadRequestError, "upstream", ""),
+        ({**answer("Ha"), "base_resp": {"status_code": 1027, "status_msg": "w"}}, BadRequestError, "w", "Ha"),
+        (
+            {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "no money"}},
+            BadRequestError,
+            "no money",
+            "",
+        ),
+        ({"errors": [{"message": "No route"}], "success": False}, ServerError, "No route", ""),
+        ({"choices": []}, UnexpectedResponseError, "choices", ""),
+        ({"choices": [{"message": None}]}, UnexpectedResponseError, "message", ""),
+    ],
+)
+def test_an_error_is_raised_with_the_text(payload: Any, kind: type[InferenceError], message: str, text: str) -> None:
+    with pytest.raises(InferenceError, match=message) as caught:
+        read(payload)
+    assert type(caught.value) is kind
+    assert caught.value.partial_text == text
+
+
+def test_several_choices_are_told_apart_only_if_they_were_asked_for() -> None:
+    chunks = [{"choices": [{"index": index, "delta": {"content": text}}]} for index, text in ((1, "a"), (2, "b"))]
+    for n, texts in ((None, ["ab"]), (1, ["ab"]), (2, ["a", "b"])):
+        spec = call(stream=True, n=n)
+        decoder, accumulator = spec.make_decoder(), spec.make_accumulator()
+        for chunk in chunks:
+            accumulator.add(decoder.feed(b"data: " + json.dumps(chunk).encode() + b"\n\n"))
+        assert [choice.message.content for choice in accumulator.result().choices] == texts
+        assert [choice.index for choice in accumulator.result().choices] == [1, 2][: len(texts)]

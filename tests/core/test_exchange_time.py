@@ -15,9 +15,10 @@ from hfstream.errors import (
     OverloadedError,
     ValidationError,
 )
-from hfstream.testing import token_event, token_events
+from hfstream.testing import chat_event, token_event, token_events
 from tests.helpers import exchanges
 from tests.helpers.exchanges import (
+    DONE,
     INVALID,
     KEEP_ALIVE,
     OVERLOADED,
@@ -71,6 +72,53 @@ def test_keep_alives_do_not_extend_the_limit_between_tokens() -> None:
 def test_only_content_moves_the_deadline(crumbs: bytes) -> None:
     driver = drive(stream(token_event(1, "a"), *slowly(crumbs, times=100)), timeouts=Timeouts(between_tokens=20))
     assert phase_of(driver) == "between_tokens"
+
+
+HI, FINISHED = chat_event("Hi"), chat_event(finish_reason="stop")
+
+
+def test_empty_chunks_of_an_answer_are_signs_of_life() -> None:
+    """A server that holds back a tool call sends them for minutes. But the first content must come in its time."""
+    limits = Timeouts(first_token=20, between_tokens=20)
+    empty = slowly(chat_event(""), times=50)
+    assert drive(stream(HI, *empty, FINISHED, DONE), chat=True, timeouts=limits).run().clock.now == 250
+    assert phase_of(drive(stream(*empty), chat=True, retry=ONCE, timeouts=limits)) == "first_token"
+    passed_over = slowly(b'data: {"type":"ping"}\n\n', times=50)
+    assert phase_of(drive(stream(HI, *passed_over), chat=True, timeouts=limits)) == "between_tokens"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [SILENCE],
+        slowly(KEEP_ALIVE, times=100, every=0.75),
+        slowly(chat_event(""), times=100, every=0.75),
+        slowly(b'data: {"type":"ping"}\n\n', times=100, every=0.75),
+    ],
+    ids=["silence", "comments", "empty chunks", "pings"],
+)
+def test_after_the_finish_there_is_little_to_wait_for(rest: list[Step], resume: bool) -> None:
+    driver = drive(stream(HI, FINISHED, *rest), chat=True, resume=resume).run()
+    assert driver.result.choices[0].message.content == "Hi"
+    assert driver.clock.now == pytest.approx(2, abs=0.3)
+    assert [attempt.error for attempt in driver.exchange.attempts if not resume] in ([None], [])
+
+
+def test_a_usage_may_come_after_the_finish() -> None:
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
+    driver = drive(stream(HI, FINISHED, 1.5, usage, SILENCE), chat=True).run()
+    assert driver.exchange.accumulator.usage.total_tokens == 3
+    late = drive(stream(HI, FINISHED, 9.0, usage), chat=True, timeouts=Timeouts(after_finish=10)).run()
+    assert late.exchange.accumulator.usage.total_tokens == 3
+
+
+def test_content_after_a_finish_has_the_usual_limit_again() -> None:
+    """It was no finish: a server sends one with every chunk."""
+    each = chat_event("Hi", finish_reason="stop")
+    driver = drive(stream(each, each, SILENCE), chat=True, timeouts=Timeouts(between_tokens=30))
+    assert phase_of(driver) == "between_tokens"
+    assert driver.clock.now == 30
 
 
 def test_every_token_restarts_the_limit() -> None:

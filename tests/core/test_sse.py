@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfstream import UnexpectedResponseError
-from hfstream.core.sse import MAX_EVENT_SIZE, EventTooLargeError, SSEParser
+from hfstream.core.sse import MAX_EVENT_SIZE, UNFRAMED, EventTooLargeError, SSEParser
 from hfstream.core.sse import encode as encode_fields
 from hfstream.sse import SSEDecoder, encode
 
@@ -495,3 +495,32 @@ def test_values_that_SSE_cannot_represent_raise(bad: dict[str, str]) -> None:
 def test_a_negative_retry_raises() -> None:
     with pytest.raises(ValueError):
         encode(ServerSentEvent(data="a", retry=-5))
+
+
+# --- Lines that are no field -----------------------------------------------------------------------------------------
+
+
+def test_lines_that_are_no_field_are_an_event_if_wanted() -> None:
+    wire = b': c\nerror: x\n{"a": 1}\n\ndata: a\nfoo\nid: 1\n\nretry: x\n\nbar\ndata: b'
+    assert [event.data for event in SSEParser().feed(wire)] == [b"a"]
+    for pieces in ways(wire):
+        parser = SSEParser(unframed=True)
+        found = [event for piece in pieces for event in parser.feed(piece)]
+        assert [(event.name == UNFRAMED, event.data) for event in found] == [
+            (True, b'error: x\n{"a": 1}\n'), (True, b"foo\n"), (False, b"a"),
+        ]  # fmt: skip
+        assert [event.data for event in parser.finish()] == [b"bar\n", b"b"]
+        assert parser.last_event_id == "1"
+        assert parser.finish() == []
+        assert [event.data for event in parser.feed(b"data: c\n\n")] == [b"c"]
+
+
+def test_an_event_that_is_cut_off_is_not_the_last_one() -> None:
+    parser = SSEParser(unframed=True)
+    parser.feed(b"id: 1\ndata: a\n\nid: 2\ndata: b\n")
+    assert [event.data for event in parser.finish()] == [b"b"]
+    assert parser.last_event_id == "1"
+
+
+def test_no_server_can_send_the_name_of_such_an_event() -> None:
+    assert "\n" in UNFRAMED

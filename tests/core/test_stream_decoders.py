@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import json
+import pickle
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfstream.core.stream_decoders import MAX_PRELUDE, ChatStreamDecoder
+from hfstream.core.stream_decoders import MAX_PRELUDE_SIZE, ChatStreamDecoder
 from hfstream.errors import (
     AuthenticationError,
     BadRequestError,
     GenerationError,
+    IncompleteGenerationError,
     IncompleteStreamError,
     InferenceError,
     OverloadedError,
@@ -23,7 +27,7 @@ from hfstream.errors import (
     ValidationError,
 )
 from hfstream.testing import chat_event
-from hfstream.types import ChatCompletionChunk
+from hfstream.types import ChatCompletionChunk, ChatCompletionChunkChoice, ChatCompletionDelta
 from tests.helpers import decoding
 from tests.helpers.recordings import DONE, RECORDINGS, Recording, choice, chunk, event
 
@@ -117,14 +121,15 @@ def test_chunks_without_choices_get_an_empty_one() -> None:
             [*HELLO, FINISH, event({"choices": choices, "usage": {"prompt_tokens": 5}, "x": 1}), DONE]
         )
         assert error is None
-        assert items[-1].choices[0].delta.content is None
+        assert (items[-1].choices, len(items[-1].choices)) == ([], 0)
+        assert items[-1].choices[0].delta.content == ""
         assert items[-1].choices[0].finish_reason is None
         assert items[-1].usage is not None
         assert items[-1].usage.prompt_tokens == 5
         assert items[-1]["x"] == 1
     items, error = decode_all([*HELLO, FINISH, event({"usage": {"prompt_tokens": 5}}), DONE])
     assert error is None
-    assert (items[-1].choices[0].delta.content, items[-1].usage and items[-1].usage.prompt_tokens) == (None, 5)
+    assert (items[-1].choices[0].delta.content, items[-1].usage and items[-1].usage.prompt_tokens) == ("", 5)
 
 
 @pytest.mark.parametrize(
@@ -195,23 +200,58 @@ def test_the_prelude_is_returned_with_the_first_content_in_order() -> None:
     assert [each.choices[0].delta.content for each in decoder.feed(PRELUDE)] == [""]
 
 
-def test_the_prelude_has_a_limit() -> None:
+def test_the_prelude_has_a_limit_in_bytes() -> None:
     decoder = ChatStreamDecoder()
     count = 0
-    while not decoder.done and count < 5 * MAX_PRELUDE:
-        assert decoder.feed(PRELUDE) == []
+    while not decoder.done and count < 40:
+        assert decoder.feed(chunk(role=f"{count}" + "x" * 2**20)) == []
         count += 1
-    assert count == MAX_PRELUDE + 1
+    assert count == MAX_PRELUDE_SIZE // 2**20
     with pytest.raises(UnexpectedResponseError, match="without any content"):
         decoder.finish()
-    assert len(ChatStreamDecoder().feed(PRELUDE * MAX_PRELUDE + HELLO[0])) == MAX_PRELUDE + 1
+
+
+def test_the_prelude_has_no_limit_in_chunks() -> None:
+    """A server that holds back a tool call sends empty chunks for minutes; the same one again adds nothing."""
+    decoder = ChatStreamDecoder()
+    assert [items for _ in range(20_000) for items in decoder.feed(PRELUDE)] == []
+    assert len(decoder.feed(HELLO[0])) == 2
+    assert len(ChatStreamDecoder().feed(b"".join(chunk(role=str(role)) for role in range(2_000)) + HELLO[0])) == 2_001
 
 
 def test_after_the_first_content_nothing_is_kept_back() -> None:
     decoder = ChatStreamDecoder()
     decoder.feed(HELLO[0])
-    assert sum(len(decoder.feed(PRELUDE)) for _ in range(2 * MAX_PRELUDE)) == 2 * MAX_PRELUDE
+    assert sum(len(decoder.feed(PRELUDE)) for _ in range(2_000)) == 2_000
     assert vars(decoder)["_prelude"] == []
+
+
+def test_no_choices_are_empty_and_readable() -> None:
+    """Both loops of the field's tutorials: one reads the first choice, the other asks first whether there is one."""
+    items, error = decode_all([HELLO[0], USAGE, HELLO[1], FINISH, USAGE, DONE])
+    assert error is None
+    assert "".join(each.choices[0].delta.content or "" for each in items) == "Hello"
+    empty = items[1].choices
+    assert (empty, list(empty), len(empty), bool(empty), empty[:1], str(empty)) == ([], [], 0, False, [], "[]")
+    assert empty[0] == empty[-1] == ChatCompletionChunkChoice(delta=ChatCompletionDelta(content=""))
+    assert items[1].model_dump()["choices"] == []
+    for copied in (copy.deepcopy(items[1]), pickle.loads(pickle.dumps(items[1]))):
+        assert copied == items[1]
+        assert copied.choices[0].delta.content == ""
+
+
+def test_the_text_of_an_unusual_chunk_is_handed_on() -> None:
+    odd: list[dict[str, Any]] = [
+        {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": False}], "created": "2026-01-01"},
+        {"choices": [{"index": 0, "delta": {"content": "b"}, "logprobs": []}], "usage": []},
+        {"choices": [{"index": 0, "delta": {"content": "c", "tool_calls": [None]}}]},
+        {"choices": [{"index": 0, "delta": []}]},
+        {"choices": [{"index": 0, "delta": ""}]},
+        {"choices": {"index": 0, "delta": {"content": ["d", {"type": "reference", "reference_ids": [1]}]}}},
+        {"choices": [{"index": 0, "delta": {"content": "\ud83d"}}], "created": "x"},
+    ]
+    items, error = texts([*(event(json.dumps(each)) for each in odd), FINISH, DONE])
+    assert ("".join(text or "" for text in items), error) == ("abcd\ufffd", None)
 
 
 # --- How it ends -----------------------------------------------------------------------------------------------------
@@ -248,6 +288,26 @@ def test_before_the_finish_a_stream_is_incomplete_without_DONE(rest: list[bytes]
     assert items[:3] == ["", "Hel", "lo"]
     assert type(error) is IncompleteStreamError
     assert "after 2 tokens" in error.message
+
+
+@pytest.mark.parametrize("indices", [[1, 1, 1], [1, 2, 3]])
+def test_one_choice_may_have_any_index(indices: list[int]) -> None:
+    """TGI 1.4 counts the tokens. Without [DONE] the stream is complete because its one choice has finished."""
+    chunks = [event({"choices": [choice(index, content=text)]}) for index, text in zip(indices, "ab", strict=False)]
+    assert decode_all([*chunks, event({"choices": [choice(indices[-1], "stop")]})])[1] is None
+    assert type(failure(*chunks)) is IncompleteStreamError
+
+
+def test_content_after_a_finish_means_that_it_was_none() -> None:
+    """Some servers send a finish reason with every chunk: a cut stream of theirs must not pass for a whole one."""
+    each = [chunk("stop", content=text) for text in "abc"]
+    assert type(failure(*each)) is IncompleteStreamError
+    assert decode_all([*each, DONE])[1] is None
+    assert decode_all([*each, FINISH])[1] is None
+    assert decode_all(each[:1])[1] is None, "an answer of one chunk cannot be told from the first of many"
+    assert type(failure(chunk("stop"), chunk(content="a"))) is IncompleteStreamError
+    assert type(failure(chunk("tool_calls"), chunk(tool_calls=[{"index": 0}]))) is IncompleteStreamError
+    assert decode_all([*HELLO, FINISH, chunk(annotations=[{"url": "u"}])])[1] is None, "nothing that was generated"
 
 
 def test_every_choice_must_finish() -> None:
@@ -329,7 +389,7 @@ def test_an_error_is_raised_after_the_items_before_it(
     payload: Any, kind: type[InferenceError], words: str, name: bytes, before: list[bytes]
 ) -> None:
     raw_body = b"".join(before) + event(payload, name) + DONE
-    expected = ["", "Hel", "lo", None][: len(before)] if len(before) > 1 else []
+    expected = ["", "Hel", "lo", ""][: len(before)] if len(before) > 1 else []
     for chunks in (
         [raw_body],
         [raw_body[:9], raw_body[9:]],
@@ -339,6 +399,35 @@ def test_an_error_is_raised_after_the_items_before_it(
         assert items == expected
         assert type(error) is kind
         assert error.message == words
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "words"),
+    [
+        ({"choices": [{**choice(0, "error"), "error": {"code": 502, "message": "upstream"}}]}, ServerError, "upstream"),
+        ({"choices": [{**choice(), "error": "upstream"}]}, ServerError, "upstream"),
+        ({"choices": [choice(0, "error")]}, IncompleteGenerationError, "the finish reason 'error'"),
+        ({"choices": [choice(0, "network_error")]}, IncompleteGenerationError, "'network_error'"),
+        ({"choices": [choice(0, "abort")]}, IncompleteGenerationError, "'abort'"),
+        ({"choices": [choice(0, "abort"), choice(1, "stop")]}, IncompleteGenerationError, "'abort'"),
+        ({"choices": [choice(0, "stop")], "base_resp": {"status_code": 1027, "status_msg": "w"}}, BadRequestError, "w"),
+        ({"choices": None, "base_resp": {"status_code": 1008, "status_msg": "no money"}}, BadRequestError, "no money"),
+        ({"choices": [choice(0, "stop")], "error_type": "generation", "error": "w"}, GenerationError, "w"),
+    ],
+)
+@pytest.mark.parametrize("content", [None, "!"])
+def test_an_error_beside_a_choice_is_raised_after_its_text(
+    last: dict[str, Any], kind: type[InferenceError], words: str, content: str | None
+) -> None:
+    last = copy.deepcopy(last)
+    for found in (last["choices"] or [])[:1]:
+        found["delta"]["content"] = content
+    for before in ([], [PRELUDE], [PRELUDE, *HELLO]):
+        items, error = texts([*before, event(last), DONE])
+        text = ("Hello" if len(before) > 1 else "") + (content or "" if last["choices"] else "")
+        assert "".join(each or "" for each in items) == text
+        assert type(error) is kind
+        assert words in error.message
 
 
 def test_an_error_after_the_finish_is_still_an_error() -> None:
@@ -357,9 +446,8 @@ def test_events_with_other_names_are_ignored(payload: str, name: bytes) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        "nonsense", "{", "null", "5", '"text"', "[]", "{}", "[DONE", "true", '{"id": "x"}', '{"choices": 5}',
-        '{"choices": [5]}', '{"choices": [null]}', '{"choices": {"delta": {}}}', '{"choices": [{"delta": "a"}]}',
-        '{"choices": [{"delta": {"tool_calls": [5]}}]}', '{"usage": 5}', "<html>", "[" * 5000,
+        "nonsense", "{", '"text"', "[DONE", "<html>", "[" * 5000, '{"response": "a"}', '{"type": "x", "delta": "a"}',
+        '{"message": {"role": "assistant", "content": "a"}, "done": false}',
         '{"token":{"id":1,"text":"a","logprob":null,"special":false},"generated_text":null,"details":null}',
     ],
 )  # fmt: skip

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hfstream.core.accumulators import TextAccumulator
 from hfstream.core.stream_decoders import TGIStreamDecoder
 from hfstream.errors import (
     GenerationError,
+    IncompleteGenerationError,
     IncompleteStreamError,
     InferenceError,
     OverloadedError,
@@ -195,8 +197,8 @@ def test_events_with_other_names_are_ignored(payload: bytes, name: bytes) -> Non
 @pytest.mark.parametrize(
     "payload",
     [
-        b"nonsense", b"{", b"null", b"5", b'"text"', b"[]", b"{}", b"[DONE", b"true", b'{"choices": []}', b"<html>",
-        b'{"token": {"text": "a"}}', b'{"token": null}', b"\xff\xfe", b'{"generated_text": "x"}',
+        b"nonsense", b"{", b'"text"', b"[DONE", b'{"choices": [{"text": "a"}]}', b"<html>", b"\xff\xfe",
+        b'{"response": "a"}', b'{"content": "a", "stop": false}', b'{"delta": {"text": "a"}}',
     ],
 )  # fmt: skip
 def test_an_unexpected_event_is_quoted(payload: bytes) -> None:
@@ -204,6 +206,73 @@ def test_an_unexpected_event_is_quoted(payload: bytes) -> None:
     assert items == ["a", "b"]
     assert type(error) is UnexpectedResponseError
     assert payload.decode("utf-8", "replace")[:20] in error.message
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"token": {"text": "b"}},
+        {"token": {"id": None, "text": "b", "special": None, "logprob": "x"}},
+        {"token": {"id": "x", "text": "b"}, "index": "x", "top_tokens": [[{"id": 1}], None]},
+        {"token": "b"},
+        {"token": [{"id": 2, "text": "b"}]},
+        {"token": {"id": 2, "text": "b"}, "top_tokens": None, "details": {}},
+        {"token": {"id": 2, "text": "b"}, "details": []},
+        {"token": {"id": 2, "text": "b"}, "details": {"finish_reason": None, "generated_tokens": 2}},
+        {"token": {"id": 2, "text": "b"}, "generated_text": False},
+        [{"token": {"id": 2, "text": "b"}}],
+    ],
+)
+def test_the_text_of_an_unusual_token_is_handed_on(odd: Any) -> None:
+    items, error = texts([token_event(1, "a"), event(odd), final_event(3, "c", "abc")])
+    assert (items, error) == (["a", "b", "c"], None)
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, ""), (5, "5"), (1.5, "1.5")])
+def test_a_token_without_text_is_still_a_token(text: Any, expected: str) -> None:
+    items, error = texts([event({"token": {"id": 1, "text": text}}), final_event(2, "c", "c")])
+    assert (items, error) == ([expected, "c"], None)
+
+
+@pytest.mark.parametrize(
+    ("last", "generated_text", "reason"),
+    [
+        ({"token": None, "generated_text": "ab", "details": {"finish_reason": "eos_token"}}, "ab", "eos_token"),
+        ({"generated_text": "ab"}, "ab", None),
+        ({"token": {"text": ""}, "generated_text": 42}, "42", None),
+        ({"token": {"text": ""}, "generated_text": "ab", "details": []}, "ab", None),
+        ({"token": {"text": ""}, "generated_text": "ab",
+          "details": {"finish_reason": "length", "generated_tokens": "x", "seed": [], "prefill": None}},
+         "ab", "length"),
+        ({"details": {"finish_reason": "length", "generated_tokens": 2}}, "a", "length"),
+    ],
+)  # fmt: skip
+def test_an_unusual_last_event_is_the_last(last: dict[str, Any], generated_text: str, reason: str | None) -> None:
+    decoder, accumulator = TGIStreamDecoder(), TextAccumulator()
+    accumulator.add(decoder.feed(token_event(1, "a")))
+    accumulator.add(decoder.feed(event(last)))
+    assert decoder.complete
+    assert (accumulator.result(), accumulator.finish_reason) == (generated_text, reason)
+
+
+def test_a_text_that_comes_at_once_is_a_token() -> None:
+    """A loop over the stream must show it, too."""
+    assert texts([event({"generated_text": "all"})]) == (["all"], None)
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        # Hugging Face's LMI containers
+        ({"token": {"id": -1, "text": "", "log_prob": -1, "special_token": True}, "generated_text": "",
+          "details": {"finish_reason": "error", "generated_tokens": None}}, IncompleteGenerationError),
+        ({"token": {"id": 1, "text": ""}, "error": "CUDA", "error_type": "generation"}, GenerationError),
+        ({"token": {"id": 1, "text": ""}, "details": {"finish_reason": "abort"}}, IncompleteGenerationError),
+    ],
+)  # fmt: skip
+def test_an_error_beside_a_token_is_raised(last: dict[str, Any], kind: type[InferenceError]) -> None:
+    error = failure(token_event(1, "a"), event(last))
+    assert type(error) is kind
 
 
 def test_a_quotation_is_short() -> None:

@@ -14,7 +14,12 @@ from hfstream.core.request_spec import RequestSpec
 from hfstream.core.stream_decoders import TGIStreamDecoder
 from hfstream.core.text_generation import text_generation
 from hfstream.core.urls import Endpoint
-from hfstream.errors import UnexpectedResponseError
+from hfstream.errors import (
+    GenerationError,
+    IncompleteGenerationError,
+    InferenceError,
+    UnexpectedResponseError,
+)
 from hfstream.types import TextGenerationResponse
 
 # --- Bodies ----------------------------------------------------------------------------------------------------------
@@ -159,3 +164,40 @@ def test_any_other_body_raises(response_body: bytes) -> None:
     decoder.feed(response_body)
     with pytest.raises(UnexpectedResponseError, match="not the JSON that was expected"):
         decoder.finish()
+
+
+# --- Unusual answers, in one piece -----------------------------------------------------------------------------------
+
+
+def read(payload: Any) -> TextGenerationResponse:
+    decoder = call(details=True).make_decoder()
+    decoder.feed(payload if isinstance(payload, bytes) else json.dumps(payload).encode())
+    [response] = decoder.finish()
+    assert isinstance(response, TextGenerationResponse)
+    return response
+
+
+@pytest.mark.parametrize(
+    "details",
+    [None, [], "x", {}, {"finish_reason": None}, {"finish_reason": "length", "generated_tokens": "x", "prefill": None}],
+)
+def test_the_details_are_no_reason_to_lose_the_text(details: Any) -> None:
+    assert read({"generated_text": "Hi", "details": details}).generated_text == "Hi"
+    assert read([{"generated_text": "Hi", "details": details}]).generated_text == "Hi"
+
+
+def test_a_number_is_a_text() -> None:
+    assert read({"generated_text": 42}).generated_text == "42"
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        ({"generated_text": "Ha", "details": {"finish_reason": "error"}}, IncompleteGenerationError),
+        ({"generated_text": "Ha", "error": "CUDA", "error_type": "generation"}, GenerationError),
+    ],
+)
+def test_an_error_is_raised_with_the_text(payload: Any, kind: type[InferenceError]) -> None:
+    with pytest.raises(kind) as caught:
+        read(payload)
+    assert caught.value.partial_text == "Ha"

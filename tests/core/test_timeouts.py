@@ -33,10 +33,11 @@ def test_timeouts_have_short_forms() -> None:
     assert Timeouts.of(httpx.Timeout(60, connect=5)) == Timeouts(5, 60, 60, None)
     assert Timeouts.of(httpx.Timeout(None)) == FOREVER
     assert Timeouts.of(SimpleNamespace(connect=5, read=60)) == Timeouts(5, 60, 60, None)  # as httpx2's
-    assert repr(Timeouts()) == "Timeouts(connect=10.0, first_token=120.0, between_tokens=60.0, total=None)"
+    limits = "connect=10.0, first_token=120.0, between_tokens=60.0, total=None, after_finish=2.0"
+    assert repr(Timeouts()) == f"Timeouts({limits})"
 
 
-@pytest.mark.parametrize("name", ["connect", "first_token", "between_tokens", "total"])
+@pytest.mark.parametrize("name", ["connect", "first_token", "between_tokens", "total", "after_finish"])
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), -math.inf, True, False])
 def test_an_impossible_limit_is_refused_by_name(name: str, seconds: Any) -> None:
     with pytest.raises(ValueError, match=f"Timeouts.{name}"):

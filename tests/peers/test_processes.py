@@ -39,7 +39,7 @@ async def test_forked_processes_get_their_own_responses(variant: Variant, client
 
     async def ask(name: str) -> list[str]:
         given = {"prompt": name} if task.text else {"messages": [{"role": "user", "content": name}]}
-        return task.said(await variant.rest(await task.open(variant, client, **given)))
+        return task.texts(await variant.rest(await task.open(variant, client, **given)))
 
     with ScriptedServer(answer) as server:
         client = clients(server.url)
@@ -64,7 +64,7 @@ async def test_a_stream_that_is_open_at_the_fork_is_the_parents(variant: Variant
     with ScriptedServer(Response([step for event in task.whole(*WORDS) for step in (event, 0.1)])) as server:
         stream = await task.open(variant, clients(server.url))
         assert in_child(lambda: asyncio.run(use(stream))) == "closed"
-        assert task.said(await variant.rest(stream)) == WORDS
+        assert task.texts(await variant.rest(stream)) == WORDS
 
 
 COPY = row(
@@ -82,7 +82,7 @@ async def test_a_client_is_copied_and_pickled(variant: Variant, clients: Clients
         await variant.rest(await task.open(variant, client))
         for other in (copy.copy(client), copy.deepcopy(client), pickle.loads(pickle.dumps(client))):
             clients.made.append(other)
-            assert task.said(await variant.rest(await task.open(variant, other))) == WORDS
+            assert task.texts(await variant.rest(await task.open(variant, other))) == WORDS
         assert {request.headers["authorization"] for request in server.requests} == {"Bearer hf_x"}
         assert server.connections == 4
 
@@ -95,7 +95,7 @@ def test_a_loop_without_hooks_for_async_generators_is_silent(task: Task) -> None
             sys.set_asyncgen_hooks(None, None)
             for close in (True, False):
                 client = AsyncInferenceClient(server.url)
-                assert task.said([item async for item in task.opened(client)]) == WORDS
+                assert task.texts([item async for item in task.opened(client)]) == WORDS
                 if close:
                     await client.aclose()
                 del client

@@ -41,9 +41,7 @@ def test_old_servers_leave_fields_out(missing: str) -> None:
     assert StreamResponse.model_validate_json(json.dumps(event))[missing] is None
 
 
-@pytest.mark.parametrize(
-    "event", [{}, {"token": None}, {"token": {"id": 1}}, {"token": {"text": "a"}}, {"token": "a"}, []]
-)
+@pytest.mark.parametrize("event", [{}, {"token": None}, {"token": {"id": 1}}, {"token": "a"}, []])
 def test_an_event_without_a_valid_token_raises(event: Any) -> None:
     with pytest.raises(pydantic.ValidationError):
         StreamResponse.model_validate_json(json.dumps(event))

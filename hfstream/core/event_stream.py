@@ -1,0 +1,242 @@
+"""What all decoders of event streams share: events, errors, the end of the body, and resuming.
+
+A decoder needs three things of a stream: the text that an event adds, why it ended, and errors. What else a server
+sends is kept if it can be read, and passed over if not. Items decoded before an error in the same chunk are returned
+first. Does not depend on the format of an event, nor on where bytes come from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar, cast
+
+from ..errors import IncompleteStreamError, InferenceError, UnexpectedResponseError
+from ..errors.error_shapes import is_notice
+from ..errors.response_bodies import from_event
+from ..types._base import APIModel
+from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, try_json, unexpected_body_parser
+from .sse import UNFRAMED, EventTooLargeError, SSEParser
+
+__all__ = ["EventStreamDecoder"]
+
+logger: logging.Logger = logging.getLogger("hfstream")
+
+EventT = TypeVar("EventT", bound=APIModel)
+
+
+class EventStreamDecoder(ABC, Generic[EventT]):
+    """Decodes a stream of events that are JSON.
+
+    One JSON event per chunk is the normal case, and a stream's cost is the cost of that case. So `feed` has a fast path
+    for it: no event object is made, and the bytes of the data go to pydantic's Rust parser as they are. Everything else
+    (errors, ``[DONE]``, broken UTF-8, values of an unexpected type) is found only because validation failed, and may
+    cost more.
+    """
+
+    model: type[EventT]
+    required_fields: frozenset[str]
+    """Fields one of which an event has if it is of this stream, whatever its type is called."""
+    foreign_fields: frozenset[str]
+    """Fields of events of other APIs: one that is not empty is text that this decoder cannot read."""
+
+    def __init__(self) -> None:
+        self.done: bool = False
+        self.complete: bool = False
+        self.content_count: int = 0
+        # The validator itself, because model_validate_json() takes a third longer.
+        self._validate: Callable[[bytes], EventT] = self.model.__pydantic_validator__.validate_json
+        self._error: InferenceError | None = None
+        self._parser = SSEParser(unframed=True)
+        self._try_single_event = self._parser.try_single_event  # looked up once a token
+        self._first_id = ""
+        # After `resume`: the last id received before, until the first event of the new connection has been checked.
+        self._resumed_from_id: str | None = None
+        # The start of what came outside of events, to be quoted if nothing else comes: such as a page.
+        self._unframed = b""
+        # A message that may be an error, and how much content came before it: it is one if the stream ends there.
+        self._notice: tuple[InferenceError, int] | None = None
+
+    @property
+    def last_event_id(self) -> str:
+        return self._parser.last_event_id
+
+    def resume(self) -> None:
+        with suppress(EventTooLargeError):
+            self._parser.finish()  # drops an incomplete event: the server sends it again
+        self._unframed = b""
+        self._error = self._notice = None
+        self.done = False
+        self._resumed_from_id = self._parser.last_event_id
+
+    def feed(self, chunk: bytes) -> list[EventT]:
+        data = self._try_single_event(chunk)
+        if data is None:
+            return self._feed_any(chunk)
+        # An event on this path has no id of its own that could be checked, and a decoder that is done is not fed.
+        items: list[EventT] = []
+        self._handle_event(data, "message", items)
+        return items
+
+    def _feed_any(self, chunk: bytes) -> list[EventT]:
+        items: list[EventT] = []
+        try:
+            events = self._parser.feed(chunk)
+        except EventTooLargeError as error:
+            self._fail(UnexpectedResponseError(f"{error}: this is not a stream of tokens"))
+            return items
+        for event in events:
+            if event.name == UNFRAMED:
+                self._handle_unframed(event.data)
+            else:
+                self._check_event_id(event.id)
+                if not self.done:
+                    self._handle_event(event.data, event.name, items)
+            if self.done:
+                break
+        return items
+
+    def _check_event_id(self, event_id: str) -> None:
+        """Fails if a resumed stream repeats events: a server that ignores Last-Event-ID starts from the beginning."""
+        if self._resumed_from_id and event_id in (self._resumed_from_id, self._first_id):
+            self._fail(IncompleteStreamError("the server restarted the response", retryable=False))
+        self._resumed_from_id = None
+        self._first_id = self._first_id or event_id
+
+    def finish(self) -> list[EventT]:
+        if not (self.done or self.complete):
+            self._read_rest()
+        # The traceback of a raised error refers to this frame. If the frame or the decoder referred to the error too,
+        # that would be a cycle, which only the garbage collector can free.
+        error, self._error = self._error, None
+        if error is None and not self.complete:
+            error = self._last_notice()
+        if error:
+            try:
+                raise error
+            finally:
+                del error
+        if self.complete:
+            return []
+        if not self.content_count and self._unframed.lstrip()[:1] in (b"{", b"[", b"<"):
+            return unexpected_body_parser("text/event-stream")(self._unframed)
+        raise IncompleteStreamError(self._ended_early())
+
+    def _ended_early(self) -> str:
+        if not self.content_count:
+            return "the stream ended without a token"
+        plural = "s" * (self.content_count > 1)
+        return f"the stream ended after {self.content_count} token{plural}, without a final event"
+
+    def _read_rest(self) -> None:
+        """Looks for an error in what the body's end cut off: a server that fails may not even write a blank line."""
+        with suppress(EventTooLargeError):
+            for event in self._parser.finish():
+                if event.name == UNFRAMED:
+                    self._handle_unframed(event.data)
+                elif (error := from_event(try_json(decode_lossy(event.data)))) is not None:
+                    self._fail(error)
+
+    def _last_notice(self) -> InferenceError | None:
+        """The message after which no content came."""
+        notice, self._notice = self._notice, None
+        return notice[0] if notice is not None and notice[1] == self.content_count else None
+
+    @abstractmethod
+    def _handle_event(self, data: bytes, name: str, items: list[EventT]) -> None:
+        """Appends what the data of one event stands for to `items`, or fails."""
+
+    @abstractmethod
+    def _on_done(self) -> None:
+        """Called for ``[DONE]``."""
+
+    @abstractmethod
+    def _complete_fields(self, payload: dict[str, Any]) -> dict[str, Any] | None:
+        """The fields of an event that did not validate, with those that it must have; None if it has no content."""
+
+    def _fail(self, error: InferenceError) -> None:
+        self._error = error
+        self.done = True
+        self.complete = False
+
+    # What is not an event as documented ---------------------------------------------------------
+
+    def _handle_unframed(self, lines: bytes) -> None:
+        """Takes lines that are not SSE: an error, if they are one; llama.cpp has sent a field ``error``."""
+        self._unframed = (self._unframed + lines)[:MAX_ERROR_BODY_SIZE]
+        for part in {lines: None} | dict.fromkeys(lines.splitlines()):
+            field, _, value = part.partition(b":")
+            text = decode_lossy(value if field == b"error" else part).strip()
+            payload = try_json(text)
+            if field == b"error" and text not in ("", "null"):
+                error = from_event(payload) or from_event({"error": text if payload is None else payload})
+            else:
+                error = from_event(payload)
+            if error is not None:
+                self._fail(error)
+                return
+
+    def _read_unusual(self, data: bytes, name: str, items: list[EventT]) -> EventT | None:
+        """The event that did not validate, as far as it can be read; None if there is nothing more to do about it.
+
+        In this order: the end, an error, a message that may be one, content, and what is passed over.
+        """
+        text = decode_lossy(data)
+        stripped = text.strip()
+        payload = try_json(text)
+        if stripped == "[DONE]":
+            self._on_done()
+        elif name == "error" and stripped:
+            self._fail(from_event(payload) or from_event({"error": text}) or UnexpectedResponseError(excerpt(data)))
+        elif name != "message" and not self._is_documented(payload):
+            pass  # an event of a type that this decoder does not handle
+        elif is_notice(payload):
+            self._notice = (cast("InferenceError", from_event(payload)), self.content_count)
+        elif (error := from_event(payload)) is not None:
+            self._fail(error)
+        elif isinstance(payload, dict):
+            return self._read_object(cast("dict[str, Any]", payload), data)
+        elif stripped and not self._handle_parts(stripped, payload, items):
+            self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
+        return None
+
+    def _is_documented(self, payload: Any) -> bool:
+        """Whether a JSON value has one of the fields that every event of this stream must have."""
+        return isinstance(payload, dict) and not self.required_fields.isdisjoint(cast("dict[str, Any]", payload))
+
+    def _read_object(self, payload: dict[str, Any], data: bytes) -> EventT | None:
+        fields = self._complete_fields(payload)
+        if fields is not None:
+            with suppress(ValueError):
+                return self.model.validate_lenient(fields)
+        if any(payload.get(name) for name in self.foreign_fields):
+            self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
+        else:
+            logger.debug("an event without content was passed over: %s", ", ".join(list(payload)[:5]))
+        return None
+
+    def _handle_parts(self, text: str, payload: Any, items: list[EventT]) -> bool:
+        """Takes data that is not one JSON object; returns whether it is known what it stands for.
+
+        That is: several objects, in a list or one a line; data framed or encoded twice; a value that holds no text.
+        """
+        parts: list[str] = []
+        if isinstance(payload, list):
+            entries = cast("list[Any]", payload)
+            parts = [json.dumps(entry) for entry in entries if isinstance(entry, dict)]
+        elif isinstance(payload, str):
+            parts = [payload] if payload.startswith(("{", "[DONE]")) else []
+            if payload and not parts:
+                return False
+        elif payload is None and text != "null":
+            parts = [line.removeprefix("data:").strip() for line in text.split("\n")]
+            known = all(part in ("", "[DONE]") or isinstance(try_json(part), dict) for part in parts)
+            if not known or (text.removeprefix("data:") == text and len(parts) == 1):
+                return False
+        for part in parts:
+            if not self.done:
+                self._handle_event(part.encode("utf-8", "replace"), "message", items)
+        return True

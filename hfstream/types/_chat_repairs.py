@@ -1,0 +1,110 @@
+"""Repairs of single fields of chats and completions, for `validate_lenient`: what servers send in another form.
+
+Does not depend on the types themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from ._lenient import FieldRepair
+
+__all__ = ["CHAT_REPAIRS", "COMPLETION_REPAIRS"]
+
+
+def _logprobs_from_number(value: Any) -> dict[str, Any] | None:
+    """Together sends one number instead of an object; it is kept as an extra field of that object."""
+    return {"logprobs": {"logprob": value}} if isinstance(value, int | float) else None
+
+
+def _choices_from_odd(value: Any) -> dict[str, Any]:
+    """One choice instead of a list of them; nothing else can be one."""
+    return {"choices": [value] if isinstance(value, dict) else []}
+
+
+def _tool_calls_from_object(value: Any) -> dict[str, Any] | None:
+    """TGI before 3.1 streams one tool call instead of a list."""
+    return {"tool_calls": [value]} if isinstance(value, dict) else None
+
+
+def _arguments_from_value(value: Any) -> dict[str, Any] | None:
+    """TGI before 3.2 sends the arguments as an object; an empty one is `{}`, which any other empty value is not."""
+    return None if value is None or isinstance(value, bool) else {"arguments": json.dumps(value, ensure_ascii=False)}
+
+
+def _finish_reason_from_object(value: Any) -> dict[str, Any]:
+    """SGLang's own format is an object with a type. False, 0 and empty objects are no reason."""
+    reason = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else value
+    return {"finish_reason": None if isinstance(reason, bool | list | dict) or not reason else str(reason)}
+
+
+def _delta_from_text(value: Any) -> dict[str, Any]:
+    """Only the text; an empty list or string stands for an empty delta."""
+    return {"delta": {"content": value} if value and isinstance(value, str) else {}}
+
+
+def _content_from_parts(value: Any) -> dict[str, Any] | None:
+    """A list of parts instead of a string (Mistral's reasoning models, multimodal models), or one part.
+
+    The text parts are joined, and so is the reasoning; what is neither is kept as `content_parts`.
+    """
+    if not isinstance(value, list | dict):
+        return None
+    parts = _Parts()
+    parts.add(value)
+    fields = {"reasoning": parts.reasoning or None, "content_parts": parts.others or None}
+    return {"content": parts.text or None} | {name: found for name, found in fields.items() if found}
+
+
+@dataclass
+class _Parts:
+    """The parts of a message, sorted by kind."""
+
+    text: str = ""
+    reasoning: str = ""
+    others: list[Any] = field(default_factory=list[Any])
+
+    def add(self, value: Any, depth: int = 3) -> None:
+        """Takes a part or a list of them; within reasoning there may be a list again."""
+        if isinstance(value, list) and depth:
+            for part in cast("list[Any]", value):
+                self.add(part, depth - 1)
+        elif isinstance(value, str):
+            self.text += value
+        elif not self._add_object(value, depth) and value is not None:
+            self.others.append(value)
+
+    def _add_object(self, value: Any, depth: int) -> bool:
+        match value:
+            case {"type": "thinking" | "reasoning", "thinking": inner} | {"type": "reasoning", "text": inner}:
+                within = _Parts()
+                within.add(inner, depth)
+                self.reasoning += within.text
+                self.others += within.others
+            case {"type": "text" | "output_text", "text": str() | None as text}:
+                self.text += text or ""
+            case {"type": "text" | "output_text", "text": {"value": str(text)}}:
+                self.text += text
+            case {"text": str(text), **others} if not others:
+                self.text += text
+            case _:
+                return False
+        return True
+
+
+COMPLETION_REPAIRS: Mapping[str, FieldRepair] = {
+    "choices": _choices_from_odd,
+    "finish_reason": _finish_reason_from_object,
+    "logprobs": _logprobs_from_number,
+}
+
+CHAT_REPAIRS: Mapping[str, FieldRepair] = {
+    **COMPLETION_REPAIRS,
+    "arguments": _arguments_from_value,
+    "content": _content_from_parts,
+    "delta": _delta_from_text,
+    "tool_calls": _tool_calls_from_object,
+}

@@ -1,0 +1,49 @@
+"""Which choices are open, by indices and finish reasons."""
+
+from __future__ import annotations
+
+import pytest
+
+from hfstream.core.choice_states import ChoiceIndices, ChoiceStates
+
+
+@pytest.mark.parametrize(
+    ("several", "indices", "keys"),
+    [
+        (False, [0, 1, 2, 0], [0, 1, 2, 0]),  # more than were asked for, but they are there
+        (False, [1, 1, 1], [1, 1, 1]),
+        (False, [1, 2, 3], [1, 1, 1]),  # TGI 1.4
+        (False, [5, 6, 5], [5, 5, 5]),
+        (False, [1, 0, 1], [1, 0, 1]),
+        (True, [1, 2, 1], [1, 2, 1]),
+        (True, [2, 0, 1], [2, 0, 1]),
+    ],
+)
+def test_an_index_means_a_choice_only_if_there_are_several(several: bool, indices: list[int], keys: list[int]) -> None:
+    found = ChoiceIndices(several=several)
+    assert [found.key(index) for index in indices] == keys
+
+
+@pytest.mark.parametrize(
+    ("chunks", "finished"),
+    [
+        ("", False),
+        ("c c", False),
+        ("c f", True),
+        ("cf", True),  # an answer in one chunk
+        ("c f e", True),  # a usage with the same choice
+        ("c f e f", True),
+        ("cf cf", False),  # a finish in every chunk
+        ("cf cf cf", False),
+        ("cf cf f", True),
+        ("cf c", False),
+        ("cf c f", True),
+        ("c f c cf", False),
+    ],
+)
+def test_a_finish_before_content_is_none(chunks: str, finished: bool) -> None:
+    """c: content, f: a finish reason, cf: both, e: neither."""
+    states = ChoiceStates()
+    for chunk in chunks.split():
+        (states.finish if "f" in chunk else states.add)(0, has_content="c" in chunk)
+    assert states.all_finished == finished
