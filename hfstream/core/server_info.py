@@ -9,7 +9,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 
 from ..types import Model, SimpleToken
-from ..types._base import APIModel
+from ..types._lenient import load_json
 from .accumulators import SingleResult
 from .decoders import JSONBodyDecoder
 from .request_spec import RequestSpec, encode_json
@@ -17,10 +17,6 @@ from .request_spec import RequestSpec, encode_json
 __all__ = ["health", "info", "models", "tokenize"]
 
 _TOKENS = TypeAdapter(list[SimpleToken])
-
-
-class _Models(APIModel):
-    data: list[Model]
 
 
 def info(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, dict[str, Any]]:
@@ -44,9 +40,15 @@ def models(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, list[M
 
 
 def _parse_models(body: bytes) -> list[Model]:
-    if body.lstrip()[:1] == b"[":  # Together's is a bare list
-        body = b'{"data":' + body + b"}"
-    return _Models.parse_lenient(body).data
+    payload: Any = load_json(body)
+    if isinstance(payload, list):  # Together's
+        payload = {"data": payload}
+    entries = _as_object(payload).get("data", "missing")
+    if entries is None:  # an Ollama that has none
+        return []
+    if not isinstance(entries, list):
+        raise ValueError("not a list of models")  # noqa: TRY004  JSONBodyDecoder expects a ValueError
+    return [Model.validate_lenient(entry) for entry in cast("list[Any]", entries)]
 
 
 def _json_request(
@@ -63,7 +65,10 @@ def _json_request(
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:
-    value = json.loads(body)
+    return _as_object(json.loads(body))
+
+
+def _as_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  JSONBodyDecoder expects a ValueError
     return cast("dict[str, Any]", value)

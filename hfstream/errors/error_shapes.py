@@ -93,10 +93,9 @@ def _find_beside_content(fields: dict[str, Any]) -> Any:
 
 
 def _find_alone(fields: dict[str, Any]) -> Any:
-    errors: Any = fields.get("errors")  # Cloudflare
-    if errors and isinstance(errors, list):
+    if (errors := fields.get("errors")) and isinstance(errors, list):  # Cloudflare
         entries = cast("list[Any]", errors)
-        return entries[0] if isinstance(entries[0], dict) else entries
+        return cast("Any", entries[0]) if isinstance(entries[0], dict) else entries
     for name, status in _AWS_STATUS.items():
         if isinstance(fields.get(name), dict):
             return {"message": name, "code": status, "type": name} | fields[name]

@@ -18,7 +18,6 @@ import anyio
 import httpx
 import pytest
 import tenacity
-from pydantic import BaseModel
 
 from hfstream import (
     AsyncInferenceClient,
@@ -44,6 +43,7 @@ from hfstream.testing import (
     token_event,
     token_events,
 )
+from hfstream.types._base import APIModel
 from tests.helpers.comparing import assert_alike
 from tests.helpers.variants import HI, Clients, Variant
 
@@ -211,7 +211,7 @@ async def start(variant: Variant, client: Any, task: str, url: str) -> Any:
 
 def plain(value: Any) -> Any:
     """Without what differs from one answer to the next: names and times."""
-    if isinstance(value, BaseModel):
+    if isinstance(value, APIModel):
         return {
             name: plain(field)
             for name, field in value.items()

@@ -428,7 +428,8 @@ def test_a_usage_is_found_wherever_it_is(where: str) -> None:
     else:
         last |= {"usage": counts} if where == "chunk" else {"x_groq": {"usage": counts}}
     stream_result = StreamResult([*events(choice_of("a")), event(last), usage(0, 0), DONE])
-    assert stream_result.accumulator.usage.total_tokens == 3
+    counted = stream_result.accumulator.usage
+    assert counted is not None and counted.total_tokens == 3
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from hfstream.testing import (
     ScriptedServer,
     Step,
 )
+from tests.helpers.recordings import event
 from tests.helpers.robustness_rows import row
 from tests.helpers.variants import Clients, Variant
 from tests.peers.common import AGAIN, WORDS, Task
@@ -51,7 +52,6 @@ IN_A_STREAM = {
     ),
     "named, plain": (b"event: error\ndata: data: a tad late", ServerError, "data: a tad late"),
     "detail": (b'data: {"detail":"no words left"}', ServerError, "no words left"),
-    "message": (b'data: {"message":"no words left"}', ServerError, "no words left"),
     "a list": (b'data: [{"error":{"code":400,"message":"no words left"}}]', BadRequestError, "no words left"),
     "an object of kind error": (
         b'data: {"object":"error","message":"no words left","code":400}',
@@ -77,6 +77,23 @@ async def test_every_shape_of_error_in_a_stream(
             await variant.rest(stream)
         assert (type(caught.value), str(caught.value)) == (expected, words)
         assert caught.value.partial_text == stream.text == "Hello"
+
+
+@SHAPES
+async def test_a_message_is_an_error_if_nothing_follows_it(variant: Variant, clients: Clients, task: Task) -> None:
+    """``{"message": "queued"}`` is sent amid good streams too: what follows it shows what it is."""
+    message = event({"message": "no words left"})
+    first, second = Response([message]), Response([task.event("Hello"), message])
+    third = Response([message, task.event("Hello"), message, *task.whole(" you")])
+    with ScriptedServer(first, second, third) as server:
+        client = clients(server.url, retry=None)
+        with pytest.raises(ServerError, match="no words left"):
+            await task.open(variant, client)
+        stream = await task.open(variant, client)
+        with pytest.raises(ServerError, match="no words left") as caught:
+            await variant.rest(stream)
+        assert caught.value.partial_text == "Hello"
+        assert "".join(task.texts(await variant.rest(await task.open(variant, client)))) == "Hello you"
 
 
 WITH_A_STATUS: dict[str, tuple[int, str | None, list[Step], type[InferenceError], str]] = {
