@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from hfstream.server.engine.engine import Engine
 from hfstream.server.engine.model_runner import ModelRunner
-from hfstream.server.engine.protocol import EngineRequest, EngineStoppedError, RequestFailed, TokenOutput
-from hfstream.server.engine.worker import Engine
+from hfstream.server.engine.protocol import (
+    EngineOptions,
+    EngineRequest,
+    EngineStoppedError,
+    RequestFailed,
+    TokenOutput,
+)
 from tests.helpers.tiny_models import RunningEngine, engine_threads, prompt_of, reference
 
 
@@ -97,13 +103,13 @@ def test_an_engine_starts_once(engine: RunningEngine) -> None:
 
 def test_an_engine_that_is_not_started_has_no_thread(checkpoint: Path) -> None:
     before = engine_threads()
-    Engine(checkpoint)
+    Engine(EngineOptions(checkpoint))
     assert not engine_threads() - before
 
 
 def test_a_batch_size_of_zero_is_an_error(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="max_batch_size must be at least 1"):
-        Engine(checkpoint, max_batch_size=0)
+        EngineOptions(checkpoint, max_batch_size=0)
 
 
 def test_closing_an_idle_engine(checkpoint: Path) -> None:
@@ -120,7 +126,7 @@ def test_closing_a_busy_engine_fails_running_and_queued_requests(checkpoint: Pat
     requests, dropped = [make_request(tokens=500, seed=i) for i in range(3)], make_request()
 
     def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
-        while len(engine.deliveries) > 3 and not engine.engine._closing:
+        while len(engine.deliveries) > 3 and not engine.engine._closing.is_set():
             time.sleep(0.001)  # or a slow machine would finish the first request before it closes the engine
 
     with RunningEngine(checkpoint, max_batch_size=1, on_delivery=on_delivery) as engine:
