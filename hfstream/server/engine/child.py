@@ -11,8 +11,11 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from logging.handlers import QueueHandler
 from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any, cast
 
 from .channel import Channel
 from .protocol import EngineOptions
@@ -26,15 +29,16 @@ def main() -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
     channel = _take_pipes()
-    status = 1
     try:
         options, log_level = channel.receive()
         _forward_logs(channel, log_level)
         _work(channel, options)
     except (EOFError, OSError):
-        status = 0  # the server has ended
+        pass  # the server has ended
+    except BaseException:  # noqa: BLE001 - a report that cannot be sent
+        traceback.print_exc()
     finally:
-        os._exit(status)  # not sys.exit: libraries may hold threads that never end
+        os._exit(1)  # not sys.exit: libraries may hold threads that never end
 
 
 def _work(channel: Channel, options: EngineOptions) -> None:
@@ -58,24 +62,14 @@ def _take_pipes() -> Channel:
     reader, writer = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    try:
-        os.dup2(2, 1)
-    except OSError:  # no stderr
-        os.dup2(null, 1)
-        os.dup2(null, 2)
+    os.dup2(2, 1)
     os.close(null)
     sys.stdout = sys.stderr
     return Channel(reader, writer)
 
 
-class _Forwarder(QueueHandler):
-    """Sends log records to the server, where the application's own handlers take them."""
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue.send(record)
-
-
 def _forward_logs(channel: Channel, level: int) -> None:
+    """Send log records to the server, where the application's own handlers take them."""
     root = logging.getLogger()
     root.setLevel(level)
-    root.addHandler(_Forwarder(channel))
+    root.addHandler(QueueHandler(cast("Any", SimpleNamespace(put_nowait=channel.send))))

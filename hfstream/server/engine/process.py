@@ -60,6 +60,7 @@ class ModelProcess:
             [sys.executable, "-P", "-c", CODE, str(Path(__file__).parents[1]), *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=None if sys.__stderr__ else subprocess.DEVNULL,  # a program without a console has none to inherit
             **detached,
         )
         self._stdin, self._stdout = cast("BinaryIO", self._process.stdin), cast("BinaryIO", self._process.stdout)

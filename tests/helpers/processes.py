@@ -1,0 +1,23 @@
+"""Which processes run: for tests of programs that start others."""
+
+from __future__ import annotations
+
+import subprocess
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started and that still run, without the one that lists them here."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,stat=,comm="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    return [
+        int(child)
+        for child, parent, state, name in rows
+        if int(parent) == pid and not state.startswith("Z") and name != "ps"
+    ]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
