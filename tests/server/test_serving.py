@@ -203,13 +203,14 @@ def test_a_second_ctrl_c_aborts_them(process: tuple[subprocess.Popen[str], str])
 
 
 def test_a_model_process_that_dies_ends_its_streams_and_is_started_again() -> None:
-    with BackgroundServer(Settings(tokens_per_second=20.0)) as server:
+    with BackgroundServer() as server:
         [pid] = children_of(os.getpid())
-        connection = raw_request(server.url, "/generate_stream", {"inputs": "Hi"})
-        assert connection.recv(10)
-        os.kill(pid, signal.SIGKILL)
-        with connection, connection.makefile("rb") as body:
-            error = json.loads(body.read().split(b"data:")[-1].partition(b"\n")[0])
+        os.kill(pid, signal.SIGSTOP)
+        with http.stream("POST", server.url + "/generate_stream", json={"inputs": "Hi"}) as response:
+            assert response.status_code == 200
+            assert http.get(server.url + "/health").status_code == 200, "the event loop does not wait for the model"
+            os.kill(pid, signal.SIGKILL)
+            error = json.loads(response.read().removeprefix(b"data: "))
         assert error["error_type"] == "generation"
         assert error["error"].startswith("Request failed during generation: Server error: the model process has ended")
         assert http.get(server.url + "/health").json()["error_type"] == "loading"

@@ -25,9 +25,9 @@ from .protocol import EngineOptions, ModelProcessError
 from .worker import Command, Report
 
 CODE = """
-import sys, types
+import os, sys, types
 server, sys.path[:] = sys.argv[1], sys.argv[2:]
-for name, path in ("hfstream", server + "/.."), ("hfstream.server", server):
+for name, path in ("hfstream", os.path.dirname(server)), ("hfstream.server", server):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
 from hfstream.server.engine.child import main
