@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Generator
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from .channel import Channel
 from .protocol import EngineOptions, ModelProcessError
 from .worker import Command, Report
+
+if TYPE_CHECKING:
+    import io
 
 CODE = """
 import os, sys, types
@@ -68,6 +73,7 @@ class ModelProcess:
         self._outbox: SimpleQueue[Command | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write, args=(options,), name="hfstream-engine-writer", daemon=True)
         self._writer.start()
+        _running.add(self)
 
     @property
     def pid(self) -> int:
@@ -102,6 +108,10 @@ class ModelProcess:
         self._writer.join()
         self._stdout.close()
 
+    def close_after_fork(self) -> None:
+        """In a forked copy of the server: close the pipe to the process, which ends when all copies have done that."""
+        cast("io.BufferedWriter", self._stdin).raw.close()  # not the buffer, whose lock another thread may have held
+
     def _write(self, options: EngineOptions) -> None:
         """Write commands, those that come together as one message. Runs on a thread, and closes the pipe at its end."""
         try:
@@ -133,6 +143,18 @@ class ModelProcess:
             return f"exit status {status}"
         name = signal.Signals(-status).name
         return f"{name}: perhaps it was out of memory" if name == "SIGKILL" else name
+
+
+_running: weakref.WeakSet[ModelProcess] = weakref.WeakSet()
+
+
+def _close_after_fork() -> None:
+    for process in list(_running):
+        process.close_after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_close_after_fork)
 
 
 def _close(pipe: BinaryIO) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -207,6 +209,35 @@ def test_a_process_ends_when_its_input_does(monkeypatch: pytest.MonkeyPatch, bod
     assert process._process.wait(60) >= 0, "it was not killed"
     reports.close()
     process.close()
+
+
+FORKS = """
+import os, signal, sys, time
+from hfstream.server.engine import process
+from hfstream.server.engine.protocol import EngineOptions
+process.CODE = sys.argv[1]
+model = process.ModelProcess(EngineOptions(""))
+next(model.reports())
+if forked := os.fork():
+    print(model.pid, forked, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_forked_server_keeps_no_model_process_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, ECHO)
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, process_module.CODE]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        pid, forked = map(int, server.stdout.readline().split())
+        try:
+            assert eventually(lambda: not is_running(pid))
+            assert is_running(forked)
+        finally:
+            os.kill(forked, signal.SIGKILL)
 
 
 def test_a_process_that_is_stopped_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
