@@ -95,8 +95,8 @@ class ScriptedEngine:
                     if self.lost:
                         error, self.lost, requests = self.lost, None, list(self._requests)
                         self._requests.clear()
-                        on_outputs([RequestFailed(request, error) for request in requests])
                         on_restart(error)
+                        on_outputs([RequestFailed(request, error) for request in requests])
                         self._load()
                         on_ready(info)
                     if self._unpaused.is_set() and (results := self._step()):

@@ -78,8 +78,8 @@ class Engine:
         """Start a worker and a thread that reads its reports. The thread makes all four calls.
 
         `on_ready` comes once the model is loaded, `on_outputs` once per step that has outputs. If the worker ends by
-        itself, its requests fail, then `on_restart` comes with the reason, and `on_ready` again later. `on_failure`
-        comes if the model cannot be loaded, or if a callback raises. Nothing comes after it.
+        itself, `on_restart` comes with the reason, then its requests fail, and `on_ready` comes again later.
+        `on_failure` comes if the model cannot be loaded, or if a callback raises. Nothing comes after it.
         """
         if self._thread is not None or self._stopped is not None:
             raise RuntimeError("an engine starts once, and not after close()")
@@ -155,8 +155,9 @@ class Engine:
             # What the first worker reports (no such file, an unsupported model) the next one would report too.
             if failed_loads == MAX_FAILED_LOADS or not (ever_loaded or isinstance(error, ModelProcessError)):
                 return error
-            self._fail(self._detach(), error, callbacks)
-            callbacks.on_restart(error)
+            unfinished = self._detach()
+            callbacks.on_restart(error)  # first: a client that has got the error must not find the server ready
+            self._fail(unfinished, error, callbacks)
             delay = 0.0 if self._productive else min(MAX_RESTART_DELAY, max(1.0, 2 * delay))
             if self._closing.wait(delay):
                 return None

@@ -141,7 +141,7 @@ class ModelProcess:
             return "it closed its output"
         if status >= 0:
             return f"exit status {status}"
-        name = signal.Signals(-status).name
+        name = {each.value: each.name for each in signal.Signals}.get(-status, f"signal {-status}")
         return f"{name}: perhaps it was out of memory" if name == "SIGKILL" else name
 
 

@@ -231,7 +231,7 @@ class Backend:
         self.ready.set()
 
     def _on_restart(self, reason: BaseException) -> None:
-        """The requests that ran have failed by now, each with an output of its own."""
+        """The model is not loaded any more. The requests that ran fail next, each with an output of its own."""
         logger.error("%s; the model is loaded again", reason)
         self._model = None
 

@@ -278,7 +278,12 @@ def test_requests_that_come_between_two_processes_are_for_the_next(monkeypatch: 
 
 @pytest.mark.parametrize(
     ("body", "how"),
-    [("os._exit(3)", "exit status 3"), ("os.abort()", "SIGABRT"), ("os._exit(0)", "exit status 0")],
+    [
+        ("os._exit(3)", "exit status 3"),
+        ("os.abort()", "SIGABRT"),
+        ("os.kill(os.getpid(), 40)", "signal 40"),
+        ("os._exit(0)", "exit status 0"),
+    ],
 )
 def test_a_process_that_dies_again_and_again_while_loading_is_given_up(
     monkeypatch: pytest.MonkeyPatch, body: str, how: str
