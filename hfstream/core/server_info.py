@@ -42,7 +42,7 @@ def models(url: str, headers: Mapping[str, str]) -> RequestSpec[Any, Any, list[M
 def _parse_models(body: bytes) -> list[Model]:
     payload: Any = load_json(body)
     if isinstance(payload, list):  # Together's
-        payload = {"data": payload}
+        payload = {"data": cast("Any", payload)}
     entries = _as_object(payload).get("data", "missing")
     if entries is None:  # an Ollama that has none
         return []

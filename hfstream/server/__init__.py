@@ -4,7 +4,7 @@
     with BackgroundServer() as server: ...   # on a thread and a free port; `server.url`
     app = create_app()                       # as an ASGI application, for another server
 
-Needs ``pip install "hfstream[server]"``. torch is imported by the engine's thread, not here.
+Needs ``pip install "hfstream[server]"``. torch is imported by the process that runs the model, not here.
 """
 
 from __future__ import annotations

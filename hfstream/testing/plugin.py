@@ -4,8 +4,8 @@
         server = scripted_server(faults.drop(token_events("Hello", ",", " you"), after=2))
         ...
 
-Every pytest run in an environment with hfstream imports this module, so it imports the server and torch only when a
-test requests them.
+Every pytest run in an environment with hfstream imports this module, so it imports the server only when a test
+requests it. torch is never imported: the reference server's model runs in a process of its own.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import pytest
 
 from hfstream import AsyncInferenceClient, InferenceClient, InferenceConnectionError
 from hfstream.testing import Fault, Request, Response, ScriptedServer, token_event, token_events
-from tests.helpers.processes import FORKS, Child, in_child
+from tests.helpers.forks import FORKS, Child, in_child
 from tests.helpers.variants import Clients, Variant
 from tests.stress.prefork import prefork
 

@@ -1,61 +1,23 @@
-"""Runs a function in a forked child, and returns what it returned."""
+"""Which processes run: for tests of programs that start others."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import sys
-import traceback
-import warnings
-from collections.abc import Callable
-from typing import Any, NoReturn
-
-import pytest
-
-__all__ = ["FORKS", "Child", "in_child"]
-
-FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+import subprocess
 
 
-class Child:
-    """A forked process that runs `function`."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._reader, writer = os.pipe()
-        sys.stdout.flush()
-        with warnings.catch_warnings():  # Python 3.12 and later warn where there are threads: such forks are meant here
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self._reader)
-            _run(function, writer)
-        os.close(writer)
-
-    def result(self) -> Any:
-        """What the function returned; an AssertionError with the traceback if it raised."""
-        with os.fdopen(self._reader, "rb") as pipe:
-            data = pipe.read()
-        _, status = os.waitpid(self.pid, 0)
-        assert status == 0, f"the child ended with {status}"
-        returned, value = pickle.loads(data)
-        assert returned, value
-        return value
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started and that still run, without the one that lists them here."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,stat=,comm="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    return [
+        int(child)
+        for child, parent, state, name in rows
+        if int(parent) == pid and not state.startswith("Z") and name != "ps"
+    ]
 
 
-def _run(function: Callable[[], Any], writer: int) -> NoReturn:
-    code = 1
-    try:
-        try:
-            result = (True, function())
-        except BaseException:
-            result = (False, traceback.format_exc())
-        with os.fdopen(writer, "wb") as pipe:
-            pickle.dump(result, pipe)
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def in_child(function: Callable[[], Any]) -> Any:
-    """What `function` returns in a forked child."""
-    return Child(function).result()
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")

@@ -79,17 +79,26 @@ class ScriptedEngine:
         self.submitted: list[EngineRequest] = []
         self.failure: Exception | None = None
         """Set by a test to make the engine fail."""
+        self.lost: Exception | None = None
+        """Set by a test to end the model process: requests fail with this error, then the model is loaded again."""
 
-    def start(self, *, on_outputs: Any, on_ready: Any, on_failure: Any) -> None:
+    def start(self, *, on_outputs: Any, on_ready: Any, on_restart: Any, on_failure: Any) -> None:
+        info = ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0)
+
         def run() -> None:
             try:
                 self._load()
-                on_ready(
-                    ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0)
-                )
+                on_ready(info)
                 while not self._end.wait(self._interval or 0.0005):
                     if self.failure:
                         raise self.failure
+                    if self.lost:
+                        error, self.lost, requests = self.lost, None, list(self._requests)
+                        self._requests.clear()
+                        on_restart(error)
+                        on_outputs([RequestFailed(request, error) for request in requests])
+                        self._load()
+                        on_ready(info)
                     if self._unpaused.is_set() and (results := self._step()):
                         on_outputs(results)
             except Exception as error:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NoReturn, Self
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from hfstream.server.engine.engine import Engine
 from hfstream.server.engine.model_runner import ModelRunner
-from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFailed, TokenOutput
-from hfstream.server.engine.worker import Engine
+from hfstream.server.engine.protocol import EngineOptions, EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from hfstream.server.engine.worker import Command, Report, run
 
 torch.set_num_threads(1)  # more are slower at this size
 
@@ -82,6 +84,26 @@ def prompt_of(length: int, seed: int = 0) -> list[int]:
     return torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
+class WorkerOnThread:
+    """A worker on the engine's own thread, where tests can reach into it."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._inbox: SimpleQueue[Command | None] = SimpleQueue()
+
+    def send(self, command: Command) -> None:
+        self._inbox.put(command)
+
+    def reports(self) -> Generator[Report]:
+        return run(self._options, self._inbox)
+
+    def kill(self) -> None:
+        self._inbox.put(None)
+
+    def close(self) -> None:
+        """Nothing belongs to it."""
+
+
 class RunningEngine:
     """An engine that runs while its `with` block lasts, and everything it has delivered."""
 
@@ -90,14 +112,16 @@ class RunningEngine:
         path: Path,
         *,
         on_delivery: Callable[[list[TokenOutput | RequestFailed]], None] | None = None,
+        launch: Callable[[EngineOptions], Any] = WorkerOnThread,
         **options: Any,
     ) -> None:
         """`on_delivery`: called on the engine's thread with what is delivered next. `options`: those of the engine."""
         self._other_threads = engine_threads()
-        self.engine = Engine(path, **options)
+        self.engine = Engine(EngineOptions(path, **options), launch=launch)
         self.deliveries: list[list[TokenOutput | RequestFailed]] = []
         self.info: ModelInfo | None = None
         self.failure: BaseException | None = None
+        self.restarts: list[BaseException] = []
         self.on_delivery = on_delivery
         self._outputs: dict[EngineRequest, list[TokenOutput | RequestFailed]] = defaultdict(list)
         self._changed = threading.Condition()
@@ -105,7 +129,12 @@ class RunningEngine:
 
     def start(self) -> None:
         """Start without waiting for the model."""
-        self.engine.start(on_outputs=self._on_outputs, on_ready=self._on_ready, on_failure=self._on_failure)
+        self.engine.start(
+            on_outputs=self._on_outputs,
+            on_ready=self._on_ready,
+            on_restart=self._on_restart,
+            on_failure=self._on_failure,
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -186,6 +215,12 @@ class RunningEngine:
     def _on_ready(self, info: ModelInfo) -> None:
         with self._changed:
             self.info = info
+            self._changed.notify_all()
+
+    def _on_restart(self, reason: BaseException) -> None:
+        with self._changed:
+            self.info = None
+            self.restarts.append(reason)
             self._changed.notify_all()
 
     def _on_failure(self, error: BaseException) -> None:

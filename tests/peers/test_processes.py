@@ -14,7 +14,7 @@ import pytest
 
 from hfstream import AsyncInferenceClient, InferenceConnectionError
 from hfstream.testing import Request, Response, ScriptedServer
-from tests.helpers.processes import FORKS, Child, in_child
+from tests.helpers.forks import FORKS, Child, in_child
 from tests.helpers.robustness_rows import row
 from tests.helpers.variants import Clients, Variant
 from tests.peers.common import WORDS, Task

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from hfstream.server import BackgroundServer, Settings, StartError, serve
+from tests.helpers.processes import children_of, is_running
 from tests.helpers.scripted_engine import (
     EOS,
     ScriptedEngine,
@@ -196,3 +197,99 @@ def test_a_second_ctrl_c_aborts_them(process: tuple[subprocess.Popen[str], str])
         body = b"".join(chunks)
     assert json.loads(body.split(b"data: ")[-1])["error_type"] == "incomplete_generation"
     assert running.wait(60) == 0
+
+
+# --- the model process ------------------------------------------------------------------------------------------------
+
+
+def test_a_model_process_that_dies_ends_its_streams_and_is_started_again() -> None:
+    before = set(children_of(os.getpid()))  # model processes of other tests
+    with BackgroundServer() as server:
+        [pid] = {*children_of(os.getpid())} - before
+        os.kill(pid, signal.SIGSTOP)
+        with http.stream("POST", server.url + "/generate_stream", json={"inputs": "Hi"}) as response:
+            assert response.status_code == 200
+            assert http.get(server.url + "/health").status_code == 200, "the event loop does not wait for the model"
+            os.kill(pid, signal.SIGKILL)
+            error = json.loads(response.read().removeprefix(b"data: "))
+        assert error["error_type"] == "generation"
+        assert error["error"].startswith("Request failed during generation: Server error: the model process has ended")
+        assert http.get(server.url + "/health").json()["error_type"] == "loading"
+        assert eventually(lambda: http.get(server.url + "/health").status_code == 200, within=120)
+        assert post(server.url, "/generate", max_new_tokens=3).status_code == 200
+        assert pid not in children_of(os.getpid())
+    assert set(children_of(os.getpid())) <= before
+
+
+@pytest.mark.parametrize("process", [{"tokens_per_second": 5.0}], indirect=True)
+def test_a_killed_server_leaves_no_model_process(process: tuple[subprocess.Popen[str], str]) -> None:
+    running, url = process
+    [pid] = children_of(running.pid)
+    with raw_request(url, "/generate_stream", {"inputs": "Hi"}) as connection:
+        assert connection.recv(10)
+        running.kill()
+        assert eventually(lambda: not is_running(pid))
+
+
+@pytest.fixture
+def loading() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`serve` in a process group of its own, and its model process, which imports torch."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "{}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout
+            assert process.stdout.readline().startswith("http")
+            assert eventually(lambda: len(children_of(process.pid)) == 1)
+            [pid] = children_of(process.pid)
+            time.sleep(0.5)
+            yield process, pid
+        finally:
+            process.kill()
+
+
+def test_a_server_that_is_killed_while_loading_leaves_no_model_process(
+    loading: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, pid = loading
+    process.kill()
+    assert eventually(lambda: not is_running(pid))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_stop_signal_for_all_processes_ends_the_server_while_it_loads(
+    loading: tuple[subprocess.Popen[str], int], name: str
+) -> None:
+    process, pid = loading
+    os.killpg(process.pid, signal.Signals[name])
+    os.kill(pid, signal.Signals[name])
+    output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, ("ended\n", ""))
+    assert not is_running(pid)
+
+
+SCRIPT = """
+import sys
+from hfstream import InferenceClient
+from hfstream.server import BackgroundServer
+print("a script without a guard")
+with BackgroundServer() as server:
+    client = InferenceClient(server.url)
+    print(client.text_generation("Hi", max_new_tokens=2))
+    print(client.chat_completion([{"role": "user", "content": "Hi"}], max_tokens=2))
+print(sorted({"torch"} & sys.modules.keys()))
+"""
+
+
+def test_a_script_needs_no_guard_and_imports_no_torch(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    (tmp_path / "sitecustomize.py").write_text("print('never imported')")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *_, last = done.stdout.splitlines()
+    assert (first, last) == ("a script without a guard", "[]")
+    assert done.stdout.count("a script") == 1

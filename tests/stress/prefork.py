@@ -18,7 +18,7 @@ from typing import Any
 
 from hfstream import AsyncInferenceClient, InferenceClient
 from hfstream.testing import Request, Response, ScriptedServer, token_events
-from tests.helpers.processes import Child
+from tests.helpers.forks import Child
 
 __all__ = ["Prefork", "prefork"]
 

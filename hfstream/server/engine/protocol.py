@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Protocol
 
 
@@ -16,6 +17,35 @@ class UnsupportedModelError(ValueError):
 
 class EngineStoppedError(RuntimeError):
     """The engine was closed, or its model could not be loaded; the cause, if any, is `__cause__`."""
+
+
+class ModelProcessError(RuntimeError):
+    """The model process has ended by itself; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Which model an engine runs, and how.
+
+    Raises:
+        ValueError: `max_batch_size` is out of range. What else is wrong is found when the model is loaded.
+    """
+
+    path: str | PathLike[str]
+    """A checkpoint directory."""
+    max_batch_size: int = 32
+    """Requests that run at once; more wait for their turn."""
+    dtype: str = "float32"
+    """float32, bfloat16 or float16, whatever the checkpoint is stored in."""
+    device: str = "cpu"
+    threads: int = 1
+    """torch's intra-op threads; one is fastest for small models."""
+    max_total_tokens: int | None = None
+    """A context shorter than the model's own."""
+
+    def __post_init__(self) -> None:
+        if self.max_batch_size < 1:
+            raise ValueError(f"max_batch_size must be at least 1, not {self.max_batch_size}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +132,16 @@ class ModelInfo:
 
 OnOutputs = Callable[[list[TokenOutput | RequestFailed]], None]
 OnReady = Callable[[ModelInfo], None]
+OnRestart = Callable[[BaseException], None]
 OnFailure = Callable[[BaseException], None]
 
 
 class EngineProtocol(Protocol):
-    """What the server needs of an engine: `worker.Engine`, or a scripted one in tests."""
+    """What the server needs of an engine: `engine.Engine`, or a scripted one in tests."""
 
-    def start(self, *, on_outputs: OnOutputs, on_ready: OnReady, on_failure: OnFailure) -> None: ...
+    def start(
+        self, *, on_outputs: OnOutputs, on_ready: OnReady, on_restart: OnRestart, on_failure: OnFailure
+    ) -> None: ...
 
     def submit(self, request: EngineRequest) -> None: ...
 

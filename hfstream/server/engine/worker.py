@@ -1,155 +1,119 @@
-"""The engine: one model, and the thread that loads and runs it. Only that thread uses torch.
+"""The worker: loads the model, and runs it step by step for the requests that come in.
 
-At each step of its loop, the `Scheduler` generates one token for every running request, and one call of `on_outputs`
-delivers them all. Between steps the thread takes in what was submitted; with nothing to do it sleeps.
+At each step the `Scheduler` generates one token for every running request, and one report has them all. Between steps
+the worker takes in new commands; with nothing to do it sleeps.
 
-Does not depend on text, stop strings or HTTP. The loader and the scheduler import torch, which takes seconds, so the
-thread imports them: importing this module is cheap.
+Does not depend on where it runs: the server gives it a process of its own (`child`), tests of the engine run it on a
+thread. The loader and the scheduler import torch, which takes seconds, so they are imported by `run` only.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
+from collections.abc import Generator
+from logging import LogRecord
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from .protocol import EngineRequest, EngineStoppedError, OnFailure, OnOutputs, OnReady, RequestFailed
+from .protocol import EngineOptions, EngineRequest, ModelInfo, RequestFailed, TokenOutput
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from .scheduler import Scheduler
 
+Command: TypeAlias = tuple[int, EngineRequest | None]
+"""A number and the new request that has it from now on, or None to cancel the request of that number.
 
-class Engine:
-    """One model and the thread that runs it. `submit`, `cancel` and `close` may be called from any thread."""
+Numbers, because a worker in another process has a copy of the request.
+"""
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        *,
-        max_batch_size: int = 32,
-        dtype: str = "float32",
-        device: str = "cpu",
-        threads: int = 1,
-        max_total_tokens: int | None = None,
-    ) -> None:
-        """`path`: a checkpoint directory. `max_batch_size`: requests that run at once; more wait for their turn.
+TokenTuple: TypeAlias = tuple[int, int, float | None, tuple[tuple[int, float | None], ...], bool]
+"""The number of a request, and the other fields of its `TokenOutput`. A tuple: one is pickled for every token."""
 
-        `dtype`: float32, bfloat16 or float16, whatever the checkpoint is stored in. `threads`: torch's intra-op threads
-        (one is fastest for small models). `max_total_tokens`: a context shorter than the model's own.
-        """
-        if max_batch_size < 1:
-            raise ValueError(f"max_batch_size must be at least 1, not {max_batch_size}")
-        self._path, self._max_batch_size, self._threads = path, max_batch_size, threads
-        self._dtype, self._device, self._max_total_tokens = dtype, device, max_total_tokens
-        self._inbox: SimpleQueue[EngineRequest | None] = SimpleQueue()  # None only wakes the thread
-        self._lock = threading.Lock()  # guards the next two: no request may be added after the last ones were failed
-        self._requests: set[EngineRequest] = set()
-        self._stopped: EngineStoppedError | None = None
-        self._closing = False
-        self._thread: threading.Thread | None = None
+EndTuple: TypeAlias = tuple[int, Exception | None]
+"""The number of a request that has failed, or (None) that was cancelled and is out of the batch."""
 
-    def start(self, *, on_outputs: OnOutputs, on_ready: OnReady, on_failure: OnFailure) -> None:
-        """Start the thread, which makes all three calls.
+StepReport: TypeAlias = list[TokenTuple | EndTuple]
 
-        `on_ready` comes once the model is loaded, `on_outputs` once per step that has outputs, and `on_failure` if
-        loading fails, or later the engine itself (also by a callback that raises). Nothing comes after `on_failure`.
-        """
-        if self._thread is not None or self._stopped is not None:
-            raise RuntimeError("an engine starts once, and not after close()")
-        callbacks = (on_outputs, on_ready, on_failure)
-        self._thread = threading.Thread(target=self._run, args=callbacks, name="hfstream-engine", daemon=True)
-        self._thread.start()
+Report: TypeAlias = ModelInfo | StepReport | Exception | LogRecord
+"""The model is loaded; all outputs of one step; why the worker ends; something to log."""
 
-    def submit(self, request: EngineRequest) -> None:
-        """Queue a request; first come, first served, also while the model is still loading.
 
-        Raises:
-            EngineStoppedError: the engine was closed, or has failed.
-        """
-        with self._lock:
-            if self._stopped is not None:
-                raise EngineStoppedError(str(self._stopped)) from self._stopped.__cause__
-            self._requests.add(request)
-            self._inbox.put(request)
+def run(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Generator[Report]:
+    """Run a model until `inbox` has a None, or until an error, which is the last report. Raises nothing itself.
 
-    def cancel(self, request: EngineRequest) -> None:
-        """End a request without a further output. Its row is free after the current step. No effect if it has ended."""
-        request.cancelled = True
+    The first report is the `ModelInfo`, once the model is loaded. Commands may be put into `inbox` before that.
+    """
+    try:
+        yield from _serve(options, inbox)
+    except GeneratorExit:
+        raise
+    except Exception as error:  # noqa: BLE001 - every error is reported
+        yield error
+    except BaseException as error:  # noqa: BLE001 - a SystemExit in some import
+        yield RuntimeError(f"{type(error).__name__}: {error}")
 
-    def close(self, timeout: float | None = 10.0) -> None:
-        """Stop after the current step, and wait up to `timeout` seconds for that. Unfinished requests fail.
 
-        Loading cannot be interrupted: it may outlast the timeout, on a daemon thread that ends after it.
-        """
-        self._closing = True
-        self._inbox.put(None)
-        if self._thread is None:
-            self._stop(EngineStoppedError("the engine was closed"))
-        elif self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+def _serve(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Generator[Report]:
+    import torch
 
-    @property
-    def running(self) -> int:
-        """Number of requests that have a row or wait for one."""
-        return len(self._requests)
+    from .loader import load
+    from .scheduler import Scheduler
 
-    def _run(self, on_outputs: OnOutputs, on_ready: OnReady, on_failure: OnFailure) -> None:
-        stopped, fatal_error = EngineStoppedError("the engine was closed"), None
-        try:
-            self._serve(on_outputs, on_ready)
-        except BaseException as error:  # noqa: BLE001 - also a SystemExit in some import: waiting requests must fail too
-            stopped, fatal_error = EngineStoppedError(f"the engine stopped: {error}"), error
-            stopped.__cause__ = error
-        unfinished = [RequestFailed(request, stopped) for request in self._stop(stopped) if not request.cancelled]
-        with contextlib.suppress(Exception):  # an on_outputs that raises may be what stopped the engine
-            if unfinished:
-                on_outputs([*unfinished])
-        if fatal_error is not None:
-            on_failure(fatal_error)
+    torch.set_num_threads(options.threads)
+    runner, info = load(
+        options.path,
+        max_rows=options.max_batch_size,
+        dtype=options.dtype,
+        device=options.device,
+        max_total_tokens=options.max_total_tokens,
+    )
+    yield info
+    with torch.inference_mode():
+        yield from _Worker(Scheduler(runner, info), inbox).steps()
 
-    def _stop(self, reason: EngineStoppedError) -> set[EngineRequest]:
-        """Make `submit` raise from now on. Returns the unfinished requests."""
-        with self._lock:
-            self._stopped = reason
-            unfinished, self._requests = self._requests, set()
-        return unfinished
 
-    def _serve(self, on_outputs: OnOutputs, on_ready: OnReady) -> None:
-        import torch
+class _Worker:
+    """A scheduler, and the numbers of its requests."""
 
-        from .loader import load
-        from .scheduler import Scheduler
+    def __init__(self, scheduler: Scheduler, inbox: SimpleQueue[Command | None]) -> None:
+        self._scheduler, self._inbox = scheduler, inbox
+        self._requests: dict[int, EngineRequest] = {}
+        self._numbers: dict[EngineRequest, int] = {}
 
-        torch.set_num_threads(self._threads)
-        runner, info = load(
-            self._path,
-            max_rows=self._max_batch_size,
-            dtype=self._dtype,
-            device=self._device,
-            max_total_tokens=self._max_total_tokens,
-        )
-        if not self._closing:
-            on_ready(info)
-        scheduler = Scheduler(runner, info)
-        with torch.inference_mode():
-            while self._drain_inbox(scheduler):
-                outputs = scheduler.step()
-                self._discard(scheduler.ended)
-                if current := [output for output in outputs if not output.request.cancelled]:
-                    on_outputs(current)
+    def steps(self) -> Generator[StepReport]:
+        while self._drain_inbox():
+            if report := self._report(self._scheduler.step()):
+                yield report
 
-    def _drain_inbox(self, scheduler: Scheduler) -> bool:
-        """Pass submitted requests on to the scheduler; sleep while there is nothing to do. False once it closes."""
-        may_block = scheduler.idle
-        while not self._closing and (may_block or not self._inbox.empty()):
-            if (request := self._inbox.get()) is not None:
-                scheduler.add(request)
+    def _drain_inbox(self) -> bool:
+        """Take in commands; sleep while there is nothing to do. False at the end of the commands."""
+        may_block = self._scheduler.idle
+        while may_block or not self._inbox.empty():
+            command = self._inbox.get()
+            if command is None:
+                return False
+            self._execute(*command)
             may_block = False
-        return not self._closing
+        return True
 
-    def _discard(self, requests: set[EngineRequest]) -> None:
-        with self._lock:
-            self._requests -= requests
+    def _execute(self, number: int, request: EngineRequest | None) -> None:
+        if request is not None:
+            self._requests[number] = request
+            self._numbers[request] = number
+            self._scheduler.add(request)
+        elif cancelled := self._requests.get(number):  # otherwise it has ended in the meantime
+            cancelled.cancelled = True
+
+    def _report(self, outputs: list[TokenOutput | RequestFailed]) -> StepReport:
+        report: StepReport = []
+        for output in outputs:
+            number = self._numbers[output.request]
+            if isinstance(output, RequestFailed):
+                report.append((number, output.error))
+            elif not output.request.cancelled:
+                report.append((number, output.token, output.logprob, output.top, output.last))
+        for request in self._scheduler.ended:
+            number = self._numbers.pop(request)
+            del self._requests[number]
+            if request.cancelled:
+                report.append((number, None))
+        return report

@@ -1,7 +1,7 @@
 """The backend: one engine, the tokenizer and chat template of its model, and the output streams of all requests.
 
-It belongs to one event loop; the engine runs on a thread of its own. Once per step, one call hands all of the engine's
-outputs over to the loop, which dispatches them to the requests' streams.
+It belongs to one event loop; the engine runs the model in a process, and calls back on a thread of its own. Once per
+step, one call hands all of the engine's outputs over to the loop, which dispatches them to the requests' streams.
 
 Does not depend on HTTP.
 """
@@ -11,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hfstream.errors import GenerationError, IncompleteGenerationError, ValidationError
 
-from ..engine.protocol import EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
-from ..engine.worker import Engine
+from ..engine.engine import Engine
+from ..engine.protocol import EngineOptions, EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
 from ..schemas.tgi import GenerateRequest
 from ..schemas.validation import ValidRequest, check_parameters, validate
 from ..settings import Settings
@@ -60,30 +63,39 @@ class Backend:
             grace=settings.resume_grace, keepalive_interval=settings.sse_keepalive
         )
         self.ready: asyncio.Event = asyncio.Event()
-        """Set once the model is loaded, or could not be."""
+        """Set once the model is loaded for the first time, or could not be."""
         self._engine = engine or Engine(
-            settings.model_path,
-            max_batch_size=settings.max_batch_size,
-            dtype=settings.dtype,
-            device=settings.device,
-            threads=settings.threads,
-            max_total_tokens=settings.max_total_tokens,
+            EngineOptions(
+                settings.model_path,
+                max_batch_size=settings.max_batch_size,
+                dtype=settings.dtype,
+                device=settings.device,
+                threads=settings.threads,
+                max_total_tokens=settings.max_total_tokens,
+            )
         )
         self._model: Model | None = None
         self._fatal_error: BaseException | None = None
         self._outputs: dict[EngineRequest, OutputStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
+        self._text: Future[tuple[Tokenizer, ChatTemplate | None]]
 
     # --- start and end -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Starts to load the model, and returns at once."""
         self._loop = asyncio.get_running_loop()
-        self._engine.start(on_outputs=self._post_outputs, on_ready=self._post_ready, on_failure=self._post_failure)
+        self._text = _load_text(self.settings.model_path)
+        self._engine.start(
+            on_outputs=self._post_outputs,
+            on_ready=self._post_ready,
+            on_restart=self._post_restart,
+            on_failure=self._post_failure,
+        )
 
     async def close(self) -> None:
-        """Ends all requests, and the engine's thread."""
+        """Ends all requests, and the engine."""
         self.abort_all()
         self.resumable_streams.abandon_all()
         await asyncio.gather(*self._tasks)
@@ -118,7 +130,7 @@ class Backend:
         """The loaded model.
 
         Raises:
-            NotReadyError: it is still being loaded.
+            NotReadyError: it is still being loaded, or is loaded again.
             EngineFailedError: it could not be loaded, or the engine failed later.
         """
         if self._fatal_error is not None:
@@ -201,9 +213,12 @@ class Backend:
         self._call_on_loop(self._dispatch, results)
 
     def _post_ready(self, info: ModelInfo) -> None:
-        # Loaded here because it takes a while. An error that is raised here stops the engine, which reports it.
-        path = self.settings.model_path
-        self._call_on_loop(self._on_ready, Model(info, Tokenizer.load(path), ChatTemplate.load(path)))
+        tokenizer, chat_template = self._text.result()  # an error raised here stops the engine, which reports it
+        self._call_on_loop(self._on_ready, Model(info, tokenizer, chat_template))
+
+    def _post_restart(self, reason: BaseException) -> None:
+        self._text = _load_text(self.settings.model_path)  # as the weights: it may be another checkpoint by now
+        self._call_on_loop(self._on_restart, reason)
 
     def _post_failure(self, error: BaseException) -> None:
         self._call_on_loop(self._on_failure, error)
@@ -218,8 +233,13 @@ class Backend:
         self._model = model
         self.ready.set()
 
+    def _on_restart(self, reason: BaseException) -> None:
+        """The model is not loaded any more. The requests that ran fail next, each with an output of its own."""
+        logger.error("%s; the model is loaded again", reason)
+        self._model = None
+
     def _on_failure(self, error: BaseException) -> None:
-        if self._model:  # otherwise the server did not start, and reports the error itself
+        if self.ready.is_set():  # otherwise the server did not start, and reports the error itself
             logger.error("the engine failed", exc_info=error)
         self._fatal_error = error
         self.ready.set()
@@ -232,6 +252,20 @@ class Backend:
                 output.push(result)
                 if output.complete:  # perhaps by a stop string, which the engine does not know about
                     self._engine.cancel(result.request)
+
+
+def _load_text(path: Path) -> Future[tuple[Tokenizer, ChatTemplate | None]]:
+    """The tokenizer and the chat template, loaded on another thread, while the engine loads the weights."""
+    future: Future[tuple[Tokenizer, ChatTemplate | None]] = Future()
+
+    def load() -> None:
+        try:
+            future.set_result((Tokenizer.load(path), ChatTemplate.load(path)))
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
+            future.set_exception(error)
+
+    threading.Thread(target=load, name="hfstream-tokenizer", daemon=True).start()
+    return future
 
 
 async def _in_thread_if_long(function: Callable[[str], ResultT], text: str) -> ResultT:

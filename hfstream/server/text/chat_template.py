@@ -19,7 +19,7 @@ class ChatTemplate:
     """A chat template, and the special tokens that it may use."""
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
-        # Imports numpy and takes half a second, so only if there is a template, and on the engine's thread.
+        # Imports numpy and takes half a second, so only if there is a template, and not on the event loop.
         from transformers.utils import chat_template_utils  # noqa: PLC0415
 
         self._source = source

@@ -13,7 +13,7 @@ from hfstream.server.engine.protocol import EngineRequest, SamplingParams
 @pytest.mark.slow
 def test_importing_the_engine_imports_no_torch() -> None:
     code = (
-        "import sys, hfstream.server.engine.worker, hfstream.server.engine.protocol as p; p.SamplingParams(seed=1); "
+        "import sys, hfstream.server.engine.engine, hfstream.server.engine.protocol as p; p.SamplingParams(seed=1); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

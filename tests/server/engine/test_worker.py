@@ -1,185 +1,110 @@
-"""The engine's thread: start and end, an idle engine, submitting and cancelling from other threads."""
+"""The worker: commands in, reports out, with a scripted scheduler."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
-import torch
 
-from hfstream.server.engine.model_runner import ModelRunner
-from hfstream.server.engine.protocol import EngineRequest, EngineStoppedError, RequestFailed, TokenOutput
-from hfstream.server.engine.worker import Engine
-from tests.helpers.tiny_models import RunningEngine, engine_threads, prompt_of, reference
+from hfstream.server.engine import loader
+from hfstream.server.engine.protocol import EngineOptions, EngineRequest, RequestFailed, TokenOutput
+from hfstream.server.engine.worker import Command, Report, _Worker, run
 
 
-def make_request(tokens: int = 10, seed: int = 0) -> EngineRequest:
-    return EngineRequest(prompt_of(8, seed), tokens)
+class EchoScheduler:
+    """Generates a request's prompt, a token at each step; a negative one fails it."""
+
+    def __init__(self) -> None:
+        self.running: dict[EngineRequest, Iterator[int]] = {}
+        self.ended: set[EngineRequest] = set()
+        self.added: list[EngineRequest] = []
+
+    @property
+    def idle(self) -> bool:
+        return not self.running
+
+    def add(self, request: EngineRequest) -> None:
+        self.added.append(request)
+        self.running[request] = iter(request.prompt)
+
+    def step(self) -> list[TokenOutput | RequestFailed]:
+        self.ended = {request for request in self.running if request.cancelled}
+        outputs: list[TokenOutput | RequestFailed] = []
+        for request, tokens in self.running.items():
+            if request.cancelled:
+                continue
+            token = next(tokens)
+            last = token == request.prompt[-1]
+            outputs.append(
+                TokenOutput(request, token, -1.0, (), last) if token >= 0 else RequestFailed(request, ValueError("no"))
+            )
+            if last:
+                self.ended.add(request)
+        self.running = {request: tokens for request, tokens in self.running.items() if request not in self.ended}
+        return outputs
 
 
-# Running and cancelling
+def work(*commands: Command | None) -> Iterator[Report]:
+    inbox: SimpleQueue[Command | None] = SimpleQueue()
+    for command in commands:
+        inbox.put(command)
+    scheduler: Any = EchoScheduler()
+    return _Worker(scheduler, inbox).steps()
 
 
-def test_an_idle_engine_sleeps(engine: RunningEngine) -> None:
-    engine.generate(make_request())
-    # The CPU time of its own thread only: others of this process may be busy.
-    [thread] = engine.threads()
-    assert thread.ident is not None
-    clock = time.pthread_getcpuclockid(thread.ident)
-    before = time.clock_gettime(clock)
-    time.sleep(0.3)
-    assert time.clock_gettime(clock) - before < 0.05
+def test_one_report_has_all_outputs_of_a_step() -> None:
+    steps = work((4, EngineRequest([1, 2], 9)), (5, EngineRequest([3], 9)))
+    assert next(steps) == [(4, 1, -1.0, (), False), (5, 3, -1.0, (), True)]
+    assert next(steps) == [(4, 2, -1.0, (), True)]
 
 
-def test_what_is_cancelled_during_a_step_is_not_delivered(
-    engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
+def test_a_request_that_fails_is_reported_with_its_error() -> None:
+    report: Any = next(work((4, EngineRequest([-1], 9))))
+    assert [(number, type(error), str(error)) for number, error in report] == [(4, ValueError, "no")]
+
+
+def test_a_cancelled_request_is_reported_once_its_row_is_free() -> None:
+    inbox: SimpleQueue[Command | None] = SimpleQueue()
+    scheduler: Any = EchoScheduler()
+    steps = _Worker(scheduler, inbox).steps()
+    inbox.put((4, EngineRequest([1, 2, 3], 9)))
+    assert next(steps) == [(4, 1, -1.0, (), False)]
+    inbox.put((4, None))
+    inbox.put((5, EngineRequest([6], 9)))
+    assert next(steps) == [(5, 6, -1.0, (), True), (4, None)]
+    assert scheduler.added[0].cancelled
+
+
+def test_none_is_the_end() -> None:
+    assert list(work((4, EngineRequest([1], 9)), (7, None), None)) == []
+
+
+def test_cancelling_what_has_ended_does_nothing() -> None:
+    inbox: SimpleQueue[Command | None] = SimpleQueue()
+    scheduler: Any = EchoScheduler()
+    steps = _Worker(scheduler, inbox).steps()
+    inbox.put((4, EngineRequest([1], 9)))
+    assert next(steps) == [(4, 1, -1.0, (), True)]
+    inbox.put((4, None))
+    inbox.put((5, EngineRequest([6], 9)))
+    assert next(steps) == [(5, 6, -1.0, (), True)]
+    assert not scheduler.added[0].cancelled
+
+
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [(ValueError("no"), ValueError("no")), (SystemExit(2), RuntimeError("SystemExit: 2"))],
+    ids=["error", "exit"],
+)
+def test_what_ends_the_worker_is_its_last_report(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, reported: Exception
 ) -> None:
-    decode, cancelled, other = ModelRunner.decode, make_request(tokens=99, seed=1), make_request(tokens=9, seed=2)
+    def load(path: Path, **options: Any) -> Any:
+        raise error
 
-    def cancels(runner: ModelRunner, tokens: Sequence[int]) -> torch.Tensor:
-        if runner.lengths[0] == 10:
-            engine.cancel(cancelled)
-        return decode(runner, tokens)
-
-    monkeypatch.setattr(ModelRunner, "decode", cancels)
-    engine.submit(cancelled, other)
-    assert len(engine.tokens(other)) == 9
-    assert len(engine.deliveries_of(cancelled)) == 3
-
-
-def test_what_is_cancelled_before_the_model_is_loaded_is_not_generated(checkpoint: Path) -> None:
-    engine, request = RunningEngine(checkpoint), make_request()
-    engine.submit(request)
-    engine.cancel(request)
-    with engine:
-        engine.generate(make_request())
-        assert not engine.deliveries_of(request)
-
-
-def test_cancelling_a_finished_request_has_no_effect(engine: RunningEngine) -> None:
-    request = make_request()
-    engine.generate(request)
-    engine.cancel(request)
-    engine.generate(make_request())
-
-
-def test_many_threads_submit_and_cancel(engine: RunningEngine, model: Any) -> None:
-    expected = reference(model, prompt_of(8), 10)
-
-    def visit() -> None:
-        for _ in range(5):
-            kept, dropped = make_request(), make_request(tokens=50)
-            engine.submit(kept, dropped)
-            engine.cancel(dropped)
-            assert engine.tokens(kept) == expected
-        done.append(True)
-
-    done: list[bool] = []
-    visitors = [threading.Thread(target=visit) for _ in range(8)]
-    for visitor in visitors:
-        visitor.start()
-    for visitor in visitors:
-        visitor.join(120)
-    assert len(done) == 8
-
-
-# Start and end
-
-
-def test_an_engine_starts_once(engine: RunningEngine) -> None:
-    with pytest.raises(RuntimeError, match="starts once"):
-        engine.start()
-
-
-def test_an_engine_that_is_not_started_has_no_thread(checkpoint: Path) -> None:
-    before = engine_threads()
-    Engine(checkpoint)
-    assert not engine_threads() - before
-
-
-def test_a_batch_size_of_zero_is_an_error(checkpoint: Path) -> None:
-    with pytest.raises(ValueError, match="max_batch_size must be at least 1"):
-        Engine(checkpoint, max_batch_size=0)
-
-
-def test_closing_an_idle_engine(checkpoint: Path) -> None:
-    with RunningEngine(checkpoint) as engine:
-        engine.close()
-        assert not engine.threads()
-        engine.close()
-        with pytest.raises(EngineStoppedError, match="closed"):
-            engine.submit(make_request())
-    assert engine.failure is None
-
-
-def test_closing_a_busy_engine_fails_running_and_queued_requests(checkpoint: Path) -> None:
-    requests, dropped = [make_request(tokens=500, seed=i) for i in range(3)], make_request()
-
-    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
-        while len(engine.deliveries) > 3 and not engine.engine._closing:
-            time.sleep(0.001)  # or a slow machine would finish the first request before it closes the engine
-
-    with RunningEngine(checkpoint, max_batch_size=1, on_delivery=on_delivery) as engine:
-        engine.submit(*requests, dropped)
-        engine.wait_until(lambda: len(engine.deliveries) > 2)
-        engine.cancel(dropped)
-        engine.close()
-        assert [type(engine.error(request)) for request in requests] == [EngineStoppedError] * 3
-        assert not engine.deliveries_of(dropped)
-        assert engine.running == 0
-
-
-def test_closing_while_loading(checkpoint: Path) -> None:
-    engine, request = RunningEngine(checkpoint), make_request()
-    engine.submit(request)
-    engine.start()
-    engine.close()
-    assert isinstance(engine.error(request), EngineStoppedError)
-    assert (engine.info, engine.failure, engine.threads()) == (None, None, set())
-
-
-def test_closing_before_starting(checkpoint: Path) -> None:
-    engine = RunningEngine(checkpoint)
-    engine.close()
-    with pytest.raises(EngineStoppedError):
-        engine.submit(make_request())
-    with pytest.raises(RuntimeError, match="not after close"):
-        engine.start()
-
-
-def test_closing_from_a_callback(checkpoint: Path) -> None:
-    with RunningEngine(checkpoint, on_delivery=lambda outputs: engine.close()) as engine:
-        request = make_request()
-        engine.submit(request)
-        assert isinstance(engine.error(request), EngineStoppedError)
-
-
-def test_requests_fail_if_the_model_cannot_be_loaded(tmp_path: Path) -> None:
-    engine, request = RunningEngine(tmp_path), make_request()
-    engine.submit(request)
-    engine.start()
-    error = engine.error(request)
-    engine.wait_until(lambda: engine.failure is not None)
-    assert isinstance(engine.failure, (OSError, ValueError))
-    assert error.__cause__ is engine.failure
-    with pytest.raises(EngineStoppedError, match="the engine stopped: ") as raised:
-        engine.submit(make_request())
-    assert raised.value.__cause__ is engine.failure
-    engine.close()
-    assert not engine.threads()
-
-
-def test_a_callback_that_raises_stops_the_engine(checkpoint: Path) -> None:
-    def on_delivery(outputs: Sequence[TokenOutput | RequestFailed]) -> None:
-        raise RuntimeError("Event loop is closed")
-
-    with RunningEngine(checkpoint, on_delivery=on_delivery) as engine:
-        engine.submit(make_request())
-        engine.wait_until(lambda: engine.failure is not None)
-        assert str(engine.failure) == "Event loop is closed"
-        with pytest.raises(EngineStoppedError):
-            engine.submit(make_request())
+    monkeypatch.setattr(loader, "load", load)
+    [report] = run(EngineOptions("nowhere"), SimpleQueue())
+    assert (type(report), str(report)) == (type(reported), str(reported))

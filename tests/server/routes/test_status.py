@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from hfstream.server import BackgroundServer, Settings
 from hfstream.version import __version__
-from tests.helpers.scripted_engine import CONTEXT, EOS, ScriptedEngine, http, ids, metric, post
+from tests.helpers.scripted_engine import CONTEXT, EOS, ScriptedEngine, eventually, http, ids, metric, post
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,22 @@ def test_models_lists_the_one_model(url: str, model: Path) -> None:
 
 def test_no_permit_is_taken_while_nothing_runs(url: str) -> None:
     assert metric(url, "hfstream_permits_taken") == 0
+
+
+def test_health_is_a_503_while_the_model_is_loaded_again(model: Path) -> None:
+    loaded = threading.Event()
+    loaded.set()
+    engine = ScriptedEngine(load=loaded.wait)
+    with BackgroundServer(Settings(model=str(model)), engine=engine) as server:
+        loaded.clear()
+        engine.lost = RuntimeError("the model process has ended")
+        assert eventually(lambda: http.get(server.url + "/health").status_code == 503)
+        for response in (http.get(server.url + "/health"), post(server.url, "/generate")):
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+            assert response.json() == {"error": "Model is loading", "error_type": "loading"}
+        loaded.set()
+        assert eventually(lambda: http.get(server.url + "/health").status_code == 200)
+        assert post(server.url, "/generate").status_code == 200
 
 
 def test_a_browser_is_redirected_from_the_root_to_the_demo_page(url: str) -> None:

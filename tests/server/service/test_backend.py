@@ -164,6 +164,56 @@ async def test_an_engine_that_fails_ends_every_request_with_an_error(
     assert "no more memory" in str(caplog.records[0].exc_info)
 
 
+async def test_while_the_model_is_loaded_again_nothing_is_ready(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loaded = threading.Event()
+    loaded.set()
+    engine = ScriptedEngine(lambda job: endless(job) if job.max_new_tokens > 9 else ids("ab"), load=loaded.wait)
+    async with running(model, engine) as backend:
+        valid = await backend.prepare(make_request(max_new_tokens=50))
+        with backend.submit(valid) as output:
+            loaded.clear()
+            engine.lost = RuntimeError("the model process has ended (SIGKILL)")
+            message = r"^Request failed during generation: Server error: the model process has ended \(SIGKILL\)$"
+            with pytest.raises(GenerationError, match=message):
+                async with asyncio.timeout(60):
+                    _ = [event async for event in output.events()]
+        await wait_until(lambda: caplog.messages)
+        assert caplog.messages == ["the model process has ended (SIGKILL); the model is loaded again"]
+        with pytest.raises(NotReadyError, match="Model is loading"):
+            backend.ensure_ready()
+        with pytest.raises(NotReadyError), backend.submit(valid):
+            pass
+        assert backend.fatal_error is None
+        loaded.set()
+        await wait_until(lambda: backend._model)
+        with backend.submit(await backend.prepare(make_request(max_new_tokens=2))) as output:
+            assert len([event async for event in output.events()]) == 2
+
+
+async def test_a_model_that_cannot_be_loaded_again_is_a_fatal_error(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, broken = ScriptedEngine(), ValueError("no such weights any more")
+    async with running(model, engine) as backend:
+
+        def load() -> None:
+            raise broken
+
+        engine._load = load
+        engine.lost = RuntimeError("the model process has ended")
+        await wait_until(lambda: backend.fatal_error)
+        with pytest.raises(EngineFailedError, match="no such weights any more"):
+            backend.ensure_ready()
+    assert "no such weights any more" in str(caplog.records[-1].exc_info)
+
+
+async def test_the_tokenizer_is_loaded_again_with_the_model(model: Path) -> None:
+    async with running(model, engine := ScriptedEngine()) as backend:
+        tokenizer = backend.model.tokenizer
+        engine.lost = RuntimeError("the model process has ended")
+        await wait_until(lambda: backend._model and backend._model.tokenizer is not tokenizer)
+
+
 async def test_closing_waits_for_spawned_tasks(model: Path) -> None:
     done: list[bool] = []
 
