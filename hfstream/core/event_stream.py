@@ -43,10 +43,14 @@ class EventStreamDecoder(ABC, Generic[EventT]):
     foreign_fields: frozenset[str]
     """Fields of events of other APIs: one that is not empty is text that this decoder cannot read."""
 
+    done: bool
+    complete: bool
+    content_count: int
+
     def __init__(self) -> None:
-        self.done: bool = False
-        self.complete: bool = False
-        self.content_count: int = 0
+        self.done = False
+        self.complete = False
+        self.content_count = 0
         # The validator itself, because model_validate_json() takes a third longer.
         self._validate: Callable[[bytes], EventT] = self.model.__pydantic_validator__.validate_json
         self._error: InferenceError | None = None

@@ -37,8 +37,10 @@ class TGIStreamDecoder(EventStreamDecoder[StreamResponse]):
     """TGI's event stream: each event is a `StreamResponse`, and the one with the complete text is the last."""
 
     model = StreamResponse
-    required_fields = frozenset({"token", "generated_text"})
-    foreign_fields = _TEXT_FIELDS | {"choices", "delta"}
+    complete: bool
+    content_count: int
+    required_fields: frozenset[str] = frozenset({"token", "generated_text"})
+    foreign_fields: frozenset[str] = _TEXT_FIELDS | {"choices", "delta"}
 
     def resume(self) -> None:
         super().resume()
@@ -95,7 +97,9 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
     sent again without the caller seeing an item twice.
     """
 
-    required_fields = frozenset({"choices"})
+    complete: bool
+    content_count: int
+    required_fields: frozenset[str] = frozenset({"choices"})
 
     def __init__(self, *, several: bool = False) -> None:
         super().__init__()
@@ -203,7 +207,7 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
     """The stream of a chat completion."""
 
     model = ChatCompletionChunk
-    foreign_fields = _TEXT_FIELDS | {"token", "generated_text", "delta", "message"}
+    foreign_fields: frozenset[str] = _TEXT_FIELDS | {"token", "generated_text", "delta", "message"}
 
     def _is_content(self, choice: ChatCompletionChunkChoice) -> bool:
         delta = choice.delta
@@ -224,7 +228,7 @@ class CompletionStreamDecoder(_OpenAIStreamDecoder[CompletionChunk]):
     """The stream of `/v1/completions`. Every chunk with a choice is a token, even if its text is empty."""
 
     model = CompletionChunk
-    foreign_fields = _TEXT_FIELDS | {"generated_text"}
+    foreign_fields: frozenset[str] = _TEXT_FIELDS | {"generated_text"}
 
     def _is_content(self, choice: Any) -> bool:
         return True

@@ -132,6 +132,7 @@ def test_what_is_framed_or_encoded_in_another_way_is_read(kind: Kind) -> None:
         [b"data: [%b]\n\n" % first, b"data: [%b,%b]\n\n" % (second, last)],
         [b"data: %b\ndata: %b\ndata: %b\n\n" % (first, second, last)],
         [b"data: %b\ndata: data: %b\n\n" % (first, second), kind.last],
+        [b"data: %b\ndata: %b\ndata: %b\ndata: [DONE]\ndata: %b\n\n" % (first, second, last, first)],
         [b"event: chunk\ndata: %b\n\n" % each for each in (first, second, last)],
         [b"data: \xef\xbb\xbf%b\n\n" % each for each in (first, second, last)],
     ):

@@ -53,6 +53,7 @@ def built(*deltas: dict[str, Any]) -> list[tuple[str, str, str]]:
         ([call('{"x":"\\', "f"), call('"}'), call('"}')], [("", "f", '{"x":"\\"}"}')]),
         ([call("[{}", "f"), call(",{}]")], [("", "f", "[{},{}]")]),
         ([call("not JSON }", "f"), call("{")], [("", "f", "not JSON }{")]),
+        ([call("\\n", "f"), call(X1)], [("", "f", "\\n" + X1)]),
     ],
 )
 def test_a_piece_after_complete_arguments_is_another_call(
