@@ -136,9 +136,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 build_app(self._backend, check_host=is_loopback(settings.host)),
-                http=protocol_class(
-                    client_timeout=settings.client_timeout, max_connections=available_connections()
-                ),
+                http=protocol_class(client_timeout=settings.client_timeout, max_connections=available_connections()),
                 ws="none",
                 lifespan="on",
                 access_log=False,
@@ -160,6 +158,7 @@ class _Server(uvicorn.Server):
     def stop(self, *, grace: float) -> None:
         """Starts to stop. May be called from any thread."""
         self._set_grace(grace)
+        self._backend.stopping = True
         self.should_exit = True
 
     def _set_grace(self, seconds: float) -> None:
@@ -220,6 +219,7 @@ class _Server(uvicorn.Server):
         """
         if self.should_exit:
             self._backend.abort_all_threadsafe()
+        self._backend.stopping = True
         self.should_exit = True
 
     async def _signal_ready(self) -> None:
