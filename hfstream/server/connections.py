@@ -1,5 +1,7 @@
-"""HTTP connections with limits: on the time and size of a request's head, on the time of its body, on readers that do
-not read, and on how many connections there are. uvicorn has none of these; its protocols do the rest.
+"""HTTP connections with limits, which uvicorn's own do not have.
+
+The limits are on the time and size of a request's head, on the time of its body, on readers that do not read, and on
+the number of connections.
 
 A connection that breaks a limit is closed, and what it held (a permit, a row in the batch) is released. There is one
 check of all connections now and then, and no timer for each. Does not depend on routes or on the backend.
@@ -161,10 +163,11 @@ def make_room(connections: Iterable[GuardedConnection], newest: GuardedConnectio
 
 def protocol_class(*, client_timeout: float, max_connections: int) -> type[asyncio.Protocol]:
     """The protocol of a server's connections, with httptools where it is installed, as uvicorn itself chooses it."""
-    try:
-        from ._httptools import HttpToolsConnection as connection_class  # noqa: PLC0415 - an optional dependency
-    except ImportError:
-        connection_class = _H11Connection
+    connection_class: type[asyncio.Protocol] = _H11Connection
+    with contextlib.suppress(ImportError):
+        from ._httptools import HttpToolsConnection  # noqa: PLC0415 - an optional dependency
+
+        connection_class = HttpToolsConnection
     limits = {"client_timeout": client_timeout, "max_connections": max_connections}
     return type(connection_class.__name__, (connection_class,), limits)
 
@@ -174,6 +177,8 @@ class _H11Connection(GuardedConnection, H11Protocol):
 
 
 _UPGRADE = re.compile(rb"^upgrade(?=[ \t]*:)", re.IGNORECASE | re.MULTILINE)
+_PERHAPS = re.compile(rb"(\r\n\r|\r\n|\r|(?<=\n)(u|up|upg|upgr|upgra|upgrad|upgrade[ \t]*))\Z", re.IGNORECASE)
+"""What the end of the head, or an Upgrade header, may begin with."""
 
 
 def without_upgrade(held_back: bytes, data: bytes) -> tuple[bytes, bytes]:
@@ -185,10 +190,8 @@ def without_upgrade(held_back: bytes, data: bytes) -> tuple[bytes, bytes]:
     data = held_back + data
     head, end, rest = data.partition(b"\r\n\r\n")
     held = b""
-    if not end:
-        last_line = head.rpartition(b"\n")[2]
-        if last_line and b"upgrade".startswith(last_line.lower()):
-            head, held = head[: -len(last_line)], last_line
+    if not end and (beginning := _PERHAPS.search(head)):
+        head, held = head[: beginning.start()], beginning[0]
     return _UPGRADE.sub(b"x-upgrade", head) + end + rest, held
 
 
@@ -203,5 +206,5 @@ def available_connections() -> int:
         return MAX_CONNECTIONS
     used = 32
     with contextlib.suppress(OSError):
-        used = len(os.listdir("/dev/fd"))
+        used = len(os.listdir("/dev/fd"))  # noqa: PTH208 - only their number
     return min(MAX_CONNECTIONS, max(4, limit - used - RESERVED_FILES))

@@ -40,8 +40,7 @@ class Settings:
     payload_limit: int = 2_000_000
     """Bytes that a request's body may have."""
     cors_allow_origin: tuple[str, ...] = ()
-    """Origins, such as "https://example.org", whose pages may call the server, besides those of this computer. "*": all.
-    """
+    """Origins, such as "https://example.org", whose pages may call the server, besides this computer's. "*": all."""
     allowed_hosts: tuple[str, ...] = ()
     """Names that requests may have as Host, besides addresses and this computer's names; "*": all. Checked only while
     `host` is a loopback address: so that no page on the internet can pretend to be one of this server."""
@@ -62,7 +61,7 @@ class Settings:
         if not self.client_timeout > 0:
             raise ValueError("client_timeout must be more than 0")
         if isinstance(self.cors_allow_origin, str) or isinstance(self.allowed_hosts, str):
-            raise ValueError("cors_allow_origin and allowed_hosts must be lists, not one string")
+            raise ValueError("cors_allow_origin and allowed_hosts must be tuples, not one string")  # noqa: TRY004 - as for the rest
         if not 0 <= self.port <= 65_535:
             raise ValueError("port must be between 0 and 65535; 0 takes a free one")
         if self.api_key == "":  # likely an unset variable in a script, and not a server without a key
