@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -10,15 +11,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from hfstream.server import BackgroundServer, Settings, serving
+from hfstream.server import BackgroundServer, Settings
 from hfstream.server.acceptor import Acceptor
-from hfstream.server.connections import without_upgrade
+from hfstream.server.connections import GuardedConnection, without_upgrade
 from tests.helpers.scripted_engine import EOS, ScriptedEngine, eventually, http, idle, post
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +99,9 @@ def test_a_request_that_offers_http2_is_answered_as_http1(
 
 
 def test_a_websocket_is_no_news(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    upgrade = b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: AA==\r\nsec-websocket-version: 13\r\n"
+    upgrade = (
+        b"connection: upgrade, close\r\nupgrade: websocket\r\nsec-websocket-key: AA==\r\nsec-websocket-version: 13\r\n"
+    )
     received = exchange(url, b"GET /ws HTTP/1.1\r\nhost: localhost\r\n" + upgrade + b"\r\n")
     assert received.startswith(b"HTTP/1.1 404")
     assert len(caplog.records) <= 1
@@ -117,12 +121,14 @@ def test_the_upgrade_header_is_renamed_in_heads_only() -> None:
 def test_nagles_algorithm_is_off(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accepted: list[int] = []
 
-    class Spy(serving.Acceptor):
-        async def _open(self, connection: socket.socket) -> None:
-            await super()._open(connection)
-            accepted.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+    original = GuardedConnection.connection_made
 
-    monkeypatch.setattr(serving, "Acceptor", Spy)
+    def made(self: GuardedConnection, transport: asyncio.Transport) -> None:
+        connection: socket.socket = transport.get_extra_info("socket")
+        accepted.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        original(self, transport)
+
+    monkeypatch.setattr(GuardedConnection, "connection_made", made)
     with BackgroundServer(Settings(model=str(model)), engine=ScriptedEngine()) as server:
         assert post(server.url, "/generate").status_code == 200
     assert accepted
@@ -160,8 +166,8 @@ def test_a_server_for_everybody_without_a_key_says_so(model: Path, caplog: pytes
             pass
         assert "every network of this computer without an API key" in caplog.text
     caplog.clear()
-    for options in {"host": "0.0.0.0", "api_key": "a"}, {}, {"host": "::1"}:
-        with BackgroundServer(Settings(model=str(model), **options), engine=ScriptedEngine()):
+    for settings in Settings(host="0.0.0.0", api_key="a"), Settings(), Settings(host="::1"):
+        with BackgroundServer(replace(settings, model=str(model)), engine=ScriptedEngine()):
             pass
     assert not caplog.records
 
