@@ -87,7 +87,9 @@ def map_exception(error: Exception, url: str) -> Exception:
                 message = _UNTRUSTED
             host = origin(url)
             hint = " (`hfstream serve` starts one)" if _LOCALHOST.match(host) else ""
-            return _with_cause(error_class(message.format(origin=host, why=why.rstrip("."), hint=hint), **fields), error)
+            return _with_cause(
+                error_class(message.format(origin=host, why=why.rstrip("."), hint=hint), **fields), error
+            )
     return error
 
 

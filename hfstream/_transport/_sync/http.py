@@ -13,8 +13,8 @@ import httpx
 from ...core.request_spec import PreparedRequest, RequestSpec
 from ...core.timeouts import Deadline
 from ..client_state import SyncClientStates
-from ..redaction import redacted_logs
 from ..open_calls import OpenCalls
+from ..redaction import redacted_logs
 from ..redirects import next_request
 from ..sockets import DEADLINE
 from ..waiting import SyncWakeup
