@@ -117,7 +117,8 @@ async def test_secrets_are_not_shown(
         Response([task.event("Hello"), Fault.DROP]),
         Response([b"<html>"], content_type="text/html"),
     ) as server:
-        url = server.url + route(task)
+        here = server.url
+        url = here + route(task)
         secrets: dict[str, Any] = {"headers": {"X-Api-Key": SECRET}, "cookies": {"session": SECRET}}
         theirs: Any = (httpx.Client if variant.name == "sync" else httpx.AsyncClient)(follow_redirects=True)
         secrets["http_client"] = None if own else theirs
@@ -152,7 +153,7 @@ async def test_secrets_are_not_shown(
     messages = [record.getMessage() for record in caplog.records]
     assert not [message for message in messages if shows(message)]
     # What is logged is still of use.
-    assert f'HTTP Request: POST {server.url} "HTTP/1.1 503 Service Unavailable"' in messages
+    assert any(f'HTTP Request: POST {here} "HTTP/1.1 503' in message for message in messages)
     assert "receive_response_headers.complete" in messages
     assert any(message.startswith("connect_tcp.started host='127.0.0.1'") for message in messages)
     assert any("failed, next in" in message for message in messages)
@@ -196,14 +197,15 @@ async def test_requests_of_other_code_are_logged_as_ever(
         ScriptedServer(Response(task.whole(*WORDS), delay=0.2)) as server,
         ScriptedServer(Response.json({}), Response.json({})) as elsewhere,
     ):
+        there = elsewhere.url
 
         def ask_elsewhere(number: int) -> None:
             with httpx.Client() as theirs:
-                theirs.get(f"{elsewhere.url}/?visible={number}", headers={"Connection": "close"})
+                theirs.get(f"{there}/?visible={number}", headers={"Connection": "close"})
 
         async def ask_elsewhere_async() -> None:
             async with httpx.AsyncClient() as theirs:
-                await theirs.get(f"{elsewhere.url}/?visible=2", headers={"Connection": "close"})
+                await theirs.get(f"{there}/?visible=2", headers={"Connection": "close"})
 
         opening = asyncio.ensure_future(task.open(variant, clients(server.url + route(task))))
         await until(lambda: server.running == 1)
@@ -216,8 +218,8 @@ async def test_requests_of_other_code_are_logged_as_ever(
         await variant.rest(stream)
     messages = [record.getMessage() for record in caplog.records]
     for number, count in ((1, 1), (2, 2), (3, 1)):
-        expected = f'HTTP Request: GET {elsewhere.url}/?visible={number} "HTTP/1.1 200 OK"'
-        assert messages.count(expected) == count
+        expected = f'HTTP Request: GET {there}/?visible={number} "HTTP/1.1 200'
+        assert sum(message.startswith(expected) for message in messages) == count
     headers = [message for message in messages if message.startswith("receive_response_headers.complete")]
     assert len(headers) == 5
     assert sum("application/json" in message for message in headers) == 4
@@ -226,8 +228,8 @@ async def test_requests_of_other_code_are_logged_as_ever(
 
 APPLICATION = """
 import asyncio, logging, logging.config, sys, traceback
-import httpx
 {before}
+import httpx
 from hfstream import AsyncInferenceClient, InferenceClient, InferenceError
 {after}
 variant, task, url = sys.argv[1:]
