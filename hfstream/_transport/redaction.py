@@ -61,7 +61,7 @@ def _origin(url: str) -> str:
 
 
 def _filter(record: logging.LogRecord) -> bool:
-    """Shortens the record if it is of a request of ours; returns whether it is to be logged."""
+    """Shortens the record if it is of a request of ours; returns whether to log it."""
     if not _redacting.get():
         return True
     message = record.getMessage()

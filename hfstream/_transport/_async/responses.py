@@ -58,7 +58,7 @@ class AsyncStreamedResponse(BaseStreamedResponse):
 
 
 class _AsyncRedacted(AsyncIterator[bytes]):
-    """The body of an HTTP/2 response: whoever reads it reads, and logs, the headers of other responses too."""
+    """The body of an HTTP/2 response: its reader receives, and logs, the headers of others too."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
