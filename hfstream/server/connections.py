@@ -60,24 +60,29 @@ class GuardedConnection(_Base):
             make_room(cast("Iterable[GuardedConnection]", self.connections), self)
 
     def data_received(self, data: bytes) -> None:
-        reading, cycle = not self.busy, self.cycle
+        reading, cycle = not self.busy, self._cycle
         self._last_used = self.loop.time()
         if reading and self._reading_since is None:
             self._reading_since = self._last_used
         super().data_received(data)
-        if self.cycle is not cycle:
+        if self._cycle is not cycle:
             self._head_size = 0
         elif reading and (cycle is None or not cycle.more_body):
             self._head_size += len(data)
             if self._head_size > MAX_HEAD_SIZE and not self.transport.is_closing():
                 self.refuse(431, "Request header fields too large")
-        if self.cycle is not None and not self.cycle.more_body and (self.busy or self.cycle is not cycle):
+        if self._cycle is not None and not self._cycle.more_body and (self.busy or self._cycle is not cycle):
             self._reading_since = None
+
+    @property
+    def _cycle(self) -> Any:
+        """The present or the last request; None before the first, which uvicorn's annotations leave out."""
+        return self.cycle
 
     @property
     def busy(self) -> bool:
         """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._cycle is not None and not self._cycle.response_complete
 
     @property
     def last_used(self) -> float:
@@ -91,7 +96,7 @@ class GuardedConnection(_Base):
             self.drop("its request did not end in time")
         elif self._is_stalled(now):
             self.drop("it does not read the response")
-        elif self.cycle is None and since is None and now - self._last_used > IDLE_SECONDS:
+        elif self._cycle is None and since is None and now - self._last_used > IDLE_SECONDS:
             self.transport.close()
 
     def drop(self, reason: str) -> None:
@@ -101,10 +106,10 @@ class GuardedConnection(_Base):
 
     def refuse(self, status: int, message: str) -> None:
         """Answers what is not a request, and closes the connection. If a response has begun, only closes it."""
-        started = self.busy and self.cycle.response_started
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        started = self.busy and self._cycle.response_started
+        if self._cycle is not None:
+            self._cycle.disconnected = True
+            self._cycle.message_event.set()
         if not started:
             self.transport.write(
                 f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -161,9 +166,9 @@ def make_room(connections: Iterable[GuardedConnection], newest: GuardedConnectio
         newest.refuse(503, "Too many connections")
 
 
-def protocol_class(*, client_timeout: float, max_connections: int) -> type[asyncio.Protocol]:
+def protocol_class(*, client_timeout: float, max_connections: int) -> Any:
     """The protocol of a server's connections, with httptools where it is installed, as uvicorn itself chooses it."""
-    connection_class: type[asyncio.Protocol] = _H11Connection
+    connection_class: Any = _H11Connection
     with contextlib.suppress(ImportError):
         from ._httptools import HttpToolsConnection  # noqa: PLC0415 - an optional dependency
 

@@ -190,7 +190,7 @@ class _Server(uvicorn.Server):
         return cast("list[GuardedConnection]", list(self.server_state.connections))
 
     def _make_connection(self) -> asyncio.Protocol:
-        protocol: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        protocol = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
         return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def _make_room(self) -> None:
