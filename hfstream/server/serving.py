@@ -18,16 +18,10 @@ from typing import Self, cast
 
 import uvicorn
 
-from .acceptor import Acceptor
 from .app import build_app
-from .connections import (
-    IDLE_SECONDS,
-    MAX_HEAD_SIZE,
-    GuardedConnection,
-    available_connections,
-    make_room,
-    protocol_class,
-)
+from .connections.acceptor import Acceptor
+from .connections.guarded import IDLE_SECONDS, MAX_HEAD_SIZE, GuardedConnection, available_connections, make_room
+from .connections.protocols import protocol_class
 from .engine.protocol import EngineProtocol
 from .service.backend import Backend
 from .settings import Settings
@@ -129,7 +123,7 @@ class _Server(uvicorn.Server):
         self.url = _url(self._socket)
         if not is_loopback(settings.host) and settings.api_key is None:
             logger.warning(
-                "listening on %s without an API key: everybody who can reach this computer can use the model. "
+                "listening on %s without an API key: anyone who can reach this computer can use the model. "
                 "Set api_key (HFSTREAM_API_KEY), or host to 127.0.0.1",
                 f"the address {settings.host}" if settings.host.strip("0.:") else "every network of this computer",
             )

@@ -14,14 +14,13 @@ import contextlib
 import http
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
 if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
     _Base = H11Protocol
 else:
     _Base = object
@@ -164,40 +163,6 @@ def make_room(connections: Iterable[GuardedConnection], newest: GuardedConnectio
         min(idle, key=lambda connection: connection.last_used).transport.abort()
     elif newest is not None:
         newest.refuse(503, "Too many connections")
-
-
-def protocol_class(*, client_timeout: float, max_connections: int) -> Any:
-    """The protocol of a server's connections, with httptools where it is installed, as uvicorn itself chooses it."""
-    connection_class: Any = _H11Connection
-    with contextlib.suppress(ImportError):
-        from ._httptools import HttpToolsConnection  # noqa: PLC0415 - an optional dependency
-
-        connection_class = HttpToolsConnection
-    limits = {"client_timeout": client_timeout, "max_connections": max_connections}
-    return type(connection_class.__name__, (connection_class,), limits)
-
-
-class _H11Connection(GuardedConnection, H11Protocol):
-    """Read by h11."""
-
-
-_UPGRADE = re.compile(rb"^upgrade(?=[ \t]*:)", re.IGNORECASE | re.MULTILINE)
-_PERHAPS = re.compile(rb"(\r\n\r|\r\n|\r|(?<=\n)(u|up|upg|upgr|upgra|upgrad|upgrade[ \t]*))\Z", re.IGNORECASE)
-"""What the end of the head, or an Upgrade header, may begin with."""
-
-
-def without_upgrade(held_back: bytes, data: bytes) -> tuple[bytes, bytes]:
-    """A part of a request, its Upgrade header under another name, and what to hold back until the next part comes.
-
-    httptools takes the bytes after such a header for another protocol's, and loses the body: Java's HTTP client sends
-    it with each first request. `held_back`: what was held back of the part before.
-    """
-    data = held_back + data
-    head, end, rest = data.partition(b"\r\n\r\n")
-    held = b""
-    if not end and (beginning := _PERHAPS.search(head)):
-        head, held = head[: beginning.start()], beginning[0]
-    return _UPGRADE.sub(b"x-upgrade", head) + end + rest, held
 
 
 def available_connections() -> int:
