@@ -1,14 +1,9 @@
-"""Connections that httptools reads. It is not among the packages that tests need."""
+"""The Upgrade header of a request that arrives in parts."""
 
 from __future__ import annotations
 
-import pytest
-
+from hfstream.server.connections.upgrade_header import without_upgrade
 from tests.server.connections.test_guarded import HEAD, UPGRADE
-
-pytest.importorskip("httptools")
-
-from hfstream.server.connections.httptools_connection import without_upgrade
 
 
 def test_the_upgrade_header_is_renamed_in_heads_only() -> None:
