@@ -145,4 +145,6 @@ CHAT = RouteFormat(
     format_error=error_json,
     format_parse_error=parse_error_json,
     done_event=DONE_EVENT,
+    renders=True,
+    field_names=ChatRequest.field_names,
 )

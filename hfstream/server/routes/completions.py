@@ -102,4 +102,5 @@ COMPLETIONS = RouteFormat(
     format_error=error_json,
     format_parse_error=parse_error_json,
     done_event=DONE_EVENT,
+    field_names=CompletionRequest.field_names,
 )

@@ -67,7 +67,7 @@ class GenerateEndpoint(Generic[BodyT]):
     async def _handle(self, request: Request, sse: SSEResponse, send: Send) -> None:
         """Refuses in TGI's order: not ready, the body, what cannot be streamed, no permit, then all other rules.
 
-        So a malformed request costs no permit, an overloaded server never tokenises, and everything is known to be
+        So a malformed request costs no permit, an overloaded server never renders or tokenises, and everything is known to be
         valid before the headers are sent. Only requests with a readable body are counted in the metrics, as in TGI.
         """
         timer, backend = RequestTimer(), self._backend
@@ -75,14 +75,18 @@ class GenerateEndpoint(Generic[BodyT]):
         if "last-event-id" in request.headers or request.method == "DELETE":
             await self._resume(request, sse, send)
             return
-        body = await parse_request(request, self._format.request_model, backend.settings.payload_limit)
+        body = await parse_request(request, self._format.request_model, backend)
         # What is entered is left in reverse: the engine's work is cancelled first, then the permit is free, and the
         # request is counted last, by the error that passes through, if any.
         with ExitStack() as stack:
             stack.enter_context(backend.metrics.counted())
+            stack.enter_context(self._format.naming_errors(body))
+            if self._format.renders:  # work, which needs a permit
+                stack.enter_context(backend.limiter)
             formatter = await self._format.make_formatter(body, backend)
             check_streamable(formatter.request.parameters, stream=formatter.stream)
-            stack.enter_context(backend.limiter)
+            if not self._format.renders:
+                stack.enter_context(backend.limiter)
             valid = await backend.prepare(formatter.request)
             timer.mark_validated()
             output = stack.enter_context(backend.submit(valid))

@@ -21,13 +21,15 @@ class TokenizeRoutes:
     async def tokenize(self, request: Request) -> Response:
         """The tokens of a prompt, with the bytes of the text that each covers."""
         self._backend.ensure_ready()
-        body = await parse_request(request, GenerateRequest, self._backend.settings.payload_limit)
-        return JSONResponse([span._asdict() for span in await self._backend.tokenize(body)])
+        body = await parse_request(request, GenerateRequest, self._backend)
+        with self._backend.tokenize_limiter:
+            return JSONResponse([span._asdict() for span in await self._backend.tokenize(body)])
 
     async def chat_tokenize(self, request: Request) -> Response:
         """The prompt that the chat template renders, and its tokens."""
         self._backend.ensure_ready()
-        body = await parse_request(request, ChatRequest, self._backend.settings.payload_limit)
-        prompt = await render_chat(body, self._backend)
-        spans = [span._asdict() for span in await self._backend.tokenize(prompt)]
-        return JSONResponse({"tokenize_response": spans, "templated_text": prompt.inputs})
+        body = await parse_request(request, ChatRequest, self._backend)
+        with self._backend.tokenize_limiter:
+            prompt = await render_chat(body, self._backend)
+            spans = [span._asdict() for span in await self._backend.tokenize(prompt)]
+            return JSONResponse({"tokenize_response": spans, "templated_text": prompt.inputs})

@@ -19,6 +19,9 @@ from .serde_errors import duplicate_field, serde_error
 from .serde_types import F32, I32, U32, U64, Bool, Str, StrList, Usize, string_or_list
 from .tgi import GenerateParameters, GenerateRequest
 
+MAX_MODEL_NAME = 1_024
+"""Characters of `model`, which each event of a response repeats."""
+
 # --- what they become ------------------------------------------------------------------------------------------------
 
 
@@ -76,6 +79,10 @@ class OpenAIRequest(BaseModel):
     grammar: Any = None
     response_format: Any = None
 
+    def field_names(self) -> dict[str, str]:
+        """The fields by the names of the parameters of TGI's that they become."""
+        return {"max_new_tokens": "max_tokens"}
+
     @property
     def include_usage(self) -> bool:
         """Whether a stream ends with a chunk that reports the number of tokens."""
@@ -108,6 +115,8 @@ class OpenAIRequest(BaseModel):
 
     def _unsupported(self) -> list[str]:
         messages: list[str] = []
+        if self.model is not None and len(self.model) > MAX_MODEL_NAME:
+            messages.append(f"`model` must have at most {MAX_MODEL_NAME} characters. Given: {len(self.model)}")
         if self.n not in (None, 1):
             messages.append("`n` != 1 is not supported")
         if self.logit_bias:
@@ -127,6 +136,10 @@ class ChatRequest(OpenAIRequest):
     top_logprobs: U32 | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
+
+    def field_names(self) -> dict[str, str]:
+        limit = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        return {"max_new_tokens": limit, "inputs": "messages", "top_n_tokens": "top_logprobs"}
 
     @model_validator(mode="after")
     def _one_token_limit(self) -> Self:
@@ -183,6 +196,9 @@ class CompletionRequest(OpenAIRequest):
     truncate: Usize | None = None
     watermark: Bool | None = None
     do_sample: Bool | None = None
+
+    def field_names(self) -> dict[str, str]:
+        return {**super().field_names(), "inputs": "prompt", "top_n_tokens": "logprobs"}
 
     def single_prompt(self) -> str:
         """The one prompt.

@@ -13,7 +13,7 @@ from typing import Annotated, cast
 
 from pydantic import BeforeValidator, FailFast, PlainValidator
 
-from .serde_errors import serde_error, wrong_type
+from .serde_errors import invalid_value, serde_error, wrong_type
 
 
 def _instance(kind: type, expected: str) -> PlainValidator:
@@ -30,7 +30,7 @@ def _integer(name: str, lowest: int, highest: int) -> PlainValidator:
         if not isinstance(value, int) or isinstance(value, bool):
             raise wrong_type(value, name)
         if not lowest <= value <= highest:
-            raise serde_error(f"invalid value: integer `{value}`, expected {name}")
+            raise invalid_value(value, name)
         return value
 
     return PlainValidator(validate)
@@ -47,7 +47,7 @@ def _float32(value: object) -> float:
     rounded = ctypes.c_float(number).value
     if rounded - rounded != 0:
         # TGI accepts infinity here. JSON's extension NaN never reaches it. Neither gives a distribution.
-        raise serde_error(f"invalid value: floating point `{value!r}`, expected f32")
+        raise invalid_value(value, "f32")
     return rounded
 
 

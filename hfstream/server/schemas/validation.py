@@ -21,6 +21,11 @@ from .tgi import GenerateParameters, GenerateRequest
 MAX_STOP_SEQUENCES = 4
 MAX_TOP_N_TOKENS = 5
 
+MAX_STOP_LENGTH = 1_024
+"""Characters of a stop string. Each token's text is compared with it."""
+MIN_SCALE, MAX_SCALE = 1e-4, 100.0
+"""Temperatures and penalties beyond are taken as these: they would make all logits equal, or not finite."""
+
 MAX_CHECKED_NEW_TOKENS = 1024
 """TGI (since 3.1.1) checks `max_new_tokens` up to this number. A larger value is accepted where this many tokens fit;
 generation then ends at the end of the model's context."""
@@ -131,6 +136,10 @@ def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[s
         yield "`max_new_tokens` must be strictly positive"
     if len(params.stop) > MAX_STOP_SEQUENCES:
         yield f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(params.stop)}"
+    if "" in params.stop:
+        yield "`stop` must not contain an empty string"
+    if any(len(stop) > MAX_STOP_LENGTH for stop in params.stop):
+        yield f"`stop` strings must have at most {MAX_STOP_LENGTH} characters"
     if params.top_n_tokens is not None and params.top_n_tokens > MAX_TOP_N_TOKENS:
         yield f"`top_n_tokens` must be >= 0 and <= {MAX_TOP_N_TOKENS}. Given: {params.top_n_tokens}"
     if not request.inputs:
@@ -158,12 +167,16 @@ def _sampling_params(params: GenerateParameters) -> SamplingParams:
     sampled = params.sampled
     return SamplingParams(
         do_sample=sampled,
-        temperature=1.0 if params.temperature is None else params.temperature,
+        temperature=1.0 if params.temperature is None else _clamp(params.temperature),
         top_k=params.top_k,
         top_p=params.top_p,
-        repetition_penalty=1.0 if params.repetition_penalty is None else params.repetition_penalty,
+        repetition_penalty=1.0 if params.repetition_penalty is None else _clamp(params.repetition_penalty),
         frequency_penalty=params.frequency_penalty or 0.0,
         presence_penalty=params.presence or 0.0,
         seed=(random.getrandbits(64) if params.seed is None else params.seed) if sampled else None,
         top_n_tokens=params.top_n_tokens or 0,
     )
+
+
+def _clamp(scale: float) -> float:
+    return min(MAX_SCALE, max(MIN_SCALE, scale))

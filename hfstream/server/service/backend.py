@@ -29,11 +29,12 @@ from ..settings import Settings
 from ..text.chat_template import ChatTemplate
 from ..text.output_builder import OutputBuilder
 from ..text.tokenizer import Tokenizer, TokenSpan
-from .admission import ConcurrencyLimiter
+from .admission import ByteLimiter, ConcurrencyLimiter
 from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
 from .output_stream import OutputStream
 from .resumable import ResumableStreams
+from .text_work import TextWork
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -41,6 +42,17 @@ ResultT = TypeVar("ResultT")
 
 INLINE_LIMIT = 4_000
 """Characters that are tokenised on the event loop: they take less than 4 ms. Longer texts go to another thread."""
+
+
+TEMPLATE_SECONDS = 3.0
+"""How long a chat template may take for one conversation. They take less than a millisecond."""
+TOKENIZE_SECONDS = 30.0
+"""How long a text may take to be tokenised. Two million characters take a second."""
+MAX_TOKENIZED = 262_144
+"""Characters of a text that the routes take which only tokenise; a prompt can be longer, and needs a permit."""
+TOKENIZE_PERMITS = 4
+MAX_BODY_BYTES = 64_000_000
+"""Bytes of all request bodies together that are being read or parsed."""
 
 
 class Model(NamedTuple):
@@ -58,6 +70,10 @@ class Backend:
         """`engine`: another engine in place of the one that runs the model."""
         self.settings = settings
         self.limiter: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
+        self.tokenize_limiter: ConcurrencyLimiter = ConcurrencyLimiter(TOKENIZE_PERMITS)
+        """For the routes that only tokenise: requests that generate do not wait for them."""
+        self.body_limiter: ByteLimiter = ByteLimiter(MAX_BODY_BYTES)
+        self.text_work: TextWork = TextWork()
         self.metrics: Metrics = Metrics()
         self.resumable_streams: ResumableStreams = ResumableStreams(
             grace=settings.resume_grace, keepalive_interval=settings.sse_keepalive
@@ -159,17 +175,30 @@ class Backend:
         """``render(chat_template)`` on another thread: a template is a program, and may take any time.
 
         Raises:
-            ValidationError: the model has no template.
+            ValidationError: the model has no template, or it takes longer than TEMPLATE_SECONDS.
         """
         template = self.model.chat_template
         if template is None:
             raise ValidationError("Template error: template not found", error_type="template_error")
-        return await asyncio.to_thread(render, template)
+        try:
+            return await self.text_work.run(render, template, seconds=TEMPLATE_SECONDS)
+        except TimeoutError:
+            message = f"Template error: the chat template took longer than {TEMPLATE_SECONDS:g} seconds"
+            raise ValidationError(message, error_type="template_error") from None
 
     async def tokenize(self, request: GenerateRequest) -> list[TokenSpan]:
-        """The tokens of a request's prompt, as the model reads it."""
+        """The tokens of a request's prompt, as the model reads it.
+
+        Raises:
+            ValidationError: the text is longer than MAX_TOKENIZED.
+        """
+        if len(request.inputs) > MAX_TOKENIZED:
+            raise ValidationError(
+                f"Input validation error: `inputs` must have at most {MAX_TOKENIZED} characters here. "
+                f"Given: {len(request.inputs)}"
+            )
         tokenize = partial(self.model.tokenizer.tokenize, special=request.add_special_tokens)
-        return await _in_thread_if_long(tokenize, request.inputs)
+        return await self._in_thread_if_long(tokenize, request.inputs)
 
     async def prepare(self, request: GenerateRequest) -> ValidRequest:
         """The request, checked and tokenized.
@@ -181,8 +210,18 @@ class Backend:
         max_total_tokens = model.info.max_total_tokens
         check_parameters(request, max_total_tokens=max_total_tokens)
         encode = partial(model.tokenizer.encode, special=request.add_special_tokens)
-        prompt = await _in_thread_if_long(encode, request.inputs)
+        prompt = await self._in_thread_if_long(encode, request.inputs)
         return validate(request, prompt, max_total_tokens=max_total_tokens)
+
+    async def _in_thread_if_long(self, function: Callable[[str], ResultT], text: str) -> ResultT:
+        """``function(text)``, on another thread if the text is long."""
+        if len(text) <= INLINE_LIMIT:
+            return function(text)
+        try:
+            return await self.text_work.run(function, text, seconds=TOKENIZE_SECONDS)
+        except TimeoutError:
+            message = f"Input validation error: `inputs` could not be tokenized within {TOKENIZE_SECONDS:g} seconds"
+            raise ValidationError(message) from None
 
     @contextmanager
     def submit(self, request: ValidRequest) -> Generator[OutputStream, None, None]:
@@ -269,8 +308,3 @@ def _load_text(path: Path) -> Future[tuple[Tokenizer, ChatTemplate | None]]:
 
     threading.Thread(target=load, name="hfstream-tokenizer", daemon=True).start()
     return future
-
-
-async def _in_thread_if_long(function: Callable[[str], ResultT], text: str) -> ResultT:
-    """``function(text)``, on another thread if the text is long."""
-    return function(text) if len(text) <= INLINE_LIMIT else await asyncio.to_thread(function, text)
