@@ -134,18 +134,22 @@ def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[s
         yield "`top_k` must be strictly positive"
     if params.max_new_tokens == 0:
         yield "`max_new_tokens` must be strictly positive"
-    if len(params.stop) > MAX_STOP_SEQUENCES:
-        yield f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(params.stop)}"
-    if "" in params.stop:
-        yield "`stop` must not contain an empty string"
-    if any(len(stop) > MAX_STOP_LENGTH for stop in params.stop):
-        yield f"`stop` strings must have at most {MAX_STOP_LENGTH} characters"
+    yield from _broken_stop_rules(params.stop)
     if params.top_n_tokens is not None and params.top_n_tokens > MAX_TOP_N_TOKENS:
         yield f"`top_n_tokens` must be >= 0 and <= {MAX_TOP_N_TOKENS}. Given: {params.top_n_tokens}"
     if not request.inputs:
         yield "`inputs` cannot be empty"
     if params.truncate is not None and not 0 < params.truncate <= max_input_tokens:
         yield f"`truncate` must be strictly positive and less than {max_input_tokens}. Given: {params.truncate}"
+
+
+def _broken_stop_rules(stop: list[str]) -> Iterator[str]:
+    if len(stop) > MAX_STOP_SEQUENCES:
+        yield f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(stop)}"
+    if "" in stop:
+        yield "`stop` must not contain an empty string"
+    if any(len(text) > MAX_STOP_LENGTH for text in stop):
+        yield f"`stop` strings must have at most {MAX_STOP_LENGTH} characters"
 
 
 def _unsupported(params: GenerateParameters) -> Iterator[str]:
