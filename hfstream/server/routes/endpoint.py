@@ -68,7 +68,8 @@ class GenerateEndpoint(Generic[BodyT]):
         """Refuses in TGI's order: not ready, the body, what cannot be streamed, no permit, then all other rules.
 
         So a malformed request costs no permit, an overloaded server never renders or tokenises, and everything is
-        known to be valid before the headers are sent. Only requests with a readable body are counted in the metrics, as in TGI.
+        known to be valid before the headers are sent. Only requests with a readable body are counted in the metrics, as
+        in TGI.
         """
         timer, backend = RequestTimer(), self._backend
         backend.ensure_ready()
