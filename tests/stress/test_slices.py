@@ -13,6 +13,7 @@ import pytest
 
 from tests.stress import fuzz_sse
 from tests.stress.chaos import NETWORK, chaos
+from tests.stress.hostile import hostile
 from tests.stress.soak import at_once, scripted
 from tests.stress.storm import POLICIES, storm
 
@@ -25,6 +26,14 @@ def test_in_a_storm_every_patient_client_gets_its_answer() -> None:
     assert not result.wrong
     assert not result.errors
     assert result.refused == result.attempts - 40 > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc here")
+def test_after_hostile_requests_an_answer_is_exact() -> None:
+    figures = hostile(requests=150)
+    assert not figures.wrong
+    assert figures.statuses["200"] > 0
+    assert figures.statuses["422"] > 10
 
 
 @pytest.mark.parametrize("resume", [True, False], ids=["with resume", "without"])

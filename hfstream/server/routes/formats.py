@@ -67,7 +67,7 @@ class RouteFormat(Generic[BodyT]):
         try:
             yield
         except ValidationError as error:
-            names = {} if self.field_names is None else self.field_names(body)
+            names: Mapping[str, str] = {} if self.field_names is None else self.field_names(body)
             message = re.sub("`(\\w+)`", lambda match: f"`{names.get(match[1], match[1])}`", error.message)
             if message == error.message:
                 raise
