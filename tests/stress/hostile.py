@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,34 @@ _PATHS = (
 
 
 def _parameters(rng: random.Random) -> bytes:
-    values = [3e38, 1e-45, -1, 0, 2**70, "a", None, [], {}, [""], ["a" * 5000], True, float("1e308"), "a" * 10_000]
+    values: list[Any] = [
+        3e38,
+        1e-45,
+        -1,
+        0,
+        2**70,
+        "a",
+        None,
+        [],
+        {},
+        [""],
+        ["a" * 5000],
+        True,
+        float("1e308"),
+        "a" * 10_000,
+    ]
     names = ["temperature", "top_p", "top_k", "top_n_tokens", "stop", "seed", "repetition_penalty", "max_new_tokens"]
-    parameters = {rng.choice(names): rng.choice(values) for _ in range(3)}
+    parameters: dict[str, Any] = {rng.choice(names): rng.choice(values) for _ in range(3)}
     parameters.setdefault("max_new_tokens", 2)
     if rng.random() < 0.5:
         return _json(rng.choice(_PATHS[:2]), inputs="Hi", parameters=parameters)
-    fields = {"model": rng.choice([None, "a" * 2000]), "max_tokens": 2, "temperature": rng.choice(values)}
-    return _json("/v1/chat/completions", messages=[{"role": "user", "content": rng.choice(["Hi", None, []])}], **fields)
+    contents: list[Any] = ["Hi", None, []]
+    fields: dict[str, Any] = {
+        "model": rng.choice([None, "a" * 2000]),
+        "max_tokens": 2,
+        "temperature": rng.choice(values),
+    }
+    return _json("/v1/chat/completions", messages=[{"role": "user", "content": rng.choice(contents)}], **fields)
 
 
 def _large(rng: random.Random) -> bytes:
@@ -338,10 +359,10 @@ def main() -> None:
     parser.add_argument("--permits", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
-    runs = {
-        f"{arguments.requests} hostile requests": lambda: hostile(requests=arguments.requests, seed=arguments.seed),
-        f"{arguments.clients} clients, {arguments.permits} permits": lambda: overload(
-            clients=arguments.clients, permits=arguments.permits, seconds=arguments.seconds
+    runs: dict[str, Callable[[], Figures]] = {
+        f"{arguments.requests} hostile requests": partial(hostile, requests=arguments.requests, seed=arguments.seed),
+        f"{arguments.clients} clients, {arguments.permits} permits": partial(
+            overload, clients=arguments.clients, permits=arguments.permits, seconds=arguments.seconds
         ),
     }
     wrong = 0
