@@ -48,7 +48,7 @@ TEMPLATE_SECONDS = 3.0
 """How long a chat template may take for one conversation. They take less than a millisecond."""
 TOKENIZE_SECONDS = 30.0
 """How long a text may take to be tokenised. Two million characters take a second."""
-MAX_TOKENIZED = 262_144
+MAX_TOKENIZED = 131_072
 """Characters of a text that the routes take which only tokenise; a prompt can be longer, and needs a permit."""
 TOKENIZE_PERMITS = 4
 MAX_BODY_BYTES = 64_000_000
@@ -186,8 +186,8 @@ class Backend:
             message = f"Template error: the chat template took longer than {TEMPLATE_SECONDS:g} seconds"
             raise ValidationError(message, error_type="template_error") from None
 
-    async def tokenize(self, request: GenerateRequest) -> list[TokenSpan]:
-        """The tokens of a request's prompt, as the model reads it.
+    async def tokenize(self, request: GenerateRequest, to_json: Callable[[list[TokenSpan]], str]) -> str:
+        """The tokens of a request's prompt, as the model reads it, and as `to_json` writes them.
 
         Raises:
             ValidationError: the text is longer than MAX_TOKENIZED.
@@ -198,7 +198,7 @@ class Backend:
                 f"Given: {len(request.inputs)}"
             )
         tokenize = partial(self.model.tokenizer.tokenize, special=request.add_special_tokens)
-        return await self._in_thread_if_long(tokenize, request.inputs)
+        return await self._in_thread_if_long(lambda text: to_json(tokenize(text)), request.inputs)
 
     async def prepare(self, request: GenerateRequest) -> ValidRequest:
         """The request, checked and tokenized.
