@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -17,6 +18,7 @@ import uvicorn
 
 from .app import build_app
 from .engine.protocol import EngineProtocol
+from .model_files import ModelFilesError
 from .service.backend import Backend
 from .settings import Settings
 
@@ -56,8 +58,8 @@ class BackgroundServer:
     """
 
     def __init__(self, settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> None:
-        """`settings.port` is ignored. `engine`: another engine in place of the one that runs the model."""
-        self._settings = replace(settings or Settings(), port=0)
+        """`settings.port` and `settings.uds` are ignored. `engine`: another engine in place of the one that runs the model."""
+        self._settings = replace(settings or Settings(), port=0, uds=None)
         self._engine = engine
         self._server: _Server
         self._thread: threading.Thread
@@ -108,17 +110,20 @@ class _Server(uvicorn.Server):
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         """`on_started` is called when the port is open, `on_ready` when the model is loaded or could not be."""
-        if engine is None and not (settings.model_path / "config.json").is_file():
-            raise StartError(f"there is no model in {settings.model_path}: no config.json")
-        self._backend = Backend(settings, engine)
+        try:
+            self._backend = Backend(settings, engine)
+        except ModelFilesError as error:
+            raise StartError(str(error)) from error
         self._on_started, self._on_ready = on_started, on_ready
-        self._socket = _listen(settings.host, settings.port)
-        self.url = _url(self._socket)
+        self._uds = settings.uds
+        self._socket = _listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
+        self.url = _url(self._socket) if self._uds is None else f"unix:{self._uds}"
         super().__init__(
             uvicorn.Config(
                 build_app(self._backend),
                 lifespan="on",
                 access_log=False,
+                root_path=settings.root_path,
                 log_config=None,  # logging is configured by the application, not by a library
                 timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
             )
@@ -144,8 +149,12 @@ class _Server(uvicorn.Server):
         self.config.timeout_graceful_shutdown = int(seconds) + 2
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        with self._socket:
-            super().run([self._socket])
+        try:
+            with self._socket:
+                super().run([self._socket])
+        finally:
+            if self._uds is not None:
+                Path(self._uds).unlink(missing_ok=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -185,6 +194,32 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while attempting")[0]
         raise StartError(f"cannot listen on {host}, port {port}: {reason}. Port 0 takes a free one") from error
+
+
+def _listen_uds(name: str) -> socket.socket:
+    """A Unix domain socket. One that an earlier server has left behind is replaced, one that is in use is not."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise StartError("this system has no Unix domain sockets: use host and port")
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_stale_socket(name)
+        listening.bind(name)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise StartError(f"cannot listen on {name}: {error.strerror or error}") from error
+    return listening
+
+
+def _remove_stale_socket(name: str) -> None:
+    path = Path(name)
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            path.unlink()
 
 
 def _url(listening: socket.socket) -> str:

@@ -132,7 +132,7 @@ async def _make_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter
     return _ChatFormatter(
         request=await render_chat(body, backend),
         stream=bool(body.stream),
-        meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model),
+        meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model_name),
         include_usage=body.include_usage,
         include_logprobs=bool(body.logprobs),
         stop_filter=StopStringFilter(body.stop),

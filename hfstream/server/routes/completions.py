@@ -93,7 +93,7 @@ def _top_logprobs(event: StreamResponse) -> dict[str, float | None]:
 
 async def _make_formatter(body: CompletionRequest, backend: Backend) -> _CompletionFormatter:
     request = GenerateRequest(inputs=body.single_prompt(), parameters=body.to_parameters())
-    return _CompletionFormatter(request, body, ResponseMeta.new("cmpl", body.model or backend.settings.model))
+    return _CompletionFormatter(request, body, ResponseMeta.new("cmpl", body.model or backend.settings.model_name))
 
 
 COMPLETIONS = RouteFormat(

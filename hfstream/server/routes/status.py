@@ -33,13 +33,13 @@ class StatusRoutes:
         settings, info = self._backend.settings, self._backend.model.info
         return JSONResponse(
             {
-                "model_id": settings.model,
+                "model_id": settings.model_name,
                 "model_sha": None,
                 "model_pipeline_tag": "text-generation",
                 "max_concurrent_requests": settings.max_concurrent_requests,
                 "max_best_of": 1,
                 "max_stop_sequences": MAX_STOP_SEQUENCES,
-                "max_input_tokens": info.max_total_tokens - 1,
+                "max_input_tokens": self._backend.max_input_tokens,
                 "max_total_tokens": info.max_total_tokens,
                 "validation_workers": 1,
                 "max_client_batch_size": 1,
@@ -58,6 +58,6 @@ class StatusRoutes:
 
     async def models(self, request: Request) -> Response:
         """The one model, as OpenAI's list."""
-        name = self._backend.settings.model
+        name = self._backend.settings.model_name
         model = {"id": name, "object": "model", "created": 0, "owned_by": name}
         return JSONResponse({"object": "list", "data": [model]})

@@ -23,6 +23,7 @@ from hfstream.errors import GenerationError, IncompleteGenerationError, Validati
 
 from ..engine.engine import Engine
 from ..engine.protocol import EngineOptions, EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from ..model_files import check_model, find_model
 from ..schemas.tgi import GenerateRequest
 from ..schemas.validation import ValidRequest, check_parameters, validate
 from ..settings import Settings
@@ -55,8 +56,15 @@ class Backend:
     """What all requests need and share."""
 
     def __init__(self, settings: Settings, engine: EngineProtocol | None = None) -> None:
-        """`engine`: another engine in place of the one that runs the model."""
+        """`engine`: another engine in place of the one that runs the model.
+
+        Raises:
+            ModelFilesError: there is no model, or none that can be served.
+        """
         self.settings = settings
+        self._path = find_model(settings.model)
+        if engine is None:
+            check_model(self._path)
         self.limiter: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
         self.metrics: Metrics = Metrics()
         self.resumable_streams: ResumableStreams = ResumableStreams(
@@ -66,7 +74,7 @@ class Backend:
         """Set once the model is loaded for the first time, or could not be."""
         self._engine = engine or Engine(
             EngineOptions(
-                settings.model_path,
+                self._path,
                 max_batch_size=settings.max_batch_size,
                 dtype=settings.dtype,
                 device=settings.device,
@@ -86,7 +94,7 @@ class Backend:
     def start(self) -> None:
         """Starts to load the model, and returns at once."""
         self._loop = asyncio.get_running_loop()
-        self._text = _load_text(self.settings.model_path)
+        self._text = _load_text(self._path)
         self._engine.start(
             on_outputs=self._post_outputs,
             on_ready=self._post_ready,
@@ -145,6 +153,12 @@ class Backend:
         _ = self.model
 
     @property
+    def max_input_tokens(self) -> int:
+        """Tokens that a prompt may have. Raises what `model` raises."""
+        limit = self.model.info.max_total_tokens - 1
+        return limit if self.settings.max_input_tokens is None else min(limit, self.settings.max_input_tokens)
+
+    @property
     def queue_depths(self) -> tuple[int, int]:
         """The number of requests in the engine's batch, and of those that wait for a row in it."""
         running = self._engine.running
@@ -177,10 +191,10 @@ class Backend:
         """
         model = self.model
         max_total_tokens = model.info.max_total_tokens
-        check_parameters(request, max_total_tokens=max_total_tokens)
+        check_parameters(request, max_input_tokens=self.max_input_tokens)
         encode = partial(model.tokenizer.encode, special=request.add_special_tokens)
         prompt = await _in_thread_if_long(encode, request.inputs)
-        return validate(request, prompt, max_total_tokens=max_total_tokens)
+        return validate(request, prompt, max_total_tokens=max_total_tokens, max_input_tokens=self.max_input_tokens)
 
     @contextmanager
     def submit(self, request: ValidRequest) -> Generator[OutputStream, None, None]:
@@ -217,7 +231,7 @@ class Backend:
         self._call_on_loop(self._on_ready, Model(info, tokenizer, chat_template))
 
     def _post_restart(self, reason: BaseException) -> None:
-        self._text = _load_text(self.settings.model_path)  # as the weights: it may be another checkpoint by now
+        self._text = _load_text(self._path)  # as the weights: it may be another checkpoint by now
         self._call_on_loop(self._on_restart, reason)
 
     def _post_failure(self, error: BaseException) -> None:
