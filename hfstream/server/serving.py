@@ -58,7 +58,10 @@ class BackgroundServer:
     """
 
     def __init__(self, settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> None:
-        """`settings.port` and `settings.uds` are ignored. `engine`: another engine in place of the one that runs the model."""
+        """`engine`: another engine in place of the one that runs the model.
+
+        `settings.port` and `settings.uds` are ignored.
+        """
         self._settings = replace(settings or Settings(), port=0, uds=None)
         self._engine = engine
         self._server: _Server

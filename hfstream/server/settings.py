@@ -14,7 +14,7 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: `text` is not a size, or 0.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if not size:
         raise ValueError(f"{text!r} is not a size; write, for example, 512M or 2G")
@@ -82,7 +82,7 @@ class Settings:
             raise ValueError("api_key must be None or at least one character")
 
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
-            raise ValueError('root_path must begin with "/" and not end with it, as in "/llm"')
+            raise ValueError('root_path must be a path that begins with "/" and not end with it, as in "/llm"')
 
     @property
     def model_name(self) -> str:

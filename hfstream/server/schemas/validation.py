@@ -55,18 +55,18 @@ def check_streamable(parameters: GenerateParameters, *, stream: bool) -> None:
         _refuse("`best_of` != 1 is not allowed for this endpoint")
 
 
-def check_parameters(request: GenerateRequest, *, max_input_tokens: int) -> None:
+def check_parameters(request: GenerateRequest, *, max_total_tokens: int, max_input_tokens: int | None = None) -> None:
     """The rules that need no tokens.
 
     Raises:
         ValidationError: a value is out of its range.
     """
-    for message in _broken_rules(request, max_input_tokens):
+    for message in _broken_rules(request, max_input_tokens or max_total_tokens - 1):
         _refuse(message)
 
 
 def validate(
-    request: GenerateRequest, prompt: list[int], *, max_total_tokens: int, max_input_tokens: int
+    request: GenerateRequest, prompt: list[int], *, max_total_tokens: int, max_input_tokens: int | None = None
 ) -> ValidRequest:
     """The request in the engine's terms; `prompt`: the token ids of its `inputs`. Expects `check_parameters` to pass.
 
@@ -76,7 +76,9 @@ def validate(
     parameters = request.parameters
     if parameters.truncate is not None:
         prompt = prompt[-parameters.truncate :]
-    max_new_tokens = _check_length(len(prompt), parameters.max_new_tokens, max_total_tokens, max_input_tokens)
+    max_new_tokens = _check_length(
+        len(prompt), parameters.max_new_tokens, max_total_tokens, max_input_tokens or max_total_tokens - 1
+    )
     for message in _unsupported(parameters):
         _refuse(message)
     full_text = request.returns_full_text if parameters.return_full_text is None else parameters.return_full_text

@@ -191,7 +191,7 @@ class Backend:
         """
         model = self.model
         max_total_tokens = model.info.max_total_tokens
-        check_parameters(request, max_input_tokens=self.max_input_tokens)
+        check_parameters(request, max_total_tokens=max_total_tokens, max_input_tokens=self.max_input_tokens)
         encode = partial(model.tokenizer.encode, special=request.add_special_tokens)
         prompt = await _in_thread_if_long(encode, request.inputs)
         return validate(request, prompt, max_total_tokens=max_total_tokens, max_input_tokens=self.max_input_tokens)
