@@ -52,11 +52,6 @@ def check_model(path: Path) -> None:
         _check_checkpoint(path)
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether the model is one GGUF file, and not a directory."""
-    return path.is_file()
-
-
 def _check_gguf(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
 
 from hfstream.server import BackgroundServer, Settings, StartError
 from hfstream.server.model_files import ModelFilesError, check_model, find_model
@@ -43,8 +43,8 @@ def test_a_model_of_the_hub_is_taken_from_the_local_cache(monkeypatch: pytest.Mo
     checkpoint(snapshot, "config.json", "model.safetensors")
     (tmp_path / "models--owner--name/refs").mkdir()
     (tmp_path / "models--owner--name/refs/main").write_text("0123456789")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     path = find_model("owner/name")
     assert path.samefile(snapshot)

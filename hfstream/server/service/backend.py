@@ -28,6 +28,7 @@ from ..schemas.tgi import GenerateRequest
 from ..schemas.validation import ValidRequest, check_parameters, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
+from ..text.gguf import text_files
 from ..text.output_builder import OutputBuilder
 from ..text.tokenizer import Tokenizer, TokenSpan
 from .admission import ConcurrencyLimiter
@@ -274,7 +275,8 @@ def _load_text(path: Path) -> Future[tuple[Tokenizer, ChatTemplate | None]]:
 
     def load() -> None:
         try:
-            future.set_result((Tokenizer.load(path), ChatTemplate.load(path)))
+            with text_files(path) as directory:
+                future.set_result((Tokenizer.load(directory), ChatTemplate.load(directory)))
         except BaseException as error:  # noqa: BLE001 - `result` raises it
             future.set_exception(error)
 
