@@ -46,7 +46,8 @@ def test_a_port_in_use_is_a_one_line_error(backend: str) -> None:
 
 def test_serve_on_a_unix_socket(tmp_path: Path) -> None:
     name = str(tmp_path / "server.sock")
-    socket.socket(socket.AF_UNIX).bind(name)  # as a killed server leaves it behind
+    with socket.socket(socket.AF_UNIX) as left_behind:  # by a server that was killed
+        left_behind.bind(name)
     process = subprocess.Popen(
         [*HFSTREAM, "serve", "--uds", name, "--served-model-name", "small"],
         stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "HFSTREAM_API_KEY": "secret"},

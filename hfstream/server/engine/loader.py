@@ -29,7 +29,7 @@ SELF_CHECK_TOKENS = 6
 def load(
     path: str | PathLike[str], *, max_rows: int, dtype: str, device: str, max_total_tokens: int | None
 ) -> tuple[ModelRunner, ModelInfo]:
-    """Load the checkpoint in the directory `path`, or the GGUF file `path`, as `dtype`, whatever it is stored in, onto `device`.
+    """Load the checkpoint or GGUF file `path` as `dtype`, whatever it is stored in, onto `device`.
 
     Raises:
         UnsupportedModelError: the model would generate wrong tokens here.
