@@ -43,9 +43,15 @@ async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
     """
 
     def render(template: ChatTemplate) -> str:
-        return template.render(body.template_messages(), continue_final_message=body.continue_final_message)
+        return template.render(
+            body.template_messages(),
+            continue_final_message=body.continues_final_message,
+            add_generation_prompt=body.add_generation_prompt,
+            variables=body.chat_template_kwargs,
+        )
 
-    return TemplatedRequest(inputs=await backend.render_prompt(render), parameters=body.to_parameters())
+    inputs = await backend.render_prompt(render)
+    return TemplatedRequest(inputs=inputs, parameters=body.to_parameters(backend.model.sampling_defaults))
 
 
 @dataclass(frozen=True, kw_only=True)

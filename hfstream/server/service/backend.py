@@ -24,10 +24,12 @@ from hfstream.errors import GenerationError, IncompleteGenerationError, Validati
 from ..engine.engine import Engine
 from ..engine.protocol import EngineOptions, EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
 from ..model_files import check_model, find_model
+from ..schemas.sampling_defaults import SamplingDefaults
 from ..schemas.tgi import GenerateRequest
 from ..schemas.validation import ValidRequest, check_parameters, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
+from ..text.generation_config import end_of_text_ids, read_generation_config
 from ..text.gguf import text_files
 from ..text.output_builder import OutputBuilder
 from ..text.tokenizer import Tokenizer, TokenSpan
@@ -45,12 +47,33 @@ INLINE_LIMIT = 4_000
 """Characters that are tokenised on the event loop: they take less than 4 ms. Longer texts go to another thread."""
 
 
+class ModelText(NamedTuple):
+    """What belongs to a model besides its weights."""
+
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    eos_ids: frozenset[int]
+    """Tokens that end a text by the tokenizer's settings or the chat template."""
+    sampling_defaults: SamplingDefaults
+
+    @classmethod
+    def load(cls, path: Path) -> ModelText:
+        """Of the model at `path`."""
+        with text_files(path) as directory:
+            tokenizer, template = Tokenizer.load(directory), ChatTemplate.load(directory)
+            eos_ids = end_of_text_ids(directory, tokenizer, template)
+            return cls(tokenizer, template, eos_ids, SamplingDefaults.from_config(read_generation_config(directory)))
+
+
 class Model(NamedTuple):
-    """What belongs to the loaded model, apart from the weights, which are the engine's."""
+    """The loaded model, apart from the weights, which are the engine's."""
 
     info: ModelInfo
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
+    eos_ids: frozenset[int]
+    """Tokens that end a text, from all places that name some."""
+    sampling_defaults: SamplingDefaults
 
 
 class Backend:
@@ -88,7 +111,7 @@ class Backend:
         self._outputs: dict[EngineRequest, OutputStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
-        self._text: Future[tuple[Tokenizer, ChatTemplate | None]]
+        self._text: Future[ModelText]
 
     # --- start and end -----------------------------------------------------------------------------------------------
 
@@ -204,7 +227,7 @@ class Backend:
         Its row in the batch is then free for another request after the engine's present step, at the latest.
         """
         model = self.model
-        builder = OutputBuilder(model.tokenizer, request, model.info.eos_ids)
+        builder = OutputBuilder(model.tokenizer, request, model.eos_ids)
         engine_request = EngineRequest(request.prompt, request.max_new_tokens, request.sampling)
         output = self._outputs[engine_request] = OutputStream(
             builder, tokens_per_second=self.settings.tokens_per_second
@@ -228,8 +251,10 @@ class Backend:
         self._call_on_loop(self._dispatch, results)
 
     def _post_ready(self, info: ModelInfo) -> None:
-        tokenizer, chat_template = self._text.result()  # an error raised here stops the engine, which reports it
-        self._call_on_loop(self._on_ready, Model(info, tokenizer, chat_template))
+        text = self._text.result()  # an error raised here stops the engine, which reports it
+        eos_ids = info.eos_ids | text.eos_ids
+        model = Model(info, text.tokenizer, text.chat_template, eos_ids, text.sampling_defaults)
+        self._call_on_loop(self._on_ready, model)
 
     def _post_restart(self, reason: BaseException) -> None:
         self._text = _load_text(self._path)  # as the weights: it may be another checkpoint by now
@@ -265,18 +290,17 @@ class Backend:
         for result in results:
             if output := self._outputs.get(result.request):
                 output.push(result)
-                if output.complete:  # perhaps by a stop string, which the engine does not know about
+                if output.complete:  # perhaps by a stop string or an EOS token that the engine does not know about
                     self._engine.cancel(result.request)
 
 
-def _load_text(path: Path) -> Future[tuple[Tokenizer, ChatTemplate | None]]:
+def _load_text(path: Path) -> Future[ModelText]:
     """The tokenizer and the chat template, loaded on another thread, while the engine loads the weights."""
-    future: Future[tuple[Tokenizer, ChatTemplate | None]] = Future()
+    future: Future[ModelText] = Future()
 
     def load() -> None:
         try:
-            with text_files(path) as directory:
-                future.set_result((Tokenizer.load(directory), ChatTemplate.load(directory)))
+            future.set_result(ModelText.load(path))
         except BaseException as error:  # noqa: BLE001 - `result` raises it
             future.set_exception(error)
 

@@ -86,10 +86,10 @@ class OutputBuilder:
 
     def _reason(self, output: TokenOutput, *, stopped: bool) -> FinishReason | None:
         """Why the output ends here, if it does. TGI's order: length, EOS token, stop string."""
+        if output.token in self._eos_ids and self._count < self._request.max_new_tokens:
+            return FinishReason.EndOfSequenceToken  # the engine does not know all of these tokens
         if not output.last:
             return FinishReason.StopSequence if stopped else None
-        if output.token in self._eos_ids and self._count < self._request.max_new_tokens:
-            return FinishReason.EndOfSequenceToken
         return FinishReason.Length
 
     def _details(self, reason: FinishReason) -> StreamDetails:
