@@ -89,6 +89,7 @@ def _routes(backend: Backend) -> list[Route]:
         Route("/metrics", status.metrics),
         Route("/demo", demo),
         Route("/v1/models", status.models),
+        Route("/v1/models/{name:path}", status.model),
         Route("/chat_tokenize", tokenize.chat_tokenize, methods=["POST"]),
         generate("/", COMPAT),
         generate("/generate", GENERATE),

@@ -51,7 +51,7 @@ async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
         )
 
     inputs = await backend.render_prompt(render)
-    return TemplatedRequest(inputs=inputs, parameters=body.to_parameters(backend.model.sampling_defaults))
+    return TemplatedRequest(inputs=inputs, parameters=body.to_parameters(backend.sampling_defaults))
 
 
 @dataclass(frozen=True, kw_only=True)

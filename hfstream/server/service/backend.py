@@ -177,6 +177,11 @@ class Backend:
         _ = self.model
 
     @property
+    def sampling_defaults(self) -> SamplingDefaults:
+        """Those of the model; none before it is loaded."""
+        return SamplingDefaults() if self._model is None else self._model.sampling_defaults
+
+    @property
     def max_input_tokens(self) -> int:
         """Tokens that a prompt may have. Raises what `model` raises."""
         limit = self.model.info.max_total_tokens - 1
