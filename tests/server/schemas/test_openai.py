@@ -352,7 +352,5 @@ def test_a_request_says_whether_its_last_message_is_continued(fields: dict[str, 
 def test_a_message_is_not_continued_and_begun_at_once() -> None:
     messages = [{"role": "user", "content": "Hi"}]
     request = chat(messages=messages, add_generation_prompt=True, continue_final_message=True)
-        messages=[{"role": "user", "content": "Hi"}], add_generation_prompt=True, continue_final_message=True
-    )
     with pytest.raises(ValidationError, match="cannot both be true"):
         request.template_messages()
