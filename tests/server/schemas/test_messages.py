@@ -24,7 +24,8 @@ def test_the_content_of_a_message_is_one_text() -> None:
     )
     assert to_template(role="user", content="") == {"role": "user", "content": ""}
     empty = {"role": "assistant", "content": ""}  # templates would print a null as "None"
-    for content in ({}, {"content": None}, {"content": []}):
+    contents: list[dict[str, Any]] = [{}, {"content": None}, {"content": []}]
+    for content in contents:
         assert to_template(role="assistant", **content) == empty
 
 
