@@ -37,6 +37,7 @@ from .admission import ConcurrencyLimiter
 from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
 from .output_stream import OutputStream
+from .request_record import RequestRecord
 from .resumable import ResumableStreams
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -226,8 +227,8 @@ class Backend:
         return validate(request, prompt, max_total_tokens=max_total_tokens, max_input_tokens=self.max_input_tokens)
 
     @contextmanager
-    def submit(self, request: ValidRequest) -> Generator[OutputStream, None, None]:
-        """Submits `request` to the engine, and cancels it when the block is left.
+    def submit(self, request: ValidRequest, record: RequestRecord | None = None) -> Generator[OutputStream, None, None]:
+        """Submits `request` to the engine, and cancels it when the block is left. `record`: gets the tokens' times.
 
         Its row in the batch is then free for another request after the engine's present step, at the latest.
         """
@@ -235,7 +236,7 @@ class Backend:
         builder = OutputBuilder(model.tokenizer, request, model.eos_ids)
         engine_request = EngineRequest(request.prompt, request.max_new_tokens, request.sampling)
         output = self._outputs[engine_request] = OutputStream(
-            builder, tokens_per_second=self.settings.tokens_per_second
+            builder, tokens_per_second=self.settings.tokens_per_second, record=record
         )
         try:
             self._submit_to_engine(engine_request)
