@@ -56,8 +56,8 @@ def _check_gguf(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ModelFilesError(f"{path} is no GGUF file: give the directory of a checkpoint, or a GGUF file")
-    if importlib.util.find_spec("gguf") is None:
-        raise ModelFilesError(f'{path} is a GGUF file, which needs a further package: pip install "hfstream[gguf]"')
+    if any(importlib.util.find_spec(package) is None for package in ("gguf", "accelerate")):
+        raise ModelFilesError(f'{path} is a GGUF file, which needs further packages: pip install "hfstream[gguf]"')
 
 
 def _check_checkpoint(path: Path) -> None:
