@@ -24,6 +24,7 @@ from .routes.completions import COMPLETIONS
 from .routes.demo import demo
 from .routes.endpoint import GenerateEndpoint
 from .routes.formats import RouteFormat
+from .routes.openapi import docs, openapi
 from .routes.responses import error_response
 from .routes.status import StatusRoutes
 from .routes.tgi import COMPAT, GENERATE, GENERATE_STREAM
@@ -88,6 +89,8 @@ def _routes(backend: Backend) -> list[Route]:
         Route("/info", status.info),
         Route("/metrics", status.metrics),
         Route("/demo", demo),
+        Route("/docs", docs),
+        Route("/openapi.json", openapi),
         Route("/v1/models", status.models),
         Route("/v1/models/{name:path}", status.model),
         Route("/chat_tokenize", tokenize.chat_tokenize, methods=["POST"]),
