@@ -162,6 +162,20 @@ def _add_serve(commands: Any) -> None:
         choices=["float32", "bfloat16", "float16"],
         help="data type of the weights (default: float32)",
     )
+    serve.add_argument(
+        "--cors-allow-origin",
+        action="append",
+        metavar="ORIGIN",
+        help="allow pages of this origin, such as https://example.org, to call the server, besides those of this "
+        "computer; * allows all; can be used more than once",
+    )
+    serve.add_argument(
+        "--allowed-host",
+        action="append",
+        dest="allowed_hosts",
+        metavar="NAME",
+        help="accept requests for this host name, besides this computer's; can be used more than once",
+    )
     serve.add_argument("--device", default="cpu", help="torch's name of the device, such as cuda (default: cpu)")
     serve.add_argument(
         "--max-batch-size",

@@ -18,7 +18,8 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from .. import server  # noqa: PLC0415  an optional dependency, and slow to import
 
     names = {field.name for field in dataclasses.fields(server.Settings)}
-    settings = server.Settings(**{name: value for name, value in vars(arguments).items() if name in names})
+    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    settings = server.Settings(**given)
     _configure_logging(arguments.log_level)
 
     def started(url: str) -> None:

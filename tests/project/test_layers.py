@@ -25,7 +25,7 @@ SERVER_LAYERS: list[tuple[str, ...]] = [
     ("engine", "settings", "model_files"),
     ("text", "schemas"),
     ("service",),
-    ("routes", "auth"),
+    ("routes", "auth", "request_rules", "connections"),
     ("app",),
     ("serving",),
 ]
