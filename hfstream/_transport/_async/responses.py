@@ -31,7 +31,7 @@ class AsyncStreamedResponse(BaseStreamedResponse):
         encoding = response.headers.get("content-encoding", "")
         self.chunks: AsyncIterator[bytes] = self._raw
         if is_compressed(encoding):
-            self.chunks = AsyncDecompressed(self._raw, encoding)
+            self.chunks = AsyncDecompressed(self._raw, encoding, lenient=not 200 <= response.status_code < 300)
 
     async def aclose(self) -> None:
         """Closes the response; the connection is closed too, unless the body is at its end."""

@@ -31,7 +31,7 @@ class SyncStreamedResponse(BaseStreamedResponse):
         encoding = response.headers.get("content-encoding", "")
         self.chunks: Iterator[bytes] = self._raw
         if is_compressed(encoding):
-            self.chunks = SyncDecompressed(self._raw, encoding)
+            self.chunks = SyncDecompressed(self._raw, encoding, lenient=not 200 <= response.status_code < 300)
 
     def close(self) -> None:
         """Closes the response; the connection is closed too, unless the body is at its end."""
