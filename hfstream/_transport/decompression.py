@@ -16,6 +16,9 @@ __all__ = ["Decompressor", "is_compressed"]
 MAX_OUTPUT = 64 * 1024
 """Bytes that are decompressed at a time."""
 
+MAX_CODINGS = 4
+"""Codings of one body. No server applies more than one or two."""
+
 _GZIP_WBITS, _ZLIB_WBITS, _RAW_WBITS = 31, 15, -15
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -51,7 +54,7 @@ class Decompressor:
         self._encoding = encoding[:80]
         self._stages: list[_Stage] = []
         codings = _codings(encoding)
-        if all(name in _SUPPORTED for name in codings):
+        if len(codings) <= MAX_CODINGS and all(name in _SUPPORTED for name in codings):
             self._stages = [_Stage(_SUPPORTED[name], lenient) for name in reversed(codings)]  # listed as applied
 
     def feed(self, chunk: bytes) -> None:

@@ -31,7 +31,7 @@ from typing import Any, Generic, TypeVar
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
-from .decoders import ResponseDecoder, select_decoder
+from .decoders import ErrorDecoder, ResponseDecoder, select_decoder
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
@@ -48,6 +48,9 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 STREAMING = State.STREAMING  # compared once a chunk: a global is looked up faster than an attribute of a class
+
+ERROR_BODY_TIMEOUT = 5.0
+"""Seconds for the body of a response whose status is an error. Without it the error still has its class."""
 
 
 @dataclass
@@ -137,6 +140,8 @@ class Exchange(Generic[ItemT, ResultT]):
         self._decoder = select_decoder(status, headers, spec.make_decoder, streamed=spec.streamed)
         self._content_count = self._decoder.content_count
         self.needs_data = True
+        if isinstance(self._decoder, ErrorDecoder):  # the status is known: its body is only worth a short wait
+            self.deadline.set(self._clock(), min(ERROR_BODY_TIMEOUT, self.timeouts.first_token or math.inf))
 
     def feed(self, chunk: bytes) -> list[ItemT]:
         """Takes a chunk of the body; returns the items for the caller that it completed.
@@ -195,7 +200,7 @@ class Exchange(Generic[ItemT, ResultT]):
         try:
             delay = None
             if isinstance(error, InferenceError) and self._is_unfinished():
-                error = self._annotate(error)
+                error = self._annotate(self._status_first(error))
                 decision, error = self._decide(error)
                 delay = self._next_delay(error, decision)
             if delay is not None and self._clock() + delay < self.deadline.total_at:
@@ -271,6 +276,15 @@ class Exchange(Generic[ItemT, ResultT]):
         ended = self._decoder is not None and self._decoder.done
         return not self.complete or (self.spec.resume and not ended)
 
+    def _status_first(self, error: InferenceError) -> InferenceError:
+        """The error that the status says, if reading its body has failed: the status says more than that failure."""
+        decoder = self._decoder
+        if not isinstance(decoder, ErrorDecoder) or decoder.done:
+            return error
+        error_of_status = decoder.error()
+        error_of_status.__cause__ = error
+        return error_of_status
+
     def _annotate(self, error: InferenceError) -> InferenceError:
         """`error` with what only the exchange knows: which time limit it was, the text so far, the request's id."""
         now = self._clock()
@@ -316,6 +330,9 @@ class Exchange(Generic[ItemT, ResultT]):
             return None
         if self.state is STREAMING:  # new content resets the retry limits: a stream may last for hours
             self._retry_state.restart()
+        if (reason := self._retry_state.reason_not_to_retry(error)) is not None:
+            error.add_note(reason)
+            return None
         delay = self._retry_state.next_delay(
             _without_traceback(error), now=self._clock(), latest=self.deadline.total_at
         )
