@@ -112,13 +112,13 @@ class _Stage:
         """The next chunk of output; empty if there is none without further input. Raises zlib.error."""
         while self._compressed or self._more_output:
             if self._is_text:
-                chunk, self._compressed = self._compressed, b""
-                return chunk
+                text, self._compressed = self._compressed, b""
+                return text
             if self._decompress is None and not self._begin_member():
                 return b""
             if self._is_text:
                 continue
-            chunk = self._decompress.decompress(self._compressed, MAX_OUTPUT)
+            chunk: bytes = self._decompress.decompress(self._compressed, MAX_OUTPUT)
             self._compressed = self._decompress.unconsumed_tail
             self._more_output = len(chunk) == MAX_OUTPUT
             if self._decompress.eof:
@@ -151,6 +151,6 @@ class _Stage:
 
 
 def _deflate_wbits(start: bytes) -> int:
-    """zlib's format, as the standard says, or bare deflate, which many servers send instead."""
+    """The format of zlib, as the standard says, or bare deflate, which many servers send instead."""
     has_header = start[0] & 0x0F == 8 and (start[0] << 8 | start[1]) % 31 == 0
     return _ZLIB_WBITS if has_header else _RAW_WBITS

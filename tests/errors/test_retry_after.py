@@ -117,9 +117,12 @@ def test_Retry_After_takes_precedence_over_the_reset() -> None:
     assert from_response(429, {"x-ratelimit-reset": "20", "retry-after": "2"}, b"").retry_after == 2
 
 
-@pytest.mark.parametrize(
-    "value", ["1" * 20_000, "1" * 20_000 + "x", "1m" * 10_000, "9." * 10_000, "1d1h" + "1" * 20_000]
-)
+LONG = ["1" * 20_000, "1" * 20_000 + "x", "1m" * 10_000, "9." * 10_000, "1d1h" + "1" * 20_000]
+ODD: list[Any] = [-1, True, "soon", None, [], 10**400]
+ODD_DETAILS: list[Any] = [{}, "x", [1], [{"retryDelay": 5}], [{"retryDelay": "x"}]]
+
+
+@pytest.mark.parametrize("value", LONG, ids=range(len(LONG)))
 @pytest.mark.parametrize("name", ["x-ratelimit-reset", "x-ratelimit-reset-tokens", "retry-after", "retry-after-ms"])
 def test_a_long_header_takes_no_time(name: str, value: str) -> None:
     """The regular expression of durations took seconds for 20 kB, and its time grew with the third power."""
@@ -135,8 +138,8 @@ def test_a_long_header_takes_no_time(name: str, value: str) -> None:
         ([{"error": {"code": 429, "details": [{"retryDelay": "1.5s"}]}}], 1.5),
         ({"error": "busy", "retry_after": 3}, 3.0),
         ({"message": "busy", "retry_after": 0.25, "global": False}, 0.25),
-        *(({"error": "busy", "retry_after": odd}, None) for odd in (-1, True, "soon", None, [], 10**400)),
-        *(({"error": {"details": odd}}, None) for odd in ({}, "x", [1], [{"retryDelay": 5}], [{"retryDelay": "x"}])),
+        *(({"error": "busy", "retry_after": odd}, None) for odd in ODD),
+        *(({"error": {"details": odd}}, None) for odd in ODD_DETAILS),
         ("busy", None),
         ([], None),
     ],
@@ -151,7 +154,7 @@ def test_the_body_may_say_how_long_to_wait(body: Any, seconds: float | None) -> 
     [
         ({"error": "Model x/y is currently loading", "estimated_time": 20.5}, 20.5),
         ({"error": {"message": "loading", "estimated_time": 3}}, 3.0),
-        *(({"error": "loading", "estimated_time": odd}, None) for odd in (-1, True, "20", None, {})),
+        *(({"error": "loading", "estimated_time": odd}, None) for odd in ODD),
         ({"error": "loading"}, None),
         ("loading", None),
     ],
