@@ -42,6 +42,8 @@ class BaseStreamedResponse:
         if self.at_end or self._socket is None:
             return False
         shutdown(self._socket)
+        if self._follows_deadline:
+            self._response.extensions["network_stream"].limit.aborted = True
         return True
 
     def detach(self) -> None:
