@@ -17,13 +17,14 @@ from ..errors import (
 )
 from ..errors.response_bodies import from_response
 from .redaction import redact
+from .redirects import INVALID_LOCATION, REDIRECTION, Redirection
 from .sockets import PROXY
 
 __all__ = ["map_exception"]
 
 # Exceptions are looked up by name: httpcore's have the same names as httpx's, and so have httpx2's, whose client may
 # be passed as http_client=.
-_MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
+_MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11"})
 
 _Mapping = tuple[type[InferenceError], str, dict[str, Any]]
 """Class, message, and further arguments of the constructor."""
@@ -87,26 +88,28 @@ _ERRORS: dict[str, _Mapping] = {
 }
 
 
-def map_exception(error: Exception, url: str) -> Exception:
+def map_exception(error: Exception, url: str, redirection: Redirection | None = None) -> Exception:
     """`error` as an `InferenceError`. Exceptions of a user's own code are returned unchanged.
 
-    `url` is that of the request, unless `error` knows a later one: a redirect's. `error` is the cause, unless its
-    message shows a secret: a traceback prints it.
+    `url` is that of the request; `redirection` says where it was redirected to, unless `error` itself knows. `error` is
+    the cause, unless its message shows a secret: a traceback prints it.
     """
+    redirection = getattr(error, REDIRECTION, redirection)
     response = getattr(error, "response", None) if type(error).__name__ == "HTTPStatusError" else None
     if response is not None:  # an event hook of the user's client has called raise_for_status()
         body = response.content if response.is_stream_consumed else b""
         return _with_cause(from_response(response.status_code, response.headers, body), error)
     found = _mapping(error)
     if found is None:
+        if redirection is not None and isinstance(error, InferenceError) and error.status_code is not None:
+            redirection.explain(error)
         return error
     error_class, message, fields = found
     why = (redact(str(error)) or type(error).__name__).rstrip(".")
-    redirected = _redirected(error, url)
-    host = origin(redirected or url)
+    host = origin(url if redirection is None else redirection.url)
     proxy = getattr(error, PROXY, None)
     text = message.format(
-        origin=f"{host}, to which {origin(url)} redirects" if redirected else host,
+        origin=host if redirection is None else f"{host} (to which {origin(url)} redirects)",
         why=why,
         hint=" (`hfstream serve` starts one)" if _LOCALHOST.match(host) else "",
         proxy=proxy or "of the http_client",
@@ -125,7 +128,7 @@ def _mapping(error: Exception) -> _Mapping | None:
             return found[0], _UNTRUSTED, {"retryable": False}
         if kind.__name__ == "ConnectError" and getattr(error, PROXY, None) is not None:
             return found[0], _PROXY_UNREACHABLE, found[2]
-        if "Invalid URL in location header" in str(error):  # httpx's words, for a RemoteProtocolError
+        if str(error).startswith(INVALID_LOCATION):
             return UnexpectedResponseError, _INVALID_REDIRECT, {}
         return found
     if isinstance(error, UnicodeError):  # of idna, or of the standard library's encoding of that name
@@ -134,15 +137,6 @@ def _mapping(error: Exception) -> _Mapping | None:
         transient = isinstance(error, ConnectionError | TimeoutError | ssl.SSLError | socket.gaierror)
         return InferenceConnectionError, "the request to {origin} failed: {why}", {"retryable": transient}
     return None
-
-
-def _redirected(error: Exception, url: str) -> str | None:
-    """The URL of the request that failed, if it is on another host than the first one."""
-    try:
-        later = str(getattr(error, "request", None) and getattr(error, "request").url)  # noqa: B009  of httpx's errors
-        return later if "://" in later and origin(later) != origin(url) else None
-    except (RuntimeError, ValueError):  # httpx: "The .request property has not been set"
-        return None
 
 
 def _with_cause(mapped: InferenceError, error: Exception) -> InferenceError:

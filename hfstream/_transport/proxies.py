@@ -63,20 +63,18 @@ class ProxySettings:
         entries = [entry.strip() for entry in self._proxies.get("no", "").replace(" ", ",").split(",")]
         self._exceptions = [match for entry in entries if entry and (match := _exception(entry)) is not None]
 
-    def proxy_for(self, url: str) -> Proxy | None:
-        """The proxy for requests to `url`; None if they are sent without one.
+    def proxy_for(self, scheme: str, host: str, port: int | None = None) -> Proxy | None:
+        """The proxy for requests to a URL of these parts; None if they are sent without one.
 
         Raises:
             InferenceConnectionError: the proxy's URL is invalid.
         """
-        parts = urlsplit(url)
-        scheme = parts.scheme if self._proxies.get(parts.scheme) else "all"
-        address = self._proxies.get(scheme, "")
-        host = (parts.hostname or "").rstrip(".")
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+        kind = scheme if self._proxies.get(scheme) else "all"
+        address = self._proxies.get(kind, "")
+        host, port = host.lower().rstrip("."), port or _DEFAULT_PORTS.get(scheme, 0)
         if not address or any(match(host, port) for match in self._exceptions):
             return None
-        return _checked(Proxy(address if "://" in address else f"http://{address}", self._variables[scheme]))
+        return _checked(Proxy(address if "://" in address else f"http://{address}", self._variables[kind]))
 
 
 def _variable(scheme: str) -> str:

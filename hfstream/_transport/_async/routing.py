@@ -26,7 +26,7 @@ class AsyncRouter(httpx.AsyncBaseTransport):
         self._transports: dict[tuple[Proxy | None, bool], AsyncTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        proxy = self._settings.proxy_for(str(request.url))
+        proxy = self._settings.proxy_for(request.url.scheme, request.url.host, request.url.port)
         transport = self._transport(proxy, request.url.scheme == "https")
         with mark_proxy(proxy):
             return await transport.handle_async_request(request)

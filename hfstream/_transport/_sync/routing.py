@@ -26,7 +26,7 @@ class SyncRouter(httpx.BaseTransport):
         self._transports: dict[tuple[Proxy | None, bool], SyncTransport] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        proxy = self._settings.proxy_for(str(request.url))
+        proxy = self._settings.proxy_for(request.url.scheme, request.url.host, request.url.port)
         transport = self._transport(proxy, request.url.scheme == "https")
         with mark_proxy(proxy):
             return transport.handle_request(request)
