@@ -109,9 +109,9 @@ def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
         for name, value in mapping.items():
             if not isinstance(value, str | None):
                 raise TypeError(f"the header {name!r} must be a string or None, not {type(value).__name__}")
-            value = value if value is None else value.strip()
-            _check_header(name, value)
-            merged[name.lower()] = (name, value)
+            stripped = None if value is None else value.strip()
+            _check_header(name, stripped)
+            merged[name.lower()] = (name, stripped)
     return dict(merged.values())
 
 

@@ -56,6 +56,7 @@ SUBSTITUTIONS = [
     (r"\ba(?=close\b|next\(|iter\()", ""),
     (r"StopAsyncIteration", "StopIteration"),
     (r"-> \(\n +(.+)\n +\):", r"-> \1:"),  # what fits on one line now
+    (r"def make_pool\(\n +(.+)\n\)", r"def make_pool(\1)"),
     (r"\((self\._states\.current\(\))\)\.", r"\1."),
 ]
 

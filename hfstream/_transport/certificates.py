@@ -45,7 +45,8 @@ def _load(name: str, path: str, key_log: str) -> ssl.SSLContext:
     try:
         if not name:
             return httpx.create_ssl_context(trust_env=False)
-        return ssl.create_default_context(**{"capath" if is_directory else "cafile": path})
+        file, directory = (None, path) if is_directory else (path, None)
+        return ssl.create_default_context(cafile=file, capath=directory)
     except ssl.SSLError as error:
         raise _error(name, path, "it has no certificates in PEM format") from error
     except OSError as error:

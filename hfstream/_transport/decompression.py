@@ -111,43 +111,46 @@ class _Stage:
     def read(self) -> bytes:
         """The next chunk of output; empty if there is none without further input. Raises zlib.error."""
         while self._compressed or self._more_output:
+            if self._decompress is None and not self._is_text:
+                self._begin_member()
             if self._is_text:
                 text, self._compressed = self._compressed, b""
                 return text
-            if self._decompress is None and not self._begin_member():
+            if self._decompress is None:
                 return b""
-            if self._is_text:
-                continue
-            chunk: bytes = self._decompress.decompress(self._compressed, MAX_OUTPUT)
-            self._compressed = self._decompress.unconsumed_tail
-            self._more_output = len(chunk) == MAX_OUTPUT
-            if self._decompress.eof:
-                self._compressed = self._decompress.unused_data
-                self._decompress, self._more_output = None, False
-            if chunk:
+            if chunk := self._inflate(self._decompress):
                 return chunk
         return b""
 
-    def _begin_member(self) -> bool:
-        """Makes a decompressor for what comes next, or finds that it is text; returns whether there is enough of it."""
+    def _inflate(self, decompress: Any) -> bytes:
+        chunk: bytes = decompress.decompress(self._compressed, MAX_OUTPUT)
+        self._compressed = decompress.unconsumed_tail
+        self._more_output = len(chunk) == MAX_OUTPUT
+        if decompress.eof:
+            self._compressed = decompress.unused_data
+            self._decompress, self._more_output = None, False
+        return chunk
+
+    def _begin_member(self) -> None:
+        """Makes a decompressor for what comes next, or finds that it is text, as soon as there is enough of it."""
         start = self._compressed
         if self._members:  # gzip's own tools ignore zeros after a member
             start = self._compressed = start.lstrip(b"\0")
         elif start.startswith(_TEXT_STARTS):
             self._is_text = True
+            return
         elif any(text.startswith(start) for text in _TEXT_STARTS):
-            return False
-        if self._is_text or len(start) < 2:
-            return self._is_text
+            return
+        if len(start) < 2:
+            return
         wbits = _GZIP_WBITS if self._coding == "gzip" else _deflate_wbits(start)
         if wbits == _GZIP_WBITS and not start.startswith(_GZIP_MAGIC):
-            self._is_text = self._lenient and not self._members  # plain words
-            if self._is_text:
-                return True
-            raise zlib.error("something else follows the data" if self._members else "incorrect header check")
+            if not self._lenient or self._members:
+                raise zlib.error("something else follows the data" if self._members else "incorrect header check")
+            self._is_text = True  # plain words
+            return
         self._decompress = zlib.decompressobj(wbits)
         self._members += 1
-        return True
 
 
 def _deflate_wbits(start: bytes) -> int:

@@ -121,22 +121,25 @@ def map_exception(error: Exception, url: str, redirection: Redirection | None = 
 
 def _mapping(error: Exception) -> _Mapping | None:
     for kind in type(error).__mro__:
-        if kind.__name__ not in _ERRORS or kind.__module__.partition(".")[0] not in _MODULES:
-            continue
-        found = _ERRORS[kind.__name__]
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return found[0], _UNTRUSTED, {"retryable": False}
-        if kind.__name__ == "ConnectError" and getattr(error, PROXY, None) is not None:
-            return found[0], _PROXY_UNREACHABLE, found[2]
-        if str(error).startswith(INVALID_LOCATION):
-            return UnexpectedResponseError, _INVALID_REDIRECT, {}
-        return found
+        if kind.__name__ in _ERRORS and kind.__module__.partition(".")[0] in _MODULES:
+            return _by_message(error, kind.__name__)
     if isinstance(error, UnicodeError):  # of idna, or of the standard library's encoding of that name
         return BadRequestError, _INVALID_HOST, {}
     if isinstance(error, OSError) and not isinstance(error, InferenceError):
         transient = isinstance(error, ConnectionError | TimeoutError | ssl.SSLError | socket.gaierror)
         return InferenceConnectionError, "the request to {origin} failed: {why}", {"retryable": transient}
     return None
+
+
+def _by_message(error: Exception, name: str) -> _Mapping:
+    error_class, _, fields = found = _ERRORS[name]
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return error_class, _UNTRUSTED, fields
+    if str(error).startswith(INVALID_LOCATION):
+        return UnexpectedResponseError, _INVALID_REDIRECT, {}
+    if name == "ConnectError" and getattr(error, PROXY, None) is not None:
+        return error_class, _PROXY_UNREACHABLE, fields
+    return found
 
 
 def _with_cause(mapped: InferenceError, error: Exception) -> InferenceError:

@@ -111,7 +111,7 @@ def _exception(entry: str) -> _Exception | None:
     entry = entry.partition("://")[2] or entry
     network = _network(entry.strip("[]"))
     if network is not None:
-        return lambda host, port: _contains(network, host)
+        return _in_network(network, None)
     name, _, port_text = entry.rpartition(":") if ":" in entry else (entry, "", "")
     if not (name and (port_text.isdecimal() if port_text else ":" not in entry)):
         return None
@@ -121,7 +121,7 @@ def _exception(entry: str) -> _Exception | None:
         return None
     network = _network(name)
     if network is not None:
-        return lambda host, port: port == wanted and _contains(network, host)
+        return _in_network(network, wanted)
     return lambda host, port: wanted in (None, port) and (host == name or host.endswith(f".{name}"))
 
 
@@ -133,6 +133,10 @@ def _network(text: str) -> _Network | None:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
+
+
+def _in_network(network: _Network, wanted: int | None) -> _Exception:
+    return lambda host, port: wanted in (None, port) and _contains(network, host)
 
 
 def _contains(network: _Network, host: str) -> bool:

@@ -51,12 +51,13 @@ class Redirection(NamedTuple):
 
 @contextmanager
 def mark_redirection(original: httpx.Request, redirected: httpx.Request) -> Generator[None]:
-    """Tells whoever maps an exception that it is that of a redirected request."""
+    """Marks an exception as that of a redirected request, for `map_exception`."""
     try:
         yield
     except Exception as error:
         setattr(error, REDIRECTION, Redirection.of(original, redirected))
         raise
+
 
 MAX_REDIRECTS = 20
 """The same limit as httpx's."""
@@ -67,15 +68,13 @@ _SAFE_HEADERS = frozenset(
 
 
 def next_request(response: Any, redirects: int) -> Any:
-    """The request to which `response` redirects; None if it is not a redirect. `redirects` is how many came before.
+    """The request to which `response` redirects. `redirects` is how many came before.
 
     Raises:
         httpx.TooManyRedirects: there were `MAX_REDIRECTS` already.
         UnexpectedResponseError: nothing can be sent to the URL to which it redirects.
     """
     request = response.next_request
-    if request is None:
-        return None
     _check_target(str(request.url), str(response.request.url))
     if redirects >= MAX_REDIRECTS:
         raise httpx.TooManyRedirects("too many redirects", request=response.request)

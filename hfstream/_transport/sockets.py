@@ -84,7 +84,7 @@ class ReadLimit:
 
 @contextlib.contextmanager
 def mark_proxy(proxy: Proxy | None) -> Generator[None]:
-    """Tells whoever maps an exception which proxy the request was sent through."""
+    """Marks an exception with the proxy of the request, for `map_exception`."""
     try:
         yield
     except Exception as error:

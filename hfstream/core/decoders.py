@@ -14,12 +14,23 @@ from ..errors import InferenceError, UnexpectedResponseError
 from ..errors.response_bodies import from_event, from_response
 from ..types._lenient import load_json
 
-__all__ = ["ErrorDecoder", "JSONBodyDecoder", "ResponseDecoder", "SniffingDecoder", "select_decoder"]
+__all__ = [
+    "ERROR_BODY_TIMEOUT",
+    "ErrorDecoder",
+    "JSONBodyDecoder",
+    "ResponseDecoder",
+    "SniffingDecoder",
+    "select_decoder",
+    "status_first",
+]
 
 ItemT = TypeVar("ItemT")
 
 MAX_JSON_BODY_SIZE = 64 * 1024 * 1024
 """Bytes of a response that is not streamed. A million tokens with their details fit."""
+
+ERROR_BODY_TIMEOUT = 5.0
+"""Seconds for the body of a response whose status is an error. Without it the error still has its class."""
 
 MAX_ERROR_BODY_SIZE = 64 * 1024
 """Bytes of an error's body that are read; an error message is far shorter."""
@@ -206,6 +217,15 @@ class ErrorDecoder:
     def error(self) -> InferenceError:
         """The error that the status and the body so far describe."""
         return from_response(self._status, self._headers, self._body)
+
+
+def status_first(decoder: ResponseDecoder[Any] | None, error: InferenceError) -> InferenceError:
+    """The error that a failing status says, if `error` is that its body cannot be read; else `error`."""
+    if not isinstance(decoder, ErrorDecoder) or decoder.done:
+        return error
+    error_of_status = decoder.error()
+    error_of_status.__cause__ = error
+    return error_of_status
 
 
 _EXCERPT_SIZE = 200

@@ -31,7 +31,7 @@ from typing import Any, Generic, TypeVar
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
-from .decoders import ErrorDecoder, ResponseDecoder, select_decoder
+from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
@@ -48,9 +48,6 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 STREAMING = State.STREAMING  # compared once a chunk: a global is looked up faster than an attribute of a class
-
-ERROR_BODY_TIMEOUT = 5.0
-"""Seconds for the body of a response whose status is an error. Without it the error still has its class."""
 
 
 @dataclass
@@ -200,7 +197,7 @@ class Exchange(Generic[ItemT, ResultT]):
         try:
             delay = None
             if isinstance(error, InferenceError) and self._is_unfinished():
-                error = self._annotate(self._status_first(error))
+                error = self._annotate(status_first(self._decoder, error))
                 decision, error = self._decide(error)
                 delay = self._next_delay(error, decision)
             if delay is not None and self._clock() + delay < self.deadline.total_at:
@@ -275,15 +272,6 @@ class Exchange(Generic[ItemT, ResultT]):
         """Whether an error matters: the answer is incomplete, or its usage is missing and worth another attempt."""
         ended = self._decoder is not None and self._decoder.done
         return not self.complete or (self.spec.resume and not ended)
-
-    def _status_first(self, error: InferenceError) -> InferenceError:
-        """The error that the status says, if reading its body has failed: the status says more than that failure."""
-        decoder = self._decoder
-        if not isinstance(decoder, ErrorDecoder) or decoder.done:
-            return error
-        error_of_status = decoder.error()
-        error_of_status.__cause__ = error
-        return error_of_status
 
     def _annotate(self, error: InferenceError) -> InferenceError:
         """`error` with what only the exchange knows: which time limit it was, the text so far, the request's id."""

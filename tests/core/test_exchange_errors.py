@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tenacity
 
-from hfstream.core.exchange import ERROR_BODY_TIMEOUT
+from hfstream.core.decoders import ERROR_BODY_TIMEOUT
 from hfstream.core.retry import RetryPolicy
 from hfstream.core.timeouts import Timeouts
 from hfstream.errors import (

@@ -6,7 +6,6 @@ Does not depend on what is sent, or on what a failure means.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 
 import anyio
@@ -57,22 +56,15 @@ class AsyncHTTP(OpenCalls):
         return AsyncStreamedResponse(response, state.pending_close, Redirection.of(outgoing, response.request))
 
     async def _send(self, client: httpx.AsyncClient, original: httpx.Request) -> httpx.Response:
-        request = original
-        for redirects in itertools.count():
+        request, redirects = original, 0
+        while True:
             with mark_redirection(original, request), mark_invalid_redirect():
                 response = await client.send(request, stream=True)
-            if not self._follows_redirects:
-                break
-            try:
-                following = next_request(response, redirects)
-                if following is None:
-                    break
-                request = following
-            except BaseException:
-                await response.aclose()
-                raise
+            if not self._follows_redirects or response.next_request is None:
+                return response
             await response.aclose()
-        return response
+            request = next_request(response, redirects)
+            redirects += 1
 
     async def send_cancel(self, spec: RequestSpec[object, object, object]) -> None:
         """Tells a server that a stream will not be resumed. If that fails, its grace period ends the stream."""

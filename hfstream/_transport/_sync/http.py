@@ -6,7 +6,6 @@ Does not depend on what is sent, or on what a failure means.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 
 import httpx
@@ -56,22 +55,15 @@ class SyncHTTP(OpenCalls):
         return SyncStreamedResponse(response, state.pending_close, Redirection.of(outgoing, response.request))
 
     def _send(self, client: httpx.Client, original: httpx.Request) -> httpx.Response:
-        request = original
-        for redirects in itertools.count():
+        request, redirects = original, 0
+        while True:
             with mark_redirection(original, request), mark_invalid_redirect():
                 response = client.send(request, stream=True)
-            if not self._follows_redirects:
-                break
-            try:
-                following = next_request(response, redirects)
-                if following is None:
-                    break
-                request = following
-            except BaseException:
-                response.close()
-                raise
+            if not self._follows_redirects or response.next_request is None:
+                return response
             response.close()
-        return response
+            request = next_request(response, redirects)
+            redirects += 1
 
     def send_cancel(self, spec: RequestSpec[object, object, object]) -> None:
         """Tells a server that a stream will not be resumed. If that fails, its grace period ends the stream."""

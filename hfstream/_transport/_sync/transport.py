@@ -59,9 +59,7 @@ class _SyncBackend(httpcore.NetworkBackend):
         return stream
 
 
-def make_pool(
-    proxy: Proxy | None, context: ssl.SSLContext | None, sockets: OpenSockets
-) -> httpcore.ConnectionPool:
+def make_pool(proxy: Proxy | None, context: ssl.SSLContext | None, sockets: OpenSockets) -> httpcore.ConnectionPool:
     """A pool of connections, all through `proxy` if there is one; `context` is for TLS, with the server or the proxy.
 
     Raises:
