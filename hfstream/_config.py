@@ -109,7 +109,7 @@ def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
         for name, value in mapping.items():
             if not isinstance(value, str | None):
                 raise TypeError(f"the header {name!r} must be a string or None, not {type(value).__name__}")
-            stripped = None if value is None else value.strip()
+            stripped = None if value is None else value.strip(" \t\r\n")
             _check_header(name, stripped)
             merged[name.lower()] = (name, stripped)
     return dict(merged.values())
