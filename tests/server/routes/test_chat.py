@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,10 +228,8 @@ def test_a_long_conversation_is_refused_by_its_length(url: str) -> None:
 
 
 def error_body(message: str, kind: str = "validation", status: int = 422, param: str | None = None) -> str:
-    return (
-        f'{{"error":{{"message":"{message}","type":"{kind}","param":{json.dumps(param)},"code":"{kind}","http_status_code":{status}}},'
-        f'"error_type":"{kind}"}}'
-    )
+    fields = f'"type":"{kind}","param":{json.dumps(param)},"code":"{kind}","http_status_code":{status}'
+    return f'{{"error":{{"message":"{message}",{fields}}},"error_type":"{kind}"}}'
 
 
 @pytest.mark.parametrize("streamed", [False, True])
