@@ -312,39 +312,65 @@ def hostile(*, requests: int, seed: int = 0, at_once: int = 16) -> Figures:
     return figures
 
 
+class _Client:
+    """One client with a kept-alive connection. Not httpx: 500 of its clients keep a whole core busy."""
+
+    def __init__(self, url: str) -> None:
+        self._url = httpx.URL(url)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, **body: Any) -> tuple[int, bytes, float]:
+        """Status, body, and the seconds that the answer took."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._url.host, self._url.port)
+        reader, writer = self._streams
+        content = json.dumps(body).encode()
+        head = f"POST /generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n".encode()
+        began = time.perf_counter()
+        writer.write(head + JSON + b"\r\n" + content)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        size = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        text = await reader.readexactly(size)
+        return int(answer[9:12]), text, time.perf_counter() - began
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+
+
 def overload(*, clients: int, permits: int, seconds: float) -> Figures:
-    """`clients` that ask again and again, each with a pause after each answer."""
+    """`clients` that ask again and again, each with a connection of its own and a pause after each answer."""
     figures = Figures()
+    question: dict[str, Any] = {"inputs": PROMPT, "parameters": {"max_new_tokens": 12}}
 
     async def run(server: _Server) -> None:
-        url = server.url
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(timeout=60, limits=limits) as client:
-            expected = (await _answer(client, url)).json()
-            for _ in range(200):  # what a refusal costs when nothing else happens: one without a permit
-                began = time.perf_counter()
-                await client.post(url + "/generate", json={"inputs": ""})
-                figures.idle_refusals.append(time.perf_counter() - began)
-            end = time.monotonic() + seconds
+        first = _Client(server.url)
+        _, expected, _ = await first.ask(**question)
+        for _ in range(200):  # what a refusal takes when nothing else happens
+            figures.idle_refusals.append((await first.ask(inputs=""))[2])
+        first.close()
+        end = time.monotonic() + seconds
 
-            async def ask() -> None:
-                while time.monotonic() < end:
-                    began = time.perf_counter()
-                    response = await _answer(client, url)
-                    figures.statuses[str(response.status_code)] += 1
-                    if response.status_code == 429:
-                        figures.refusals.append(time.perf_counter() - began)
-                    elif response.status_code != 200 or response.json() != expected:
-                        figures.wrong.append(response.text[:300])
-                    await asyncio.sleep(random.uniform(0.5, 1.5))
+        async def ask() -> None:
+            client = _Client(server.url)
+            await asyncio.sleep(random.uniform(0, 2))
+            while time.monotonic() < end:
+                status, body, taken = await client.ask(**question)
+                figures.statuses[str(status)] += 1
+                if status == 429:
+                    figures.refusals.append(taken)
+                elif (status, body) != (200, expected):
+                    figures.wrong.append(f"{status} {body[:300]!r}")
+                await asyncio.sleep(random.uniform(1, 3))
+            client.close()
 
+        figures.memory.append(server.memory())
+        async with _measured(server.url, figures):
+            asking = [asyncio.create_task(ask()) for _ in range(clients)]
+            await asyncio.sleep(seconds / 3)
             figures.memory.append(server.memory())
-            async with _measured(url, figures):
-                asking = [asyncio.create_task(ask()) for _ in range(clients)]
-                await asyncio.sleep(seconds / 3)
-                figures.memory.append(server.memory())
-                await asyncio.gather(*asking)
-            figures.memory.append(server.memory())
+            await asyncio.gather(*asking)
+        figures.memory.append(server.memory())
 
     with _server(figures, permits) as server:
         asyncio.run(run(server))
