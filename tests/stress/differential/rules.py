@@ -39,8 +39,8 @@ def differences(streams: Sequence[Stream], readings: Mapping[str, Sequence[Readi
         ours, ours_async = readings["hfstream"][number], readings["hfstream, async"][number]
         if ours != ours_async:
             yield Difference("variants", "hfstream, async", stream, ours_async, ours)
-        if "cut" not in stream.labels and (ours.error or ours.text != stream.text or ours.final_calls != stream.calls):
-            yield Difference("sent", "the server", stream, Reading(), ours)
+        if "cut" not in stream.labels and (ours.error or _misread(stream, ours)):
+            yield Difference("sent", "the server", stream, Reading(stream.text, stream.calls), ours)
         for peer in PEERS:
             theirs = readings[peer][number]
             if theirs.error:
@@ -51,6 +51,12 @@ def differences(streams: Sequence[Stream], readings: Mapping[str, Sequence[Readi
                 yield Difference("text", peer, stream, theirs, ours)
             elif theirs.calls is not None and theirs.calls != ours.calls:
                 yield Difference("calls", peer, stream, theirs, ours)
+
+
+def _misread(stream: Stream, ours: Reading) -> bool:
+    """Whether a whole stream was read otherwise than it was sent. With n=2 the loop shows both texts."""
+    looped = ours.text == stream.text or stream.name == "OpenAI, n=2"
+    return not looped or ours.final != stream.text or ours.final_calls != stream.calls
 
 
 RULES: Mapping[str, Callable[[Difference], bool]] = {}
