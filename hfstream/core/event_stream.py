@@ -41,7 +41,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
     required_fields: frozenset[str]
     """Fields one of which an event has if it is of this stream, whatever its type is called."""
     foreign_fields: frozenset[str]
-    """Fields of events of other APIs: one that is not empty is text that this decoder cannot read."""
+    """Fields of events of other APIs: text in them is text that this decoder cannot read."""
 
     done: bool
     complete: bool
@@ -216,11 +216,14 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         if fields is not None:
             with suppress(ValueError):
                 return self.model.validate_lenient(fields)
-        if any(payload.get(name) for name in self.foreign_fields):
+        if self._has_foreign_text(payload):
             self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
         else:
             logger.debug("an event without content was passed over: %s", ", ".join(list(payload)[:5]))
         return None
+
+    def _has_foreign_text(self, payload: dict[str, Any]) -> bool:
+        return any(_has_text(payload.get(name)) for name in self.foreign_fields)
 
     def _handle_parts(self, text: str, payload: Any, items: list[EventT]) -> bool:
         """Takes data that is not one JSON object; returns whether it is known what it stands for.
@@ -244,3 +247,17 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             if not self.done:
                 self._handle_event(part.encode("utf-8", "replace"), "message", items)
         return True
+
+
+_DESCRIPTIONS = frozenset({"finish_reason", "id", "name", "object", "role", "type"})
+"""Fields whose text is not the answer's, in every API."""
+
+
+def _has_text(value: Any, depth: int = 8) -> bool:
+    """Whether there is text in a JSON value: what lies too deep counts as text."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value).items()
+        return not depth or any(_has_text(inner, depth - 1) for name, inner in fields if name not in _DESCRIPTIONS)
+    if isinstance(value, list):
+        return not depth or any(_has_text(inner, depth - 1) for inner in cast("list[Any]", value))
+    return isinstance(value, str) and bool(value)

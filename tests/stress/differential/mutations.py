@@ -82,6 +82,8 @@ def _change_field(stream: Stream, rng: random.Random) -> Stream:
     if rng.random() < 0.25:
         del parent[key]
         label = f"{name} removed"
+    elif name == "index":
+        parent[key] = rng.choice((None, "", "x", str(parent[key]), [], {}, False))  # another number is another choice
     elif name == "finish_reason":
         parent[key] = rng.choice((*EMPTY, "x", "end_turn")) if parent[key] is not None else rng.choice(EMPTY)
     elif name == "error":
@@ -104,6 +106,21 @@ def _add_field(stream: Stream, rng: random.Random) -> Stream:
         return stream
     place[name] = rng.choice(EMPTY if name in ("error", "detail", "message", "status") else VALUES)
     return replace(stream, events=_with_payload(stream.events, at, payload), labels=stream.labels | {f"{name} added"})
+
+
+def _renumber(stream: Stream, rng: random.Random) -> Stream:
+    """Another index for the one choice, in all chunks: 1, or it counts up (TGI 1.4), or none."""
+    kind = rng.choice(("index 1", "index counts", "no index"))
+    if stream.name == "OpenAI, n=2":
+        return stream
+    for at, data in enumerate(stream.events):
+        payload = _payload(data)
+        choices = payload.get("choices") if isinstance(payload, dict) else None
+        for choice in choices if isinstance(choices, list) else ():
+            choice.pop("index", None)
+            choice |= {"index 1": {"index": 1}, "index counts": {"index": at}, "no index": {}}[kind]
+            stream = replace(stream, events=_with_payload(stream.events, at, payload))
+    return replace(stream, labels=stream.labels | {kind})
 
 
 def _add_events(stream: Stream, rng: random.Random) -> Stream:
@@ -143,6 +160,14 @@ def _cut_end(stream: Stream, rng: random.Random) -> Stream:
     return replace(stream, events=stream.events[:keep], labels=stream.labels | {"cut"})
 
 
+def _separators(stream: Stream, rng: random.Random) -> Stream:
+    """Characters in the text that some parsers take for line ends."""
+    character = rng.choice("\u2028\u2029\x85")
+    events = tuple(data.replace("ë".encode(), character.encode()) for data in stream.events)
+    text = stream.text.replace("ë", character)
+    return stream if text == stream.text else replace(stream, events=events, text=text, labels=stream.labels | {"U+2028"})
+
+
 def _divided(stream: Stream, rng: random.Random) -> Stream:
     """Other chunks of the same bytes."""
     body = b"".join(stream.events)
@@ -153,9 +178,11 @@ def _divided(stream: Stream, rng: random.Random) -> Stream:
 
 
 MUTATIONS: tuple[tuple[int, Callable[[Stream, random.Random], Stream]], ...] = (
+    (2, _separators),
     (50, _change_field),
     (20, _add_field),
     (20, _add_events),
+    (4, _renumber),
     (3, _reframed("CRLF", lambda data: data.replace(b"\n", b"\r\n"))),
     (2, _reframed("CR", lambda data: data.replace(b"\n", b"\r"))),
     (3, _reframed("no space", lambda data: data.replace(b"data: ", b"data:"))),
@@ -163,7 +190,6 @@ MUTATIONS: tuple[tuple[int, Callable[[Stream, random.Random], Stream]], ...] = (
     (2, _reframed("id", lambda data: b"id: 1\n" + data if data[:5] == b"data:" else data)),
     (2, _reframed("escaped", _escape)),
     (2, _reframed("JSON of several lines", _divide_json)),
-    (2, _reframed("U+2028", lambda data: data.replace("ë".encode(), "\u2028".encode()))),
     (1, _byte_order_mark),
     (3, _cut_end),
 )
@@ -177,6 +203,4 @@ def mutated(stream: Stream, rng: random.Random, count: int) -> Stream:
     chosen = sorted(rng.choices(range(len(mutations)), weights, k=count))
     for at in chosen:
         stream = mutations[at](stream, rng)
-    if "U+2028" in stream.labels:
-        stream = replace(stream, text=stream.text.replace("ë", "\u2028"))
     return _divided(stream, rng)
