@@ -18,7 +18,7 @@ from ..errors import IncompleteStreamError, InferenceError, UnexpectedResponseEr
 from ..errors.error_shapes import is_notice
 from ..errors.response_bodies import from_event
 from ..types._base import APIModel
-from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, try_json, unexpected_body_parser
+from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, has_text, try_json, unexpected_body_parser
 from .sse import UNFRAMED, EventTooLargeError, SSEParser
 
 __all__ = ["EventStreamDecoder"]
@@ -223,7 +223,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         return None
 
     def _has_foreign_text(self, payload: dict[str, Any]) -> bool:
-        return any(_has_text(payload.get(name)) for name in self.foreign_fields)
+        return any(has_text(payload.get(name)) for name in self.foreign_fields)
 
     def _handle_parts(self, text: str, payload: Any, items: list[EventT]) -> bool:
         """Takes data that is not one JSON object; returns whether it is known what it stands for.
@@ -247,17 +247,3 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             if not self.done:
                 self._handle_event(part.encode("utf-8", "replace"), "message", items)
         return True
-
-
-_DESCRIPTIONS = frozenset({"finish_reason", "id", "name", "object", "role", "type"})
-"""Fields whose text is not the answer's, in every API."""
-
-
-def _has_text(value: Any, depth: int = 8) -> bool:
-    """Whether there is text in a JSON value: what lies too deep counts as text."""
-    if isinstance(value, dict):
-        fields = cast("dict[str, Any]", value).items()
-        return not depth or any(_has_text(inner, depth - 1) for name, inner in fields if name not in _DESCRIPTIONS)
-    if isinstance(value, list):
-        return not depth or any(_has_text(inner, depth - 1) for inner in cast("list[Any]", value))
-    return isinstance(value, str) and bool(value)

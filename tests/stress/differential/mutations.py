@@ -156,6 +156,8 @@ def _byte_order_mark(stream: Stream, rng: random.Random) -> Stream:
 
 
 def _cut_end(stream: Stream, rng: random.Random) -> Stream:
+    if len(stream.events) == 1:
+        return stream
     keep = rng.randrange(1, len(stream.events))
     return replace(stream, events=stream.events[:keep], labels=stream.labels | {"cut"})
 

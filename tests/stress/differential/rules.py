@@ -59,7 +59,38 @@ def _misread(stream: Stream, ours: Reading) -> bool:
     return not looped or ours.final != stream.text or ours.final_calls != stream.calls
 
 
-RULES: Mapping[str, Callable[[Difference], bool]] = {}
+def _is_cut(difference: Difference) -> bool:
+    return difference.ours.error.startswith("IncompleteStreamError") and "cut" in difference.stream.labels
+
+
+def _has_no_end(difference: Difference) -> bool:
+    labels = difference.stream.labels & {"finish_reason changed", "finish_reason removed", "details changed"}
+    body = b"".join(difference.stream.events)
+    return bool(labels) and b"[DONE]" not in body and difference.ours.error.startswith("IncompleteStreamError")
+
+
+def _loses_first_event(difference: Difference) -> bool:
+    return "byte order mark" in difference.stream.labels and _ours_is_right(difference)
+
+
+def _splits_at_separators(difference: Difference) -> bool:
+    return "U+2028" in difference.stream.labels and _ours_is_right(difference)
+
+
+def _ours_is_right(difference: Difference) -> bool:
+    stream, ours = difference.stream, difference.ours
+    if difference.kind not in ("text", "calls") or ours.error:
+        return False
+    # Of a stream that was cut, what is right is not known: what the others have read is at the end of it.
+    return ours.text == stream.text or ("cut" in stream.labels and stream.text.startswith(ours.text))
+
+
+RULES: Mapping[str, Callable[[Difference], bool]] = {
+    "the stream was cut before its end: the others take half an answer for a whole one": _is_cut,
+    "neither a finish reason nor [DONE] says that the stream is whole": _has_no_end,
+    "with a byte order mark the others lose the first event": _loses_first_event,
+    "the others take U+2028, U+2029 and U+0085 for line ends": _splits_at_separators,
+}
 """Reason, and whether it is that of a difference."""
 
 
