@@ -109,7 +109,7 @@ def _add_field(stream: Stream, rng: random.Random) -> Stream:
 
 
 def _renumber(stream: Stream, rng: random.Random) -> Stream:
-    """Another index for the one choice, in all chunks: 1, or it counts up (TGI 1.4), or none."""
+    """Another index for the one choice, in all chunks: 1, or it counts up from 1 (TGI 1.4), or none."""
     kind = rng.choice(("index 1", "index counts", "no index"))
     if stream.name == "OpenAI, n=2":
         return stream
@@ -118,7 +118,7 @@ def _renumber(stream: Stream, rng: random.Random) -> Stream:
         choices = payload.get("choices") if isinstance(payload, dict) else None
         for choice in choices if isinstance(choices, list) else ():
             choice.pop("index", None)
-            choice |= {"index 1": {"index": 1}, "index counts": {"index": at}, "no index": {}}[kind]
+            choice |= {"index 1": {"index": 1}, "index counts": {"index": at + 1}, "no index": {}}[kind]
             stream = replace(stream, events=_with_payload(stream.events, at, payload))
     return replace(stream, labels=stream.labels | {kind})
 
