@@ -14,7 +14,10 @@ from hfstream import AsyncInferenceClient, InferenceClient
 
 from .shapes import Call
 
-__all__ = ["PEERS", "Reader", "Reading", "hfstream_async", "hfstream_sync"]
+__all__ = ["NO_ROUTE", "PEERS", "Reader", "Reading", "hfstream_async", "hfstream_sync"]
+
+NO_ROUTE = "has no such route"
+"""The error of a client that does not have a task."""
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -87,7 +90,7 @@ def _read(task: str, opened: Callable[[], Iterable[Any]]) -> Reading:
     try:
         for item in opened():
             loop.take(item)
-    except Exception as error:  # noqa: BLE001  whatever a client, or a loop over what it returns, may raise
+    except Exception as error:
         return loop.end(error)
     return loop.end()
 
@@ -140,7 +143,7 @@ async def hfstream_async(client: AsyncInferenceClient, base: str, task: str) -> 
         async for item in stream:
             loop.take(item)
         _add_final(loop.reading, await stream.final())
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return loop.end(error)
     return loop.end()
 
@@ -154,7 +157,7 @@ def _openai() -> Reader:
 
     def read(base: str, task: str) -> Reading:
         if task == "text":
-            return Reading(error="has no such route")
+            return Reading(error=NO_ROUTE)
         here = client.with_options(base_url=f"{base}/v1")
         if task == "chat":
             return _read(task, lambda: here.chat.completions.create(model="m", messages=MESSAGES, stream=True))
@@ -168,7 +171,7 @@ def _huggingface_hub() -> Reader:
 
     def read(base: str, task: str) -> Reading:
         if task == "completion":
-            return Reading(error="has no such route")
+            return Reading(error=NO_ROUTE)
         if task == "chat":
             client = hub.InferenceClient(f"{base}/v1", timeout=30)
             return _read(task, lambda: client.chat_completion(MESSAGES, stream=True))

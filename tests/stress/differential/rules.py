@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .readers import PEERS, Reading
+from .readers import Reading
 from .shapes import Stream
 
 __all__ = ["RULES", "Difference", "differences", "reason_for"]
@@ -29,7 +29,8 @@ class Difference:
         body = b"".join(self.stream.events)
         return (
             f"{self.kind}, {self.peer}: {self.stream.name} ({self.stream.task}), {labels}\n"
-            f"  theirs {self.theirs}\n  ours   {self.ours}\n  right  {self.stream.text!r} {self.stream.calls}\n  {body!r}"
+            f"  theirs {self.theirs}\n  ours   {self.ours}\n"
+            f"  right  {self.stream.text!r} {self.stream.calls}\n  {body!r}"
         )
 
 
@@ -41,9 +42,9 @@ def differences(streams: Sequence[Stream], readings: Mapping[str, Sequence[Readi
             yield Difference("variants", "hfstream, async", stream, ours_async, ours)
         if "cut" not in stream.labels and (ours.error or _misread(stream, ours)):
             yield Difference("sent", "the server", stream, Reading(stream.text, stream.calls), ours)
-        for peer in PEERS:
-            theirs = readings[peer][number]
-            if theirs.error:
+        for peer, of_peer in readings.items():
+            theirs = of_peer[number]
+            if theirs.error or peer.startswith("hfstream"):
                 continue
             if ours.error:
                 yield Difference("error", peer, stream, theirs, ours)
@@ -69,12 +70,13 @@ def _has_no_end(difference: Difference) -> bool:
     return bool(labels) and b"[DONE]" not in body and difference.ours.error.startswith("IncompleteStreamError")
 
 
+def _ends_with_message(difference: Difference) -> bool:
+    has_message = 'event data: {"message":"queued"}' in difference.stream.labels
+    return has_message and difference.ours.error == "ServerError: queued"
+
+
 def _loses_first_event(difference: Difference) -> bool:
     return "byte order mark" in difference.stream.labels and _ours_is_right(difference)
-
-
-def _splits_at_separators(difference: Difference) -> bool:
-    return "U+2028" in difference.stream.labels and _ours_is_right(difference)
 
 
 def _ours_is_right(difference: Difference) -> bool:
@@ -88,8 +90,8 @@ def _ours_is_right(difference: Difference) -> bool:
 RULES: Mapping[str, Callable[[Difference], bool]] = {
     "the stream was cut before its end: the others take half an answer for a whole one": _is_cut,
     "neither a finish reason nor [DONE] says that the stream is whole": _has_no_end,
+    "the last event of a stream without a finish reason is a message: it says why the stream ended": _ends_with_message,
     "with a byte order mark the others lose the first event": _loses_first_event,
-    "the others take U+2028, U+2029 and U+0085 for line ends": _splits_at_separators,
 }
 """Reason, and whether it is that of a difference."""
 

@@ -126,7 +126,9 @@ def _completion_shapes() -> dict[str, list[bytes]]:
     return {
         "OpenAI": each(head("cmpl"), {"logprobs": None}, "length", usage),
         "OpenAI, logprobs": each(head("cmpl"), {"logprobs": logprobs}),
-        "vLLM": each(head("cmpl", usage=None), {"logprobs": None, "stop_reason": None, "token_ids": None}, "stop", usage),
+        "vLLM": each(
+            head("cmpl", usage=None), {"logprobs": None, "stop_reason": None, "token_ids": None}, "stop", usage
+        ),
         "SGLang": each(head("9f"), {"logprobs": None, "matched_stop": 151643, "hidden_states": None}),
         "llama.cpp": each(head("chatcmpl-x", timings={"prompt_n": 1}), {"logprobs": None}),
         "Ollama": each(head("cmpl-1", system_fingerprint="fp_ollama"), {}),
@@ -181,7 +183,10 @@ def shapes() -> Iterator[Stream]:
         for name, events in found.items():
             yield Stream(name, task, tuple(events), TEXT)
     weather = call("call_1", "weather", "")
-    pieces = [{"index": 0, **weather}, *({"index": 0, "function": {"arguments": part}} for part in ('{"city"', ':"Köln"}'))]
+    pieces = [
+        {"index": 0, **weather},
+        *({"index": 0, "function": {"arguments": part}} for part in ('{"city"', ':"Köln"}')),
+    ]
     called = [chunk(tool_calls=[piece]) for piece in pieces]
     yield Stream(
         "OpenAI, a call in pieces", "chat", (chunk(role="assistant", content=None), *called, chunk("tool_calls"), DONE),
