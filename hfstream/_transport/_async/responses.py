@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import httpx
 
@@ -16,6 +16,7 @@ from ...core.timeouts import Deadline
 from ..decompression import is_compressed
 from ..response_base import DRAIN_BYTES, BaseStreamedResponse
 from ..waiting import async_exhaust, async_time_limit
+from .chunked_body import async_body
 from .decompression import AsyncDecompressed
 
 __all__ = ["AsyncStreamedResponse"]
@@ -26,8 +27,7 @@ class AsyncStreamedResponse(BaseStreamedResponse):
 
     def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
         super().__init__(response, pending_close)
-        # Straight from the stream: aiter_raw() would add a generator and a counter for each token.
-        self._raw: AsyncIterator[bytes] = aiter(cast("Any", response.stream))
+        self._raw = async_body(response)
         encoding = response.headers.get("content-encoding", "")
         self.chunks: AsyncIterator[bytes] = self._raw
         if is_compressed(encoding):

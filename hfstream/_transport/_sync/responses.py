@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import httpx
 
@@ -16,6 +16,7 @@ from ...core.timeouts import Deadline
 from ..decompression import is_compressed
 from ..response_base import DRAIN_BYTES, BaseStreamedResponse
 from ..waiting import sync_exhaust, sync_time_limit
+from .chunked_body import sync_body
 from .decompression import SyncDecompressed
 
 __all__ = ["SyncStreamedResponse"]
@@ -26,8 +27,7 @@ class SyncStreamedResponse(BaseStreamedResponse):
 
     def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
         super().__init__(response, pending_close)
-        # Straight from the stream: iter_raw() would add a generator and a counter for each token.
-        self._raw: Iterator[bytes] = iter(cast("Any", response.stream))
+        self._raw = sync_body(response)
         encoding = response.headers.get("content-encoding", "")
         self.chunks: Iterator[bytes] = self._raw
         if is_compressed(encoding):
