@@ -102,6 +102,28 @@ class SSEParser:
                 return lines[0][6 if chunk[5] == 0x20 else 5 :]
         return None
 
+    def split(self, chunk: bytes) -> list[bytes]:
+        """`chunk` in up to three parts: the rest of an event, whole events, and the start of another one.
+
+        That is what one read of a connection brings where the reader is slower than the server. `try_plain_events` can
+        parse the second part.
+        """
+        start = 0 if self._at_boundary else chunk.find(b"\n\n") + 2
+        end = chunk.rfind(b"\n\n") + 2
+        if start == 1 or start >= end:
+            return [chunk]
+        return [part for part in (chunk[:start], chunk[start:end], chunk[end:]) if part]
+
+    def try_plain_events(self, chunk: bytes) -> list[bytes] | None:
+        """The data of each event, if all events of `chunk` are as in `try_single_event`; else None."""
+        if self._at_boundary and chunk[:5] == b"data:" and chunk[-1] == 0x0A and len(chunk) <= self._max_event_size:
+            lines = chunk.splitlines()
+            if len(lines) % 2 == 0 and not any(lines[1::2]):
+                events = lines[::2]
+                if all([line.startswith(b"data:") for line in events]):  # a list: its loop has no calls of a generator
+                    return [line[6 if line[5:6] == b" " else 5 :] for line in events]
+        return None
+
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completed, in order.
 
