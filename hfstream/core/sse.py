@@ -10,6 +10,7 @@ work. Does not depend on what events mean, where bytes come from, and when to re
 from __future__ import annotations
 
 import re
+from operator import methodcaller
 from typing import NamedTuple
 
 __all__ = ["MAX_EVENT_SIZE", "UNFRAMED", "Event", "EventTooLargeError", "SSEParser", "encode"]
@@ -24,6 +25,7 @@ _MAX_UNFRAMED = 64 * 1024
 """Bytes of such lines that are kept; they are of interest only if they are an error."""
 
 _BOM = b"\xef\xbb\xbf"
+_IS_DATA = methodcaller("startswith", b"data:")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -120,7 +122,7 @@ class SSEParser:
             lines = chunk.splitlines()
             if len(lines) % 2 == 0 and not any(lines[1::2]):
                 events = lines[::2]
-                if all([line.startswith(b"data:") for line in events]):  # a list: its loop has no calls of a generator
+                if all(map(_IS_DATA, events)):
                     return [line[6 if line[5:6] == b" " else 5 :] for line in events]
         return None
 
