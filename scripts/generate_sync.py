@@ -40,12 +40,12 @@ SUBSTITUTIONS = [
     (r"httpx\.AsyncByteStream", "httpx.SyncByteStream"),
     (r"(httpx|httpcore)\.Async", r"\1."),
     (r"handle_async_request", "handle_request"),
-    (r"\basync_(?=exhaust|time_limit)", "sync_"),
+    (r"\basync_(?=exhaust|time_limit|body)", "sync_"),
     (r"aiter_raw", "iter_raw"),
     (r"\._async\b", "._sync"),
     # names and keywords
     (
-        r"Async(?=HTTP|StreamedResponse|Stream\b|SocketInfo|Transport|Router|Backend|Body|Decompressed|Redacted|ClientStates|Wakeup)",
+        r"Async(?=HTTP|Stream\b|SocketInfo|Transport|Router|Backend|\w*Body|\w+ed(Response)?\b|\w+States|Wakeup)",
         "Sync",
     ),
     (r"Async(?=TokenStream|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),

@@ -77,21 +77,34 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         self._resumed_from_id = self._parser.last_event_id
 
     def feed(self, chunk: bytes) -> list[EventT]:
-        data = self._try_single_event(chunk)
-        if data is None:
-            return self._feed_any(chunk)
-        # An event on this path has no id of its own that could be checked, and a decoder that is done is not fed.
         items: list[EventT] = []
-        self._handle_event(data, "message", items)
+        data = self._try_single_event(chunk)
+        if data is not None:
+            self._handle_event(data, "message", items)
+            return items
+        for part in self._parser.split(chunk):
+            events = self._parser.try_plain_events(part)
+            if events is None:
+                self._feed_any(part, items)
+            else:
+                self._feed_plain(events, items)
+            if self.done:
+                break
         return items
 
-    def _feed_any(self, chunk: bytes) -> list[EventT]:
-        items: list[EventT] = []
+    def _feed_plain(self, events: list[bytes], items: list[EventT]) -> None:
+        # Such an event has no id of its own that could be checked, and a decoder that is done is not fed.
+        for data in events:
+            self._handle_event(data, "message", items)
+            if self.done:
+                return
+
+    def _feed_any(self, chunk: bytes, items: list[EventT]) -> None:
         try:
             events = self._parser.feed(chunk)
         except EventTooLargeError as error:
             self._fail(UnexpectedResponseError(f"{error}: this is not a stream of tokens"))
-            return items
+            return
         for event in events:
             if event.name == UNFRAMED:
                 self._handle_unframed(event.data)
@@ -100,8 +113,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
                 if not self.done:
                     self._handle_event(event.data, event.name, items)
             if self.done:
-                break
-        return items
+                return
 
     def _check_event_id(self, event_id: str) -> None:
         """Fails if a resumed stream repeats events: a server that ignores Last-Event-ID starts from the beginning."""

@@ -10,6 +10,7 @@ work. Does not depend on what events mean, where bytes come from, and when to re
 from __future__ import annotations
 
 import re
+from operator import methodcaller
 from typing import NamedTuple
 
 __all__ = ["MAX_EVENT_SIZE", "UNFRAMED", "Event", "EventTooLargeError", "SSEParser", "encode"]
@@ -24,6 +25,7 @@ _MAX_UNFRAMED = 64 * 1024
 """Bytes of such lines that are kept; they are of interest only if they are an error."""
 
 _BOM = b"\xef\xbb\xbf"
+_IS_DATA = methodcaller("startswith", b"data:")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -100,6 +102,28 @@ class SSEParser:
             lines = chunk.splitlines()  # bytes.splitlines() splits at LF, CR and CRLF only, which is what SSE has
             if len(lines) == 2 and not lines[1]:  # the data, and the blank line that completes the event
                 return lines[0][6 if chunk[5] == 0x20 else 5 :]
+        return None
+
+    def split(self, chunk: bytes) -> list[bytes]:
+        """`chunk` in up to three parts: the rest of an event, whole events, and the start of another one.
+
+        That is what one read of a connection brings where the reader is slower than the server. `try_plain_events` can
+        parse the second part.
+        """
+        start = 0 if self._at_boundary else chunk.find(b"\n\n") + 2
+        end = chunk.rfind(b"\n\n") + 2
+        if start == 1 or start >= end:
+            return [chunk]
+        return [part for part in (chunk[:start], chunk[start:end], chunk[end:]) if part]
+
+    def try_plain_events(self, chunk: bytes) -> list[bytes] | None:
+        """The data of each event, if all events of `chunk` are as in `try_single_event`; else None."""
+        if self._at_boundary and chunk[:5] == b"data:" and chunk[-1] == 0x0A and len(chunk) <= self._max_event_size:
+            lines = chunk.splitlines()
+            if len(lines) % 2 == 0 and not any(lines[1::2]):
+                events = lines[::2]
+                if all(map(_IS_DATA, events)):
+                    return [line[6 if line[5:6] == b" " else 5 :] for line in events]
         return None
 
     def feed(self, chunk: bytes) -> list[Event]:

@@ -269,6 +269,37 @@ def test_the_fast_path_takes_exactly_one_event(chunk: bytes) -> None:
     assert parser.try_single_event(chunk) is None
 
 
+@given(PIECES, st.integers(0, 40))
+@settings(deadline=None, max_examples=400)
+def test_the_parts_of_a_chunk_read_as_the_chunk(pieces: list[bytes], cut: int) -> None:
+    wire = b"data: first\n\n" + b"".join(pieces)
+    fast, slow = SSEParser(), SSEParser()
+    for chunk in (wire[:cut], wire[cut:]):
+        data: list[bytes] = []
+        parts = fast.split(chunk)
+        assert b"".join(parts) == chunk
+        for part in parts:
+            plain = fast.try_plain_events(part)
+            events = fast.feed(part)
+            assert plain is None or plain == [event.data for event in events]
+            assert plain is None or {(event.name, event.id, event.retry) for event in events} == {
+                ("message", fast.last_event_id, None)
+            }
+            data += [event.data for event in events]
+        assert data == [event.data for event in slow.feed(chunk)]
+        assert (fast.last_event_id, fast.retry) == (slow.last_event_id, slow.retry)
+
+
+def test_whole_events_between_two_cut_ones_are_parsed_together() -> None:
+    parser = SSEParser()
+    parser.feed(b"data: a\n\ndata: b")
+    first, whole, last = parser.split(b"b\n\ndata: c\n\ndata:d\n\ndata: e")
+    assert [event.data for event in parser.feed(first)] == [b"bb"]
+    assert parser.try_plain_events(whole) == [b"c", b"d"]
+    assert parser.feed(last) == []
+    assert [event.data for event in parser.feed(b"e\n\n")] == [b"ee"]
+
+
 # --- httpx-sse as the oracle, wherever both obey the specification ---------------------------------------------------
 
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)

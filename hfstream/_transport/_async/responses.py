@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import httpx
 
@@ -18,6 +18,7 @@ from ..redaction import redacted_logs
 from ..redirects import Redirection
 from ..response_base import DRAIN_BYTES, BaseStreamedResponse
 from ..waiting import async_exhaust, async_time_limit
+from .chunked_body import async_body
 from .decompression import AsyncDecompressed
 
 __all__ = ["AsyncStreamedResponse"]
@@ -30,8 +31,7 @@ class AsyncStreamedResponse(BaseStreamedResponse):
         self, response: httpx.Response, pending_close: deque[Any], redirection: Redirection | None = None
     ) -> None:
         super().__init__(response, pending_close, redirection)
-        # Straight from the stream: aiter_raw() would add a generator and a counter for each token.
-        self._raw: AsyncIterator[bytes] = aiter(cast("Any", response.stream))
+        self._raw = async_body(response)
         if response.http_version == "HTTP/2":
             self._raw = _AsyncRedacted(self._raw)
         encoding = response.headers.get("content-encoding", "")

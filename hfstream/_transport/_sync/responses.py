@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import httpx
 
@@ -18,6 +18,7 @@ from ..redaction import redacted_logs
 from ..redirects import Redirection
 from ..response_base import DRAIN_BYTES, BaseStreamedResponse
 from ..waiting import sync_exhaust, sync_time_limit
+from .chunked_body import sync_body
 from .decompression import SyncDecompressed
 
 __all__ = ["SyncStreamedResponse"]
@@ -30,8 +31,7 @@ class SyncStreamedResponse(BaseStreamedResponse):
         self, response: httpx.Response, pending_close: deque[Any], redirection: Redirection | None = None
     ) -> None:
         super().__init__(response, pending_close, redirection)
-        # Straight from the stream: iter_raw() would add a generator and a counter for each token.
-        self._raw: Iterator[bytes] = iter(cast("Any", response.stream))
+        self._raw = sync_body(response)
         if response.http_version == "HTTP/2":
             self._raw = _SyncRedacted(self._raw)
         encoding = response.headers.get("content-encoding", "")

@@ -12,6 +12,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from ..chunked import HeadSplitter
 from ..proxies import Proxy
 from ..socket_info import SyncSocketInfo
 from ..sockets import DEADLINE, POOL_OPTIONS, OpenSockets, ReadLimit, current_deadline, require_socksio
@@ -20,23 +21,52 @@ __all__ = ["SyncStream", "SyncTransport", "make_pool"]
 
 
 class SyncStream(SyncSocketInfo, httpcore.NetworkStream):
-    """A socket whose read timeout is the remaining time of the call that uses it."""
+    """A socket whose read timeout is the remaining time of the call that uses it.
+
+    A read ends where a head ends, so that httpcore takes no part of the body with it (`chunked`).
+    """
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self.limit: ReadLimit = ReadLimit()
         self._stream = stream
+        self._head: HeadSplitter | None = None
+        """While a head is read."""
+        self._unread = b""
         self._remember_socket()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self.limit.aborted:
             return b""
-        data: bytes = self._stream.read(max_bytes, self.limit.next_timeout(timeout))
+        data = self._unread
+        if data:
+            self._unread = b""
+        else:
+            data = self._stream.read(max_bytes, self.limit.next_timeout(timeout))
+        if self._head is not None:
+            data, self._unread = self._head.split(data)
         return data
+
+    def begin_body(self) -> None:
+        """The head has been read: what follows is returned as it comes."""
+        self._head = None
+
+    def unread(self, data: bytes) -> None:
+        """The next read returns `data`, up to its first blank line if it has one.
+
+        That is where the trailers of a chunked body end, as a head does. What follows unread makes `is_readable` true:
+        then httpcore does not use the connection for another request.
+        """
+        self._unread = data + self._unread
+        self._head = HeadSplitter()
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # Each request writes before it reads: its deadline applies from here on.
         self.limit.deadline = current_deadline.get()
+        self._head = HeadSplitter(b"H")  # the start of HTTP/1.1: what a SOCKS proxy sends is not divided
         self._stream.write(buffer, timeout)
+
+    def get_extra_info(self, info: str) -> Any:
+        return (info == "is_readable" and bool(self._unread)) or super().get_extra_info(info)
 
     def close(self) -> None:
         self._stream.close()
@@ -106,6 +136,8 @@ class SyncTransport(httpx.HTTPTransport):
             response = super().handle_request(request)
         finally:
             current_deadline.reset(token)
+        if isinstance(network_stream := response.extensions.get("network_stream"), SyncStream):
+            network_stream.begin_body()
         # httpx has a generator around httpcore's stream, and each token passes here. A mock's stream stays as it is.
         if (stream := getattr(response.stream, "_httpcore_stream", None)) is not None:
             response.stream = _SyncBody(stream)
