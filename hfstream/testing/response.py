@@ -165,7 +165,8 @@ def _pairs(headers: Any) -> Iterator[tuple[Any, Any]]:
     wrong = f"the headers of a Response must be a dict or a list of pairs of str, not {headers!r:.100}"
     if not isinstance(headers, (_MAPPING, *_LISTS)):
         raise TypeError(wrong)
-    for item in headers.items() if isinstance(headers, _MAPPING) else headers:
+    items: Any = headers.items() if isinstance(headers, _MAPPING) else headers
+    for item in items:
         if not isinstance(item, _LISTS) or len(item) != 2:
             raise TypeError(wrong)
         yield item[0], item[1]
