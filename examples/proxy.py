@@ -33,6 +33,7 @@ async def ask(question: str) -> Response:
         async with stream:
             async for token in stream:
                 yield sse.encode(sse.ServerSentEvent(data=token))
+        yield sse.encode(sse.ServerSentEvent(event="done", data="done"))  # the page closes its EventSource
 
     return StreamingResponse(events(), media_type="text/event-stream")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 import time
 from typing import Any
@@ -29,18 +30,20 @@ def generate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         started = time.monotonic()
         with terminal.with_retries(lambda: _create_stream(client, prompt, details, parameters)) as stream:
             first_after = time.monotonic() - started  # includes retries while the server was overloaded
-            for item in stream:
-                if arguments.json:
-                    terminal.write(f"{item.model_dump_json()}\n")
-                else:
-                    terminal.write(_format_token(item, terminal) if details else item)
-    if not details:
-        terminal.write("\n")
+            try:
+                for item in stream:
+                    if arguments.json:
+                        terminal.write(f"{item.model_dump_json()}\n")
+                    else:
+                        terminal.write(_format_token(item, terminal) if details else item)
+            finally:
+                if not details:
+                    terminal.write("\n")  # also on Ctrl-C: the prompt of the shell gets its own line
     _print_summary(stream, first_after, terminal)
     if arguments.url is None:
         terminal.print_note(
             "The response is from the small bundled model. To keep a server running: hfstream serve\n"
-            f'Then, in another terminal: hfstream generate "{prompt}" --url http://127.0.0.1:8080',
+            f"Then, in another terminal: hfstream generate {shlex.quote(prompt)} --url http://127.0.0.1:8080",
         )
     return 0
 

@@ -66,6 +66,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         subparser.error("--tokens-per-second cannot be used with --url: it sets the pace of a server started here")
     if getattr(arguments, "served_model", None) and not (arguments.url or "").rstrip("/").endswith("/v1"):
         subparser.error("--model requires a URL that ends in /v1, of a server that can have several models")
+    if subparser.prog.endswith(" chat") and arguments.model and arguments.url is None:
+        subparser.error("--model requires --url: without it, chat talks to the bundled model")
     return arguments
 
 

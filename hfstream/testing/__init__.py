@@ -14,7 +14,9 @@ from . import faults
 from .chaos import ChaosProxy, FaultRates
 from .events import DONE, chat_event, chat_events, final_event, token_event, token_events
 from .recorder import Chunk, Recorder, Recording
-from .scripted import Fault, Request, Response, ScriptedServer, Step
+from .request import Request
+from .response import Fault, Response, Step
+from .scripted import ScriptedServer
 
 __all__ = [
     "DONE",

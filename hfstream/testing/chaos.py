@@ -146,6 +146,9 @@ class ChaosProxy:
             with contextlib.suppress(OSError, asyncio.CancelledError):  # only `close` cancels the task
                 server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
                 writers.append(server_writer)
+                for each in writers:  # asyncio sets it on few kinds of socket; without it, segments wait for each other
+                    sock: socket.socket = each.get_extra_info("socket")
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await self._pump_both(reader, server_reader, writers, seed)
         finally:
             for each in writers:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from ..core.sse import encode
 from .events import DONE
-from .scripted import Fault, Response, Step
+from .response import Fault, Response, Step
 
 __all__ = [
     "UNICODE_LINE_SEPARATORS",

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .scripted import Request, Response, ScriptedServer
+from .request import Request
+from .response import Response
+from .scripted import ScriptedServer
 
 if TYPE_CHECKING:
     from ..server import BackgroundServer, Settings

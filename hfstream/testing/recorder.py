@@ -25,7 +25,9 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from .scripted import Fault, Request, Response, ScriptedServer, Step
+from .request import Request
+from .response import Fault, Response, Step
+from .scripted import ScriptedServer
 
 __all__ = ["Chunk", "Recorder", "Recording"]
 
@@ -208,8 +210,10 @@ class Recorder:
 
     def close(self) -> None:
         """Closes all connections."""
-        self._server.close()
-        self._upstream.close()
+        try:
+            self._server.close()
+        finally:
+            self._upstream.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -241,7 +245,10 @@ class Recorder:
                 if name not in _HOP_BY_HOP_HEADERS and name not in _SECRET_HEADERS
             }
             recording.head_at = time.monotonic() - started
-            forwarded = {name: value for name, value in response.headers.items() if name not in _HOP_BY_HOP_HEADERS}
+            decoded = [
+                (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
+            ]
+            forwarded = [(name, value) for name, value in decoded if name not in _HOP_BY_HOP_HEADERS]
             body = _relay(recording, response, started, stack.pop_all())
             return Response(body, response.status_code, None, forwarded)
 

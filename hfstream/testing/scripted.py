@@ -7,92 +7,22 @@ much of HTTP/1.1 as clients need. Does not depend on the format of the events it
 from __future__ import annotations
 
 import contextlib
-import json
-import select
+import inspect
 import socket
-import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Fault", "Request", "Response", "ScriptedServer", "Step"]
+from .connection import Connection
+from .request import InvalidRequestError, Request, read_request
+from .response import Response
+from .response_writer import ScriptError, send_response
 
+__all__ = ["ScriptedServer"]
 
-class Fault(Enum):
-    """What to do with the connection in the middle of a response. Nothing is sent after a fault."""
-
-    DROP = "drop"
-    """Close it without the end of the chunked body."""
-    RESET = "reset"
-    """Close it with a TCP reset."""
-    STALL = "stall"
-    """Send nothing more, and keep it open until the client closes it."""
-
-
-Step = bytes | float | Fault
-"""One step of a response body: bytes are sent as one HTTP chunk, a number is a pause in seconds."""
-
-
-@dataclass(frozen=True)
-class Response:
-    """A scripted response: status, headers, and the steps of its body."""
-
-    body: Iterable[Step] = ()
-    """The steps, sent in order. If the response is sent more than once, this must be reiterable, such as a list."""
-    status: int = 200
-    """The HTTP status code."""
-    content_type: str | None = "text/event-stream"
-    """The `Content-Type` header; None omits it."""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Further headers. The body is always sent with `Transfer-Encoding: chunked`."""
-    delay: float = 0.0
-    """Seconds to wait before the status line and headers are sent."""
-
-    @classmethod
-    def error(cls, status: int, message: str, error_type: str | None = None, **headers: str) -> Response:
-        """An error in TGI's JSON format.
-
-        Args:
-            status: The HTTP status code.
-            message: The value of `error`.
-            error_type: The value of `error_type`, such as ``"overloaded"``; None leaves it out.
-            headers: Further headers, with underscores for hyphens in their names: ``Retry_After="1"``.
-        """
-        body = {"error": message} | ({"error_type": error_type} if error_type else {})
-        hyphenated = {name.replace("_", "-"): value for name, value in headers.items()}
-        return cls([json.dumps(body).encode()], status, "application/json", hyphenated)
-
-    @classmethod
-    def json(cls, value: Any) -> Response:
-        """`value` as a JSON response with status 200.
-
-        Raises:
-            TypeError: `value` is not JSON-serializable.
-        """
-        return cls([json.dumps(value, ensure_ascii=False).encode()], content_type="application/json")
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request that a `ScriptedServer` received."""
-
-    method: str
-    path: str
-    """The request target, including the query string."""
-    headers: Mapping[str, str]
-    """The request's headers; the names are in lower case."""
-    body: bytes
-
-    def json(self) -> Any:
-        """The body, decoded from JSON.
-
-        Raises:
-            ValueError: The body is not valid JSON.
-        """
-        return json.loads(self.body)
+Script = Response | Callable[[Request], Response]
+"""A response, or a function that makes one."""
 
 
 class ScriptedServer:
@@ -102,11 +32,18 @@ class ScriptedServer:
     is repeated. A response can also be a function that takes the `Request` and returns a `Response`; it is called in
     the thread of the connection. Use the server as a context manager, or call `start` and `close`.
 
+    If such a function raises, the client gets a response with status 500, and `close` raises the same error, so that a
+    failed assertion in the function fails the test. Malformed requests are answered with status 400 (or 413, 417, 431,
+    501, 505). A request may have up to 64 KiB of headers and 64 MiB of body.
+
     Raises:
         OSError: No local port is available.
+        TypeError: One of `responses` is neither a `Response` nor a function.
     """
 
     def __init__(self, *responses: Response | Callable[[Request], Response]) -> None:
+        for response in responses:
+            _check_script(response)
         self.responses: list[Response | Callable[[Request], Response]] = list(responses)
         """The responses that are still to be sent; the last one is never removed."""
         self.requests: list[Request] = []
@@ -115,6 +52,8 @@ class ScriptedServer:
         """How many connections were accepted so far."""
         self._changed = threading.Condition()
         self._running = 0
+        self._errors: list[BaseException] = []
+        self._sent: list[object] = []
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -141,7 +80,12 @@ class ScriptedServer:
         return self
 
     def close(self) -> None:
-        """Closes all connections and waits up to 5 seconds for each of their threads."""
+        """Closes all connections and waits up to 5 seconds for each of their threads.
+
+        Raises:
+            BaseException: What the functions among the responses, and bodies that are iterators, raised: the first
+                error. If there are more, a note says how many.
+        """
         self._closing = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() does not
@@ -150,7 +94,13 @@ class ScriptedServer:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            if thread is not threading.current_thread():
+                thread.join(5)
+        errors, self._errors = self._errors, []
+        if errors:
+            if len(errors) > 1:
+                errors[0].add_note(f"{len(errors)} responses of the ScriptedServer raised; this is the first error")
+            raise errors[0]
 
     def __enter__(self) -> Self:
         return self.start()
@@ -171,70 +121,111 @@ class ScriptedServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             self._sockets.add(sock)
             self._spawn(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            with sock, sock.makefile("rb") as reader:
-                while (request := _read_request(reader)) is not None:
+            connection = Connection(sock)
+            while (request := self._read_request(connection)) is not None:
+                with self._changed:
                     self.requests.append(request)
-                    self._count_running(1)
-                    try:
-                        if not _send_response(sock, self._next_response(request)):
-                            return
-                    finally:
-                        self._count_running(-1)
+                with self._count_running():
+                    if not self._respond(connection, request):
+                        break
+            connection.finish()
         except OSError:
-            pass  # the client closed the connection, which `running` shows
+            pass  # the connection was lost, which `running` shows
         finally:
+            sock.close()
             self._sockets.discard(sock)
 
-    def _count_running(self, change: int) -> None:
+    def _read_request(self, connection: Connection) -> Request | None:
+        """The next request of a connection; one that cannot be read is answered."""
+        try:
+            return read_request(connection)
+        except InvalidRequestError as error:
+            response = Response.error(error.status, f"the ScriptedServer cannot read the request: {error}")
+            send_response(connection, Request("", "", {"connection": "close"}, b""), response)
+            return None
+
+    def _respond(self, connection: Connection, request: Request) -> bool:
+        """Sends the response to `request`; returns whether the connection can be used for another one."""
+        try:
+            return self._send(connection, request)
+        except ScriptError as error:  # in the middle of the body: the client sees a lost connection
+            self._record(error.error, request)
+            return False
+
+    def _send(self, connection: Connection, request: Request) -> bool:
+        try:
+            response = self._next_response(request)
+        except ScriptError as error:
+            self._record(error.error, request)
+            name = type(error.error).__name__
+            response = Response.error(500, f"the ScriptedServer has no response: {name}: {error.error}")
+        return send_response(connection, request, response)
+
+    def _record(self, error: BaseException, request: Request) -> None:
+        error.add_note(f"raised in a ScriptedServer, for {request.method} {request.path}")
+        with self._changed:
+            self._errors.append(error)
+
+    @contextlib.contextmanager
+    def _count_running(self) -> Generator[None]:
+        self._add_running(1)
+        try:
+            yield
+        finally:
+            self._add_running(-1)
+
+    def _add_running(self, change: int) -> None:
         with self._changed:
             self._running += change
             self._changed.notify_all()
 
     def _next_response(self, request: Request) -> Response:
-        response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
-        return response if isinstance(response, Response) else response(request)
+        """Raises ScriptError if there is none."""
+        try:
+            script = self._next_script()
+            return script if isinstance(script, Response) else _check_result(script(request))
+        except BaseException as error:
+            raise ScriptError(error) from error
+
+    def _next_script(self) -> Script:
+        with self._changed:
+            if not self.responses:
+                raise LookupError("it was made without responses; write ScriptedServer(Response(...))")
+            script = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+            _check_script(script)
+            if isinstance(script, Response):
+                self._check_unsent(script)
+            return script
+
+    def _check_unsent(self, response: Response) -> None:
+        if isinstance(response.body, Iterator):
+            if any(response.body is sent for sent in self._sent):
+                raise ValueError(
+                    "the body of the response is an iterator, and was sent before; pass a list, or a function that "
+                    "returns a new Response"
+                )
+            self._sent.append(response.body)
 
 
-def _read_request(reader: Any) -> Request | None:
-    line = reader.readline()
-    if not line:
-        return None
-    method, path, _ = line.decode("latin-1").split(" ", 2)
-    headers: dict[str, str] = {}
-    while (header := reader.readline().decode("latin-1").strip()) != "":
-        name, _, value = header.partition(":")
-        headers[name.lower()] = value.strip()
-    return Request(method, path, headers, reader.read(int(headers.get("content-length", 0))))
+def _check_script(script: Any) -> None:
+    if isinstance(script, Response) or (callable(script) and not isinstance(script, type)):
+        return
+    raise TypeError(
+        f"a ScriptedServer sends Response objects, or what functions return, not {script!r:.100}; "
+        "write ScriptedServer(Response(events))"
+    )
 
 
-def _send_response(sock: socket.socket, response: Response) -> bool:
-    """Sends one response; returns whether the connection can be used for another request."""
-    if response.delay and _client_closed(sock, response.delay):
-        return False
-    content_type = {"Content-Type": response.content_type} if response.content_type else {}
-    head = {**content_type, **response.headers, "Transfer-Encoding": "chunked"}
-    lines = [f"{name}: {value}\r\n" for name, value in head.items()]
-    sock.sendall(f"HTTP/1.1 {response.status} Scripted\r\n{''.join(lines)}\r\n".encode("latin-1"))
-    for step in response.body:
-        if isinstance(step, bytes):
-            sock.sendall(b"%x\r\n%b\r\n" % (len(step), step) if step else b"")
-        elif step is Fault.RESET:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            return False
-        elif step is Fault.DROP or _client_closed(sock, None if isinstance(step, Fault) else step):
-            return False
-    sock.sendall(b"0\r\n\r\n")
-    return True
-
-
-def _client_closed(sock: socket.socket, seconds: float | None) -> bool:
-    """Waits for `seconds` (None: without limit), and returns whether the client closed the connection meanwhile."""
-    readable: Sequence[Any] = select.select([sock], [], [], seconds)[0]
-    return bool(readable) and not sock.recv(1, socket.MSG_PEEK)
+def _check_result(result: Any) -> Response:
+    if isinstance(result, Response):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()  # it would warn that it was never awaited
+        raise TypeError("the function of a ScriptedServer must not be async: it runs in a thread")
+    raise TypeError(f"the function of a ScriptedServer must return a Response, not {type(result).__name__}")

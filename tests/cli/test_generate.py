@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 
@@ -29,6 +30,12 @@ def test_generate_without_a_url_starts_a_server() -> None:
     assert "milk" in done.stdout
     assert "finish reason: eos_token" in done.stderr
     assert "hfstream serve" in done.stderr
+
+
+def test_the_hint_quotes_the_prompt_for_the_shell() -> None:
+    done = run_hfstream("generate", 'What\'s "$HOME"?', "--max-new-tokens", "2")
+    command = done.stderr.partition("another terminal: ")[2].splitlines()[0]
+    assert shlex.split(command) == ["hfstream", "generate", 'What\'s "$HOME"?', "--url", "http://127.0.0.1:8080"]
 
 
 def test_details_prints_one_line_per_token(backend: str) -> None:
@@ -73,8 +80,9 @@ def test_ctrl_c_during_generate_exits_with_130() -> None:
                 assert process.stdout is not None
                 assert process.stdout.read(5) == b"Hello"  # long before the rest is sent
                 process.send_signal(signal.SIGINT)
-                process.communicate(timeout=TIMEOUT)
-                assert process.returncode == 130
+                stdout, stderr = process.communicate(timeout=TIMEOUT)
+                assert (process.returncode, stdout) == (130, b"\n")  # the open line is closed
+                assert b"Traceback" not in stderr
                 assert server.wait_until_running(0)
             finally:
                 process.kill()

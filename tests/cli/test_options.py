@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+from hfstream import __version__
 from hfstream.testing import DONE, Response, ScriptedServer
-from tests.helpers.command_line import run_hfstream
+from tests.helpers.command_line import TIMEOUT, run_hfstream
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +22,13 @@ def test_help_of_every_command_has_examples() -> None:
     assert run_hfstream("serve", "--no-such-thing").returncode == 2
 
 
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hfstream", "--version"], capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"hfstream {__version__}\n")
+
+
 def test_invalid_options_print_the_usage_of_the_command() -> None:
     for arguments, message in [
         (["serve", "--prot", "80"], "did you mean --port?"),
@@ -26,6 +37,7 @@ def test_invalid_options_print_the_usage_of_the_command() -> None:
             "--tokens-per-second cannot be used with --url",
         ),
         (["generate", "Hi", "--url", "http://127.0.0.1:9", "--model", "small"], "requires a URL that ends in /v1"),
+        (["chat", "--model", "small"], "--model requires --url"),
         (["bench"], "required: URL"),
     ]:
         done = run_hfstream(*arguments)
