@@ -204,7 +204,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             self._fail(error)
         elif isinstance(payload, dict):
             return self._read_object(cast("dict[str, Any]", payload), data)
-        elif stripped.strip("[]").upper() == "DONE":
+        elif stripped.upper() in ("DONE", "[DONE]"):
             self._on_done()
         elif stripped and not self._handle_parts(stripped, payload, items) and not self.complete:
             self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
