@@ -53,7 +53,9 @@ GOOD = {
         only(delta={"content": "Hel"}, message={"role": "assistant", "content": "Hel"}),
         only(delta={"content": "lo"}, message=WHOLE, finish_reason="stop"),
     ],
-    "Gemini's beta: finishReason, and no [DONE]": [HEL, only(delta={"content": "lo"}, finish_reason=None, finishReason="stop")],
+    "Gemini's beta: finishReason, and no [DONE]": [
+        HEL, only(delta={"content": "lo"}, finish_reason=None, finishReason="stop"),
+    ],
 }  # fmt: skip
 
 
@@ -85,7 +87,7 @@ PASSED_OVER = {
     "null in choices": [event({"choices": [None, {"delta": {"content": "Hel"}}]}), LO, FINISH, DONE],
     "choices is text": [HEL, event({"choices": "none"}), LO, FINISH, DONE],
     "Azure: the filter's results first": [
-        event({"id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}),
+        event({"id": "", "object": "", "created": 0, "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}),
         HEL, LO, FINISH, DONE,
     ],
     "a price at last, as text": [HEL, LO, FINISH, event({"choices": [], "cost": "0"}), DONE],
@@ -135,7 +137,7 @@ SAID = row(
 ERRORS: dict[str, tuple[Any, type[InferenceError], str]] = {
     "LM Studio": ({"error": {"message": "Compute error."}, "message": "Compute error."}, ServerError, "Compute error."),
     "RAGFlow": ({"code": 102, "message": "no such chat", "data": False}, ServerError, "no such chat"),
-    "Cloudflare": ({"errors": [{"message": "no such model", "code": 5007}], "success": False}, ServerError, "no such model"),
+    "Cloudflare": ({"errors": [{"message": "no model", "code": 5007}], "success": False}, ServerError, "no model"),
     "Databricks": ({"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "slow down"}, OverloadedError, "slow down"),
     "DashScope": ({"code": "Throttling.RateQuota", "message": "slow down"}, OverloadedError, "slow down"),
     "Moonshot": ({"error": {"type": "engine_overloaded_error", "message": "busy"}}, OverloadedError, "busy"),
@@ -144,10 +146,15 @@ ERRORS: dict[str, tuple[Any, type[InferenceError], str]] = {
     "Z.ai": ({"code": 500, "msg": "404 NOT_FOUND", "success": False}, ServerError, "404 NOT_FOUND"),
     "SiliconFlow": ({"code": 20012, "message": "no such model", "data": None}, ServerError, "no such model"),
     "Qianfan": ({"error_code": 17, "error_msg": "daily limit"}, ServerError, "daily limit"),
-    "Mistral": ({"object": "error", "message": {"detail": [{"loc": ["body", "n"], "msg": "bad"}]}}, ServerError, "body.n: bad"),
+    "Mistral": (
+        {"object": "error", "message": {"detail": [{"loc": ["body", "n"], "msg": "bad"}]}}, ServerError, "body.n: bad",
+    ),
     "LiteLLM": ({"error": {"message": "slower", "type": "None", "code": "429"}}, OverloadedError, "slower"),
     "an error that is true": ({"error": True, "message": "no words left"}, ServerError, "no words left"),
-    "Groq": ({"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"error": "over capacity"}}, ServerError, "over capacity"),
+    "Groq": (
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"error": "over capacity"}},
+        ServerError, "over capacity",
+    ),
     "SGLang": (
         {"choices": [{"delta": {}, "finish_reason": {"type": "abort", "message": "cache full", "status_code": 503}}]},
         OverloadedError, "cache full",
@@ -225,7 +232,7 @@ OTHER_APIS = row(
 
 APIS = {
     "Anthropic": [
-        b'event: message_start\ndata: {"type":"message_start","message":{"id":"m"}}\n\n',
+        b'event: message_start\ndata: {"type":"message_start","message":{"role":"assistant","content":[]}}\n\n',
         b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"Hello"}}\n\n',
         b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
     ],
