@@ -37,13 +37,14 @@ def _arguments_from_value(value: Any) -> dict[str, Any] | None:
 
 def _finish_reason_from_object(value: Any) -> dict[str, Any]:
     """SGLang's own format is an object with a type, and a message if it is an error. False, 0 and {} are no reason."""
-    reason = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else value
-    fields = {"finish_reason": None if isinstance(reason, bool | list | dict) or not reason else str(reason)}
-    match value:
-        case {"type": "abort", "message": str(message)} if message:
-            return fields | {"error": {"message": message, "code": value.get("status_code")}}
-        case _:
-            return fields
+    details = cast("dict[str, Any]", value) if isinstance(value, dict) else {"type": value}
+    reason, message = details.get("type"), details.get("message")
+    fields: dict[str, Any] = {
+        "finish_reason": None if isinstance(reason, bool | list | dict) or not reason else str(reason)
+    }
+    if reason == "abort" and isinstance(message, str) and message:
+        fields["error"] = {"message": message, "code": details.get("status_code")}
+    return fields
 
 
 def _message_from_text(value: Any) -> dict[str, Any] | None:
