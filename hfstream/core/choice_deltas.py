@@ -5,7 +5,7 @@ Does not depend on how chunks are received.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ..types import ChatCompletionChunkChoice
 
@@ -28,7 +28,7 @@ def find_delta(choice: ChatCompletionChunkChoice, *, first: bool) -> dict[str, A
         if isinstance(text, str) and text:
             found["delta"] = {"content": text}
         elif isinstance(message, dict) and message and (first or choice.finish_reason is None):
-            found["delta"] = dict(message)
+            found["delta"] = dict(cast("dict[str, Any]", message))
     if not found:
         return None
     moved = ("message", "text") if "delta" in found else ()
