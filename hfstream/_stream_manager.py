@@ -63,6 +63,12 @@ class AsyncStreamManager(Coroutine[Any, Any, "AsyncTokenStream[ItemT]"], Generic
                 "an async call is not iterable: write `async for item in client...(stream=True)`, or await it"
             )
 
+        def __enter__(self) -> NoReturn:
+            raise TypeError("an async call takes `async with`: write `async with client...(stream=True) as stream`")
+
+        def __exit__(self, *error: object) -> None:
+            """Never called; without it Python would not call `__enter__`."""
+
     def __aiter__(self) -> AsyncIterator[ItemT]:
         return self._stream
 

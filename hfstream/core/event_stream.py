@@ -138,7 +138,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         if self.complete:
             return []
         if not self.content_count and self._unframed.lstrip()[:1] in (b"{", b"[", b"<"):
-            return unexpected_body_parser("text/event-stream")(self._unframed)
+            return unexpected_body_parser("")(self._unframed)
         raise IncompleteStreamError(self._ended_early())
 
     def _ended_early(self) -> str:
@@ -208,20 +208,27 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         elif name == "error" and stripped:
             self._fail(from_event(payload) or from_event({"error": text}) or UnexpectedResponseError(excerpt(data)))
         elif name != "message" and not self._is_documented(payload):
-            pass  # an event of a type that this decoder does not handle
+            if self._has_foreign_text(payload):
+                self._unframed = self._unframed or data[:MAX_ERROR_BODY_SIZE]  # another API's: quoted if no token comes
         elif is_notice(payload):
             self._notice = (cast("InferenceError", from_event(payload)), self.content_count)
         elif (error := from_event(payload)) is not None:
             self._fail(error)
         elif isinstance(payload, dict):
             return self._read_object(cast("dict[str, Any]", payload), data)
-        elif stripped and not self._handle_parts(stripped, payload, items):
+        elif stripped.upper() in ("DONE", "[DONE]"):
+            self._on_done()
+        elif stripped and not self._handle_parts(stripped, payload, items) and not self.complete:
             self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
         return None
 
     def _is_documented(self, payload: Any) -> bool:
         """Whether a JSON value has one of the fields that every event of this stream must have."""
         return isinstance(payload, dict) and not self.required_fields.isdisjoint(cast("dict[str, Any]", payload))
+
+    def _has_foreign_text(self, payload: Any) -> bool:
+        """Whether a JSON value has text in a field of another API."""
+        return isinstance(payload, dict) and any(map(cast("dict[str, Any]", payload).get, self.foreign_fields))
 
     def _read_object(self, payload: dict[str, Any], data: bytes) -> EventT | None:
         fields = self._complete_fields(payload)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, cast, get_origin
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
@@ -79,6 +80,11 @@ def make_tool_choice(choice: Any) -> Any:
 def _make_tool(tool: Any) -> Any:
     if isinstance(tool, Mapping):
         return cast("Any", tool)
+    if isinstance(tool, partial):
+        raise TypeError(
+            f"a tool needs a name and a docstring of its own, which {tool!r} has not: write a function with `def` that "
+            "calls it, with the parameters that the model is to choose"
+        )
     if isinstance(tool, BaseModel) or not callable(tool):
         raise TypeError(
             f"a tool is a dictionary ({{'type': 'function', 'function': {{...}}}}), a pydantic class or a function, "

@@ -15,6 +15,7 @@ from ..errors.response_bodies import from_finish_reason
 from ..types import ChatCompletionChunk, ChatCompletionChunkChoice, StreamResponse
 from ..types.chat import NoChoices
 from .answer_errors import error_beside
+from .choice_deltas import find_delta
 from .choice_states import ChoiceStates
 from .completions import CompletionChunk
 from .event_stream import EventStreamDecoder
@@ -126,7 +127,8 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
         for choice in chunk.choices:
             if choice.__pydantic_extra__:
                 error = error or error_beside(choice.__pydantic_extra__)
-            if choice.finish_reason:
+                choice = self._with_delta(chunk, choice)  # noqa: PLW2901  the same one, completed
+            if choice.finish_reason and choice.finish_reason not in _NO_REASON:
                 error = error or from_finish_reason(choice.finish_reason)
                 self._choices.finish(choice.index, has_content=self._has_text(choice))
                 self.complete = self._choices.all_finished
@@ -195,9 +197,16 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
     def _has_text(self, choice: Any) -> bool:
         """Whether a choice adds something that the model generated."""
 
+    def _with_delta(self, chunk: Any, choice: Any) -> Any:
+        """A choice with fields that are not documented; in a chat it may be replaced in the chunk."""
+        return choice
+
     def _without_choices(self, chunk: ChunkT) -> ChunkT:
         return chunk
 
+
+_NO_REASON = frozenset({"null", "None"})
+"""Finish reasons of chunks that are not the last: a null that has become text at a gateway."""
 
 _CONTROL_FIELDS = frozenset({"type", "message", "event", "status", "error", "detail"})
 """An event without content that has one of these is about the connection, not about the answer."""
@@ -218,6 +227,14 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
     def _has_text(self, choice: ChatCompletionChunkChoice) -> bool:
         delta = choice.delta
         return bool(delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content or delta.refusal)
+
+    def _with_delta(self, chunk: ChatCompletionChunk, choice: ChatCompletionChunkChoice) -> ChatCompletionChunkChoice:
+        fields = find_delta(choice, first=not self.content_count)
+        if fields is None:
+            return choice
+        completed = ChatCompletionChunkChoice.validate_lenient(fields)
+        chunk.choices[chunk.choices.index(choice)] = completed
+        return completed
 
     def _without_choices(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
         # The usual loop reads `chunk.choices[0].delta.content` without a check.

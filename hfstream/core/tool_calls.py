@@ -16,12 +16,14 @@ _STRUCTURE = re.compile(r'\\.?|["{}\[\]]', re.DOTALL)
 class _Arguments:
     """The pieces of a call's arguments, and whether they are a complete JSON object already.
 
-    It follows strings and brackets in linear time; a parser would begin anew with each piece.
+    It follows strings and brackets in linear time; a parser would begin anew with each piece. Pieces are looked at when
+    one of them has a closing bracket, because only that can complete an object: most have none.
     """
 
     def __init__(self) -> None:
         self.complete = False
         self._pieces = StringBuilder()
+        self._unscanned: list[str] = []
         self._depth = 0
         self._in_string = False
         self._escaping = False  # whether the last piece ended in a backslash
@@ -34,8 +36,14 @@ class _Arguments:
         if not piece:
             return
         self._pieces.add(piece)
+        self._unscanned.append(piece)
+        if "}" in piece or "]" in piece:
+            self._scan("".join(self._unscanned))
+            self._unscanned.clear()
+
+    def _scan(self, text: str) -> None:
         start, self._escaping = int(self._escaping), False
-        for mark in _STRUCTURE.findall(piece, start):
+        for mark in _STRUCTURE.findall(text, start):
             if self._in_string:
                 self._in_string = mark != '"'
                 self._escaping = mark == "\\"
@@ -106,6 +114,8 @@ class ToolCallsBuilder:
         latest = self._calls[-1] if self._calls else None
         call = latest if delta.index is None else self._by_index.get(delta.index)
         has_name = bool(delta.function and delta.function.name)
+        if call is not None and not has_name and not call.arguments.complete:
+            return call  # the usual case: the next piece of its arguments
         # Without a name a delta can only add to a call, so a new id alone does not start one: a server may send the id
         # late, or a different one with each delta.
         found = None

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 __all__ = ["CODE_FIELDS", "ERROR_FIELDS", "FAILED_REASONS", "MESSAGE_FIELDS", "find_error", "is_notice"]
 
-ERROR_FIELDS: frozenset[str] = frozenset({"error", "error_type", "base_resp"})
+ERROR_FIELDS: frozenset[str] = frozenset({"error", "error_type", "base_resp", "x_groq"})
 """Fields that make an error of an event which has content, unless they are empty."""
 
 FAILED_REASONS: Mapping[str, int] = {
@@ -23,8 +23,17 @@ FAILED_REASONS: Mapping[str, int] = {
     "aborted": 500,
     "network_error": 502,
     "insufficient_system_resource": 503,
+    "cancelled": 500,
+    "user_cancel": 500,
+    "error_toxic": 500,
+    "error_limit": 500,
+    "timeout": 504,
+    "malformed_function_call": 502,
+    "unexpected_tool_call": 502,
 }
-"""Finish reasons of an answer that the server could not finish, and the HTTP status of each."""
+"""Finish reasons of an answer that the server could not finish, and the HTTP status of each.
+
+The last two are Gemini's: the model's tool call could not be read, so there is none. Another try may do better."""
 
 MESSAGE_FIELDS = ("error", "message", "detail", "error_message", "errorMessage", "error_msg", "errors", "msg")
 """Where the server's words are, the first of them that is not empty."""
@@ -84,6 +93,9 @@ def _find_beside_content(fields: dict[str, Any]) -> Any:
         return fields
     if fields.get("error_type") or fields.get("object") == "error":
         return fields
+    groq = fields.get("x_groq")
+    if isinstance(groq, dict) and cast("dict[str, Any]", groq).get("error"):  # why a stream stopped early
+        return {"error": cast("dict[str, Any]", groq)["error"]}
     base_resp = fields.get("base_resp")
     if isinstance(base_resp, dict):  # MiniMax
         code, message = (cast("dict[str, Any]", base_resp).get(name) for name in ("status_code", "status_msg"))

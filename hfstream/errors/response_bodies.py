@@ -7,6 +7,7 @@ Does not depend on how a response is received or sent.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -183,8 +184,16 @@ def _by_status(status: int | None) -> type[InferenceError]:
     return _BY_STATUS.get(status, BadRequestError if status >= 400 else UnexpectedResponseError)
 
 
+_OVERLOAD_CODE = re.compile(
+    r"(engine_|server_)?overloaded|(request_|requests_)?(rate_?|request_)limit|throttling|too_?many_?requests"
+    r"|resource_?exhausted",
+    re.IGNORECASE,
+)
+"""How types and codes begin that ask for fewer requests: OpenAI's, Anthropic's, DashScope's, Databricks', Google's."""
+
+
 def _is_overload_code(name: Any) -> bool:
-    return isinstance(name, str) and (name == "overloaded_error" or name.startswith("rate_limit"))
+    return isinstance(name, str) and _OVERLOAD_CODE.match(name) is not None
 
 
 def _is_exhausted_code(name: Any) -> bool:
@@ -208,9 +217,10 @@ def _parse_body(payload: Any) -> tuple[str, str | None, Any]:
     fields: dict[str, Any] = (
         payload_fields["error"] if isinstance(payload_fields.get("error"), dict) else payload_fields
     )
-    message = next((fields[name] for name in MESSAGE_FIELDS if fields.get(name)), fields)
+    found = (fields[name] for name in MESSAGE_FIELDS if fields.get(name) and fields[name] is not True)
+    message = next(found, fields)  # `{"error": true, "message": "..."}` has its words in another field
     code_type = fields.get("type")
-    code = next((fields[name] for name in CODE_FIELDS if fields.get(name)), None)
+    code = next((fields[name] for name in (*CODE_FIELDS, "status") if fields.get(name)), None)  # Google's name: status
     return _format_detail(message), code_type if isinstance(code_type, str) else None, code
 
 
@@ -228,6 +238,8 @@ def _format_detail(message: Any, depth: int = 9) -> str:
         loc = fields.get("loc")
         location = ".".join(map(str, cast("list[Any]", loc))) if isinstance(loc, list) else str(loc or "request")
         return f"{location}: {fields['msg']}"
+    if isinstance(message, dict) and depth and (detail := cast("dict[str, Any]", message).get("detail")):
+        return _format_detail(detail, depth - 1)  # Mistral's validation errors
     return _json(message)
 
 

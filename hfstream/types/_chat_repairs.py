@@ -36,9 +36,20 @@ def _arguments_from_value(value: Any) -> dict[str, Any] | None:
 
 
 def _finish_reason_from_object(value: Any) -> dict[str, Any]:
-    """SGLang's own format is an object with a type. False, 0 and empty objects are no reason."""
-    reason = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else value
-    return {"finish_reason": None if isinstance(reason, bool | list | dict) or not reason else str(reason)}
+    """SGLang's own format is an object with a type, and a message if it is an error. False, 0 and {} are no reason."""
+    details = cast("dict[str, Any]", value) if isinstance(value, dict) else {"type": value}
+    reason, message = details.get("type"), details.get("message")
+    fields: dict[str, Any] = {
+        "finish_reason": None if isinstance(reason, bool | list | dict) or not reason else str(reason)
+    }
+    if reason == "abort" and isinstance(message, str) and message:
+        fields["error"] = {"message": message, "code": details.get("status_code")}
+    return fields
+
+
+def _message_from_text(value: Any) -> dict[str, Any] | None:
+    """A whole message that is only its text."""
+    return {"message": {"content": value}} if isinstance(value, str) else None
 
 
 def _delta_from_text(value: Any) -> dict[str, Any]:
@@ -106,5 +117,6 @@ CHAT_REPAIRS: Mapping[str, FieldRepair] = {
     "arguments": _arguments_from_value,
     "content": _content_from_parts,
     "delta": _delta_from_text,
+    "message": _message_from_text,
     "tool_calls": _tool_calls_from_object,
 }

@@ -69,6 +69,12 @@ def test_it_is_exported_and_usable_in_annotations() -> None:
     assert AsyncStreamManager[str].__origin__ is AsyncStreamManager  # type: ignore[attr-defined]
 
 
+def test_a_with_block_of_an_async_call_says_what_to_write() -> None:
+    call: Any = AsyncInferenceClient("http://h").text_generation("Hi", stream=True)
+    with pytest.raises(TypeError, match="write `async with client"), call:
+        pass
+
+
 @pytest.mark.parametrize("use", [list, iter, sorted, dict])
 def test_a_for_loop_over_an_async_call_says_what_to_write(use: Any) -> None:
     call: Any = AsyncInferenceClient("http://h").text_generation("Hi", stream=True)

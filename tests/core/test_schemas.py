@@ -127,6 +127,12 @@ def test_what_cannot_be_made_a_tool_is_a_TypeError(tool: Any) -> None:
         tools_of(tool)
 
 
+def test_a_partial_as_tool_says_what_to_write() -> None:
+    """Its name and docstring are those of `functools.partial`; which parameters are left, a schema cannot tell."""
+    with pytest.raises(TypeError, match="write a function with `def` that calls it"):
+        tools_of(partial(look_up))
+
+
 @pytest.mark.parametrize("tools", [look_up, City, {"type": "function"}, "look_up", 5, City(city="x")])
 def test_tools_that_are_no_list_are_a_TypeError(tools: Any) -> None:
     with pytest.raises(TypeError, match="is a list of tools"):

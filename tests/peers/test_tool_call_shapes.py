@@ -43,6 +43,15 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
     "all of it again": ([part('{"x"', "f", id="a"), part(":1}"), part(X1)], [("a", "f", X1)]),
     "an index from 1": ([part('{"x"', "f", 1, id="a"), part(":1}", None, 1)], [("a", "f", X1)]),
     "another id each": ([part("", "f", id="a"), part('{"x"', "", id="b"), part(":1}", "", id="c")], [("a", "f", X1)]),
+    # The second call's arguments come with the first one's index, and with an empty name.
+    "a gateway to Gemini": (
+        [part("", "f", id="a"), part(X1, ""), part(X2, "")],
+        [("a", "f", X1), ("", "f", X2)],
+    ),
+    "Ollama: three at index 0": (
+        [part(X1, "f", id="a"), part(X2, "f", id="b"), part(X1, "f", id="c")],
+        [("a", "f", X1), ("b", "f", X2), ("c", "f", X1)],
+    ),
     "a brace in a string": ([part('{"x":"}', "f", id="a"), part('{"}')], [("a", "f", '{"x":"}{"}')]),
 }
 
@@ -63,6 +72,19 @@ async def test_tool_calls_are_told_apart(
     events = [chunk(content=None, tool_calls=delta) for delta in deltas]
     _, stream = await read_chat(variant, clients, [*events, chunk("tool_calls"), DONE])
     assert built(await variant.final(stream)) == calls
+
+
+@CALLS.only(task="chat")
+async def test_what_belongs_to_a_call_is_kept(variant: Variant, clients: Clients) -> None:
+    """Gemini's signature must be sent back with the call; the older form of calls is joined like the present one."""
+    signature = {"google": {"thought_signature": "s"}}
+    call = part("{}", "f", id="a", extra_content=signature)
+    _, stream = await read_chat(variant, clients, [chunk(tool_calls=[call]), chunk("stop"), DONE])
+    assert (await variant.final(stream)).choices[0].message.tool_calls[0]["extra_content"] == signature
+    older = [chunk(function_call=each) for each in ({"name": "f", "arguments": '{"x"'}, {"arguments": ":1}"})]
+    _, stream = await read_chat(variant, clients, [*older, chunk("function_call"), DONE])
+    message = (await variant.final(stream)).choices[0].message
+    assert message["function_call"] == {"name": "f", "arguments": X1}
 
 
 @CALLS.only(task="chat")
