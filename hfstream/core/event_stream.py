@@ -228,7 +228,10 @@ class EventStreamDecoder(ABC, Generic[EventT]):
 
     def _has_foreign_text(self, payload: Any) -> bool:
         """Whether a JSON value has text in a field of another API."""
-        return isinstance(payload, dict) and any(map(cast("dict[str, Any]", payload).get, self.foreign_fields))
+        if not isinstance(payload, dict):
+            return False
+        values = map(cast("dict[str, Any]", payload).get, self.foreign_fields)
+        return any(map(has_text, values))
 
     def _read_object(self, payload: dict[str, Any], data: bytes) -> EventT | None:
         fields = self._complete_fields(payload)
@@ -240,9 +243,6 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         else:
             logger.debug("an event without content was passed over: %s", ", ".join(list(payload)[:5]))
         return None
-
-    def _has_foreign_text(self, payload: dict[str, Any]) -> bool:
-        return any(has_text(payload.get(name)) for name in self.foreign_fields)
 
     def _handle_parts(self, text: str, payload: Any, items: list[EventT]) -> bool:
         """Takes data that is not one JSON object; returns whether it is known what it stands for.
