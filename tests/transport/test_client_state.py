@@ -38,7 +38,8 @@ def test_a_client_that_is_collected_as_part_of_a_cycle_closes_its_idle_connectio
             client = InferenceClient(server.url)
             assert client.text_generation("Hi", stream=True).final() == "Hello, you"
             state: Any = client._http._states.current()
-            cycle: list[Any] = [state.transport._pool, client]  # in this order sockets would be finalized first
+            [transport] = state.transport._transports.values()
+            cycle: list[Any] = [transport._pool, client]  # in this order sockets would be finalized first
             cycle.append(cycle)
-            del client, state, cycle
+            del client, state, transport, cycle
             gc.collect()
