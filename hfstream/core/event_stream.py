@@ -96,17 +96,21 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             if event.name == UNFRAMED:
                 self._handle_unframed(event.data)
             else:
-                self._check_event_id(event.id)
+                self._check_event_id(event.id, event.data)
                 if not self.done:
                     self._handle_event(event.data, event.name, items)
             if self.done:
                 break
         return items
 
-    def _check_event_id(self, event_id: str) -> None:
-        """Fails if a resumed stream repeats events: a server that ignores Last-Event-ID starts from the beginning."""
+    def _check_event_id(self, event_id: str, data: bytes) -> None:
+        """Fails if a resumed stream repeats events: a server that ignores Last-Event-ID starts from the beginning.
+
+        An event without an id has that of the last one. It may be an error, which tells more.
+        """
         if self._resumed_from_id and event_id in (self._resumed_from_id, self._first_id):
-            self._fail(IncompleteStreamError("the server restarted the response", retryable=False))
+            restarted = IncompleteStreamError("the server restarted the response", retryable=False)
+            self._fail(from_event(try_json(decode_lossy(data))) or restarted)
         self._resumed_from_id = None
         self._first_id = self._first_id or event_id
 

@@ -197,6 +197,10 @@ class Exchange(Generic[ItemT, ResultT]):
             if isinstance(error, InferenceError) and self._is_unfinished():
                 error = self._annotate(error)
                 decision, error = self._decide(error)
+                if decision is Decision.CONTINUE:
+                    self.delay = 0.0
+                    self._move(Event.RETRY)
+                    return
                 delay = self._next_delay(error, decision)
             if delay is not None and self._clock() + delay < self.deadline.total_at:
                 self._retry_state.notify(delay)  # the user's hook, which may raise
@@ -299,6 +303,8 @@ class Exchange(Generic[ItemT, ResultT]):
         if out_of_time or not (self.spec.resume and self.has_content):
             return Decision.RAISE, error
         lost = self._resumption.lost
+        if lost is not None and self._events_are_gone(error):
+            return self._continue_from_text(lost, error)
         if decision is Decision.RAISE:
             # After content, this is the error in which generation ended. Without content on a new connection, the
             # server refuses to resume the stream; then the error that lost it is reported too.
@@ -309,6 +315,21 @@ class Exchange(Generic[ItemT, ResultT]):
         except CannotResumeError as reason:
             return Decision.RAISE, _cannot_resume(lost or error, str(reason))
         return decision, error
+
+    def _events_are_gone(self, error: InferenceError) -> bool:
+        """Whether a reconnect was in vain: the server says so, or has begun the response again."""
+        if not self._resumption.is_reconnect or self.state is STREAMING:
+            return False
+        restarted = isinstance(error, IncompleteStreamError) and not error.retryable
+        return restarted or self.attempts[-1].status_code in (404, 410)
+
+    def _continue_from_text(self, lost: InferenceError, error: InferenceError) -> tuple[Decision, InferenceError]:
+        try:
+            self._resumption.plan_without_events(self.accumulator)
+        except CannotResumeError as reason:
+            return Decision.RAISE, _cannot_resume(lost, f"{error.message}; nor can a new request continue it: {reason}")
+        logger.info("attempt %d of %s failed, continuing from the text so far", len(self.attempts), self.spec)
+        return Decision.CONTINUE, error
 
     def _next_delay(self, error: InferenceError, decision: Decision) -> float | None:
         """Seconds until the next attempt; None if there will be none."""
