@@ -302,6 +302,9 @@ class Exchange(Generic[ItemT, ResultT]):
         out_of_time = isinstance(error, InferenceTimeoutError) and error.phase == "total"
         if out_of_time or not (self.spec.resume and self.has_content):
             return Decision.RAISE, error
+        return self._decide_how_to_resume(decision, error)
+
+    def _decide_how_to_resume(self, decision: Decision, error: InferenceError) -> tuple[Decision, InferenceError]:
         lost = self._resumption.lost
         if lost is not None and self._events_are_gone(error):
             return self._continue_from_text(lost, error)
