@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
@@ -137,13 +138,25 @@ def validate_model(model: str | None) -> str | None:
     """A URL or a model id, as it was given.
 
     Raises:
-        ValueError: an invalid URL, or a host and port without ``http://``.
+        ValueError: an invalid URL, or a host and port without ``http://``. The message shows at most host and port.
     """
-    if model is not None and "://" in model and not is_url(model):
-        raise ValueError(f"a model's URL starts with http:// or https://, but this one is {origin(model)!r}")
-    if model is not None and is_url(model):
-        origin(model)  # raises ValueError for an invalid URL
+    if model is not None and "://" in model:
+        shown = _checked_origin(model)
+        if not is_url(model):
+            raise ValueError(f"a model's URL starts with http:// or https://, but this one is {shown!r}")
     elif model is not None and (model == "localhost" or _HOST_AND_PORT.match(model)):
         # Taken for a model id it would be sent to huggingface.co, together with the prompt and the token.
-        raise ValueError(f"{model!r} is neither a URL nor a model id: did you mean 'http://{model}'?")
+        host = model.partition("/")[0]
+        raise ValueError(f"{host!r} is neither a URL nor a model id: did you mean 'http://{host}'?")
     return model
+
+
+def _checked_origin(url: str) -> str:
+    try:
+        urlsplit(url).port  # noqa: B018  raises ValueError for one that is no number
+        return origin(url)
+    except ValueError:  # its message quotes parts of the URL
+        raise ValueError(
+            "the model's URL has an invalid host or port. Characters such as / ? # @ in a password must be "
+            "percent-encoded: urllib.parse.quote(password, safe='')"
+        ) from None

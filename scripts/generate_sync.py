@@ -45,7 +45,7 @@ SUBSTITUTIONS = [
     (r"\._async\b", "._sync"),
     # names and keywords
     (
-        r"Async(?=HTTP|StreamedResponse|Stream\b|SocketInfo|Transport|Backend|Body|Decompressed|ClientStates|Wakeup)",
+        r"Async(?=HTTP|StreamedResponse|Stream\b|SocketInfo|Transport|Backend|Body|Decompressed|Redacted|ClientStates|Wakeup)",
         "Sync",
     ),
     (r"Async(?=TokenStream|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),

@@ -38,6 +38,11 @@ of date.
 
 SECTIONS = {
     "Streams": "",
+    "Responses in other forms": (
+        "Servers with OpenAI's API differ in what they send beside the text, and in how they report errors.\n"
+        "[What is read leniently](guides/servers.md#what-is-read-leniently) has the rules. For these rows only openai\n"
+        "and huggingface_hub were measured.\n"
+    ),
     "Decoding Server-Sent Events": (
         "The format is [Server-Sent Events](https://html.spec.whatwg.org/multipage/server-sent-events.html). Of 27\n"
         "test cases written from the specification, mistralai decodes 24 correctly, httpx2 22, httpx-sse and cohere\n"

@@ -14,6 +14,7 @@ from ..errors import (
     UnexpectedResponseError,
 )
 from ..errors.response_bodies import from_response
+from .redaction import redact
 
 __all__ = ["map_exception"]
 
@@ -70,23 +71,28 @@ _ERRORS: dict[str, _Mapping] = {
 
 
 def map_exception(error: Exception, url: str) -> Exception:
-    """`error` as an `InferenceError` that has it as its cause. Exceptions of other libraries are returned unchanged."""
+    """`error` as an `InferenceError`. Exceptions of other libraries are returned unchanged.
+
+    `error` is its cause, unless its message shows a secret: a traceback prints it.
+    """
     response = getattr(error, "response", None) if type(error).__name__ == "HTTPStatusError" else None
     if response is not None:  # an event hook of the user's client has called raise_for_status()
         body = response.content if response.is_stream_consumed else b""
-        error_from_hook = from_response(response.status_code, response.headers, body)
-        error_from_hook.__cause__ = error
-        return error_from_hook
+        return _with_cause(from_response(response.status_code, response.headers, body), error)
     for kind in type(error).__mro__:
         if kind.__name__ in _ERRORS and kind.__module__.partition(".")[0] in _MODULES:
             error_class, message, fields = _ERRORS[kind.__name__]
-            why = str(error) or type(error).__name__
+            why = redact(str(error)) or type(error).__name__
             if "CERTIFICATE_VERIFY_FAILED" in why:
                 message = _UNTRUSTED
-            why = why.partition(" b'")[0].partition(' b"')[0]  # h11 quotes a header that it refuses: the token is one
             host = origin(url)
             hint = " (`hfstream serve` starts one)" if _LOCALHOST.match(host) else ""
-            mapped = error_class(message.format(origin=host, why=why.rstrip("."), hint=hint), **fields)
-            mapped.__cause__ = error
-            return mapped
+            return _with_cause(
+                error_class(message.format(origin=host, why=why.rstrip("."), hint=hint), **fields), error
+            )
     return error
+
+
+def _with_cause(mapped: InferenceError, error: Exception) -> InferenceError:
+    mapped.__cause__ = error if redact(str(error)) == str(error) else None  # None: and its context is not printed
+    return mapped

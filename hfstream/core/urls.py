@@ -6,8 +6,9 @@ request bodies.
 
 from __future__ import annotations
 
+import base64
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 __all__ = [
     "HF_ROUTER_URL",
@@ -17,6 +18,7 @@ __all__ = [
     "is_url",
     "origin",
     "service_url",
+    "split_credentials",
     "text_generation_endpoint",
 ]
 
@@ -52,6 +54,16 @@ def origin(url: str) -> str:
     """Scheme, host and port of `url`, for messages and logs: user, password, path and query may be secret."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+
+
+def split_credentials(url: str) -> tuple[str, str | None]:
+    """`url` without its user and password, and the Authorization header that carries them; None if it has neither."""
+    parts = urlsplit(url)
+    if not (parts.username or parts.password):
+        return url, None
+    user_and_password = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    header = f"Basic {base64.b64encode(user_and_password.encode()).decode()}"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), header
 
 
 def text_generation_endpoint(model: str, *, stream: bool, model_name: str | None = None) -> Endpoint:

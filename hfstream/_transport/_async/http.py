@@ -15,6 +15,7 @@ from ...core.request_spec import PreparedRequest, RequestSpec
 from ...core.timeouts import Deadline
 from ..client_state import AsyncClientStates
 from ..open_calls import OpenCalls
+from ..redaction import redacted_logs
 from ..redirects import next_request
 from ..sockets import DEADLINE
 from ..waiting import AsyncWakeup
@@ -50,19 +51,20 @@ class AsyncHTTP(OpenCalls):
             timeout=request.timeout,
             extensions={DEADLINE: request.deadline},
         )
-        response = await client.send(outgoing, stream=True)
-        redirects = 0
-        while self._follows_redirects and (redirect := next_request(response, redirects)) is not None:
-            await response.aclose()
-            response = await client.send(redirect, stream=True)
-            redirects += 1
+        with redacted_logs():
+            response = await client.send(outgoing, stream=True)
+            redirects = 0
+            while self._follows_redirects and (redirect := next_request(response, redirects)) is not None:
+                await response.aclose()
+                response = await client.send(redirect, stream=True)
+                redirects += 1
         return AsyncStreamedResponse(response, state.pending_close)
 
     async def send_cancel(self, spec: RequestSpec[object, object, object]) -> None:
         """Tells a server that a stream will not be resumed. If that fails, its grace period ends the stream."""
         deadline = Deadline()
         deadline.at = time.monotonic() + CANCEL_TIMEOUT
-        with contextlib.suppress(Exception), anyio.move_on_after(CANCEL_TIMEOUT):
+        with redacted_logs(), contextlib.suppress(Exception), anyio.move_on_after(CANCEL_TIMEOUT):
             client = (await self._states.current()).client
             request = client.build_request(
                 spec.method,

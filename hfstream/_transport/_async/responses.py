@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import httpx
 
 from ...core.timeouts import Deadline
 from ..decompression import is_compressed
+from ..redaction import redacted_logs
 from ..response_base import DRAIN_BYTES, BaseStreamedResponse
 from ..waiting import async_exhaust, async_time_limit
 from .decompression import AsyncDecompressed
@@ -28,6 +29,8 @@ class AsyncStreamedResponse(BaseStreamedResponse):
         super().__init__(response, pending_close)
         # Straight from the stream: aiter_raw() would add a generator and a counter for each token.
         self._raw: AsyncIterator[bytes] = aiter(cast("Any", response.stream))
+        if response.http_version == "HTTP/2":
+            self._raw = _AsyncRedacted(self._raw)
         encoding = response.headers.get("content-encoding", "")
         self.chunks: AsyncIterator[bytes] = self._raw
         if is_compressed(encoding):
@@ -52,3 +55,17 @@ class AsyncStreamedResponse(BaseStreamedResponse):
                     remaining -= self._record_read(await anext(self.chunks, None))
         finally:
             await self.aclose()
+
+
+class _AsyncRedacted(AsyncIterator[bytes]):
+    """The body of an HTTP/2 response: its reader receives, and logs, the headers of others too."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with redacted_logs():
+            return await anext(self._chunks)

@@ -14,6 +14,7 @@ from ...core.request_spec import PreparedRequest, RequestSpec
 from ...core.timeouts import Deadline
 from ..client_state import SyncClientStates
 from ..open_calls import OpenCalls
+from ..redaction import redacted_logs
 from ..redirects import next_request
 from ..sockets import DEADLINE
 from ..waiting import SyncWakeup
@@ -49,19 +50,20 @@ class SyncHTTP(OpenCalls):
             timeout=request.timeout,
             extensions={DEADLINE: request.deadline},
         )
-        response = client.send(outgoing, stream=True)
-        redirects = 0
-        while self._follows_redirects and (redirect := next_request(response, redirects)) is not None:
-            response.close()
-            response = client.send(redirect, stream=True)
-            redirects += 1
+        with redacted_logs():
+            response = client.send(outgoing, stream=True)
+            redirects = 0
+            while self._follows_redirects and (redirect := next_request(response, redirects)) is not None:
+                response.close()
+                response = client.send(redirect, stream=True)
+                redirects += 1
         return SyncStreamedResponse(response, state.pending_close)
 
     def send_cancel(self, spec: RequestSpec[object, object, object]) -> None:
         """Tells a server that a stream will not be resumed. If that fails, its grace period ends the stream."""
         deadline = Deadline()
         deadline.at = time.monotonic() + CANCEL_TIMEOUT
-        with contextlib.suppress(Exception):
+        with redacted_logs(), contextlib.suppress(Exception):
             client = self._states.current().client
             request = client.build_request(
                 spec.method,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import httpx
 
 from ...core.timeouts import Deadline
 from ..decompression import is_compressed
+from ..redaction import redacted_logs
 from ..response_base import DRAIN_BYTES, BaseStreamedResponse
 from ..waiting import sync_exhaust, sync_time_limit
 from .decompression import SyncDecompressed
@@ -28,6 +29,8 @@ class SyncStreamedResponse(BaseStreamedResponse):
         super().__init__(response, pending_close)
         # Straight from the stream: iter_raw() would add a generator and a counter for each token.
         self._raw: Iterator[bytes] = iter(cast("Any", response.stream))
+        if response.http_version == "HTTP/2":
+            self._raw = _SyncRedacted(self._raw)
         encoding = response.headers.get("content-encoding", "")
         self.chunks: Iterator[bytes] = self._raw
         if is_compressed(encoding):
@@ -52,3 +55,17 @@ class SyncStreamedResponse(BaseStreamedResponse):
                     remaining -= self._record_read(next(self.chunks, None))
         finally:
             self.close()
+
+
+class _SyncRedacted(Iterator[bytes]):
+    """The body of an HTTP/2 response: its reader receives, and logs, the headers of others too."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        with redacted_logs():
+            return next(self._chunks)
