@@ -226,7 +226,9 @@ def test_a_stream_that_is_gone_raises_with_the_loss_as_its_cause(
 ) -> None:
     events, options = ROUTES[route]
     events = numbered(events)
-    sampled = {"parameters": {"temperature": 0.5, "max_new_tokens": 20}} if route in ("text", "details") else {}
+    sampled: dict[str, Any] = (
+        {"parameters": {"temperature": 0.5, "max_new_tokens": 20}} if route in ("text", "details") else {}
+    )
     answers = in_turn(Response([b"".join(events[:2]), *ending(how)]), error_response(status, why))
     driver = drive(answers, **options, **sampled)
     error = driver.error()
