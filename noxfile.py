@@ -205,6 +205,12 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def mutate(session: nox.Session) -> None:
+    """100,000 mutated responses through the whole client. Minutes; not among the default sessions."""
+    _long_run(session, "mutate.py")
+
+
+@nox.session
 def cost(session: nox.Session) -> None:
     """CPU for each streamed token, of this client and of others, beside bare httpx. Not among the default sessions."""
     _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0")

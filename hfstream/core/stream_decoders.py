@@ -74,7 +74,8 @@ class TGIStreamDecoder(EventStreamDecoder[StreamResponse]):
         self._fail(self._last_notice() or IncompleteStreamError(self._ended_early()))
 
     def _complete_fields(self, payload: dict[str, Any]) -> dict[str, Any] | None:
-        if isinstance(payload.get("token"), dict | str | list):
+        token = payload.get("token")
+        if isinstance(token, str | list) or (isinstance(token, dict) and "text" in token):
             return payload
         text, details = payload.get("generated_text"), payload.get("details")
         if isinstance(text, str):
