@@ -18,7 +18,7 @@ from hfstream import Timeouts
 from hfstream.testing import chat_events, token_events
 from tests.stress.fuzz_sse import plain
 
-__all__ = ["LIMITS", "Mutant", "Reading", "mutant", "reading", "unzipped"]
+__all__ = ["LIMITS", "FirstChoice", "Mutant", "Reading", "mutant", "reading", "unzipped"]
 
 LIMITS = Timeouts(connect=10, first_token=2, between_tokens=2, total=5)
 QUICK = Timeouts(connect=10, first_token=0.2, between_tokens=0.2, total=2)
@@ -82,9 +82,20 @@ class Reading:
     tokens: int = field(default=0, compare=False)
 
 
+class FirstChoice:
+    """Which choices are the first one: those with the index 0, and others until one of these has come."""
+
+    def __init__(self) -> None:
+        self._seen = False
+
+    def __call__(self, index: Any) -> bool:
+        self._seen = self._seen or not index
+        return not index or not self._seen
+
+
 def reading(kind: str, body: bytes) -> Reading:
     """Reads all events of a body, as far as they are JSON, one after the other."""
-    found = Reading()
+    found, is_first = Reading(), FirstChoice()
     finished = False
     for data, *_ in plain(body)[0]:
         for payload in _payloads(data):
@@ -92,7 +103,7 @@ def reading(kind: str, body: bytes) -> Reading:
                 found.ends.add(found.text)
                 return found
             if isinstance(payload, dict):
-                text, end = _read(kind, cast("dict[str, Any]", payload), first=not found.tokens)
+                text, end = _read(kind, cast("dict[str, Any]", payload), first=not found.tokens, is_first=is_first)
                 found.text += text or ""
                 found.tokens += text is not None
                 finished = finished or end
@@ -119,7 +130,7 @@ def _payloads(data: str) -> list[Any]:
     return values
 
 
-def _read(kind: str, payload: dict[str, Any], *, first: bool) -> tuple[str | None, bool]:
+def _read(kind: str, payload: dict[str, Any], *, first: bool, is_first: FirstChoice) -> tuple[str | None, bool]:
     """The text of one event, None without a token, and whether it ends the answer.
 
     If the `first` token has no text, but the whole text is there, then that is it.
@@ -137,8 +148,8 @@ def _read(kind: str, payload: dict[str, Any], *, first: bool) -> tuple[str | Non
     for choice in map(_fields, _entries(payload.get("choices"))):
         delta = _fields(choice.get("delta"))
         end = end or bool(choice.get("finish_reason"))
-        if choice.get("index") in (0, None):
-            text += _string(choice.get("text")) + _string(delta.get("content"))
+        if is_first(choice.get("index")):
+            text += _string(choice.get("text")) + _string(choice.get("delta")) + _string(delta.get("content"))
             for call in map(_fields, _entries(delta.get("tool_calls"))):
                 function = _fields(call.get("function"))
                 text += _string(function.get("name")) + _string(function.get("arguments"))

@@ -27,7 +27,7 @@ from typing import Any, cast
 import httpx
 
 from hfstream import AsyncInferenceClient, InferenceClient, InferenceError
-from tests.stress.mutants import LIMITS, Mutant, mutant
+from tests.stress.mutants import LIMITS, FirstChoice, Mutant, mutant
 
 __all__ = ["Figures", "check", "run"]
 
@@ -62,7 +62,7 @@ class Figures:
 
 def check(case: Mutant, items: list[Any], stream: Any, error: BaseException | None, *, framed: bool) -> str | None:
     """What is wrong with a result; None if nothing is. `framed`: damage of the wire has been in the way."""
-    received, text = "".join(map(_received, items)), "".join(map(_text, items))
+    received, text = _texts(items)
     if error is not None:
         if not isinstance(error, InferenceError):
             return f"a foreign error: {error!r}"
@@ -81,27 +81,24 @@ def check(case: Mutant, items: list[Any], stream: Any, error: BaseException | No
     return None
 
 
-def _text(item: Any) -> str:
-    if isinstance(item, str):
-        return item
-    if hasattr(item, "token"):
-        return "" if item.token.special else str(item.token.text)
-    return "".join(choice.delta.content or "" for choice in _first(item))
-
-
-def _received(item: Any) -> str:
-    if isinstance(item, str) or hasattr(item, "token"):
-        return _text(item)
-    parts: list[str] = []
-    for choice in _first(item):
-        parts.append(choice.delta.content or "")
-        for call in choice.delta.tool_calls or ():
-            parts += [call.function.name or "", call.function.arguments or ""] if call.function else []
-    return "".join(parts)
-
-
-def _first(item: Any) -> list[Any]:
-    return [choice for choice in item.choices if not choice.index]
+def _texts(items: list[Any]) -> tuple[str, str]:
+    """What was received, with what tool calls hold and without."""
+    received, text, is_first = "", "", FirstChoice()
+    for item in items:
+        if isinstance(item, str):
+            received, text = received + item, text + item
+        elif hasattr(item, "token"):
+            new = "" if item.token.special else str(item.token.text)
+            received, text = received + new, text + new
+        else:
+            for choice in item.choices:
+                if is_first(choice.index):
+                    text += choice.delta.content or ""
+                    received += choice.delta.content or ""
+                    for call in choice.delta.tool_calls or ():
+                        if call.function:
+                            received += (call.function.name or "") + (call.function.arguments or "")
+    return received, text
 
 
 def _ask(client: Any, case: Mutant) -> Any:
