@@ -49,6 +49,8 @@ SECTIONS = {
         "21, openai and anthropic 20, huggingface_hub 15, google-genai 8. `hfstream.sse` passes all of its own test\n"
         "cases, for all chunk boundaries; the rows here are mostly tested through the client.\n"
     ),
+    "Heads and codings": "",
+    "Proxies, certificates and addresses": "",
     "Processes and other programs": "",
 }
 

@@ -30,7 +30,7 @@ from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutErro
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
 from .attempts import Attempt, cannot_resume, without_traceback
-from .decoders import ResponseDecoder, select_decoder
+from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
@@ -122,6 +122,8 @@ class Exchange(Generic[ItemT, ResultT]):
         self._decoder = select_decoder(status, headers, spec.make_decoder, streamed=spec.streamed)
         self._content_count = self._decoder.content_count
         self.needs_data = True
+        if isinstance(self._decoder, ErrorDecoder):  # the status is known: its body is only worth a short wait
+            self.deadline.set(self._clock(), min(ERROR_BODY_TIMEOUT, self.timeouts.first_token or math.inf))
 
     def feed(self, chunk: bytes) -> list[ItemT]:
         """Takes a chunk of the body; returns the items for the caller that it completed.
@@ -180,7 +182,7 @@ class Exchange(Generic[ItemT, ResultT]):
         try:
             delay = None
             if isinstance(error, InferenceError) and self._is_unfinished():
-                error = self._annotate(error)
+                error = self._annotate(status_first(self._decoder, error))
                 decision, error = self._decide(error)
                 if decision is Decision.CONTINUE:
                     self.delay = 0.0
@@ -325,6 +327,9 @@ class Exchange(Generic[ItemT, ResultT]):
             return None
         if self.state is STREAMING:  # new content resets the retry limits: a stream may last for hours
             self._retry_state.restart()
+        if (reason := self._retry_state.reason_not_to_retry(error)) is not None:
+            error.add_note(reason)
+            return None
         delay = self._retry_state.next_delay(without_traceback(error), now=self._clock(), latest=self.deadline.total_at)
         if delay is not None:
             kind, number = type(error).__name__, len(self.attempts)

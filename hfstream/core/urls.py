@@ -14,6 +14,7 @@ __all__ = [
     "HF_ROUTER_URL",
     "Endpoint",
     "chat_completion_url",
+    "check_host",
     "is_huggingface",
     "is_url",
     "origin",
@@ -54,6 +55,20 @@ def origin(url: str) -> str:
     """Scheme, host and port of `url`, for messages and logs: user, password, path and query may be secret."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+
+
+def check_host(url: str) -> None:
+    """Raises ValueError, with the reason, for a URL whose host or port nothing can be sent to."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").removesuffix(".")
+    if not host:
+        raise ValueError("it has no host")
+    if ":" not in host and not all(0 < len(label) < 64 for label in host.split(".")):
+        raise ValueError(f"its host {host[:100]!r} has a part between dots that is empty, or longer than 63 characters")
+    try:
+        parts.port  # noqa: B018
+    except ValueError:
+        raise ValueError("its port is not a number from 0 to 65535") from None
 
 
 def split_credentials(url: str) -> tuple[str, str | None]:

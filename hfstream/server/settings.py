@@ -39,6 +39,13 @@ class Settings:
     """torch's threads within one operation; one is fastest for small models."""
     payload_limit: int = 2_000_000
     """Bytes that a request's body may have."""
+    cors_allow_origin: tuple[str, ...] = ()
+    """Origins, such as "https://example.org", whose pages may call the server, besides this computer's. "*": all."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that requests may have as Host, besides addresses and this computer's names; "*": all. Checked only while
+    `host` is a loopback address: so that no page on the internet can pretend to be one of this server."""
+    client_timeout: float = 30.0
+    """Seconds that a client may take to send its request, or to read some of the response. Then it is disconnected."""
     sse_keepalive: float = 15.0
     """Seconds without an event after which a stream sends a comment."""
     shutdown_grace: float = 10.0
@@ -51,6 +58,10 @@ class Settings:
             raise ValueError("max_concurrent_requests and max_batch_size must be at least 1")
         if self.tokens_per_second is not None and not self.tokens_per_second > 0:
             raise ValueError("tokens_per_second must be more than 0")
+        if not self.client_timeout > 0:
+            raise ValueError("client_timeout must be more than 0")
+        if isinstance(self.cors_allow_origin, str) or isinstance(self.allowed_hosts, str):
+            raise ValueError("cors_allow_origin and allowed_hosts must be tuples, not one string")  # noqa: TRY004 - as for the rest
         if not 0 <= self.port <= 65_535:
             raise ValueError("port must be between 0 and 65535; 0 takes a free one")
         if self.api_key == "":  # likely an unset variable in a script, and not a server without a key

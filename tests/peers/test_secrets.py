@@ -135,7 +135,7 @@ async def test_secrets_are_not_shown(
             (client, {}),
             (other, {}),
             (unreachable, {}),
-            (client, {"extra_headers": {"X-Api-Key": f"{SECRET}\n"}}),
+            (client, {"extra_headers": {"X-Api-Key": f"{SECRET}\nx"}}),
             (client, {"model": f"ftp://user:{SECRET}@host{route(task)}"}),
             (client, {"model": f"http://user:{SECRET}/@host{route(task)}"}),
             (client, {"extra_body": {"x": object()}, "extra_headers": {"X-Api-Key": SECRET}}),

@@ -25,7 +25,7 @@ SERVER_LAYERS: list[tuple[str, ...]] = [
     ("engine", "settings"),
     ("text", "schemas"),
     ("service",),
-    ("routes", "auth"),
+    ("routes", "auth", "request_rules", "connections"),
     ("app",),
     ("serving",),
 ]

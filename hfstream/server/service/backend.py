@@ -64,6 +64,8 @@ class Backend:
         )
         self.ready: asyncio.Event = asyncio.Event()
         """Set once the model is loaded for the first time, or could not be."""
+        self.stopping: bool = False
+        """Set once the server is told to stop: a model process that ends is no news then."""
         self._engine = engine or Engine(
             EngineOptions(
                 settings.model_path,
@@ -235,7 +237,8 @@ class Backend:
 
     def _on_restart(self, reason: BaseException) -> None:
         """The model is not loaded any more. The requests that ran fail next, each with an output of its own."""
-        logger.error("%s; the model is loaded again", reason)
+        if not self.stopping:
+            logger.error("%s; the model is loaded again", reason)
         self._model = None
 
     def _on_failure(self, error: BaseException) -> None:
