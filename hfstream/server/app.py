@@ -25,6 +25,7 @@ from .routes.demo import demo
 from .routes.endpoint import GenerateEndpoint
 from .routes.formats import RouteFormat
 from .routes.openai_responses import invalid_request_json
+from .routes.openapi import docs, openapi
 from .routes.responses import error_response
 from .routes.status import StatusRoutes
 from .routes.tgi import COMPAT, GENERATE, GENERATE_STREAM
@@ -90,7 +91,10 @@ def _routes(backend: Backend) -> list[Route]:
         Route("/info", status.info),
         Route("/metrics", status.metrics),
         Route("/demo", demo),
+        Route("/docs", docs),
+        Route("/openapi.json", openapi),
         Route("/v1/models", status.models),
+        Route("/v1/models/{name:path}", status.model),
         generate("/", COMPAT),
         generate("/generate", GENERATE),
         generate("/generate_stream", GENERATE_STREAM),

@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self, cast
 
@@ -23,6 +24,7 @@ from .connections.acceptor import Acceptor
 from .connections.guarded import IDLE_SECONDS, MAX_HEAD_SIZE, GuardedConnection, available_connections, make_room
 from .connections.protocols import protocol_class
 from .engine.protocol import EngineProtocol
+from .model_files import ModelFilesError
 from .service.backend import Backend
 from .settings import Settings
 
@@ -63,8 +65,11 @@ class BackgroundServer:
     """
 
     def __init__(self, settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> None:
-        """`settings.port` is ignored. `engine`: another engine in place of the one that runs the model."""
-        self._settings = replace(settings or Settings(), port=0)
+        """`engine`: another engine in place of the one that runs the model.
+
+        `settings.port` and `settings.uds` are ignored.
+        """
+        self._settings = replace(settings or Settings(), port=0, uds=None)
         self._engine = engine
         self._server: _Server
         self._thread: threading.Thread
@@ -115,13 +120,16 @@ class _Server(uvicorn.Server):
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         """`on_started` is called when the port is open, `on_ready` when the model is loaded or could not be."""
-        if engine is None and not (settings.model_path / "config.json").is_file():
-            raise StartError(f"there is no model in {settings.model_path}: no config.json")
-        self._backend = Backend(settings, engine)
+        try:
+            self._backend = Backend(settings, engine)
+        except ModelFilesError as error:
+            raise StartError(str(error)) from error
         self._on_started, self._on_ready = on_started, on_ready
-        self._socket = _listen(settings.host, settings.port)
-        self.url = _url(self._socket)
-        if not is_loopback(settings.host) and settings.api_key is None:
+        self._uds = settings.uds
+        self._socket = _listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
+        self.url = _url(self._socket) if self._uds is None else f"unix:{self._uds}"
+        self._local = self._uds is not None or is_loopback(settings.host)
+        if not self._local and settings.api_key is None:
             logger.warning(
                 "listening on %s without an API key: anyone who can reach this computer can use the model. "
                 "Set api_key (HFSTREAM_API_KEY), or host to 127.0.0.1",
@@ -129,11 +137,12 @@ class _Server(uvicorn.Server):
             )
         super().__init__(
             uvicorn.Config(
-                build_app(self._backend, check_host=is_loopback(settings.host)),
+                build_app(self._backend, check_host=self._local),
                 http=protocol_class(client_timeout=settings.client_timeout, max_connections=available_connections()),
                 ws="none",
                 lifespan="on",
                 access_log=False,
+                root_path=settings.root_path,
                 log_config=None,  # logging is configured by the application, not by a library
                 timeout_keep_alive=IDLE_SECONDS,
                 h11_max_incomplete_event_size=MAX_HEAD_SIZE,
@@ -162,8 +171,12 @@ class _Server(uvicorn.Server):
         self.config.timeout_graceful_shutdown = int(seconds + ABORT_SECONDS) + 2
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        with self._socket:
-            super().run([self._socket])
+        try:
+            with self._socket:
+                super().run([self._socket])
+        finally:
+            if self._uds is not None:
+                Path(self._uds).unlink(missing_ok=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -230,6 +243,32 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while attempting")[0]
         raise StartError(f"cannot listen on {host}, port {port}: {reason}. Port 0 takes a free one") from error
+
+
+def _listen_uds(name: str) -> socket.socket:
+    """A Unix domain socket. One that an earlier server has left behind is replaced, one that is in use is not."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise StartError("this system has no Unix domain sockets: use host and port")
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_stale_socket(name)
+        listening.bind(name)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise StartError(f"cannot listen on {name}: {error.strerror or error}") from error
+    return listening
+
+
+def _remove_stale_socket(name: str) -> None:
+    path = Path(name)
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            path.unlink()
 
 
 def is_loopback(host: str) -> bool:

@@ -13,6 +13,9 @@ import pytest
 
 from tests.stress import fuzz_sse
 from tests.stress.chaos import NETWORK, chaos
+from tests.stress.differential.rules import differences, reason_for
+from tests.stress.differential.run import corpus, read_all
+from tests.stress.hostile import hostile
 from tests.stress.soak import at_once, scripted
 from tests.stress.storm import POLICIES, storm
 
@@ -25,6 +28,14 @@ def test_in_a_storm_every_patient_client_gets_its_answer() -> None:
     assert not result.wrong
     assert not result.errors
     assert result.refused == result.attempts - 40 > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc here")
+def test_after_hostile_requests_an_answer_is_exact() -> None:
+    figures = hostile(requests=150)
+    assert not figures.wrong
+    assert figures.statuses["200"] > 0
+    assert figures.statuses["422"] > 10
 
 
 @pytest.mark.parametrize("resume", [True, False], ids=["with resume", "without"])
@@ -75,3 +86,10 @@ def test_streams_in_a_row_leave_nothing_behind(variant: str) -> None:
 def test_the_corpus_holds_no_surprise(target: Any) -> None:
     for data in fuzz_sse.corpus():
         target(data)
+
+
+def test_the_streams_of_many_servers_are_read_as_they_were_sent() -> None:
+    """The differential run without the other clients, which are not installed here."""
+    streams = corpus(200, seed=20)
+    found = [str(each) for each in differences(streams, read_all(streams, {})) if reason_for(each) is None]
+    assert not found, "\n".join(found)

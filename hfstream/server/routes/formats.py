@@ -5,14 +5,16 @@ What they have in common, and the order in which things happen, is in `endpoint`
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from hfstream.errors import InferenceError
+from hfstream.errors import InferenceError, ValidationError
 from hfstream.types import StreamResponse
 
 from ..schemas.tgi import GenerateRequest
@@ -54,3 +56,19 @@ class RouteFormat(Generic[BodyT]):
     """The JSON for a body that cannot be parsed. Without it the message is sent as plain text, as TGI does."""
     done_event: str | None = None
     """Data of the event that every stream ends with."""
+    renders: bool = False
+    """Whether `make_formatter` does work that takes time: then the permit is taken before it."""
+    field_names: Callable[[BodyT], Mapping[str, str]] | None = None
+    """The fields of a body by the names of the parameters of TGI's that they become, if these differ."""
+
+    @contextmanager
+    def naming_errors(self, body: BodyT) -> Generator[None, None, None]:
+        """Gives errors about parameters of TGI's the names of the fields that were sent."""
+        try:
+            yield
+        except ValidationError as error:
+            names: Mapping[str, str] = {} if self.field_names is None else self.field_names(body)
+            message = re.sub("`(\\w+)`", lambda match: f"`{names.get(match[1], match[1])}`", error.message)
+            if message == error.message:
+                raise
+            raise ValidationError(message, error_type=error.error_type) from None

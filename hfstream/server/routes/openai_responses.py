@@ -7,6 +7,7 @@ instead of "eos_token" and "stop_sequence", no stop string in the text, and an e
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 
-from hfstream.errors import InferenceError
+from hfstream.errors import InferenceError, ValidationError
 from hfstream.errors.response_bodies import to_response
 from hfstream.types import FinishReason, StreamResponse, Usage
 from hfstream.version import __version__
@@ -38,6 +39,11 @@ class ResponseMeta:
         return cls(f"{prefix}-{uuid4().hex}", model)
 
 
+_FIELD = re.compile(r"`(\w+)`")
+_PARSED_FIELD = re.compile(r"target type: (?:([\w.\[\]]+): |missing field `(\w+)`|duplicate field `(\w+)`)")
+"""The field that a message is about."""
+
+
 def dump_json(value: dict[str, Any]) -> str:
     """JSON as TGI writes it: no spaces, no escapes for other alphabets."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -46,13 +52,15 @@ def dump_json(value: dict[str, Any]) -> str:
 def error_json(error: InferenceError) -> str:
     """An error as a response's body or an event's data: OpenAI's format, and the keys that TGI's clients read."""
     status, _ = to_response(error)
-    fields = {"message": error.message, "type": error.error_type, "param": None, "code": error.error_type}
+    param = _FIELD.search(error.message) if isinstance(error, ValidationError) else None
+    fields = {"message": error.message, "type": error.error_type, "param": param and param[1], "code": error.error_type}
     return dump_json({"error": {**fields, "http_status_code": status}, "error_type": error.error_type})
 
 
 def parse_error_json(error: HTTPException) -> str:
     """The body for a request that cannot be parsed. OpenAI's client does not show a plain-text body to its user."""
-    return invalid_request_json(error.status_code, error.detail)
+    field = _PARSED_FIELD.search(error.detail)
+    return invalid_request_json(error.status_code, error.detail, param=field and (field[1] or field[2] or field[3]))
 
 
 def invalid_request_json(status: int, message: str, *, code: str | None = None, param: str | None = None) -> str:

@@ -5,7 +5,6 @@ The messages are those of axum's `Json` extractor, which TGI uses. Does not depe
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import TypeVar
 
@@ -15,18 +14,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from ..schemas.serde_errors import describe_first_error, describe_syntax_error
+from ..service.admission import ByteHolder
+from ..service.backend import Backend
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
+PARSE_SECONDS = 30.0
+"""How long a body may take to be parsed. The largest take a second."""
 INLINE_LIMIT = 10_000
 """Bytes that are parsed on the event loop; longer bodies go to another thread. A conversation of many short messages,
 the slowest kind, takes up to 0.3 ms per 1,000 bytes."""
 
 
-async def parse_request(request: Request, model: type[BodyT], limit: int) -> BodyT:
-    """The body of `request` as a `model`; `limit`: its greatest size in bytes.
+async def parse_request(request: Request, model: type[BodyT], backend: Backend) -> BodyT:
+    """The body of `request` as a `model`.
 
     Raises:
+        OverloadedError: all bodies together are too large.
         HTTPException: 400 (not JSON), 413 (too large), 415 (another content type) or 422 (not a `model`).
         ClientDisconnect: the client disconnected before the end of the body.
     """
@@ -35,8 +39,14 @@ async def parse_request(request: Request, model: type[BodyT], limit: int) -> Bod
         raise HTTPException(415, "Expected request with `Content-Type: application/json`")
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise HTTPException(415, "Expected request without `Content-Encoding`: compressed bodies are not supported")
-    body = await _read(request, limit)
-    return parse_body(body, model) if len(body) <= INLINE_LIMIT else await asyncio.to_thread(parse_body, body, model)
+    with backend.body_limiter.holding() as holder:
+        body = await _read(request, backend.settings.payload_limit, holder)
+        if len(body) <= INLINE_LIMIT:
+            return parse_body(body, model)
+        try:
+            return await backend.text_work.run(parse_body, body, model, seconds=PARSE_SECONDS)
+        except TimeoutError:
+            raise HTTPException(413, "The request body takes too long to be parsed") from None
 
 
 def parse_body(body: bytes, model: type[BodyT]) -> BodyT:
@@ -55,12 +65,13 @@ def parse_body(body: bytes, model: type[BodyT]) -> BodyT:
     raise HTTPException(422, f"Failed to deserialize the JSON body into the target type: {type_error}")
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int, holder: ByteHolder) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         chunks.append(chunk)
         size += len(chunk)
+        holder.add(len(chunk))
         if size > limit:  # checked while reading, so that a larger body is never held in memory
             raise HTTPException(413, "Failed to buffer the request body: length limit exceeded")
     return b"".join(chunks)

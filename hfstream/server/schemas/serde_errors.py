@@ -16,6 +16,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from .json_position import find_key_end, find_value, line_and_column
 
+MAX_DESCRIBED = 200
+"""Characters of a wrong value that a message repeats."""
 _STRUCT_NAMES = {"ContentPart": "Part"}
 """The name that a message gives to an object, where it is not the name of our class. Clients see these names."""
 
@@ -33,6 +35,11 @@ def wrong_type(value: object, expected: str) -> PydanticCustomError:
     return serde_error(f"invalid type: {_describe(value)}, expected {expected}")
 
 
+def invalid_value(value: object, expected: str) -> PydanticCustomError:
+    """The error for a value of the right type that is out of its range."""
+    return serde_error(f"invalid value: {_describe(value)}, expected {expected}")
+
+
 def duplicate_field(field: str, *keys: str) -> PydanticCustomError:
     """The error of a whole body in which several `keys` give the same field."""
     return PydanticCustomError("duplicate", "duplicate field `{field}`", {"field": field, "keys": keys})
@@ -46,11 +53,12 @@ def _describe(value: object) -> str:
         case bool():
             return f"boolean `{json.dumps(value)}`"
         case int():
-            return f"integer `{value}`"
+            return f"integer `{value}`" if abs(value) < 10**MAX_DESCRIBED else "a very large integer"
         case float():
             return f"floating point `{value!r}`"
         case str():
-            return f"string {json.dumps(value, ensure_ascii=False)}"
+            text = value if len(value) <= MAX_DESCRIBED else value[:MAX_DESCRIBED] + "..."
+            return f"string {json.dumps(text, ensure_ascii=False)}"
         case _:
             return "sequence" if isinstance(value, list) else "map"
 

@@ -21,6 +21,11 @@ from .tgi import GenerateParameters, GenerateRequest
 MAX_STOP_SEQUENCES = 4
 MAX_TOP_N_TOKENS = 5
 
+MAX_STOP_LENGTH = 1_024
+"""Characters of a stop string. Each token's text is compared with it."""
+MIN_SCALE, MAX_SCALE = 1e-4, 100.0
+"""Temperatures and penalties beyond are taken as these: they would make all logits equal, or not finite."""
+
 MAX_CHECKED_NEW_TOKENS = 1024
 """TGI (since 3.1.1) checks `max_new_tokens` up to this number. A larger value is accepted where this many tokens fit;
 generation then ends at the end of the model's context."""
@@ -55,17 +60,19 @@ def check_streamable(parameters: GenerateParameters, *, stream: bool) -> None:
         _refuse("`best_of` != 1 is not allowed for this endpoint")
 
 
-def check_parameters(request: GenerateRequest, *, max_total_tokens: int) -> None:
+def check_parameters(request: GenerateRequest, *, max_total_tokens: int, max_input_tokens: int | None = None) -> None:
     """The rules that need no tokens.
 
     Raises:
         ValidationError: a value is out of its range.
     """
-    for message in _broken_rules(request, max_total_tokens - 1):
+    for message in _broken_rules(request, max_input_tokens or max_total_tokens - 1):
         _refuse(message)
 
 
-def validate(request: GenerateRequest, prompt: list[int], *, max_total_tokens: int) -> ValidRequest:
+def validate(
+    request: GenerateRequest, prompt: list[int], *, max_total_tokens: int, max_input_tokens: int | None = None
+) -> ValidRequest:
     """The request in the engine's terms; `prompt`: the token ids of its `inputs`. Expects `check_parameters` to pass.
 
     Raises:
@@ -74,7 +81,9 @@ def validate(request: GenerateRequest, prompt: list[int], *, max_total_tokens: i
     parameters = request.parameters
     if parameters.truncate is not None:
         prompt = prompt[-parameters.truncate :]
-    max_new_tokens = _check_length(len(prompt), parameters.max_new_tokens, max_total_tokens)
+    max_new_tokens = _check_length(
+        len(prompt), parameters.max_new_tokens, max_total_tokens, max_input_tokens or max_total_tokens - 1
+    )
     for message in _unsupported(parameters):
         _refuse(message)
     full_text = request.returns_full_text if parameters.return_full_text is None else parameters.return_full_text
@@ -88,7 +97,7 @@ def validate(request: GenerateRequest, prompt: list[int], *, max_total_tokens: i
     )
 
 
-def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_tokens: int) -> int:
+def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_tokens: int, max_input_tokens: int) -> int:
     """How many tokens may be generated, at most `max_new_tokens`."""
     if max_new_tokens is None:
         max_new_tokens = max(0, max_total_tokens - prompt_tokens)
@@ -98,7 +107,6 @@ def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_toke
             f"`inputs` tokens + `max_new_tokens` must be <= {max_total_tokens}. "
             f"Given: {prompt_tokens} `inputs` tokens and {checked} `max_new_tokens`"
         )
-    max_input_tokens = max_total_tokens - 1
     if prompt_tokens > max_input_tokens:
         _refuse(f"`inputs` must have less than {max_input_tokens} tokens. Given: {prompt_tokens}")
     if not prompt_tokens:  # some tokenizers make no token of, say, a space
@@ -129,14 +137,22 @@ def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[s
         yield "`top_k` must be strictly positive"
     if params.max_new_tokens == 0:
         yield "`max_new_tokens` must be strictly positive"
-    if len(params.stop) > MAX_STOP_SEQUENCES:
-        yield f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(params.stop)}"
+    yield from _broken_stop_rules(params.stop)
     if params.top_n_tokens is not None and params.top_n_tokens > MAX_TOP_N_TOKENS:
         yield f"`top_n_tokens` must be >= 0 and <= {MAX_TOP_N_TOKENS}. Given: {params.top_n_tokens}"
     if not request.inputs:
         yield "`inputs` cannot be empty"
     if params.truncate is not None and not 0 < params.truncate <= max_input_tokens:
         yield f"`truncate` must be strictly positive and less than {max_input_tokens}. Given: {params.truncate}"
+
+
+def _broken_stop_rules(stop: list[str]) -> Iterator[str]:
+    if len(stop) > MAX_STOP_SEQUENCES:
+        yield f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(stop)}"
+    if "" in stop:
+        yield "`stop` must not contain an empty string"
+    if any(len(text) > MAX_STOP_LENGTH for text in stop):
+        yield f"`stop` strings must have at most {MAX_STOP_LENGTH} characters"
 
 
 def _unsupported(params: GenerateParameters) -> Iterator[str]:
@@ -158,12 +174,16 @@ def _sampling_params(params: GenerateParameters) -> SamplingParams:
     sampled = params.sampled
     return SamplingParams(
         do_sample=sampled,
-        temperature=1.0 if params.temperature is None else params.temperature,
+        temperature=1.0 if params.temperature is None else _clamp(params.temperature),
         top_k=params.top_k,
         top_p=params.top_p,
-        repetition_penalty=1.0 if params.repetition_penalty is None else params.repetition_penalty,
+        repetition_penalty=1.0 if params.repetition_penalty is None else _clamp(params.repetition_penalty),
         frequency_penalty=params.frequency_penalty or 0.0,
         presence_penalty=params.presence or 0.0,
         seed=(random.getrandbits(64) if params.seed is None else params.seed) if sampled else None,
         top_n_tokens=params.top_n_tokens or 0,
     )
+
+
+def _clamp(scale: float) -> float:
+    return min(MAX_SCALE, max(MIN_SCALE, scale))

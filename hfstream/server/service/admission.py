@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import TracebackType
 
 from hfstream.errors import OverloadedError
@@ -32,3 +34,43 @@ class ConcurrencyLimiter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._running -= 1
+
+
+class ByteLimiter:
+    """A number of bytes that requests may hold together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    @contextmanager
+    def holding(self) -> Generator[ByteHolder, None, None]:
+        """What one request holds, until the end of the block."""
+        holder = ByteHolder(self)
+        try:
+            yield holder
+        finally:
+            self._held -= holder.size
+
+    def take(self, size: int) -> None:
+        """Holds `size` more bytes.
+
+        Raises:
+            OverloadedError: they are too many.
+        """
+        if self._held + size > self._limit:
+            raise OverloadedError("Model is overloaded", retry_after=1)
+        self._held += size
+
+
+class ByteHolder:
+    """What one request holds of a ByteLimiter's bytes."""
+
+    def __init__(self, limiter: ByteLimiter) -> None:
+        self._limiter = limiter
+        self.size: int = 0
+
+    def add(self, size: int) -> None:
+        """Holds `size` more bytes. Raises what `ByteLimiter.take` raises."""
+        self._limiter.take(size)
+        self.size += size

@@ -25,6 +25,10 @@ from hfstream.errors import NotFoundError
 
 from .errors import ClientDisconnectedError, StreamGoneError
 
+MAX_BUFFERED_BYTES = 1_000_000
+"""How many bytes of them, in the same two senses; one event may be larger."""
+MAX_TOTAL_BYTES = 64_000_000
+"""Bytes of all streams' buffers. Beyond them, finished streams that are not being read are dropped, oldest first."""
 MAX_BUFFERED = 4_096
 """How many events that were sent already are buffered, and how many more may wait to be sent."""
 
@@ -43,6 +47,8 @@ class ResumableStream:
         self._discard = discard
         self._buffer: deque[bytes] = deque()
         self._first_number = 1  # of the first event in the buffer
+        self._unsent_size = 0  # bytes in the buffer that no reader has sent
+        self._sent_size = 0  # and those that some reader has sent
         self._last_sent = 0  # number of the last event that any reader has sent
         self._readers = 0
         self._finished = False
@@ -58,11 +64,13 @@ class ResumableStream:
         Raises:
             ClientDisconnectedError: the stream is abandoned.
         """
-        while not self._abandoned and (not self._readers or self._last_number - self._last_sent >= MAX_BUFFERED):
+        while not self._abandoned and (not self._readers or self._is_full()):
             await self._wait_for_change()
         if self._abandoned:
             raise ClientDisconnectedError
-        self._buffer.append(encode(data, id=f"{self.id}:{self._last_number + 1}"))
+        event = encode(data, id=f"{self.id}:{self._last_number + 1}")
+        self._buffer.append(event)
+        self._unsent_size += len(event)
         self._notify()
 
     def finish(self) -> None:
@@ -81,6 +89,19 @@ class ResumableStream:
         self._notify()
         self._discard(self)
         self.on_abandoned()
+
+    @property
+    def size(self) -> int:
+        """Bytes in the buffer."""
+        return self._sent_size + self._unsent_size
+
+    @property
+    def finished(self) -> bool:
+        """Whether no event follows."""
+        return self._finished
+
+    def _is_full(self) -> bool:
+        return self._last_number - self._last_sent >= MAX_BUFFERED or self._unsent_size >= MAX_BUFFERED_BYTES
 
     @property
     def has_reader(self) -> bool:
@@ -142,9 +163,15 @@ class ResumableStream:
         So the latest MAX_BUFFERED sent events stay in the buffer.
         """
         if number > self._last_sent:
+            for sent in range(self._last_sent + 1, number + 1):
+                size = len(self._buffer[sent - self._first_number])
+                self._unsent_size -= size
+                self._sent_size += size
             self._last_sent = number
-            while self._first_number < number - MAX_BUFFERED:
-                self._buffer.popleft()
+            while self._first_number < number and (
+                self._first_number < number - MAX_BUFFERED or self._sent_size > MAX_BUFFERED_BYTES
+            ):
+                self._sent_size -= len(self._buffer.popleft())
                 self._first_number += 1
             self._notify()
 
@@ -179,6 +206,7 @@ class ResumableStreams:
 
     def create(self) -> ResumableStream:
         """A new stream."""
+        self._make_room()
         stream = ResumableStream(grace=self._grace, keepalive_interval=self._keepalive_interval, discard=self._discard)
         self._streams[stream.id] = stream
         return stream
@@ -199,6 +227,15 @@ class ResumableStreams:
         """The server stops: abandons all streams, or those without a reader."""
         for stream in list(self._streams.values()):
             if not (unread_only and stream.has_reader):
+                stream.abandon()
+
+    def _make_room(self) -> None:
+        total = sum(stream.size for stream in self._streams.values())
+        for stream in list(self._streams.values()):
+            if total <= MAX_TOTAL_BYTES:
+                return
+            if stream.finished and not stream.has_reader:
+                total -= stream.size
                 stream.abandon()
 
     def _discard(self, stream: ResumableStream) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,43 +220,42 @@ def test_a_long_conversation_is_refused_by_its_length(url: str) -> None:
     refused = ask(url, messages=9_000 * user("é"))
     assert refused.status_code == 422
     assert refused.json()["error"]["message"].startswith(
-        f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {CONTEXT}"
+        f"Input validation error: `messages` tokens + `max_tokens` must be <= {CONTEXT}"
     )
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def error_body(message: str, kind: str = "validation", status: int = 422) -> str:
-    return (
-        f'{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":"{kind}","http_status_code":{status}}},'
-        f'"error_type":"{kind}"}}'
-    )
+def error_body(message: str, kind: str = "validation", status: int = 422, param: str | None = None) -> str:
+    fields = f'"type":"{kind}","param":{json.dumps(param)},"code":"{kind}","http_status_code":{status}'
+    return f'{{"error":{{"message":"{message}",{fields}}},"error_type":"{kind}"}}'
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("fields", "param", "message"),
     [
-        ({"top_logprobs": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
-        ({"presence_penalty": 3}, "`presence_penalty` must be >= -2.0 and <= 2.0"),
-        ({"n": 2}, "`n` != 1 is not supported"),
-        ({"tools": [{"type": "function"}]}, "grammar is not supported, and `tools` need one"),
-        ({"messages": []}, "`messages` cannot be empty"),
+        ({"top_logprobs": 6}, "top_logprobs", "`top_logprobs` must be >= 0 and <= 5. Given: 6"),
+        ({"presence_penalty": 3}, "presence_penalty", "`presence_penalty` must be >= -2.0 and <= 2.0"),
+        ({"n": 2}, "n", "`n` != 1 is not supported"),
+        ({"tools": [{"type": "function"}]}, "tools", "grammar is not supported, and `tools` need one"),
+        ({"messages": []}, "messages", "`messages` cannot be empty"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages",
             "`messages` with parts of type `image_url` are not supported, this model reads text only",
         ),
     ],
 )
 def test_an_invalid_request_gets_a_422_in_openais_format(
-    url: str, fields: dict[str, Any], message: str, streamed: bool
+    url: str, fields: dict[str, Any], param: str, message: str, streamed: bool
 ) -> None:
     failures = metric(url, 'tgi_request_failure{err="validation"}')
     response = ask(url, stream=streamed, **fields)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/json"
-    assert response.text == error_body(f"Input validation error: {message}")
+    assert response.text == error_body(f"Input validation error: {message}", param=param)
     assert metric(url, 'tgi_request_failure{err="validation"}') == failures + 1
     assert metric(url, "hfstream_permits_taken") == 0
 

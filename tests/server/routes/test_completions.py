@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,39 +167,44 @@ def test_the_seed_is_reported_where_it_was_used(url: str) -> None:
     assert chunks(stream(url, seed=7))[-1]["details"]["seed"] is None
 
 
-def error_body(message: str, kind: str = "validation", status: int = 422) -> str:
-    return (
-        f'{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":"{kind}","http_status_code":{status}}},'
-        f'"error_type":"{kind}"}}'
-    )
+def error_body(message: str, kind: str = "validation", status: int = 422, param: str | None = None) -> str:
+    fields = f'"type":"{kind}","param":{json.dumps(param)},"code":"{kind}","http_status_code":{status}'
+    return f'{{"error":{{"message":"{message}",{fields}}},"error_type":"{kind}"}}'
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
-    ("fields", "message", "kind"),
+    ("fields", "param", "message", "kind"),
     [
         (
             {"suffix": "x"},
+            None,
             "Suffix is not supported and can be achieved by preprocessing the prompt.",
             "suffix not supported",
         ),
         (
             {"prompt": ["a", "b"]},
+            None,
             "Number of prompts exceeds the maximum allowed batch size of 1",
             "batch size exceeded",
         ),
-        ({"echo": True}, "Input validation error: `echo` is not supported", "validation"),
-        ({"n": 2}, "Input validation error: `n` != 1 is not supported", "validation"),
-        ({"logprobs": 6}, "Input validation error: `top_n_tokens` must be >= 0 and <= 5. Given: 6", "validation"),
-        ({"prompt": ""}, "Input validation error: `inputs` cannot be empty", "validation"),
+        ({"echo": True}, "echo", "Input validation error: `echo` is not supported", "validation"),
+        ({"n": 2}, "n", "Input validation error: `n` != 1 is not supported", "validation"),
+        (
+            {"logprobs": 6},
+            "logprobs",
+            "Input validation error: `logprobs` must be >= 0 and <= 5. Given: 6",
+            "validation",
+        ),
+        ({"prompt": ""}, "prompt", "Input validation error: `prompt` cannot be empty", "validation"),
     ],
 )
 def test_an_invalid_request_gets_a_422_in_openais_format(
-    url: str, fields: dict[str, Any], message: str, kind: str, streamed: bool
+    url: str, fields: dict[str, Any], param: str | None, message: str, kind: str, streamed: bool
 ) -> None:
     failures = metric(url, 'tgi_request_failure{err="validation"}')
     response = ask(url, stream=streamed, **fields)
-    assert (response.status_code, response.text) == (422, error_body(message, kind))
+    assert (response.status_code, response.text) == (422, error_body(message, kind, param=param))
     assert metric(url, 'tgi_request_failure{err="validation"}') == failures + 1
 
 
@@ -210,7 +216,7 @@ def test_best_of_above_1_is_refused(url: str, streamed: bool, message: str) -> N
     response = ask(url, stream=streamed, best_of=2)
     assert (response.status_code, response.text) == (
         422,
-        error_body(f"Input validation error: `best_of` != 1 is {message}"),
+        error_body(f"Input validation error: `best_of` != 1 is {message}", param="best_of"),
     )
 
 

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from hfstream.server import BackgroundServer, Settings
 from hfstream.server.routes.request_body import parse_body, parse_request
 from hfstream.server.schemas.tgi import GenerateRequest
+from hfstream.server.service.backend import Backend
 from tests.helpers.scripted_engine import ScriptedEngine, http, user
 
 CHAT = "/v1/chat/completions"
@@ -106,6 +107,10 @@ def test_a_body_that_is_not_json_is_a_400(body: str, message: str) -> None:
     assert caught.value.detail == f"Failed to parse the request body as JSON: {message}"
 
 
+def limited(payload_limit: int) -> Backend:
+    return Backend(Settings(payload_limit=payload_limit), ScriptedEngine())
+
+
 @pytest.mark.parametrize(("size", "in_thread"), [(100, False), (100_000, True)])
 async def test_a_long_body_is_parsed_on_another_thread(size: int, in_thread: bool) -> None:
     parsers: list[threading.Thread] = []
@@ -121,7 +126,7 @@ async def test_a_long_body_is_parsed_on_another_thread(size: int, in_thread: boo
         return {"type": "http.request", "body": json.dumps({"text": size * "a"}).encode(), "more_body": False}
 
     request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
-    assert len((await parse_request(request, Body, 200_000)).text) == size
+    assert len((await parse_request(request, Body, limited(200_000))).text) == size
     assert (parsers[0] is not threading.current_thread()) == in_thread
 
 
@@ -134,5 +139,5 @@ async def test_reading_stops_at_the_limit() -> None:
 
     request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
     with pytest.raises(HTTPException) as caught:
-        await parse_request(request, GenerateRequest, 25)
+        await parse_request(request, GenerateRequest, limited(25))
     assert (caught.value.status_code, next(chunks)) == (413, 3)
