@@ -212,6 +212,12 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def mutate(session: nox.Session) -> None:
+    """100,000 mutated responses through the whole client. Minutes; not among the default sessions."""
+    _long_run(session, "mutate.py")
+
+
+@nox.session
 def hostile(session: nox.Session) -> None:
     """10,000 hostile requests, and 500 clients on 16 permits. Minutes; not among the default sessions."""
     _long_run(session, "hostile.py")

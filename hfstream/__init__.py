@@ -10,7 +10,7 @@ for token in client.text_generation("How do you make cheese?", max_new_tokens=12
 from ._async import AsyncInferenceClient, AsyncTokenStream
 from ._stream_manager import AsyncStreamManager
 from ._sync import InferenceClient, TokenStream
-from .core.exchange import Attempt
+from .core.attempts import Attempt
 from .core.metrics import InterTokenLatency, Metrics
 from .core.parameters import ChatCompletionParameters, TextGenerationParameters
 from .core.retry import RetryPolicy

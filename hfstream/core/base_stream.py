@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 
 from ..errors.response_bodies import request_id
 from ..types import FinishReason, Usage
-from .exchange import Attempt, Exchange
+from .attempts import Attempt
+from .exchange import Exchange
 from .metrics import Metrics
 
 __all__ = ["BaseStream"]

@@ -21,11 +21,20 @@ from ..types._base import APIModel
 from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, has_text, try_json, unexpected_body_parser
 from .sse import UNFRAMED, EventTooLargeError, SSEParser
 
-__all__ = ["EventStreamDecoder"]
+__all__ = ["EventStreamDecoder", "parsed_size"]
 
 logger: logging.Logger = logging.getLogger("hfstream")
 
 EventT = TypeVar("EventT", bound=APIModel)
+
+_LARGE_EVENT = 1024 * 1024
+_MAX_PARSED_SIZE = 128 * 1024 * 1024
+"""Bytes of an event; larger ones are parsed only if the parsed objects take no more than so many bytes, roughly."""
+
+
+def parsed_size(data: bytes) -> int:
+    """Roughly how many bytes the objects take that JSON stands for: a million of ``{}`` are more than two million."""
+    return len(data) + 256 * (data.count(b"{") + data.count(b"[")) + 128 * data.count(b",")
 
 
 class EventStreamDecoder(ABC, Generic[EventT]):
@@ -109,16 +118,22 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             if event.name == UNFRAMED:
                 self._handle_unframed(event.data)
             else:
-                self._check_event_id(event.id)
+                self._check_event_id(event.id, event.data)
+                if len(event.data) > _LARGE_EVENT and parsed_size(event.data) > _MAX_PARSED_SIZE:
+                    self._fail(UnexpectedResponseError(f"an event has too many values: {excerpt(event.data)}"))
                 if not self.done:
                     self._handle_event(event.data, event.name, items)
             if self.done:
                 return
 
-    def _check_event_id(self, event_id: str) -> None:
-        """Fails if a resumed stream repeats events: a server that ignores Last-Event-ID starts from the beginning."""
+    def _check_event_id(self, event_id: str, data: bytes) -> None:
+        """Fails if a resumed stream repeats events: a server that ignores Last-Event-ID starts from the beginning.
+
+        An event without an id has that of the last one. It may be an error, which tells more.
+        """
         if self._resumed_from_id and event_id in (self._resumed_from_id, self._first_id):
-            self._fail(IncompleteStreamError("the server restarted the response", retryable=False))
+            restarted = IncompleteStreamError("the server restarted the response", retryable=False)
+            self._fail(from_event(try_json(decode_lossy(data))) or restarted)
         self._resumed_from_id = None
         self._first_id = self._first_id or event_id
 

@@ -20,17 +20,16 @@ not depend on the network, nor on whether the driver is synchronous.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
+from .attempts import Attempt, cannot_resume, without_traceback
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
@@ -40,7 +39,7 @@ from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
 from .timeouts import Clock, Deadline, Timeouts, transport_timeout
 
-__all__ = ["Attempt", "Exchange"]
+__all__ = ["Exchange"]
 
 logger: logging.Logger = logging.getLogger("hfstream")
 
@@ -48,20 +47,6 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 STREAMING = State.STREAMING  # compared once a chunk: a global is looked up faster than an attribute of a class
-
-
-@dataclass
-class Attempt:
-    """One try, as it went."""
-
-    number: int
-    """Counts from 1."""
-    delay: float
-    """Seconds waited before it."""
-    status_code: int | None = None
-    """HTTP status, once there is one."""
-    error: InferenceError | None = None
-    """What ended it, unless it succeeded."""
 
 
 class Exchange(Generic[ItemT, ResultT]):
@@ -199,6 +184,10 @@ class Exchange(Generic[ItemT, ResultT]):
             if isinstance(error, InferenceError) and self._is_unfinished():
                 error = self._annotate(status_first(self._decoder, error))
                 decision, error = self._decide(error)
+                if decision is Decision.CONTINUE:
+                    self.delay = 0.0
+                    self._move(Event.RETRY)
+                    return
                 delay = self._next_delay(error, decision)
             if delay is not None and self._clock() + delay < self.deadline.total_at:
                 self._retry_state.notify(delay)  # the user's hook, which may raise
@@ -261,7 +250,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._resumption.receive_tokens(tokens)
         except CannotResumeError as reason:
             self._move(Event.FAILURE)  # so that `handle_error` raises the error below
-            error = _cannot_resume(lost, str(reason))
+            error = cannot_resume(lost, str(reason))
             raise error from error.__cause__  # the lost connection, not `reason`
         self.delay = 0.0
         self._move(Event.PROBED)
@@ -291,7 +280,7 @@ class Exchange(Generic[ItemT, ResultT]):
     def _decide(self, error: InferenceError) -> tuple[Decision, InferenceError]:
         """What to do about `error`, and what to raise if that is to raise."""
         if self.attempts:
-            self.attempts[-1].error = _without_traceback(error)
+            self.attempts[-1].error = without_traceback(error)
         if self.state is State.CLOSED:  # by `_on_probe_response`: the stream cannot be continued
             return Decision.RAISE, error
         decision = decide(error, after_content=self.has_content)
@@ -300,17 +289,37 @@ class Exchange(Generic[ItemT, ResultT]):
         out_of_time = isinstance(error, InferenceTimeoutError) and error.phase == "total"
         if out_of_time or not (self.spec.resume and self.has_content):
             return Decision.RAISE, error
+        return self._decide_how_to_resume(decision, error)
+
+    def _decide_how_to_resume(self, decision: Decision, error: InferenceError) -> tuple[Decision, InferenceError]:
         lost = self._resumption.lost
+        if lost is not None and self._events_are_gone(error):
+            return self._continue_from_text(lost, error)
         if decision is Decision.RAISE:
             # After content, this is the error in which generation ended. Without content on a new connection, the
             # server refuses to resume the stream; then the error that lost it is reported too.
             after_content = self._decoder is not None and self._decoder.content_count > 0
-            return decision, error if lost is None or after_content else _cannot_resume(lost, str(error))
+            return decision, error if lost is None or after_content else cannot_resume(lost, str(error))
         try:
-            self._resumption.plan(_without_traceback(error), self._decoder, self.accumulator)
+            self._resumption.plan(without_traceback(error), self._decoder, self.accumulator)
         except CannotResumeError as reason:
-            return Decision.RAISE, _cannot_resume(lost or error, str(reason))
+            return Decision.RAISE, cannot_resume(lost or error, str(reason))
         return decision, error
+
+    def _events_are_gone(self, error: InferenceError) -> bool:
+        """Whether a reconnect was in vain: the server says so, or has begun the response again."""
+        if not self._resumption.is_reconnect or self.state is STREAMING:
+            return False
+        restarted = isinstance(error, IncompleteStreamError) and not error.retryable
+        return restarted or self.attempts[-1].status_code in (404, 410)
+
+    def _continue_from_text(self, lost: InferenceError, error: InferenceError) -> tuple[Decision, InferenceError]:
+        try:
+            self._resumption.plan_without_events(self.accumulator)
+        except CannotResumeError as reason:
+            return Decision.RAISE, cannot_resume(lost, f"{error.message}; nor can a new request continue it: {reason}")
+        logger.info("attempt %d of %s failed, continuing from the text so far", len(self.attempts), self.spec)
+        return Decision.CONTINUE, error
 
     def _next_delay(self, error: InferenceError, decision: Decision) -> float | None:
         """Seconds until the next attempt; None if there will be none."""
@@ -321,9 +330,7 @@ class Exchange(Generic[ItemT, ResultT]):
         if (reason := self._retry_state.reason_not_to_retry(error)) is not None:
             error.add_note(reason)
             return None
-        delay = self._retry_state.next_delay(
-            _without_traceback(error), now=self._clock(), latest=self.deadline.total_at
-        )
+        delay = self._retry_state.next_delay(without_traceback(error), now=self._clock(), latest=self.deadline.total_at)
         if delay is not None:
             kind, number = type(error).__name__, len(self.attempts)
             logger.info("attempt %d of %s failed, next in %.2f s: %s", number, self.spec, delay, kind)
@@ -339,16 +346,3 @@ class Exchange(Generic[ItemT, ResultT]):
             return InferenceTimeoutError("nothing was received in time", phase=phase)
         missing = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
         return InferenceTimeoutError(f"{missing[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
-
-
-def _without_traceback(error: InferenceError) -> InferenceError:
-    """A copy of `error` that can be stored: the traceback of `error` refers to the stream, and would keep it alive."""
-    return copy.copy(error)
-
-
-def _cannot_resume(lost: InferenceError, reason: str) -> IncompleteStreamError:
-    """An error for `lost` that says why the stream was not resumed; its attributes are those of `lost`."""
-    error = IncompleteStreamError(f"{lost.message}; cannot resume: {reason}")
-    vars(error).update(vars(lost), retryable=False)
-    error.__cause__ = _without_traceback(lost)
-    return error

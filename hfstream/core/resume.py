@@ -3,10 +3,10 @@
 There are two ways:
 
 - Reconnect: a server that numbers its events is asked to continue after the last one (``Last-Event-ID``).
-- Continuation: a server that keeps no events gets a new request, with the text so far appended to the prompt. This is
-  correct only if the model would have generated the same: with greedy decoding, with a limit on the number of tokens,
-  and if prompt and text together are tokenized into the tokens of the prompt followed by those of the response. Two
-  requests to `/tokenize`, the probes, check the last of these first.
+- Continuation: a server that keeps no events, or not any more, gets a new request, with the text so far appended to the
+  prompt. This is correct only if the model would have generated the same: with greedy decoding, with a limit on the
+  number of tokens, and if prompt and text together are tokenized into the tokens of the prompt followed by those of the
+  response. Two requests to `/tokenize`, the probes, check the last of these first.
 
 Does not depend on why the connection was lost, nor on how often it may be tried again.
 """
@@ -44,6 +44,8 @@ class Resumption:
         self.decoder: ResponseDecoder[Any] | None = None
         """What has decoded the stream so far; kept, because attempts in between have decoders of their own."""
         self._original = spec
+        self._current = spec  # the request of the stream that `decoder` decodes: the original one, or a continuation
+        self._gone: ResponseDecoder[Any] | None = None  # the decoder of a stream whose events the server does not keep
         self._probe: _TokenizeProbe | None = None
         self._cancel_sent = False
 
@@ -51,6 +53,11 @@ class Resumption:
     def probing(self) -> bool:
         """Whether `spec` is a probe, and not a request for the rest of the stream."""
         return self._probe is not None and not self._probe.done
+
+    @property
+    def is_reconnect(self) -> bool:
+        """Whether `spec` asks for the events after the last one."""
+        return self.lost is not None and self._probe is None
 
     @property
     def is_continuation(self) -> bool:
@@ -68,12 +75,27 @@ class Resumption:
         self.lost = self.lost or lost  # the first error, not that of a failed attempt to resume
         if decoder is not None and decoder.content_count:
             self.decoder = decoder
-        if self.decoder is not None and self.decoder.last_event_id:
+        if self.decoder is not None and self.decoder.last_event_id and self.decoder is not self._gone:
+            self._probe = None
             self.spec = self._from_last_event(self.decoder)
-            return
+        else:
+            self._plan_continuation(accumulator)
+
+    def plan_without_events(self, accumulator: Accumulator[Any, Any, Any]) -> None:
+        """After a reconnect in vain, to a server that does not keep the events: decides what `spec` is next.
+
+        Raises:
+            CannotResumeError: a continuation is not possible either.
+        """
+        self._gone = self.decoder
+        self._plan_continuation(accumulator)
+
+    def _plan_continuation(self, accumulator: Accumulator[Any, Any, Any]) -> None:
         ids = getattr(accumulator, "ids", None)  # None also for chat, whose chunks have no token ids
         if self._original.continuation is None or ids is None:
-            raise CannotResumeError("the server sends no event ids")
+            raise CannotResumeError(
+                "the server sends no event ids" if self._gone is None else "it is not TGI's text generation"
+            )
         if not self.probing:  # else the connection was lost during a probe, and `spec` is sent again
             probe = self._probe = self._original.continuation.start_probe(self._original, accumulator.text, ids)
             self.spec = probe.next_spec()
@@ -87,6 +109,8 @@ class Resumption:
         assert self._probe is not None  # noqa: S101  only a probe is answered by tokens
         self._probe.receive(tokens)
         self.spec = self._probe.next_spec()
+        if not self.probing:
+            self._current = self.spec
 
     def succeeded(self) -> None:
         """The stream goes on."""
@@ -106,7 +130,7 @@ class Resumption:
             decoder.resume()
             return decoder
 
-        return replace(self._original, headers=self._with_last_event_id(decoder), make_decoder=make_decoder)
+        return replace(self._current, headers=self._with_last_event_id(decoder), make_decoder=make_decoder)
 
     def _with_last_event_id(self, decoder: ResponseDecoder[Any]) -> Mapping[str, str]:
         return {**self._original.headers, "Last-Event-ID": decoder.last_event_id}

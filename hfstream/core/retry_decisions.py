@@ -43,6 +43,8 @@ class Decision(Enum):
     RAISE = "raise"
     RETRY = "retry"
     RESUME = "resume"
+    CONTINUE = "continue"
+    """Only for a reconnect in vain, which is not a failure to be retried: continue from the text so far, at once."""
 
 
 DECISIONS: dict[FailureKind, tuple[Decision, Decision]] = {

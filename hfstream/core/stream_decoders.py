@@ -18,17 +18,17 @@ from .answer_errors import error_beside
 from .choice_deltas import find_delta
 from .choice_states import ChoiceStates
 from .completions import CompletionChunk
-from .event_stream import EventStreamDecoder
+from .event_stream import EventStreamDecoder, parsed_size
 
 __all__ = ["ChatStreamDecoder", "CompletionStreamDecoder", "TGIStreamDecoder"]
 
 ChunkT = TypeVar("ChunkT", ChatCompletionChunk, CompletionChunk)
 
 MAX_PRELUDE_SIZE = 16 * 1024 * 1024
-"""Bytes of chunks without content that are kept until the first one with content."""
+"""Bytes of chunks without content that are kept until the first one with content, with what their objects take."""
 
-_CHUNK_OVERHEAD = 1024
-"""Bytes that an object takes beside its text, roughly: they count too."""
+_OBJECT_SIZE = 1024
+"""Bytes that a chunk or a choice takes beside its fields, roughly."""
 
 _TEXT_FIELDS = frozenset({"response", "content", "candidates", "completion", "outputs"})
 """Where the text is in the streams of Ollama, llama.cpp, Gemini, Cloudflare and others' own APIs."""
@@ -75,7 +75,8 @@ class TGIStreamDecoder(EventStreamDecoder[StreamResponse]):
         self._fail(self._last_notice() or IncompleteStreamError(self._ended_early()))
 
     def _complete_fields(self, payload: dict[str, Any]) -> dict[str, Any] | None:
-        if isinstance(payload.get("token"), dict | str | list):
+        token = payload.get("token")
+        if isinstance(token, str | list) or (isinstance(token, dict) and "text" in token):
             return payload
         text, details = payload.get("generated_text"), payload.get("details")
         if isinstance(text, str):
@@ -167,7 +168,7 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
             return  # a sign of life that adds nothing
         self._prelude.append(chunk)
         self._last_prelude = data
-        self._prelude_size += len(data) + _CHUNK_OVERHEAD
+        self._prelude_size += parsed_size(data) + _OBJECT_SIZE * (1 + len(chunk.choices))
         if self._prelude_size > MAX_PRELUDE_SIZE:
             self._fail(UnexpectedResponseError(f"{MAX_PRELUDE_SIZE} bytes of chunks came without any content"))
 

@@ -34,7 +34,9 @@ from hfstream import (
 )
 from hfstream.server import BackgroundServer, Settings
 from hfstream.testing import (
+    ChaosProxy,
     Fault,
+    FaultRates,
     Request,
     Response,
     ScriptedServer,
@@ -455,10 +457,102 @@ def test_a_forgotten_plain_stream_gives_the_permit_back(short_grace: Any) -> Non
 async def test_who_comes_back_too_late_is_told_why(variant: Variant, clients: Clients, short_grace: Any) -> None:
     with Wire(short_grace.url, 1000) as wire:
         late = RetryPolicy(wait=tenacity.wait_fixed(2))
-        stream = await variant.open(clients(wire.url, resume=True, retry=late), PROMPT, **LONG)
+        stream = await variant.open(clients(wire.url, resume=True, retry=late), PROMPT, **LONG, temperature=0.5, seed=1)
         with pytest.raises(IncompleteStreamError, match="no such stream, or not any more") as caught:
             await variant.rest(stream)
         assert "cannot resume" in caught.value.message
+        assert "it is sampled" in caught.value.message
+        assert caught.value.partial_text == stream.text != ""
+        assert [attempt.status_code for attempt in stream.attempts] == [200, 404]
+
+
+# --- From the text so far, at the reference backend whose events are gone ---------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def forgetful() -> Iterator[str]:
+    """The reference backend, which keeps a stream for less time than a client takes to come back."""
+    with BackgroundServer(Settings(resume_grace=0.001)) as server:
+        yield server.url
+
+
+LATE = RetryPolicy(stop=tenacity.stop_after_attempt(30), wait=tenacity.wait_fixed(0.05))
+SOUND = pytest.mark.parametrize("details", [True, False], ids=["details", "text"])
+
+
+@SOUND
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_greedy_answer_whose_events_are_gone_is_the_undisturbed_one(
+    variant: Variant, clients: Clients, forgetful: str, details: bool, how: str
+) -> None:
+    options: dict[str, Any] = {"max_new_tokens": 60, "details": details}
+    undisturbed = await variant.open(clients(forgetful), PROMPT, **options)
+    items, final = await variant.rest(undisturbed), await variant.final(undisturbed)
+    with Wire(forgetful, 2000, 6000, 6000, how=how) as wire:
+        client = clients(wire.url, resume=True, retry=LATE)
+        stream = await variant.open(client, PROMPT, **options)
+        assert_alike(
+            (plain(await variant.rest(stream)), plain(await variant.final(stream))), (plain(items), plain(final))
+        )
+        assert wire.lost >= 2
+        assert stream.metrics.resumed == stream.metrics.continued >= 1
+        assert stream.metrics.tokens == undisturbed.metrics.tokens
+        assert stream.usage == undisturbed.usage
+        assert stream.finish_reason == undisturbed.finish_reason
+        statuses = [attempt.status_code for attempt in stream.attempts]
+        assert statuses[:5] == [200, 404, 200, 200, 200]
+        await variant.close(client)
+
+
+@SOUND
+async def test_greedy_answers_through_a_bad_network_are_the_undisturbed_ones(
+    variant: Variant, clients: Clients, forgetful: str, details: bool
+) -> None:
+    options: dict[str, Any] = {"max_new_tokens": 40, "details": details}
+    continued = 0
+    for prompt in (PROMPT, "What is Deep Learning?"):
+        undisturbed = await variant.open(clients(forgetful), prompt, **options)
+        items, final = plain(await variant.rest(undisturbed)), plain(await variant.final(undisturbed))
+        for seed in range(4):
+            rates = FaultRates(mean_bytes_between=1500, stall=0, cut=4, reset=0)
+            with ChaosProxy(forgetful, seed=seed, rates=rates) as proxy:
+                client = clients(proxy.url, resume=True, retry=LATE)
+                stream = await variant.open(client, prompt, **options)
+                received = plain(await variant.rest(stream)), plain(await variant.final(stream))
+                assert_alike(received, (items, final))
+                assert stream.metrics.tokens == undisturbed.metrics.tokens
+                assert stream.usage == undisturbed.usage
+                continued += stream.metrics.continued
+                await variant.close(client)
+    assert continued >= 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_new_tokens": 60, "temperature": 0.9, "seed": 7},
+        {"do_sample": True, "max_new_tokens": 60},
+        {"stop": ["@@"]},
+    ],
+    ids=["sampled", "do_sample", "no budget"],
+)
+async def test_an_answer_that_might_differ_ends_where_its_events_are_gone(
+    variant: Variant, clients: Clients, forgetful: str, options: dict[str, Any]
+) -> None:
+    with Wire(forgetful, 2000) as wire:
+        stream = await variant.open(clients(wire.url, resume=True, retry=LATE), PROMPT, **options)
+        with pytest.raises(IncompleteStreamError, match=r"no such stream.*nor can a new request continue it") as caught:
+            await variant.rest(stream)
+        assert caught.value.partial_text == stream.text != ""
+        assert [attempt.status_code for attempt in stream.attempts] == [200, 404]
+        assert (stream.metrics.resumed, stream.metrics.continued) == (0, 0)
+
+
+async def test_a_chat_ends_where_its_events_are_gone(variant: Variant, clients: Clients, forgetful: str) -> None:
+    with Wire(forgetful, 2000) as wire:
+        stream = await variant.open_chat(clients(wire.url, resume=True, retry=LATE), HI, max_tokens=60, temperature=0)
+        with pytest.raises(IncompleteStreamError, match=r"no such stream.*not TGI's text generation") as caught:
+            await variant.rest(stream)
         assert caught.value.partial_text == stream.text != ""
         assert [attempt.status_code for attempt in stream.attempts] == [200, 404]
 

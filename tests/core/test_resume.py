@@ -220,16 +220,21 @@ def test_a_policy_of_one_attempt_still_resumes(retry: Any) -> None:
 
 @pytest.mark.parametrize("how", [LOST, None, SILENCE])
 @pytest.mark.parametrize(("status", "why"), [(404, "no such stream"), (410, "keeps its events from number 9 on")])
+@EACH
 def test_a_stream_that_is_gone_raises_with_the_loss_as_its_cause(
-    how: Exception | Silence | None, status: int, why: str
+    how: Exception | Silence | None, status: int, why: str, route: str
 ) -> None:
-    events = numbered(TEXT)
-    driver = drive(in_turn(Response([b"".join(events[:2]), *ending(how)]), error_response(status, why)))
+    events, options = ROUTES[route]
+    events = numbered(events)
+    sampled: dict[str, Any] = (
+        {"parameters": {"temperature": 0.5, "max_new_tokens": 20}} if route in ("text", "details") else {}
+    )
+    answers = in_turn(Response([b"".join(events[:2]), *ending(how)]), error_response(status, why))
+    driver = drive(answers, **options, **sampled)
     error = driver.error()
     assert_cannot_resume(error, how)
-    assert "cannot resume" in error.message
-    assert why in error.message
-    assert error.partial_text == "Grüß 👩‍🚀"
+    assert f"cannot resume: {why}; nor can a new request continue it: it is" in error.message
+    assert error.partial_text == driver.exchange.accumulator.text != ""
     assert not error.retryable
     assert len(driver.requests) == 2
 
@@ -523,3 +528,129 @@ def test_a_continuation_with_event_ids_is_resumed_by_them() -> None:
     assert driver.requests[4].headers["Last-Event-ID"] == "t:2"
     assert [item.index for item in driver.items] == [1, 2, 3, 4, 5, 6]
     assert driver.result.generated_text == "a bcdef"
+
+
+# --- By a new request, after a reconnect in vain ---------------------------------------------------------------------
+
+NUMBERED = numbered(PLAIN)
+GONE = {
+    "404": error_response(404, "no such stream"),
+    "410": error_response(410, "keeps its events from number 9 on"),
+    "an HTML page with status 404": Response([b"<html>Not found</html>"], 404, {"content-type": "text/html"}),
+    "begun again": stream(b"".join(NUMBERED)),
+    "begun again without ids": stream(b"".join(PLAIN)),
+}
+IN_VAIN = pytest.mark.parametrize("gone", GONE.values(), ids=GONE)
+
+
+@IN_VAIN
+@pytest.mark.parametrize("details", [True, False])
+def test_a_stream_whose_events_are_gone_is_continued_from_its_text(gone: Response, details: bool) -> None:
+    seen: list[float] = []
+    policy = RetryPolicy(attempts=2, wait=tenacity.wait_fixed(3), before_sleep=lambda state: seen.append(1))
+    answers = in_turn(lost(*NUMBERED), gone, PROMPT, SO_FAR, stream(b"".join(REST)))
+    driver = drive(answers, details=details, retry=policy).run()
+    assert driver.methods == ["POST /generate_stream"] * 2 + ["POST /tokenize"] * 2 + ["POST /generate_stream"]
+    assert driver.requests[1].headers["Last-Event-ID"] == "s:3"
+    assert not any("Last-Event-ID" in request.headers for request in driver.requests[2:])
+    assert driver.requests[4].headers == driver.requests[0].headers
+    assert driver.body(4)["inputs"] == "pa bc"
+    assert driver.body(4)["parameters"]["max_new_tokens"] == 17
+    if details:
+        assert [item.index for item in driver.items] == [1, 2, 3, 4, 5]
+        assert driver.result.generated_text == "a bcde"
+        assert driver.result.details.generated_tokens == 5
+    else:
+        assert driver.items == ["a", " b", "c", "d", "e"]
+        assert driver.result == "a bcde"
+    metrics = driver.exchange.metrics
+    assert (metrics.tokens, metrics.resumed, metrics.continued) == (5, 1, 1)
+    attempts = driver.exchange.attempts
+    assert [attempt.delay for attempt in attempts] == [0, 3, 0, 0, 0]  # the policy's wait is for the reconnect only
+    assert len(seen) == 1
+    assert [attempt.status_code for attempt in attempts] == [200, gone.status, 200, 200, 200]
+    assert [attempt.error is None for attempt in attempts] == [False, False, True, True, True]
+    assert driver.exchange.cancel_request() is None
+
+
+@IN_VAIN
+@pytest.mark.parametrize("case", UNSOUND)
+def test_a_stream_whose_events_are_gone_and_that_might_continue_differently_is_not_continued(
+    case: str, gone: Response
+) -> None:
+    parameters, why = UNSOUND[case]
+    driver = drive(in_turn(lost(*NUMBERED), gone), parameters={**GREEDY, **parameters})
+    error = driver.error()
+    assert_cannot_resume(error, LOST)
+    assert "nor can a new request continue it: it" in error.message
+    assert why in error.message
+    assert error.partial_text == "a bc"
+    assert len(driver.requests) == 2
+
+
+def test_a_continuation_after_a_reconnect_in_vain_needs_the_same_tokens() -> None:
+    driver = drive(in_turn(lost(*NUMBERED), GONE["404"], PROMPT, tokenized(7, 8, 101, 104)))
+    error = driver.error()
+    assert_cannot_resume(error, LOST)
+    assert "differently from how it was generated" in error.message
+    assert error.partial_text == "a bc"
+
+
+def test_probes_after_a_reconnect_in_vain_are_retried_without_another_reconnect() -> None:
+    busy = error_response(429, "Model is overloaded")
+    answers = in_turn(lost(*NUMBERED), GONE["410"], lost(), PROMPT, busy, SO_FAR, lost(), PROMPT, SO_FAR, busy)
+    driver = drive(answers, retry=RetryPolicy(attempts=5, wait=tenacity.wait_none()))
+    assert type(driver.error()) is OverloadedError
+    assert sum("Last-Event-ID" in request.headers for request in driver.requests) == 1
+    assert driver.exchange.metrics.resumed == 0
+
+
+def test_each_way_is_taken_again_after_another_loss() -> None:
+    rest = numbered([token_event(1, "d"), token_event(2, "e"), final_event(3, "f", "def")], "t")
+    so_far = tokenized(7, 8, 101, 102, 103, 101, 102)
+    last = stream(final_event(1, "f", "f"))
+    gone = GONE["404"]
+    answers = in_turn(lost(*NUMBERED), gone, PROMPT, SO_FAR, lost(rest[0]), lost(rest[1]), gone, PROMPT, so_far, last)
+    driver = drive(answers, details=True).run()
+    ids = [request.headers.get("Last-Event-ID") for request in driver.requests]
+    assert ids == [None, "s:3", None, None, None, "t:1", "t:2", None, None, None]
+    assert driver.requests[5].body == driver.requests[4].body
+    assert [item.index for item in driver.items] == [1, 2, 3, 4, 5, 6]
+    assert driver.result.generated_text == "a bcdef"
+    metrics = driver.exchange.metrics
+    assert (metrics.tokens, metrics.resumed, metrics.continued) == (6, 3, 2)
+
+
+def test_only_the_answer_to_a_reconnect_tells_that_events_are_gone() -> None:
+    failed = stream(b'data: {"error":"not any more","error_type":"x","code":404}\n\n')
+    for answer in (failed, error_response(403, "no"), error_response(422, "no"), error_response(500, "no")):
+        driver = drive(in_turn(lost(*NUMBERED), answer))
+        assert "no" in driver.error().message
+        assert len(driver.requests) == 2
+    after_content = numbered([token_event(1, "d")], "t")[0] + b'data: {"error":"gone","code":410}\n\n'
+    driver = drive(in_turn(lost(*NUMBERED), stream(after_content)))
+    assert driver.error().partial_text == "a bcd"
+    assert len(driver.requests) == 2
+
+
+def test_the_total_limit_ends_a_continuation_too() -> None:
+    answers = in_turn(lost(*NUMBERED), Response([16.0], 404), SILENCE)
+    driver = drive(answers, timeouts=Timeouts(total=15))
+    error = driver.error()
+    assert isinstance(error, InferenceTimeoutError)
+    assert error.phase == "total"
+    assert error.partial_text == "a bc"
+
+
+def test_a_DELETE_is_sent_for_a_continuation_with_event_ids() -> None:
+    rest = numbered(REST, "t")
+    driver = drive(in_turn(lost(*NUMBERED), GONE["404"], PROMPT, SO_FAR))
+    for _ in range(4):
+        driver.step()
+    exchange = driver.exchange
+    exchange.next_request()
+    exchange.receive_headers(200, SSE)
+    exchange.feed(rest[0])
+    call = exchange.cancel_request()
+    assert call is not None
+    assert call.headers["Last-Event-ID"] == "t:1"

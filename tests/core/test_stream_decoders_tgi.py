@@ -381,3 +381,15 @@ def test_a_page_with_the_content_type_of_a_stream_is_quoted(body: bytes) -> None
         error = failure(*chunks)
         assert type(error) is UnexpectedResponseError
         assert body.decode().split()[0] in error.message
+
+
+@pytest.mark.parametrize("token", [b"{}", b'{"id":2,"special":true}'])
+@pytest.mark.parametrize("before", [b"", token_event(1, "ab")], ids=["alone", "after a token"])
+def test_a_final_event_whose_token_has_no_text_is_final_all_the_same(token: bytes, before: bytes) -> None:
+    decoder = TGIStreamDecoder()
+    items = decoder.feed(before)
+    items += decoder.feed(b'data: {"token":%b,"generated_text":"ab","details":{"finish_reason":"length"}}\n\n' % token)
+    items += decoder.finish()
+    assert "".join(item.token.text for item in items if not item.token.special) == "ab"
+    assert items[-1].generated_text == "ab"
+    assert decoder.complete

@@ -139,14 +139,18 @@ class ExchangeDriver:
 
     def run(self) -> ExchangeDriver:
         while not self.exchange.closed:
-            self.clock.now += self.exchange.delay
-            request = self.exchange.next_request()
-            self.requests.append(request)
-            try:
-                self._read(self._server(request))
-            except InferenceError as error:
-                self.exchange.handle_error(error)
+            self.step()
         return self
+
+    def step(self) -> None:
+        """One attempt."""
+        self.clock.now += self.exchange.delay
+        request = self.exchange.next_request()
+        self.requests.append(request)
+        try:
+            self._read(self._server(request))
+        except InferenceError as error:
+            self.exchange.handle_error(error)
 
     def _read(self, response: Response | Exception | Silence) -> None:
         exchange = self.exchange

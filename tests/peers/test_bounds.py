@@ -18,6 +18,8 @@ from hfstream import (
     BadRequestError,
     InferenceConnectionError,
     InferenceError,
+    InferenceTimeoutError,
+    Timeouts,
     UnexpectedResponseError,
 )
 from hfstream.testing import (
@@ -64,6 +66,62 @@ async def test_an_event_without_an_end_is_refused(variant: Variant, clients: Cli
         ):
             await variant.rest(stream)
         assert caught.value.partial_text == "Hello"
+
+
+SIDE_DATA = {
+    "roles": b'{"id":"%d","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}',
+    "no choices": b'{"id":"%d","choices":[]}',
+    "usages": b'{"id":"%d","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":0,"total_tokens":1}}',
+    "many choices": b'{"id":"%d","choices":[' + b"{}," * 300 + b"{}]}",
+    "nested lists": b'{"id":"%d","choices":[],"x":[' + b"[]," * 300 + b"[]]}",
+    "names": b'{"id":"%d","choices":[],' + b",".join(b'"n%d":1' % at for at in range(300)) + b"}",
+}
+
+
+@BOUNDS.only(task="chat")
+@pytest.mark.parametrize("data", SIDE_DATA.values(), ids=SIDE_DATA)
+async def test_chunks_without_content_for_ever_are_refused(variant: Variant, clients: Clients, data: bytes) -> None:
+    # Chunks before the first content are kept for it: it must not come later than memory lasts.
+    chunks = (b"data: " + (data % number) + b"\n\n" for number in itertools.count())
+    body = (b"".join(itertools.islice(chunks, 20)) for _ in itertools.count())
+    with ScriptedServer(Response(body)) as server:
+        client = clients(server.url, retry=None, timeout=Timeouts(first_token=SOON))
+        with at_most(40), pytest.raises(UnexpectedResponseError, match="without any content"):
+            await variant.open_chat(client)
+
+
+NOTHING = {
+    "comments": b": still here\n\n",
+    "ids": b"id: %d\n\n",
+    "the same chunk": b'data: {"id":"1","choices":[]}\n\n',
+    "progress": b'event: progress\ndata: {"progress":%d}\n\n',
+    "untyped progress": b'data: {"type":"progress","progress":%d}\n\n',
+    "notices": b'data: {"message":"wait %d"}\n\n',
+    "lines": b"waiting %d\n\n",
+}
+
+
+@BOUNDS
+@pytest.mark.parametrize("data", NOTHING.values(), ids=NOTHING)
+async def test_what_adds_nothing_for_ever_ends_at_the_first_token_limit(
+    variant: Variant, clients: Clients, task: Task, data: bytes
+) -> None:
+    events = (data % number if b"%d" in data else data for number in itertools.count())
+    body = (b"".join(itertools.islice(events, 100)) for _ in itertools.count())
+    with ScriptedServer(Response(body)) as server:
+        client = clients(server.url, retry=None, timeout=Timeouts(first_token=0.5))
+        with at_most(12), pytest.raises(InferenceTimeoutError) as caught:
+            await task.open(variant, client)
+        assert caught.value.phase == "first_token"
+
+
+@BOUNDS.only(task="chat")
+async def test_an_event_of_a_million_values_is_refused(variant: Variant, clients: Clients) -> None:
+    event = b'data: {"choices":[' + b"{}," * 2**20 + b"{}]}\n\n"
+    with ScriptedServer(Response([event])) as server:
+        client = clients(server.url, retry=None)
+        with at_most(40), pytest.raises(UnexpectedResponseError, match="too many values"):
+            await variant.open_chat(client)
 
 
 @functools.cache
