@@ -115,7 +115,7 @@ async def test_an_async_chat_is_a_coroutine_an_iterator_and_a_context_manager() 
             assert len([each async for each in await client.chat_completion(HI, stream=True)]) == 4
             async with client.chat_completion(HI, stream=True) as stream:
                 assert (await stream.final()).choices[0].message.content == "Hello"
-            assert (await asyncio.create_task(client.chat_completion(HI, stream=True))).text == "Hel"
+            assert (await asyncio.create_task(client.chat_completion(HI, stream=True))).text.startswith("Hel")
             client.chat_completion(HI, stream=True)  # dropped: silent
 
 

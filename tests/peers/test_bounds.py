@@ -151,7 +151,7 @@ async def test_a_body_that_is_compressed_twice_is_refused(variant: Variant, clie
     packed = gzip.compress(bomb(448 * MIB))
     with ScriptedServer(Response([packed], headers={"Content-Encoding": "gzip, gzip"})) as server:
         client = clients(server.url, retry=None)
-        with at_most(40), pytest.raises(UnexpectedResponseError, match="encoded as 'gzip, gzip'"):
+        with at_most(40), pytest.raises(UnexpectedResponseError, match="larger than"):
             await variant.open(client)
 
 
