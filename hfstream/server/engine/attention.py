@@ -96,8 +96,7 @@ class _DecodePart:
         self._slab.values[layer][self._rows, :, self._positions] = values
 
     def attend(self, layer: int, queries: Tensor, scale: float | None, results: list[Tensor]) -> None:
-        for run in self._runs:
-            results.append(run.attend(self._slab, layer, queries, scale))
+        results.extend(run.attend(self._slab, layer, queries, scale) for run in self._runs)
 
 
 class _Run:
@@ -169,7 +168,7 @@ def _mask(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -math.inf)
 
 
-# --- for transformers' models ------------------------------------------------------------------------------------------
+# --- for transformers' models ----------------------------------------------------------------------------------------
 
 
 class PackedCache(Cache):
@@ -224,10 +223,10 @@ def packed_attention(cache: PackedCache) -> Generator[None]:
         del _running.cache
 
 
-def _attend(
+def _attend(  # noqa: PLR0917 - transformers' own
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **_: Any
 ) -> tuple[Tensor, None]:
-    """transformers' interface: `query` [1, heads, tokens, dim] to [1, tokens, heads, dim]."""
+    """Transformers' interface: `query` [1, heads, tokens, dim] to [1, tokens, heads, dim]."""
     cache: PackedCache = _running.cache
     return cache.plan.attend(cache.layer, query[0].transpose(0, 1), scaling)[None], None
 

@@ -97,7 +97,7 @@ class KVCache:
         target.length = length
 
     def move(self, source: Row, target: Row) -> None:
-        """Move all tokens to `target`, which is empty, and free the source: layer by layer, so as to need less memory."""
+        """Move all tokens to `target`, which is empty, and free the source; layer by layer, which takes less memory."""
         for layer in range(len(self._shapes)):
             _copy_layer(source, target, source.length, layer)
             source.slab.clear_layer(source.index, layer)

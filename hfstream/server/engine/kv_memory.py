@@ -14,7 +14,7 @@ import mmap
 import sys
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,11 +93,10 @@ class Slab:
                 states.zero_()
             else:
                 start = (states.data_ptr() - self._memory.data_ptr()) // states.element_size()
-                self._clear_pages(self._memory[start : start + states.numel()])
+                self._clear_pages(self._pages, self._memory[start : start + states.numel()])
 
-    def _clear_pages(self, part: Tensor) -> None:
+    def _clear_pages(self, pages: mmap.mmap, part: Tensor) -> None:
         """Give the whole pages in a part of the memory back to the system, which makes them zero; zero the edges."""
-        assert self._pages is not None
         size = part.element_size()
         start = part.data_ptr() - self._memory.data_ptr()
         end = start + part.numel() * size
@@ -105,7 +104,7 @@ class Slab:
         if first >= last:
             part.zero_()
             return
-        self._pages.madvise(_DONTNEED, first, last - first)
+        pages.madvise(_DONTNEED, first, last - first)
         part[: (first - start) // size] = 0
         part[part.numel() - (end - last) // size :] = 0
 
@@ -113,7 +112,7 @@ class Slab:
 _DONTNEED: int = getattr(mmap, "MADV_DONTNEED", 0)
 
 
-def _allocate(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Any]:
+def _allocate(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, mmap.mmap | None]:
     """`size` zeros; and, where pages can be given back one by one, the `mmap` they are in (None elsewhere)."""
     if device.type != "cpu":
         return torch.zeros(size, dtype=dtype, device=device), None

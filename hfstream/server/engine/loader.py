@@ -86,9 +86,7 @@ def _no_progress_bar() -> Generator[None]:
             cast(Any, logging).enable_progress_bar()
 
 
-def _make_cache(
-    reference: Reference, model: Any, *, max_rows: int, context: int, memory: int | None
-) -> KVCache:
+def _make_cache(reference: Reference, model: Any, *, max_rows: int, context: int, memory: int | None) -> KVCache:
     """A cache of `memory` bytes."""
     per_token = bytes_per_token(reference.shapes, model.dtype)
     memory = default_cache_memory(model.device) if memory is None else memory

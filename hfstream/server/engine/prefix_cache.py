@@ -22,6 +22,7 @@ MIN_TOKENS = 32
 MAX_ENTRIES = 64
 """Each request is compared with all of them."""
 
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """The tokens of a row, which has keys and values for all of them."""

@@ -133,9 +133,9 @@ class Scheduler:
         if isinstance(waiting, EngineRequest):
             waiting = self._waiting[0] = RunningRequest(waiting, self._info)
         match = self.prefixes.find(waiting.tokens, map(_known, self._running))
-        if not self._reserve(len(waiting.tokens) + 1, match.taken_over if match else None):
+        if not self._reserve(len(waiting.tokens), match.taken_over if match else None):
             return False
-        waiting.row = self._cache.allocate(len(waiting.tokens) + 1)
+        waiting.row = self._cache.allocate(len(waiting.tokens))
         self._running.append(waiting)
         if match:
             self.prefixes.fill(waiting.row, match)

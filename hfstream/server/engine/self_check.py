@@ -96,8 +96,7 @@ def _logits(runner: ModelRunner, prompt: list[int], rows: Sequence[Row], tokens:
     runner.forward([Segment(checked, prompt[:half], needs_logits=False)])
     logits = [runner.forward([Segment(checked, prompt[half:]), Segment(other, prompt + prompt)])[:1]]
     # Each step is given generate()'s token: otherwise one near tie would make all later logits differ.
-    for token in tokens[:-1]:
-        logits.append(runner.forward([Segment(checked, [token]), Segment(other, [token])])[:1])
+    logits += [runner.forward([Segment(checked, [token]), Segment(other, [token])])[:1] for token in tokens[:-1]]
     return logits
 
 
