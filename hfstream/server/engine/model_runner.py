@@ -62,7 +62,7 @@ class ModelRunner:
             positions.extend(range(segment.row.length, segment.end))
             ends[segment] = len(ids) - 1
         last = [ends[segment] for segment in segments if segment.needs_logits]
-        return self._compute(*(self._tensor(numbers) for numbers in (ids, positions, last)), plan)
+        return self._compute(self._tensor(ids), self._tensor(positions), self._tensor(last), plan)
 
     def _tensor(self, numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._device)
