@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -231,4 +231,4 @@ def _attend(  # noqa: PLR0917 - transformers' own
     return cache.plan.attend(cache.layer, query[0].transpose(0, 1), scaling)[None], None
 
 
-AttentionInterface.register(NAME, _attend)
+cast(Any, AttentionInterface).register(NAME, _attend)  # transformers is half typed
