@@ -21,6 +21,10 @@ FIRST_CHUNK = 64
 MIN_CHUNK = 16
 """Tokens that are always read: prompts must make progress on the slowest machine too."""
 
+MIN_CHUNK_ALONE = 256
+"""Tokens that are always read if no sequence waits for the step. In small chunks a token costs three times as much, so
+a machine that is slow because it is busy would make itself slower."""
+
 MAX_CHUNK = 4096
 """Tokens that are never exceeded: their activations take memory."""
 
@@ -37,8 +41,11 @@ class PrefillBudget:
         if self._per_token is None:
             return FIRST_CHUNK
         decode = self._decode or 0.0
-        seconds = max(MAX_GAP, 2 * decode) - decode if decoding else MAX_STEP
-        return int(min(MAX_CHUNK, max(MIN_CHUNK, seconds / self._per_token)))
+        if decoding:
+            seconds, least = max(MAX_GAP, 2 * decode) - decode, MIN_CHUNK
+        else:
+            seconds, least = MAX_STEP, MIN_CHUNK_ALONE
+        return int(min(MAX_CHUNK, max(least, seconds / self._per_token)))
 
     def record(self, seconds: float, *, decoding: bool, tokens: int) -> None:
         """Note how long a step took that read `tokens` prompt tokens."""

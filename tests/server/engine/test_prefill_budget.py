@@ -9,6 +9,7 @@ from hfstream.server.engine.prefill_budget import (
     MAX_CHUNK,
     MAX_GAP,
     MIN_CHUNK,
+    MIN_CHUNK_ALONE,
     PrefillBudget,
     share_out,
 )
@@ -44,7 +45,9 @@ def test_more_is_read_if_nobody_waits() -> None:
 
 
 def test_there_are_a_least_and_a_most() -> None:
-    assert measure(decode=0.05, per_token=10.0).tokens(decoding=True) == MIN_CHUNK
+    slow = measure(decode=0.05, per_token=10.0)
+    assert slow.tokens(decoding=True) == MIN_CHUNK
+    assert slow.tokens(decoding=False) == MIN_CHUNK_ALONE
     assert measure(decode=0.001, per_token=1e-7).tokens(decoding=True) == MAX_CHUNK
 
 
