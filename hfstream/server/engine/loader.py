@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from .kv_cache import TOKENS_PER_PIECE, KVCache, bytes_per_token
+from .llama import LlamaForward, is_supported
 from .memory_limits import default_cache_memory
-from .model_runner import ModelRunner, TransformersForward
+from .model_runner import Forward, ModelRunner, TransformersForward
 from .protocol import ModelInfo, UnsupportedModelError
 from .self_check import Reference, find_deviation, make_reference
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MIN_CONTEXT = 8
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def load(
@@ -52,7 +56,7 @@ def load(
     _raise_unsupported(config.model_type, _missing_arguments(model))
     reference = make_reference(model, context=context, vocab_size=config.vocab_size)
     cache = _make_cache(reference, model, max_rows=max_rows, context=context, memory=kv_cache_memory)
-    return _make_runner(model, cache, reference), ModelInfo(
+    return _make_runner(model, cache, reference, context=context), ModelInfo(
         architecture=config.model_type,
         max_total_tokens=min(context, cache.budget_tokens),
         eos_ids=_eos_ids(model),
@@ -77,13 +81,13 @@ def _load_model(path: str | PathLike[str], dtype: torch.dtype, device: str) -> A
 @contextlib.contextmanager
 def _no_progress_bar() -> Generator[None]:
     """Hide transformers' progress bar: stderr belongs to the program. The setting is global, so it is restored."""
-    shown = logging.is_progress_bar_enabled()
-    cast(Any, logging).disable_progress_bar()
+    shown = transformers_logging.is_progress_bar_enabled()
+    cast(Any, transformers_logging).disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            cast(Any, logging).enable_progress_bar()
+            cast(Any, transformers_logging).enable_progress_bar()
 
 
 def _make_cache(reference: Reference, model: Any, *, max_rows: int, context: int, memory: int | None) -> KVCache:
@@ -106,11 +110,22 @@ def _make_cache(reference: Reference, model: Any, *, max_rows: int, context: int
     )
 
 
-def _make_runner(model: Any, cache: KVCache, reference: Reference) -> ModelRunner:
-    runner = ModelRunner(TransformersForward(model), cache, dtype=model.dtype, device=model.device)
-    if deviation := find_deviation(runner, reference):
-        _raise_unsupported(model.config.model_type, [deviation])
-    return runner
+def _make_runner(model: Any, cache: KVCache, reference: Reference, *, context: int) -> ModelRunner:
+    """The fastest way to compute the model whose logits are those of `generate()`."""
+    deviations: list[str] = []
+    for forward in _forwards(model, context):
+        runner = ModelRunner(forward, cache, dtype=model.dtype, device=model.device)
+        if (deviation := find_deviation(runner, reference)) is None:
+            return runner
+        logger.warning("%s is not used: %s", type(forward).__name__, deviation)
+        deviations = [deviation]
+    raise _unsupported_error(model.config.model_type, deviations)
+
+
+def _forwards(model: Any, context: int) -> Generator[Forward]:
+    if is_supported(model):
+        yield LlamaForward(model, context=context)
+    yield TransformersForward(model)
 
 
 def _context_length(config: Any, requested: int | None) -> int:
@@ -148,8 +163,12 @@ def _missing_arguments(model: Any) -> Iterable[str]:
 
 
 def _raise_unsupported(architecture: str, reasons: Iterable[str]) -> None:
-    if message := "; ".join(reasons):
-        raise UnsupportedModelError(f"{architecture} cannot be served here: {message}")
+    if listed := list(reasons):
+        raise _unsupported_error(architecture, listed)
+
+
+def _unsupported_error(architecture: str, reasons: list[str]) -> UnsupportedModelError:
+    return UnsupportedModelError(f"{architecture} cannot be served here: {'; '.join(reasons)}")
 
 
 def _eos_ids(model: Any) -> frozenset[int]:
