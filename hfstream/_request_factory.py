@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
 from ._transport import renew_in_child
@@ -29,6 +28,7 @@ from .core.urls import (
     is_huggingface,
     is_url,
     service_url,
+    split_credentials,
     text_generation_endpoint,
 )
 
@@ -79,13 +79,14 @@ class RequestFactory:
         endpoint = self._text_generation_endpoint(model, stream=stream)
         if endpoint.url.startswith(HF_ROUTER_URL):
             self._check_provider("hf-inference")
+        url, headers = self._url_and_headers(endpoint.url, stream=stream, extra=extra_headers)
         spec = text_generation(
-            endpoint,
+            endpoint._replace(url=url),
             prompt,
             params,
             stream=stream,
             details=details,
-            headers=self._headers(endpoint.url, stream=stream, extra=extra_headers),
+            headers=headers,
             extra_body=extra_body,
             resume=self._config.resume,
         )
@@ -104,13 +105,14 @@ class RequestFactory:
         """
         params, model, timeout, extra_body, extra_headers = _split_options(options)
         url, model_name = self._chat_completion_target(model)
+        url, headers = self._url_and_headers(url, stream=stream, extra=extra_headers)
         spec = chat_completion(
             url,
             model_name,
             messages,
             params,
             stream=stream,
-            headers=self._headers(url, stream=stream, extra=extra_headers),
+            headers=headers,
             extra_body=extra_body,
             resume=self._config.resume,
         )
@@ -118,24 +120,22 @@ class RequestFactory:
 
     def info(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /info``."""
-        url = self._service_url(model, "/info")
-        return self._exchange(server_info.info(url, self._headers(url, stream=False)), timeout)
+        return self._exchange(server_info.info(*self._service_url(model, "/info")), timeout)
 
     def health(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /health``. Never retried, because the caller asks for the state now."""
-        url = self._service_url(model, "/health")
-        spec = server_info.health(url, self._headers(url, stream=False))
+        spec = server_info.health(*self._service_url(model, "/health"))
         return self._exchange(spec, timeout, retry=RetryPolicy.of(None))
 
     def tokenize(self, text: str, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``POST /tokenize``."""
-        url = self._service_url(model, "/tokenize")
-        return self._exchange(server_info.tokenize(url, text, self._headers(url, stream=False)), timeout)
+        url, headers = self._service_url(model, "/tokenize")
+        return self._exchange(server_info.tokenize(url, text, headers), timeout)
 
     def models(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /v1/models``; without a URL, of the Hugging Face router."""
         url = service_url(validate_model(model) or self._config.model or "", "/v1/models")
-        return self._exchange(server_info.models(url, self._headers(url, stream=False)), timeout)
+        return self._exchange(server_info.models(*self._url_and_headers(url)), timeout)
 
     def _exchange(
         self, spec: RequestSpec[Any, Any, Any], timeout: TimeoutTypes, *, retry: RetryPolicy | None = None
@@ -171,11 +171,11 @@ class RequestFactory:
             model_name = f"{model_name}:{self._config.provider}"
         return chat_completion_url(url or model_name), model_name
 
-    def _service_url(self, model: str | None, route: str) -> str:
+    def _service_url(self, model: str | None, route: str) -> tuple[str, dict[str, str]]:
         model_or_url = self._model(model)
         if not is_url(model_or_url):
             raise ValueError(f"a model id has no {route}: pass the URL of the server that runs the model")
-        return service_url(model_or_url, route)
+        return self._url_and_headers(service_url(model_or_url, route))
 
     def _check_provider(self, *served_by: str) -> None:
         provider, token = self._config.provider, self._config.token
@@ -190,7 +190,14 @@ class RequestFactory:
                 "of Hugging Face's (hf_...): to use the provider's own key, pass the provider's URL as base_url="
             )
 
-    def _headers(self, url: str, *, stream: bool, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    def _url_and_headers(
+        self, url: str, *, stream: bool = False, extra: Mapping[str, str | None] | None = None
+    ) -> tuple[str, dict[str, str]]:
+        """The URL to send a request to, without user and password, which whatever sees the URL might show; and headers.
+
+        Raises:
+            ValueError: both a token and a URL with user and password.
+        """
         token = self._config.token
         if token in (None, True) and is_huggingface(url):
             token = validate_token(os.environ.get("HF_TOKEN"))
@@ -206,12 +213,15 @@ class RequestFactory:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self._config.cookies.items())
         if stream and self._config.resume:
             headers["Prefer"] = "resumable"  # RFC 7240: a server that does not know a preference ignores it
-        if isinstance(token, str) and urlsplit(url).username is not None:
+        url, authorization = split_credentials(url)
+        if isinstance(token, str) and authorization is not None:
             raise ValueError("both a token and a URL with user and password: a request can carry only one of them")
         if isinstance(token, str):
-            headers["Authorization"] = f"Bearer {token}"
+            authorization = f"Bearer {token}"
+        if authorization is not None:
+            headers["Authorization"] = authorization
         merged = merge_headers(headers, self._config.headers, extra or {})
-        return {name: value for name, value in merged.items() if value is not None}
+        return url, {name: value for name, value in merged.items() if value is not None}
 
 
 def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any, Any]:

@@ -45,7 +45,7 @@ SUBSTITUTIONS = [
     (r"\._async\b", "._sync"),
     # names and keywords
     (
-        r"Async(?=HTTP|StreamedResponse|Stream\b|SocketInfo|Transport|Backend|Body|Decompressed|ClientStates|Wakeup)",
+        r"Async(?=HTTP|StreamedResponse|Stream\b|SocketInfo|Transport|Router|Backend|Body|Decompressed|Redacted|ClientStates|Wakeup)",
         "Sync",
     ),
     (r"Async(?=TokenStream|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),
@@ -56,6 +56,7 @@ SUBSTITUTIONS = [
     (r"\ba(?=close\b|next\(|iter\()", ""),
     (r"StopAsyncIteration", "StopIteration"),
     (r"-> \(\n +(.+)\n +\):", r"-> \1:"),  # what fits on one line now
+    (r"def make_pool\(\n +(.+)\n\)", r"def make_pool(\1)"),
     (r"\((self\._states\.current\(\))\)\.", r"\1."),
 ]
 

@@ -38,12 +38,19 @@ of date.
 
 SECTIONS = {
     "Streams": "",
+    "Responses in other forms": (
+        "Servers with OpenAI's API differ in what they send beside the text, and in how they report errors.\n"
+        "[What is read leniently](guides/servers.md#what-is-read-leniently) has the rules. For these rows only openai\n"
+        "and huggingface_hub were measured.\n"
+    ),
     "Decoding Server-Sent Events": (
         "The format is [Server-Sent Events](https://html.spec.whatwg.org/multipage/server-sent-events.html). Of 27\n"
         "test cases written from the specification, mistralai decodes 24 correctly, httpx2 22, httpx-sse and cohere\n"
         "21, openai and anthropic 20, huggingface_hub 15, google-genai 8. `hfstream.sse` passes all of its own test\n"
         "cases, for all chunk boundaries; the rows here are mostly tested through the client.\n"
     ),
+    "Heads and codings": "",
+    "Proxies, certificates and addresses": "",
     "Processes and other programs": "",
 }
 

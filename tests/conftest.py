@@ -23,7 +23,8 @@ settings.load_profile("any machine")  # how long an example takes depends on wha
 
 
 OUTSIDE = (
-    "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTEST_ADDOPTS",
+    "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSLKEYLOGFILE", "PYTEST_ADDOPTS",
 )  # fmt: skip
 
 

@@ -163,13 +163,14 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
                 self._release()
             return items  # noqa: TRY300  what is raised here is handled below
         except Exception as error:  # noqa: BLE001  the exchange raises it again, or makes another attempt
+            redirection = None if self._response is None else self._response.redirection
             try:
                 self._release()
             except BaseException:  # cancelled or interrupted meanwhile: the same end as below
                 self._closed = True
                 raise
             if not self._closed:
-                exchange.handle_error(map_exception(error, exchange.spec.url))
+                exchange.handle_error(map_exception(error, exchange.spec.url, redirection))
             return []
         except BaseException:  # cancelled or interrupted
             self._closed = True

@@ -19,25 +19,24 @@ from weakref import WeakKeyDictionary
 import anyio.lowlevel
 import httpx
 
-from ._async.transport import AsyncTransport
-from ._sync.transport import SyncTransport
+from ._async.routing import AsyncRouter
+from ._sync.routing import SyncRouter
+from .cookies import BoundedCookieJar
 from .forking import keep_forever, renew_in_child
-from .proxies import proxy_mounts
-from .sockets import ssl_context
 
 __all__ = ["AsyncClientStates", "SyncClientStates"]
 
 
 def _client_options(transport: Any) -> dict[str, Any]:
     """Arguments of an `httpx.Client` or `httpx.AsyncClient` that uses `transport`."""
-    return {"mounts": proxy_mounts(transport), "verify": ssl_context()}
+    return {"transport": transport, "cookies": BoundedCookieJar(), "trust_env": False}
 
 
 class SyncClientState:
     """One httpx client, and the responses of garbage-collected streams, which the next call closes."""
 
     def __init__(self, user_client: httpx.Client | None) -> None:
-        self.transport = SyncTransport() if user_client is None else None
+        self.transport = SyncRouter() if user_client is None else None
         self.client: httpx.Client = user_client or httpx.Client(**_client_options(self.transport))
         self.pending_close: deque[Any] = deque()
 
@@ -54,7 +53,7 @@ class SyncClientState:
             _close_connections(self.transport, self.client)
 
 
-def _close_connections(transport: SyncTransport, client: httpx.Client) -> None:
+def _close_connections(transport: SyncRouter, client: httpx.Client) -> None:
     """Wakes all readers, and closes all connections."""
     transport.sockets.abort()
     client.close()
@@ -67,7 +66,7 @@ class SyncClientStates:
         self._user_client = user_client
         self._lock = threading.Lock()
         self._state: SyncClientState | None = None
-        self._finalizer: weakref.finalize[[SyncTransport, httpx.Client], SyncClientStates] | None = None
+        self._finalizer: weakref.finalize[[SyncRouter, httpx.Client], SyncClientStates] | None = None
         self._closed = False
         renew_in_child(self)
 
@@ -119,7 +118,7 @@ class AsyncClientState:
     """The httpx client of an `AsyncHTTP` in one event loop, and responses as in `SyncClientState`."""
 
     def __init__(self, user_client: httpx.AsyncClient | None) -> None:
-        self.transport = AsyncTransport() if user_client is None else None
+        self.transport = AsyncRouter() if user_client is None else None
         self.client: httpx.AsyncClient = user_client or httpx.AsyncClient(**_client_options(self.transport))
         self.pending_close: deque[Any] = deque()
         self.shutdown_hook: AsyncGenerator[None] | None = None
@@ -152,7 +151,7 @@ def _close_in_loop(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -
         loop.call_soon_threadsafe(lambda: loop.create_task(client.aclose()))
 
 
-async def _close_at_loop_shutdown(client: httpx.AsyncClient, transport: AsyncTransport) -> AsyncGenerator[None]:
+async def _close_at_loop_shutdown(client: httpx.AsyncClient, transport: AsyncRouter) -> AsyncGenerator[None]:
     """Closes `client` when this is closed or garbage-collected, or its loop ends.
 
     A loop that ends, asyncio's or trio's, closes the async generators that are left; there is no other callback in

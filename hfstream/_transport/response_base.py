@@ -10,6 +10,7 @@ import httpx
 
 from ..core.timeouts import Deadline
 from .forking import register_socket
+from .redirects import Redirection
 from .socket_info import AsyncSocketInfo, SyncSocketInfo
 from .sockets import shutdown, socket_handle
 
@@ -23,7 +24,10 @@ DRAIN_BYTES = 64 * 1024
 class BaseStreamedResponse:
     """One response. `pending_close` is a queue for responses whose reader was garbage-collected."""
 
-    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
+    def __init__(
+        self, response: httpx.Response, pending_close: deque[Any], redirection: Redirection | None = None
+    ) -> None:
+        self.redirection: Redirection | None = redirection
         self.status_code: int = response.status_code
         self.headers: httpx.Headers = response.headers
         self.at_end: bool = False
@@ -42,6 +46,8 @@ class BaseStreamedResponse:
         if self.at_end or self._socket is None:
             return False
         shutdown(self._socket)
+        if self._follows_deadline:
+            self._response.extensions["network_stream"].limit.aborted = True
         return True
 
     def detach(self) -> None:

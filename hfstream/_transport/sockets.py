@@ -8,33 +8,40 @@ of ours asks the `Deadline` of the call that is using it. Does not depend on why
 from __future__ import annotations
 
 import contextlib
-import functools
+import importlib.util
 import os
 import socket
-import ssl
 import threading
+from collections.abc import Generator
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
-import httpx
+import httpcore
 
-from ..core.timeouts import Deadline
+from ..core.timeouts import MIN_TIMEOUT, Deadline
+from ..errors import InferenceConnectionError
 from .forking import register_socket
+from .proxies import Proxy
 
 __all__ = [
     "DEADLINE",
     "POOL_OPTIONS",
+    "PROXY",
     "OpenSockets",
+    "ReadLimit",
     "current_deadline",
-    "effective_timeout",
+    "mark_proxy",
+    "require_socksio",
     "shutdown",
     "socket_handle",
-    "ssl_context",
 ]
 
 DEADLINE = "hfstream.deadline"
 """Key of the request extension that carries the call's `Deadline` to the sockets."""
+
+PROXY = "_hfstream_proxy"
+"""Attribute of an exception: the `Proxy` of the request that raised it."""
 
 current_deadline: ContextVar[Deadline | None] = ContextVar(DEADLINE, default=None)
 
@@ -45,15 +52,54 @@ POOL_OPTIONS: dict[str, Any] = {
 }
 
 
-@functools.cache
-def ssl_context() -> ssl.SSLContext:
-    """One context for all clients: reading the certificates takes 20 ms, and nothing in it is a client's own."""
-    return httpx.create_ssl_context()
+class ReadLimit:
+    """How long the next read of one socket may take.
+
+    What has arrived by the deadline is still read. But a peer that never stops sending (``100 Continue``, without end)
+    would be read for ever, so there is one such read, and then no other until the deadline has moved.
+    """
+
+    def __init__(self) -> None:
+        self.deadline: Deadline | None = None
+        self.aborted: bool = False
+        """Whether nothing more is read: a socket that is shut down still hands over what arrives."""
+        self._read_late_for: float | None = None
+
+    def next_timeout(self, timeout: float | None) -> float | None:
+        """Seconds that a read may take now; `timeout` where no deadline applies.
+
+        Raises:
+            httpcore.ReadTimeout: the deadline has passed before the last read.
+        """
+        deadline = self.deadline
+        if deadline is None:
+            return timeout
+        remaining = deadline.remaining()
+        if remaining is not None and remaining <= MIN_TIMEOUT:
+            if self._read_late_for == deadline.at:
+                raise httpcore.ReadTimeout("the peer sends, but not what is waited for")
+            self._read_late_for = deadline.at
+        return remaining
 
 
-def effective_timeout(deadline: Deadline | None, timeout: float | None) -> float | None:
-    """Seconds that a read may take now."""
-    return timeout if deadline is None else deadline.remaining()
+@contextlib.contextmanager
+def mark_proxy(proxy: Proxy | None) -> Generator[None]:
+    """Marks an exception with the proxy of the request, for `map_exception`."""
+    try:
+        yield
+    except Exception as error:
+        if proxy is not None:
+            setattr(error, PROXY, proxy)
+        raise
+
+
+def require_socksio(proxy: Proxy) -> None:
+    """Raises an InferenceConnectionError if the package for SOCKS is missing: httpcore finds out on its first use."""
+    if importlib.util.find_spec("socksio") is None:
+        raise InferenceConnectionError(
+            f"the SOCKS proxy {proxy} needs a package that is not installed: pip install 'httpx[socks]'",
+            retryable=False,
+        )
 
 
 def shutdown(sock: Any) -> None:

@@ -16,6 +16,8 @@ import anyio.lowlevel
 
 __all__ = ["AsyncWakeup", "SyncWakeup", "async_exhaust", "async_time_limit", "sync_exhaust", "sync_time_limit"]
 
+MAX_EXHAUSTED_CHUNKS = 1000
+
 SyncWakeup = threading.Event
 """A wait that another thread can end."""
 
@@ -78,5 +80,6 @@ async def async_exhaust(chunks: AsyncIterator[bytes]) -> None:
     httpcore's generators would be left half-way otherwise, and trio warns when such a one is garbage-collected.
     """
     with contextlib.suppress(Exception):
-        while await anext(chunks, None) is not None:
-            pass
+        for _ in range(MAX_EXHAUSTED_CHUNKS):  # a user's socket hands over what arrives after it was shut down
+            if await anext(chunks, None) is None:
+                break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,7 +32,8 @@ examples:
 examples:
   hfstream serve
   hfstream serve --port 9000 --max-concurrent-requests 8 --tokens-per-second 30
-  hfstream serve --model ./my-checkpoint --api-key "$KEY"
+  HFSTREAM_API_KEY=secret hfstream serve --model ./my-checkpoint
+  hfstream serve --model HuggingFaceTB/SmolLM2-135M-Instruct --served-model-name smollm2
 """,
     "demo": """\
 examples:
@@ -121,8 +123,13 @@ def _add_chat(commands: Any) -> None:
 def _add_serve(commands: Any) -> None:
     serve = _add_command(commands, "serve", "start the reference server")
     serve.add_argument(
-        "--model", default="bundled", metavar="PATH", help="directory of a checkpoint, or 'bundled' (default: bundled)"
+        "--model",
+        default="bundled",
+        metavar="MODEL",
+        help="directory of a checkpoint, a GGUF file, the id of a model on the Hugging Face Hub, or 'bundled' "
+        "(default: bundled)",
     )
+    serve.add_argument("--served-model-name", metavar="NAME", help="the model's name for clients (default: --model)")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument(
         "--port", type=int, default=8080, help="port to listen on; 0 selects a free port (default: 8080)"
@@ -135,7 +142,17 @@ def _add_serve(commands: Any) -> None:
         metavar="N",
         help="limit of concurrent requests; further ones are rejected as overloaded (default: 128)",
     )
-    serve.add_argument("--api-key", metavar="KEY", help="require this bearer token")
+    serve.add_argument("--uds", metavar="PATH", help="listen on this Unix domain socket, not on a port")
+    serve.add_argument(
+        "--root-path", default="", metavar="PATH", help="path under which a proxy serves this server, such as /llm"
+    )
+    serve.add_argument(
+        "--api-key",
+        default=os.environ.get("HFSTREAM_API_KEY"),
+        metavar="KEY",
+        help="require this bearer token (default: the environment variable HFSTREAM_API_KEY, which other users of the "
+        "computer cannot see, as they can see arguments)",
+    )
     serve.add_argument(
         "--tokens-per-second", type=float, metavar="N", help="limit the speed of each response, for demonstrations"
     )
@@ -144,6 +161,46 @@ def _add_serve(commands: Any) -> None:
         default="float32",
         choices=["float32", "bfloat16", "float16"],
         help="data type of the weights (default: float32)",
+    )
+    serve.add_argument(
+        "--cors-allow-origin",
+        action="append",
+        metavar="ORIGIN",
+        help="allow pages of this origin, such as https://example.org, to call the server, besides those of this "
+        "computer; * allows all; can be used more than once",
+    )
+    serve.add_argument(
+        "--allowed-host",
+        action="append",
+        dest="allowed_hosts",
+        metavar="NAME",
+        help="accept requests for this host name, besides this computer's; can be used more than once",
+    )
+    serve.add_argument("--device", default="cpu", help="torch's name of the device, such as cuda (default: cpu)")
+    serve.add_argument(
+        "--max-batch-size",
+        type=_positive,
+        default=32,
+        metavar="N",
+        help="requests that the model runs together; further ones wait (default: 32)",
+    )
+    serve.add_argument(
+        "--max-total-tokens",
+        type=_positive,
+        metavar="N",
+        help="tokens of a prompt and its response together (default: the model's context)",
+    )
+    serve.add_argument(
+        "--max-input-tokens",
+        type=_positive,
+        metavar="N",
+        help="tokens of a prompt (default: one fewer than --max-total-tokens)",
+    )
+    serve.add_argument(
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error"],
+        help="info has a line for each request, debug the prompts as well (default: info)",
     )
     serve.add_argument("--threads", type=int, default=1, metavar="N", help="number of torch threads (default: 1)")
 

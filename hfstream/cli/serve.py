@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import logging
+import shlex
 
 from ..version import __version__
 from .terminal import Terminal
@@ -14,21 +17,19 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the server until Ctrl-C."""
     from .. import server  # noqa: PLC0415  an optional dependency, and slow to import
 
-    settings = server.Settings(
-        model=arguments.model,
-        host=arguments.host,
-        port=arguments.port,
-        max_concurrent_requests=arguments.max_concurrent_requests,
-        api_key=arguments.api_key,
-        tokens_per_second=arguments.tokens_per_second,
-        dtype=arguments.dtype,
-        threads=arguments.threads,
-    )
+    names = {field.name for field in dataclasses.fields(server.Settings)}
+    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    settings = server.Settings(**given)
+    _configure_logging(arguments.log_level)
 
     def started(url: str) -> None:
-        terminal.print_note(f"hfstream {__version__} is serving {settings.model} at {url}", style="")
-        terminal.print_note(f'Try: hfstream generate "How do you make cheese?" --url {url}')
-        terminal.print_note(f"Demo page: {url}/demo\nPress Ctrl-C to stop.")
+        terminal.print_note(f"hfstream {__version__} is serving {settings.model_name} at {url}", style="")
+        if settings.uds is None:
+            terminal.print_note(f'Try: hfstream generate "How do you make cheese?" --url {url}')
+            terminal.print_note(f"Demo page: {url}/demo\nPress Ctrl-C to stop.")
+        else:
+            path = shlex.quote(settings.uds)
+            terminal.print_note(f"Try: curl --unix-socket {path} http://localhost/health\nPress Ctrl-C to stop.")
 
     try:
         server.serve(settings, started=started)
@@ -36,3 +37,9 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return terminal.print_error(error)
     terminal.print_note("Stopped.")
     return 0
+
+
+def _configure_logging(level: str) -> None:
+    """Writes the server's log to stderr, and warnings of other libraries."""
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(message)s", level=logging.WARNING)
+    logging.getLogger("hfstream").setLevel(level.upper())

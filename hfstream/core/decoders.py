@@ -10,16 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..errors import UnexpectedResponseError
+from ..errors import InferenceError, UnexpectedResponseError
 from ..errors.response_bodies import from_event, from_response
 from ..types._lenient import load_json
 
-__all__ = ["ErrorDecoder", "JSONBodyDecoder", "ResponseDecoder", "select_decoder"]
+__all__ = [
+    "ERROR_BODY_TIMEOUT",
+    "ErrorDecoder",
+    "JSONBodyDecoder",
+    "ResponseDecoder",
+    "SniffingDecoder",
+    "select_decoder",
+    "status_first",
+]
 
 ItemT = TypeVar("ItemT")
 
 MAX_JSON_BODY_SIZE = 64 * 1024 * 1024
 """Bytes of a response that is not streamed. A million tokens with their details fit."""
+
+ERROR_BODY_TIMEOUT = 5.0
+"""Seconds for the body of a response whose status is an error. Without it the error still has its class."""
 
 MAX_ERROR_BODY_SIZE = 64 * 1024
 """Bytes of an error's body that are read; an error message is far shorter."""
@@ -67,10 +78,81 @@ def select_decoder(
     """The decoder for a response with this status and these headers: the `expected` one only if they fit it."""
     if not 200 <= status < 300:
         return ErrorDecoder(status, headers)
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if streamed and content_type not in ("text/event-stream", ""):
-        return JSONBodyDecoder(unexpected_body_parser(content_type))
+    # Sent twice, or by a gateway that adds its own to the server's, the header has several values.
+    content_types = [part.partition(";")[0].strip().lower() for part in headers.get("content-type", "").split(",")]
+    if streamed and "text/event-stream" not in content_types and any(content_types):
+        return SniffingDecoder(expected(), content_types[0])
     return expected()
+
+
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""What the first line of an event stream begins with."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+MAX_SNIFFED_SIZE = 1024
+"""Bytes of blank lines after which nothing more is expected to be an event stream."""
+
+
+def starts_event_stream(body: bytes) -> bool | None:
+    """Whether a body that begins so is an event stream; None if that cannot be said yet."""
+    start = body.removeprefix(_BYTE_ORDER_MARK).lstrip()
+    if start.startswith(_FIELDS):
+        return True
+    undecided = _BYTE_ORDER_MARK.startswith(body) or any(field.startswith(start) for field in _FIELDS)
+    return None if undecided and len(body) < MAX_SNIFFED_SIZE else False
+
+
+class SniffingDecoder(Generic[ItemT]):
+    """Decodes a body whose Content-Type is not that of an event stream, by its first bytes.
+
+    Servers behind a framework's default (``text/plain``, ``application/octet-stream``, ``text/html``) send good streams
+    under a wrong name. Everything else is an error that quotes the body.
+    """
+
+    def __init__(self, expected: ResponseDecoder[ItemT], content_type: str) -> None:
+        self._decoder: ResponseDecoder[ItemT] = expected
+        self._content_type = content_type
+        self._start = b""
+        self._decided = False
+
+    @property
+    def done(self) -> bool:
+        return self._decoder.done
+
+    @property
+    def complete(self) -> bool:
+        return self._decoder.complete
+
+    @property
+    def content_count(self) -> int:
+        return self._decoder.content_count
+
+    @property
+    def last_event_id(self) -> str:
+        return self._decoder.last_event_id
+
+    def resume(self) -> None:
+        self._decoder.resume()
+
+    def feed(self, chunk: bytes) -> list[ItemT]:
+        if self._decided:
+            return self._decoder.feed(chunk)
+        self._start += chunk
+        is_event_stream = starts_event_stream(self._start)
+        return [] if is_event_stream is None else self._decide(is_event_stream)
+
+    def finish(self) -> list[ItemT]:
+        if not self._decided:
+            self._decide(False)
+        return self._decoder.finish()
+
+    def _decide(self, is_event_stream: bool) -> list[ItemT]:
+        self._decided = True
+        if not is_event_stream:
+            self._decoder = JSONBodyDecoder(unexpected_body_parser(self._content_type))
+        start, self._start = self._start, b""
+        return self._decoder.feed(start)
 
 
 class JSONBodyDecoder(Generic[ItemT]):
@@ -129,7 +211,21 @@ class ErrorDecoder:
         return []
 
     def finish(self) -> list[Any]:
-        raise from_response(self._status, self._headers, self._body)
+        self.done = True
+        raise self.error()
+
+    def error(self) -> InferenceError:
+        """The error that the status and the body so far describe."""
+        return from_response(self._status, self._headers, self._body)
+
+
+def status_first(decoder: ResponseDecoder[Any] | None, error: InferenceError) -> InferenceError:
+    """The error that a failing status says, if `error` is that its body cannot be read; else `error`."""
+    if not isinstance(decoder, ErrorDecoder) or decoder.done:
+        return error
+    error_of_status = decoder.error()
+    error_of_status.__cause__ = error
+    return error_of_status
 
 
 _EXCERPT_SIZE = 200

@@ -31,7 +31,7 @@ from typing import Any, Generic, TypeVar
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
-from .decoders import ResponseDecoder, select_decoder
+from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
@@ -137,6 +137,8 @@ class Exchange(Generic[ItemT, ResultT]):
         self._decoder = select_decoder(status, headers, spec.make_decoder, streamed=spec.streamed)
         self._content_count = self._decoder.content_count
         self.needs_data = True
+        if isinstance(self._decoder, ErrorDecoder):  # the status is known: its body is only worth a short wait
+            self.deadline.set(self._clock(), min(ERROR_BODY_TIMEOUT, self.timeouts.first_token or math.inf))
 
     def feed(self, chunk: bytes) -> list[ItemT]:
         """Takes a chunk of the body; returns the items for the caller that it completed.
@@ -195,7 +197,7 @@ class Exchange(Generic[ItemT, ResultT]):
         try:
             delay = None
             if isinstance(error, InferenceError) and self._is_unfinished():
-                error = self._annotate(error)
+                error = self._annotate(status_first(self._decoder, error))
                 decision, error = self._decide(error)
                 delay = self._next_delay(error, decision)
             if delay is not None and self._clock() + delay < self.deadline.total_at:
@@ -316,6 +318,9 @@ class Exchange(Generic[ItemT, ResultT]):
             return None
         if self.state is STREAMING:  # new content resets the retry limits: a stream may last for hours
             self._retry_state.restart()
+        if (reason := self._retry_state.reason_not_to_retry(error)) is not None:
+            error.add_note(reason)
+            return None
         delay = self._retry_state.next_delay(
             _without_traceback(error), now=self._clock(), latest=self.deadline.total_at
         )

@@ -100,4 +100,4 @@ def _json_default(value: Any) -> Any:
         return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Mapping):
         return dict(cast("Mapping[Any, Any]", value))
-    raise TypeError(f"{value!r} is not JSON-serializable")
+    raise TypeError(f"an object of type {type(value).__name__} is not JSON-serializable")

@@ -20,14 +20,31 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from ..errors import OverloadedError
+from ..errors import InferenceError, OverloadedError
+from .model_loading import LoadingWait
 
 __all__ = ["RetryPacer", "RetryPolicy", "RetryState", "retry_if_overloaded", "retry_on_overload", "wait_retry_after"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-retry_if_overloaded: retry_base = tenacity.retry_if_exception_type(OverloadedError)
-"""tenacity's ``retry=`` for a wrapper of your own: retries if the server was overloaded, and only then."""
+
+def _is_overload(error: BaseException) -> bool:
+    return isinstance(error, OverloadedError) and error.retryable
+
+
+retry_if_overloaded: retry_base = tenacity.retry_if_exception(_is_overload)
+"""tenacity's ``retry=`` for a wrapper of your own: retries if the server was overloaded, and only then.
+
+Not if the account has no quota left, which is an `OverloadedError` too, but not `retryable`.
+"""
+
+
+def _asks_for_longer_than(max_wait: float, error: BaseException) -> bool:
+    """Whether the server asks for a longer wait: after `max_wait` seconds it would refuse the request again."""
+    seconds = error.retry_after if isinstance(error, InferenceError) else None
+    if seconds is None or error._retry_after_is_estimate:  # type: ignore[attr-defined]
+        return False
+    return seconds > max_wait
 
 
 class wait_retry_after(wait_base):  # noqa: N801  tenacity's strategies are classes with function names
@@ -57,7 +74,10 @@ class RetryPolicy:
 
     `attempts` counts all attempts, the first included. `stop` and `wait` are tenacity strategies that replace it and
     the default wait: Retry-After where the server sends it, else exponential with full jitter
-    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), never more than `max_wait` seconds.
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), never more than `max_wait` seconds. A
+    server that asks for a longer wait is not asked again, because it would refuse again: its error is raised at once,
+    with the seconds in `retry_after`. While a server says that it is loading its model, attempts do not count until
+    the time that it has estimated is over, or a minute if it has not.
     `before_sleep` is tenacity's hook of that name: called with a `tenacity.RetryCallState` before each wait, from the
     thread or task that makes the call.
     """
@@ -92,12 +112,17 @@ class RetryState:
         self._start(policy)
 
     def _start(self, policy: RetryPolicy) -> None:
-        backoff = tenacity.wait_random_exponential(multiplier=0.5, max=policy.max_wait)
+        self._current = policy
+        self._loading = loading = LoadingWait(policy.max_wait)
+        backoff = wait_retry_after(
+            tenacity.wait_random_exponential(multiplier=0.5, max=policy.max_wait), policy.max_wait
+        )
         self._attempts = iter(
             tenacity.Retrying(
                 sleep=self._delays.append,  # the list's method, not ours: no reference cycle
-                wait=policy.wait or wait_retry_after(backoff, policy.max_wait),
-                stop=policy.stop or tenacity.stop_after_attempt(policy.attempts),
+                wait=policy.wait or (lambda state: backoff(state) if loading.delay is None else loading.delay),
+                stop=policy.stop
+                or (lambda state: loading.delay is None and state.attempt_number - loading.count >= policy.attempts),
                 retry=tenacity.retry_if_exception_type(BaseException),
                 before_sleep=_recording_hook(self._states),
                 retry_error_callback=_stop_iteration,
@@ -114,11 +139,21 @@ class RetryState:
         only_one = self._policy.attempts == 1 and self._policy.stop is None
         self._start(replace(self._policy, attempts=RetryPolicy.attempts) if only_one else self._policy)
 
+    def reason_not_to_retry(self, error: BaseException) -> str | None:
+        """Why there will be no further attempt, whatever the policy's count: the server asks for too long a wait."""
+        policy = self._current
+        only_one = policy.attempts == 1 and policy.stop is None
+        if only_one or policy.wait is not None or not _asks_for_longer_than(policy.max_wait, error):
+            return None
+        return f"not retried: the server asks to wait longer than RetryPolicy.max_wait ({policy.max_wait:g} s)"
+
     def next_delay(self, error: BaseException, *, now: float = 0.0, latest: float = math.inf) -> float | None:
         """Seconds to wait before the next attempt, or None if there will be none.
 
         `now` and `latest` are monotonic seconds; the pacer may add to the delay, but not beyond `latest`.
         """
+        if self._current.attempts > 1 and self._current.wait is None and self._current.stop is None:
+            self._loading.observe(error)
         self._delays.clear()
         self._states.clear()
         with self._attempt:
@@ -237,8 +272,12 @@ def retry_on_overload(
     if callable(attempts):
         return retry_on_overload()(attempts)
     backoff = tenacity.wait_random_exponential(multiplier=0.5, max=max_wait)
+
+    def may_help(error: BaseException) -> bool:
+        return _is_overload(error) and (wait is not None or not _asks_for_longer_than(max_wait, error))
+
     retry = tenacity.retry(
-        retry=retry_if_overloaded,
+        retry=tenacity.retry_if_exception(may_help),
         wait=wait or wait_retry_after(backoff, max_wait),
         stop=stop or tenacity.stop_after_attempt(attempts),
         before_sleep=before_sleep,

@@ -1,13 +1,14 @@
 """What a failure means, as a table: before any content has come, and after.
 
-    ============  ===================================================  ==============  ================
-    kind          such as                                              before content  after content
-    ============  ===================================================  ==============  ================
-    REFUSED       validation, 401, 404, other 4xx, HTML in a 200       RAISE           RAISE
-    OVERLOADED    429, 503, 529, an `overloaded` event                 RETRY           RESUME
-    INTERRUPTED   no connection, reset, timeout, 408, 502, 504, empty  RETRY           RESUME
-    BROKEN        424, 500                                             RAISE           RAISE
-    ============  ===================================================  ==============  ================
+    ============  ======================================================  ==============  ================
+    kind          such as                                                 before content  after content
+    ============  ======================================================  ==============  ================
+    REFUSED       validation, 401, 404, other 4xx, HTML, no quota left    RAISE           RAISE
+    OVERLOADED    429, 503, 529, an `overloaded` event                    RETRY           RESUME
+    INTERRUPTED   no connection, reset, timeout, empty, 408, 409, 502,    RETRY           RESUME
+                  504, 52x, ``x-should-retry: true``
+    BROKEN        424, 500                                                RAISE           RAISE
+    ============  ======================================================  ==============  ================
 
 Does not depend on how often a call may be retried, nor on whether it can be resumed: where it cannot, RESUME is RAISE.
 """
@@ -17,13 +18,11 @@ from __future__ import annotations
 from enum import Enum
 
 from ..errors import (
-    GenerationError,
     IncompleteStreamError,
     InferenceConnectionError,
     InferenceError,
     InferenceTimeoutError,
     OverloadedError,
-    ValidationError,
 )
 
 __all__ = ["DECISIONS", "Decision", "FailureKind", "classify", "decide"]
@@ -61,14 +60,25 @@ def decide(error: InferenceError, *, after_content: bool) -> Decision:
 
 
 def classify(error: InferenceError) -> FailureKind:
-    """The row of the table that `error` belongs to."""
+    """The row of the table that `error` belongs to.
+
+    `retryable`, if the error itself has been given it, overrides what its class and status say: a server can ask for a
+    retry (``x-should-retry: true``), or rule it out.
+    """
+    if isinstance(error, InferenceTimeoutError) and error.phase == "total":
+        return FailureKind.REFUSED  # there is no time for another attempt
+    kind = _by_class_and_status(error)
+    if error.retryable:
+        return kind if kind in _TEMPORARY else FailureKind.INTERRUPTED
+    return FailureKind.REFUSED if kind in _TEMPORARY else kind
+
+
+_TEMPORARY = (FailureKind.OVERLOADED, FailureKind.INTERRUPTED)
+
+
+def _by_class_and_status(error: InferenceError) -> FailureKind:
     if isinstance(error, OverloadedError):
         return FailureKind.OVERLOADED
-    if isinstance(error, InferenceTimeoutError):
-        # When the total is spent there is no time for another attempt.
-        return FailureKind.REFUSED if error.phase == "total" else FailureKind.INTERRUPTED
-    if isinstance(error, InferenceConnectionError | IncompleteStreamError) or (
-        error.status_code in (408, 502, 504) and not isinstance(error, ValidationError | GenerationError)
-    ):
-        return FailureKind.INTERRUPTED if error.retryable else FailureKind.REFUSED
+    if isinstance(error, InferenceTimeoutError | InferenceConnectionError | IncompleteStreamError):
+        return FailureKind.INTERRUPTED
     return FailureKind.BROKEN if (error.status_code or 0) >= 500 or error.status_code == 424 else FailureKind.REFUSED

@@ -13,10 +13,13 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Protocol, cast
 
-__all__ = ["Clock", "Deadline", "TimeoutTypes", "Timeouts", "transport_timeout"]
+__all__ = ["MIN_TIMEOUT", "Clock", "Deadline", "TimeoutTypes", "Timeouts", "transport_timeout"]
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
+
+MIN_TIMEOUT = 0.001
+"""Seconds for a read after its deadline, which is enough for what has arrived."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Deadline:
 
     def remaining(self) -> float | None:
         """Seconds left, at least a millisecond, so that what has arrived already can still be read; None: no limit."""
-        return None if self.at == math.inf else max(0.001, self.at - self._clock())
+        return None if self.at == math.inf else max(MIN_TIMEOUT, self.at - self._clock())
 
 
 def transport_timeout(

@@ -6,17 +6,20 @@ request bodies.
 
 from __future__ import annotations
 
+import base64
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 __all__ = [
     "HF_ROUTER_URL",
     "Endpoint",
     "chat_completion_url",
+    "check_host",
     "is_huggingface",
     "is_url",
     "origin",
     "service_url",
+    "split_credentials",
     "text_generation_endpoint",
 ]
 
@@ -52,6 +55,30 @@ def origin(url: str) -> str:
     """Scheme, host and port of `url`, for messages and logs: user, password, path and query may be secret."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+
+
+def check_host(url: str) -> None:
+    """Raises ValueError, with the reason, for a URL whose host or port nothing can be sent to."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").removesuffix(".")
+    if not host:
+        raise ValueError("it has no host")
+    if ":" not in host and not all(0 < len(label) < 64 for label in host.split(".")):
+        raise ValueError(f"its host {host[:100]!r} has a part between dots that is empty, or longer than 63 characters")
+    try:
+        parts.port  # noqa: B018
+    except ValueError:
+        raise ValueError("its port is not a number from 0 to 65535") from None
+
+
+def split_credentials(url: str) -> tuple[str, str | None]:
+    """`url` without its user and password, and the Authorization header that carries them; None if it has neither."""
+    parts = urlsplit(url)
+    if not (parts.username or parts.password):
+        return url, None
+    user_and_password = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    header = f"Basic {base64.b64encode(user_and_password.encode()).decode()}"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), header
 
 
 def text_generation_endpoint(model: str, *, stream: bool, model_name: str | None = None) -> Endpoint:

@@ -64,6 +64,10 @@ class InferenceError(Exception):
     """The text of the stream until the error."""
     response_body: str | None = None
     """The start of the body that contained the error."""
+    _retry_after_is_estimate: bool = False
+    """Whether the server only expects to be ready after `retry_after`: an earlier retry may succeed as well."""
+    _is_loading: bool = False
+    """Whether the server is loading the model."""
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class InferenceError(Exception):
         return self.message  # not OSError's, which timeout and connection errors inherit
 
 
-_ATTRIBUTES = frozenset(InferenceError.__annotations__)
+_ATTRIBUTES = frozenset(name for name in InferenceError.__annotations__ if not name.startswith("_"))
 
 
 class TextGenerationError(InferenceError):

@@ -24,7 +24,7 @@ from .exceptions import (
     UnknownError,
     ValidationError,
 )
-from .retry_after import retry_after
+from .retry_after import loading_time, rate_limit_reset, retry_after, retry_after_in_body
 
 __all__ = ["from_event", "from_finish_reason", "from_response", "request_id", "to_response"]
 
@@ -58,8 +58,22 @@ _BY_STATUS: dict[int, type[InferenceError]] = {
     529: OverloadedError,  # "site is overloaded": not in any RFC, sent by Anthropic and some CDNs
 }
 
-_TRANSIENT = frozenset({408, 502, 504})
-"""Statuses of an interruption on the way, not of a problem with the request: a retry may help."""
+_TRANSIENT = frozenset({408, 409, 425, 502, 504, *range(520, 526), 527, 530, 598, 599})
+"""Statuses of an interruption on the way, not of a problem with the request: a retry may help.
+
+409 is a conflict with another request, such as a lock that is taken; 425 is "too early". 520 to 530 are Cloudflare's
+for an origin that it cannot reach; 526, an invalid certificate, does not pass by itself. 598 and 599 are proxies' names
+for a timeout.
+"""
+
+_EXHAUSTED = frozenset(
+    {
+        "insufficient_quota", "insufficient_balance", "insufficient_credits", "insufficient_funds",
+        "exceeded_current_quota_error", "quota_exceeded", "account_deactivated", "access_terminated",
+    }
+)  # fmt: skip
+"""Types and codes of errors that only the owner of the account can end, sent with 429 as if waiting could. All that
+start with ``billing`` are too."""
 
 _EXCERPT_SIZE = 500
 """How many characters of the body an error has as `response_body`."""
@@ -72,9 +86,32 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes) -> Infer
     found = find_error(payload)
     error = _from_payload(payload if found is None else found, status)
     error.request_id = request_id(headers)
-    error.retry_after = retry_after(headers)
     error.response_body = text[:_EXCERPT_SIZE]
+    should_retry = headers.get("x-should-retry", "").strip().lower()
+    if should_retry in ("true", "false"):
+        error.retryable = should_retry == "true"
+    _read_retry_after(error, headers, payload)
     return error
+
+
+def _read_retry_after(error: InferenceError, headers: Mapping[str, str], payload: Any) -> None:
+    seconds = retry_after(headers)
+    if seconds is None:
+        seconds = retry_after_in_body(payload)
+    if error.status_code == 503:
+        estimate = loading_time(payload)
+        error._is_loading = estimate is not None or _says_loading(error.message)  # pyright: ignore[reportPrivateUsage]
+    else:
+        estimate = None
+    if seconds is None:
+        seconds = rate_limit_reset(headers) if estimate is None else estimate
+        error._retry_after_is_estimate = True  # pyright: ignore[reportPrivateUsage]
+    error.retry_after = seconds
+
+
+def _says_loading(message: str) -> bool:
+    words = message[:_EXCERPT_SIZE].lower()
+    return words.startswith("loading model") or "is currently loading" in words or "model is loading" in words
 
 
 def from_event(payload: Any) -> InferenceError | None:
@@ -86,6 +123,7 @@ def from_event(payload: Any) -> InferenceError | None:
     if found is None:
         return None
     error = _from_payload(found, None)
+    error.retry_after = retry_after_in_body(payload)
     error.response_body = _json(payload)[:_EXCERPT_SIZE]
     return error
 
@@ -112,11 +150,13 @@ def _from_payload(payload: Any, status: int | None) -> InferenceError:
     error_type = cast("dict[str, Any]", payload).get("error_type") if isinstance(payload, dict) else None
     error_class = _select_class(message, error_type if isinstance(error_type, str) else None, code_type, code, status)
     status = status or _status_from_code(code) or error_class.status_code or 500
+    transient = status in _TRANSIENT and not issubclass(error_class, ValidationError | GenerationError)
+    exhausted = any(_is_exhausted_code(name) for name in (code_type, code))
     return error_class(
         _default_message(status) if message.strip() in ("", "{}", "[]") else message,
         status_code=status,
         error_type=error_type if isinstance(error_type, str) else code_type or error_class.error_type,
-        retryable=True if status in _TRANSIENT else None,
+        retryable=False if exhausted else True if transient else None,
     )
 
 
@@ -145,6 +185,10 @@ def _by_status(status: int | None) -> type[InferenceError]:
 
 def _is_overload_code(name: Any) -> bool:
     return isinstance(name, str) and (name == "overloaded_error" or name.startswith("rate_limit"))
+
+
+def _is_exhausted_code(name: Any) -> bool:
+    return isinstance(name, str) and (name.lower() in _EXHAUSTED or name.lower().startswith("billing"))
 
 
 def _status_from_code(code: Any) -> int | None:
@@ -207,6 +251,7 @@ _HINTS = {
     401: "check the token: pass token=, or set HF_TOKEN, which is sent to huggingface.co only",
     403: "the token is not allowed to make this request",
     404: "check the URL: its host, port and path",
+    407: "a proxy asks for authentication: put user and password into its URL, http://user:password@proxy:3128",
     429: "too many requests at once",
     503: "the server is not ready or overloaded",
 }

@@ -9,7 +9,6 @@ from typing import Any, cast
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, request_response
@@ -19,11 +18,14 @@ from hfstream.errors import InferenceError
 
 from .auth import BearerAuth
 from .engine.protocol import EngineProtocol
+from .request_rules import HostCheck, TidyPaths, cors
 from .routes.chat import CHAT
 from .routes.completions import COMPLETIONS
 from .routes.demo import demo
 from .routes.endpoint import GenerateEndpoint
 from .routes.formats import RouteFormat
+from .routes.openai_responses import invalid_request_json
+from .routes.openapi import docs, openapi
 from .routes.responses import error_response
 from .routes.status import StatusRoutes
 from .routes.tgi import COMPAT, GENERATE, GENERATE_STREAM
@@ -40,8 +42,8 @@ def create_app(settings: Settings | None = None, *, engine: EngineProtocol | Non
     return build_app(Backend(settings or Settings(), engine))
 
 
-def build_app(backend: Backend) -> Starlette:
-    """The application of a backend."""
+def build_app(backend: Backend, *, check_host: bool = False) -> Starlette:
+    """The application of a backend. `check_host`: whether requests must name this computer as their host."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
@@ -49,21 +51,18 @@ def build_app(backend: Backend) -> Starlette:
         yield
         await backend.close()
 
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=["*"],
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["content-type", "last-event-id", "prefer"],
-    )
+    middleware = [cors(backend.settings.cors_allow_origin), Middleware(TidyPaths)]
+    if check_host:
+        middleware.insert(0, Middleware(HostCheck, backend.settings.allowed_hosts))
     app = Starlette(
         routes=_routes(backend),
         lifespan=lifespan,
-        middleware=[cors],
+        middleware=middleware,
         exception_handlers={
             InferenceError: _error_response,
             ClientDisconnect: _client_disconnected,
-            404: _empty_response,
-            405: _empty_response,
+            404: _no_route,
+            405: _no_route,
         },
     )
     app.router.redirect_slashes = False
@@ -75,7 +74,11 @@ def _routes(backend: Backend) -> list[Route]:
     status, tokenize = StatusRoutes(backend), TokenizeRoutes(backend)
 
     def authorized(path: str, app: ASGIApp, *methods: str) -> Route:
-        return Route(path, BearerAuth(app, backend.settings.api_key), methods=methods)
+        refusal = ""
+        if path.startswith("/v1/"):
+            message = "The API key is missing or wrong: send it as `Authorization: Bearer <key>`"
+            refusal = invalid_request_json(401, message, code="invalid_api_key")
+        return Route(path, BearerAuth(app, backend.settings.api_key, refusal), methods=methods)
 
     def generate(path: str, route_format: RouteFormat[Any]) -> Route:
         # DELETE ends a resumable stream.
@@ -88,14 +91,17 @@ def _routes(backend: Backend) -> list[Route]:
         Route("/info", status.info),
         Route("/metrics", status.metrics),
         Route("/demo", demo),
+        Route("/docs", docs),
+        Route("/openapi.json", openapi),
         Route("/v1/models", status.models),
-        Route("/chat_tokenize", tokenize.chat_tokenize, methods=["POST"]),
+        Route("/v1/models/{name:path}", status.model),
         generate("/", COMPAT),
         generate("/generate", GENERATE),
         generate("/generate_stream", GENERATE_STREAM),
         generate("/v1/chat/completions", CHAT),
         generate("/v1/completions", COMPLETIONS),
         authorized("/tokenize", request_response(tokenize.tokenize), "POST"),
+        authorized("/chat_tokenize", request_response(tokenize.chat_tokenize), "POST"),
     ]
 
 
@@ -103,10 +109,15 @@ async def _error_response(request: Request, error: Exception) -> Response:
     return error_response(cast("InferenceError", error))
 
 
-async def _empty_response(request: Request, error: Exception) -> Response:
-    """The status alone, as TGI responds where there is no route; Starlette would add a text."""
+async def _no_route(request: Request, error: Exception) -> Response:
+    """The status alone, as TGI responds where there is no route; below /v1 an error that OpenAI's clients can show."""
     http_error = cast("HTTPException", error)
-    return Response(status_code=http_error.status_code, headers=http_error.headers)
+    status, headers = http_error.status_code, http_error.headers
+    if not request.url.path.startswith("/v1/"):
+        return Response(status_code=status, headers=headers)
+    message = f"There is no {request.method} {request.url.path[:200]}"
+    body = invalid_request_json(status, message, code="unknown_url")
+    return Response(body, status, headers, "application/json")
 
 
 async def _client_disconnected(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Bearer-token middleware."""
+"""Bearer-token middleware. Does not depend on routes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class BearerAuth:
-    """An ASGI application that requires ``Authorization: Bearer <key>``; other requests get an empty 401, as in TGI."""
+    """An ASGI application that requires ``Authorization: Bearer <key>``; other requests get a 401."""
 
-    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
-        """`api_key`: None lets every request pass."""
+    def __init__(self, app: ASGIApp, api_key: str | None, refusal: str = "") -> None:
+        """`api_key`: None lets every request pass. `refusal`: the JSON of the 401; TGI's has none."""
         self._app = app
         self._key = None if api_key is None else api_key.encode()
+        media_type = "application/json" if refusal else None
+        self._refusal = Response(refusal, 401, {"www-authenticate": "Bearer"}, media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         allowed = self._key is None or self._matches(Headers(scope=scope).get("authorization", ""), self._key)
-        await (self._app if allowed else Response(status_code=401))(scope, receive, send)
+        await (self._app if allowed else self._refusal)(scope, receive, send)
 
     @staticmethod
     def _matches(authorization: str, key: bytes) -> bool:

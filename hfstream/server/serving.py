@@ -6,23 +6,32 @@ The port is bound first; while the model is loaded, requests get a 503. Does not
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
+import logging
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Self, cast
 
 import uvicorn
 
 from .app import build_app
+from .connections.acceptor import Acceptor
+from .connections.guarded import IDLE_SECONDS, MAX_HEAD_SIZE, GuardedConnection, available_connections, make_room
+from .connections.protocols import protocol_class
 from .engine.protocol import EngineProtocol
+from .model_files import ModelFilesError
 from .service.backend import Backend
 from .settings import Settings
 
-KEEP_ALIVE_TIMEOUT = 75
-"""Seconds that an idle connection stays open for the next request. More than clients keep theirs, or a request could
-arrive while the server closes the connection: uvicorn's 5 are httpx's too. TGI never closes one."""
+logger: logging.Logger = logging.getLogger(__name__)
+
+ABORT_SECONDS = 1.0
+"""Seconds after the grace in which clients can read why their requests were ended."""
 
 
 class StartError(RuntimeError):
@@ -56,8 +65,11 @@ class BackgroundServer:
     """
 
     def __init__(self, settings: Settings | None = None, *, engine: EngineProtocol | None = None) -> None:
-        """`settings.port` is ignored. `engine`: another engine in place of the one that runs the model."""
-        self._settings = replace(settings or Settings(), port=0)
+        """`engine`: another engine in place of the one that runs the model.
+
+        `settings.port` and `settings.uds` are ignored.
+        """
+        self._settings = replace(settings or Settings(), port=0, uds=None)
         self._engine = engine
         self._server: _Server
         self._thread: threading.Thread
@@ -108,21 +120,35 @@ class _Server(uvicorn.Server):
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         """`on_started` is called when the port is open, `on_ready` when the model is loaded or could not be."""
-        if engine is None and not (settings.model_path / "config.json").is_file():
-            raise StartError(f"there is no model in {settings.model_path}: no config.json")
-        self._backend = Backend(settings, engine)
+        try:
+            self._backend = Backend(settings, engine)
+        except ModelFilesError as error:
+            raise StartError(str(error)) from error
         self._on_started, self._on_ready = on_started, on_ready
-        self._socket = _listen(settings.host, settings.port)
-        self.url = _url(self._socket)
+        self._uds = settings.uds
+        self._socket = _listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
+        self.url = _url(self._socket) if self._uds is None else f"unix:{self._uds}"
+        self._local = self._uds is not None or is_loopback(settings.host)
+        if not self._local and settings.api_key is None:
+            logger.warning(
+                "listening on %s without an API key: anyone who can reach this computer can use the model. "
+                "Set api_key (HFSTREAM_API_KEY), or host to 127.0.0.1",
+                f"the address {settings.host}" if settings.host.strip("0.:") else "every network of this computer",
+            )
         super().__init__(
             uvicorn.Config(
-                build_app(self._backend),
+                build_app(self._backend, check_host=self._local),
+                http=protocol_class(client_timeout=settings.client_timeout, max_connections=available_connections()),
+                ws="none",
                 lifespan="on",
                 access_log=False,
+                root_path=settings.root_path,
                 log_config=None,  # logging is configured by the application, not by a library
-                timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
+                timeout_keep_alive=IDLE_SECONDS,
+                h11_max_incomplete_event_size=MAX_HEAD_SIZE,
             )
         )
+        self._check_interval = min(10, max(1, int(settings.client_timeout)))
         self._set_grace(settings.shutdown_grace)
 
     def raise_if_failed(self) -> None:
@@ -135,32 +161,62 @@ class _Server(uvicorn.Server):
     def stop(self, *, grace: float) -> None:
         """Starts to stop. May be called from any thread."""
         self._set_grace(grace)
+        self._backend.stopping = True
         self.should_exit = True
 
     def _set_grace(self, seconds: float) -> None:
         self._grace = seconds
         # uvicorn's limit is later than ours. Ours ends every request with an error that its client can read; uvicorn's
-        # is for clients that do not read.
-        self.config.timeout_graceful_shutdown = int(seconds) + 2
+        # would end them with a traceback for each.
+        self.config.timeout_graceful_shutdown = int(seconds + ABORT_SECONDS) + 2
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        with self._socket:
-            super().run([self._socket])
+        try:
+            with self._socket:
+                super().run([self._socket])
+        finally:
+            if self._uds is not None:
+                Path(self._uds).unlink(missing_ok=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        self.servers = [cast("asyncio.Server", Acceptor(self._socket, self._make_connection, self._make_room))]
         if self._on_started:
             self._on_started(self.url)
         self._ready_task = asyncio.create_task(self._signal_ready())
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % self._check_interval == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in self._connections:
+                connection.check(now)
         return await super().on_tick(counter) or self._backend.fatal_error is not None
+
+    @property
+    def _connections(self) -> list[GuardedConnection]:
+        return cast("list[GuardedConnection]", list(self.server_state.connections))
+
+    def _make_connection(self) -> asyncio.Protocol:
+        protocol = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def _make_room(self) -> None:
+        make_room(self._connections)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ready_task.cancel()
-        abort = asyncio.get_running_loop().call_later(self._grace, self._backend.abort_all)
+        loop = asyncio.get_running_loop()
+        timers = [
+            loop.call_later(self._grace, self._backend.abort_all),
+            loop.call_later(self._grace + ABORT_SECONDS, self._drop_connections),
+        ]
         await super().shutdown(sockets)
-        abort.cancel()
+        for timer in timers:
+            timer.cancel()
+
+    def _drop_connections(self) -> None:
+        for connection in self._connections:
+            connection.drop("the server is stopping")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal lets running requests finish, the second aborts them.
@@ -170,6 +226,7 @@ class _Server(uvicorn.Server):
         """
         if self.should_exit:
             self._backend.abort_all_threadsafe()
+        self._backend.stopping = True
         self.should_exit = True
 
     async def _signal_ready(self) -> None:
@@ -180,11 +237,45 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    host = host or "0.0.0.0"  # noqa: S104 - as the socket takes it
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while attempting")[0]
         raise StartError(f"cannot listen on {host}, port {port}: {reason}. Port 0 takes a free one") from error
+
+
+def _listen_uds(name: str) -> socket.socket:
+    """A Unix domain socket. One that an earlier server has left behind is replaced, one that is in use is not."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise StartError("this system has no Unix domain sockets: use host and port")
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_stale_socket(name)
+        listening.bind(name)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise StartError(f"cannot listen on {name}: {error.strerror or error}") from error
+    return listening
+
+
+def _remove_stale_socket(name: str) -> None:
+    path = Path(name)
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            path.unlink()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this computer can reach `host`."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host.lower() == "localhost"
 
 
 def _url(listening: socket.socket) -> str:

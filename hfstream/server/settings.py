@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from pathlib import Path
 
-_BUNDLED = Path(__file__).with_name("bundled")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes, from a number with an optional unit: "512M", "2G", "1.5GiB". Units are powers of 1,024.
+
+    Raises:
+        ValueError: `text` is not a size, or 0.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if not size:
+        raise ValueError(f"{text!r} is not a size; write, for example, 512M or 2G")
+    return size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +30,16 @@ class Settings:
     """
 
     model: str = "bundled"
-    """"bundled", or a directory with a checkpoint in Hugging Face format."""
+    """"bundled", a directory with a checkpoint in Hugging Face format, a GGUF file, or the id of a model on the Hub."""
+    served_model_name: str | None = None
+    """The model's name in responses, /info and /v1/models. None: `model`."""
     host: str = "127.0.0.1"
     port: int = 8080
     """0 takes any free one."""
+    uds: str | None = None
+    """Path of a Unix domain socket to listen on, in place of `host` and `port`."""
+    root_path: str = ""
+    """The path under which a proxy serves this server, such as "/llm", if it strips that from the requests' paths."""
     api_key: str | None = None
     """If set, requests that generate or tokenise must send it as ``Authorization: Bearer <key>``."""
     max_concurrent_requests: int = 128
@@ -31,6 +50,8 @@ class Settings:
     """Requests that get a token in each step of the model; more wait for a row."""
     max_total_tokens: int | None = None
     """Tokens of prompt and response together, if fewer than the model's own context."""
+    max_input_tokens: int | None = None
+    """Tokens of a prompt. None: one fewer than `max_total_tokens`, as in TGI."""
     dtype: str = "float32"
     """"float32", "bfloat16" or "float16", whatever the checkpoint is stored in."""
     device: str = "cpu"
@@ -39,6 +60,13 @@ class Settings:
     """torch's threads within one operation; one is fastest for small models."""
     payload_limit: int = 2_000_000
     """Bytes that a request's body may have."""
+    cors_allow_origin: tuple[str, ...] = ()
+    """Origins, such as "https://example.org", whose pages may call the server, besides this computer's. "*": all."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that requests may have as Host, besides addresses and this computer's names; "*": all. Checked only while
+    `host` is a loopback address: so that no page on the internet can pretend to be one of this server."""
+    client_timeout: float = 30.0
+    """Seconds that a client may take to send its request, or to read some of the response. Then it is disconnected."""
     sse_keepalive: float = 15.0
     """Seconds without an event after which a stream sends a comment."""
     shutdown_grace: float = 10.0
@@ -47,16 +75,27 @@ class Settings:
     """Seconds that a resumable stream keeps its permit and waits for a client whose connection was lost."""
 
     def __post_init__(self) -> None:
+        if any(limit is not None and limit < 1 for limit in (self.max_input_tokens, self.max_total_tokens)):
+            raise ValueError("max_input_tokens and max_total_tokens must be at least 1")
+        if self.max_input_tokens and self.max_total_tokens and self.max_input_tokens >= self.max_total_tokens:
+            raise ValueError("max_input_tokens must be less than max_total_tokens")
         if self.max_concurrent_requests < 1 or self.max_batch_size < 1:
             raise ValueError("max_concurrent_requests and max_batch_size must be at least 1")
         if self.tokens_per_second is not None and not self.tokens_per_second > 0:
             raise ValueError("tokens_per_second must be more than 0")
+        if not self.client_timeout > 0:
+            raise ValueError("client_timeout must be more than 0")
+        if isinstance(self.cors_allow_origin, str) or isinstance(self.allowed_hosts, str):
+            raise ValueError("cors_allow_origin and allowed_hosts must be tuples, not one string")  # noqa: TRY004 - as for the rest
         if not 0 <= self.port <= 65_535:
             raise ValueError("port must be between 0 and 65535; 0 takes a free one")
         if self.api_key == "":  # likely an unset variable in a script, and not a server without a key
             raise ValueError("api_key must be None or at least one character")
 
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise ValueError('root_path must be a path that begins with "/" and not end with it, as in "/llm"')
+
     @property
-    def model_path(self) -> Path:
-        """The directory with the checkpoint."""
-        return _BUNDLED if self.model == "bundled" else Path(self.model).expanduser()
+    def model_name(self) -> str:
+        """The model's name for clients."""
+        return self.model if self.served_model_name is None else self.served_model_name

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
+from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.helpers.command_line import ENVIRONMENT, HFSTREAM, TIMEOUT, run_hfstream
@@ -39,3 +42,43 @@ def test_a_port_in_use_is_a_one_line_error(backend: str) -> None:
     assert done.returncode == 1
     assert "cannot listen on 127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_serve_on_a_unix_socket(tmp_path: Path) -> None:
+    name = str(tmp_path / "server.sock")
+    with socket.socket(socket.AF_UNIX) as left_behind:  # by a server that was killed
+        left_behind.bind(name)
+    process = subprocess.Popen(
+        [*HFSTREAM, "serve", "--uds", name, "--served-model-name", "small"],
+        stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, "HFSTREAM_API_KEY": "secret"},
+    )  # fmt: skip
+    with process:
+        try:
+            assert process.stderr is not None
+            assert "serving small at unix:" in process.stderr.readline()
+            with httpx.Client(transport=httpx.HTTPTransport(uds=name), base_url="http://localhost") as client:
+                assert client.get("/v1/models").json()["data"][0]["id"] == "small"
+                assert client.post("/generate", json={"inputs": "Hi"}).status_code in {401, 503}
+            done = run_hfstream("serve", "--uds", name)
+            assert done.returncode == 1
+            assert "in use" in done.stderr
+            process.send_signal(signal.SIGINT)
+            assert process.wait(TIMEOUT) == 0
+            assert not Path(name).exists()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "/no/such/model"], "no such file or directory"),
+        (["--root-path", "llm"], "root_path must be"),
+        (["--max-input-tokens", "9", "--max-total-tokens", "9"], "max_input_tokens must be less"),
+    ],
+)
+def test_wrong_options_are_a_one_line_error(options: list[str], message: str) -> None:
+    done = run_hfstream("serve", *options)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -77,8 +78,11 @@ def test_the_token_of_the_environment_is_sent_to_no_other_host(
     model: str, token: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
-    assert "authorization" not in headers_of(make_factory(model, token=token))
-    assert "authorization" not in headers_of(make_factory("org/name", token=token), model=model)
+    for headers in (
+        headers_of(make_factory(model, token=token)),
+        headers_of(make_factory("org/name", token=token), model=model),
+    ):
+        assert headers.get("authorization", "Basic").startswith("Basic")  # of the user in the URL, if there is one
     assert SECRET not in str(headers_of(make_factory(model, token=token)))
 
 
@@ -123,7 +127,32 @@ def test_a_token_and_a_password_are_refused() -> None:
         headers_of(make_factory("http://user:password@h", token=SECRET))
     assert SECRET not in str(caught.value)
     assert "password@" not in str(caught.value)
-    assert "authorization" not in headers_of(make_factory("http://user:password@h"))  # httpx makes it of the URL
+
+
+@pytest.mark.parametrize(
+    ("user", "sent"), [("user:password", "user:password"), ("user", "user:"), (":p%2Fw", ":p/w"), ("%C3%BC:%40", "ü:@")]
+)
+def test_user_and_password_of_a_URL_are_sent_in_a_header_only(user: str, sent: str) -> None:
+    """So that nothing that sees the URL can show them: logs, instrumentation, hooks."""
+    header = f"Basic {base64.b64encode(sent.encode()).decode()}"
+    factory = make_factory(f"http://{user}@h:1/generate?key=1", resume=True)
+    spec = factory.text_generation("p", stream=True, details=False, options={}).spec
+    assert (spec.url, spec.headers["Authorization"]) == ("http://h:1/generate_stream?key=1", header)
+    assert (spec.continuation.tokenize_url, spec.continuation.headers["Authorization"]) == (
+        "http://h:1/tokenize?key=1",
+        header,
+    )
+    for exchange in (
+        factory.chat_completion([USER], stream=False, options={}),
+        factory.info(None, None),
+        factory.health(None, None),
+        factory.tokenize("x", None, None),
+        factory.models(None, None),
+    ):
+        assert exchange.spec.url.startswith("http://h:1/")
+        assert exchange.spec.headers["Authorization"] == header
+    own = make_factory(f"http://{user}@h", headers={"authorization": "Other"})
+    assert headers_of(own)["authorization"] == "Other"
 
 
 @pytest.mark.parametrize("resume", [True, False])

@@ -19,6 +19,7 @@ from hfstream.errors import (
     UnexpectedResponseError,
     ValidationError,
 )
+from hfstream.testing import token_events
 from tests.helpers.decoding import EVENT_STREAM, OVERLOADED, decode_all, divisions
 
 # --- Which decoder fits a response -----------------------------------------------------------------------------------
@@ -60,6 +61,61 @@ def test_another_content_type_for_a_stream_raises_with_the_body(kind: str) -> No
     assert kind in error.message
     assert "'<html>Hello'" in error.message
     assert error.response_body == "<html>Hello"
+
+
+WRONG_TYPES = (
+    "text/plain", "application/octet-stream", "application/json", "text/html; charset=UTF-8", "x",
+)  # fmt: skip
+STARTS = (
+    b"",
+    b"\xef\xbb\xbf",
+    b"\n\n",
+    b"\r\n",
+    b": hi\n\n",
+    b":\n\n",
+    b"retry: 5\n\n",
+    b"id: 7\n",
+    b"event: message\n",
+)
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+@pytest.mark.parametrize("start", STARTS)
+def test_an_event_stream_under_another_name_is_read(kind: str, start: bytes) -> None:
+    """openai's client never looks at the type: a stream that it reads is read here as well."""
+    body = start + b"".join(token_events("a", "b"))
+    for chunks in divisions(body[:30]):
+        decoder = select_decoder(200, {"content-type": kind}, TGIStreamDecoder, streamed=True)
+        items, error = decode_all(decoder, [*chunks, body[30:]])
+        assert ([item.token.text for item in items], error) == (["a", "b"], None)
+
+
+@pytest.mark.parametrize("kind", ["application/json, text/event-stream", "text/event-stream;charset=utf-8,text/plain"])
+def test_one_of_several_content_types_is_enough(kind: str) -> None:
+    assert isinstance(select_decoder(200, {"content-type": kind}, TGIStreamDecoder, streamed=True), TGIStreamDecoder)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\n", b"dat", b"data", b"database: x", b"\xef\xbb", b"upstream busy", b"{}", b"<p>data: x\n\n", b" " * 5000],
+)
+def test_what_does_not_begin_as_an_event_stream_is_none(body: bytes) -> None:
+    decoder = select_decoder(200, {"content-type": "text/plain"}, TGIStreamDecoder, streamed=True)
+    items, error = decode_all(decoder, [body])
+    assert items == []
+    assert type(error) is UnexpectedResponseError
+    assert "got text/plain" in error.message
+
+
+def test_a_sniffed_decoder_is_the_one_it_has_found() -> None:
+    decoder = select_decoder(200, {"content-type": "text/plain"}, TGIStreamDecoder, streamed=True)
+    events = [b"id: %d\n%b" % (at, event) for at, event in enumerate(token_events("a", "b"), 1)]
+    assert len(decoder.feed(events[0])) == 1
+    assert (decoder.done, decoder.complete, decoder.content_count, decoder.last_event_id) == (False, False, 1, "1")
+    decoder.resume()
+    assert len(decoder.feed(events[1])) == 1
+    assert (decoder.done, decoder.complete, decoder.content_count, decoder.last_event_id) == (True, True, 2, "2")
+    assert decoder.finish() == []
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "text/plain"])

@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 import tenacity
 
+from hfstream.core.decoders import ERROR_BODY_TIMEOUT
 from hfstream.core.retry import RetryPolicy
+from hfstream.core.timeouts import Timeouts
 from hfstream.errors import (
+    AuthenticationError,
     GenerationError,
     IncompleteStreamError,
     InferenceConnectionError,
+    InferenceError,
     InferenceTimeoutError,
+    NotFoundError,
     OverloadedError,
     ServerError,
     UnexpectedResponseError,
@@ -21,9 +26,11 @@ from hfstream.errors import (
 from hfstream.testing import token_event, token_events
 from tests.helpers import exchanges
 from tests.helpers.exchanges import (
+    AT_ONCE,
     DONE,
     INVALID,
     KEEP_ALIVE,
+    LOST,
     OVERLOADED,
     SILENCE,
     ExchangeDriver,
@@ -166,3 +173,87 @@ def test_incomplete_error_has_the_partial_text() -> None:
     error = driver.exchange.incomplete_error()
     assert type(error) is IncompleteStreamError
     assert (error.partial_text, error.retryable) == ("ab", False)
+
+
+# --- A status before its body ----------------------------------------------------------------------------------------
+
+UNREADABLE = UnexpectedResponseError("the body is encoded as 'br'")
+
+
+@pytest.mark.parametrize("failure", [UNREADABLE, LOST, SILENCE], ids=["not readable", "lost", "stalled"])
+@pytest.mark.parametrize("before", [[], [b"upstream "]], ids=["no body", "half a body"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_status_decides_although_its_body_cannot_be_read(failure: Step, before: list[Step], streamed: bool) -> None:
+    refused = Response([*before, failure], 401)
+    driver = drive(refused, streamed=streamed)
+    error = driver.error()
+    assert type(error) is AuthenticationError
+    assert error.status_code == 401
+    assert "upstream" in str(error) or not before
+    assert isinstance(error.__cause__, InferenceError)
+    assert len(driver.requests) == 1
+    busy = Response([*before, failure], 503)
+    driver = drive(busy, busy, stream(*token_events("a"))).run()
+    assert [type(attempt.error) for attempt in driver.exchange.attempts] == [
+        OverloadedError,
+        OverloadedError,
+        type(None),
+    ]
+
+
+def test_the_body_of_an_error_is_not_waited_for_as_long_as_an_answer() -> None:
+    driver = drive(Response([b"upstream ", SILENCE], 404))
+    assert type(driver.error()) is NotFoundError
+    assert driver.clock.now == ERROR_BODY_TIMEOUT
+    short = drive(Response([SILENCE], 404), timeouts=Timeouts(first_token=1.0))
+    assert type(short.error()) is NotFoundError
+    assert short.clock.now == 1
+    endless = drive(Response([b"x", 1.0] * 100, 404), timeouts=Timeouts(first_token=None))
+    assert type(endless.error()) is NotFoundError
+    assert endless.clock.now <= ERROR_BODY_TIMEOUT + 1
+
+
+# --- Waits that the server asks for ----------------------------------------------------------------------------------
+
+
+def refused_for(seconds: float) -> Response:
+    return json_response({"error": "busy"}, 429, retry_after=f"{seconds:.0f}")
+
+
+@pytest.mark.parametrize("seconds", [11, 3600, 864000])
+def test_a_longer_wait_than_the_policy_allows_is_not_begun(seconds: float) -> None:
+    driver = drive(refused_for(seconds), retry=RetryPolicy(attempts=3, max_wait=10))
+    error = driver.error()
+    assert type(error) is OverloadedError
+    assert error.retry_after == seconds
+    assert "max_wait (10 s)" in error.__notes__[0]
+    assert len(driver.requests) == 1
+
+
+def test_a_wait_as_long_as_the_policy_allows_is_waited() -> None:
+    driver = drive(refused_for(10), stream(*token_events("a")), retry=RetryPolicy(attempts=2, max_wait=10)).run()
+    assert 8 <= driver.exchange.attempts[1].delay <= 10
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy.of(None), AT_ONCE], ids=["no retry", "a wait of the user's"])
+def test_what_is_not_about_max_wait_does_not_name_it(policy: RetryPolicy) -> None:
+    driver = drive(refused_for(3600), refused_for(3600), refused_for(3600), retry=policy)
+    assert not any("max_wait" in note for note in getattr(driver.error(), "__notes__", ()))
+    assert len(driver.requests) == policy.attempts
+
+
+def test_the_reset_of_a_rate_limit_is_no_reason_to_give_up() -> None:
+    """It says when the limit is whole again; OpenAI's accept a request as soon as a part of it is."""
+    busy = json_response({"error": "busy"}, 429, x_ratelimit_reset_tokens="6m0s", x_ratelimit_remaining_tokens="0")
+    driver = drive(busy, stream(*token_events("a")), retry=RetryPolicy(attempts=2, max_wait=10)).run()
+    assert 8 <= driver.exchange.attempts[1].delay <= 10
+    assert driver.exchange.attempts[0].error is not None
+    assert driver.exchange.attempts[0].error.retry_after == 360
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active"])
+def test_an_exhausted_quota_is_not_waited_for(code: str) -> None:
+    driver = drive(json_response({"error": {"message": "pay", "type": code, "code": code}}, 429, retry_after="1"))
+    error = driver.error()
+    assert (type(error), error.retryable, error.retry_after) == (OverloadedError, False, 1)
+    assert len(driver.requests) == 1

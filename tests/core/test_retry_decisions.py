@@ -39,20 +39,25 @@ def of_type(error_type: str) -> InferenceError:
     return error
 
 
+NO_QUOTA = (b"insufficient_quota", b"billing_hard_limit_reached", b"exceeded_current_quota_error")
 REFUSED = [
     ValidationError("x"), AuthenticationError("x"), NotFoundError("x"), BadRequestError("x"),
     UnexpectedResponseError("x"), of_type("validation"), of_type("template_error"), of_type("tool_error"),
-    *map(refused, (400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 418, 422, 425, 451)),
+    *map(refused, (400, 401, 402, 403, 404, 405, 410, 413, 415, 418, 422, 451)),
+    *(from_response(429, {}, b'{"error":{"message":"x","code":"%b"}}' % code) for code in NO_QUOTA),
+    from_response(503, {"x-should-retry": "false"}, b""), from_response(408, {"x-should-retry": "False "}, b""),
 ]  # fmt: skip
 OVERLOADED = [OverloadedError("x"), of_type("overloaded"), *map(refused, (429, 503, 529))]
 INTERRUPTED = [
-    InferenceConnectionError("x"), IncompleteStreamError("x"), *map(refused, (408, 502, 504)),
+    InferenceConnectionError("x"), IncompleteStreamError("x"), *map(refused, (408, 409, 425, 502, 504)),
+    *map(refused, (520, 521, 522, 523, 524, 525, 527, 530, 598, 599)),
+    *(from_response(status, {"x-should-retry": "true"}, b"") for status in (400, 422, 500)),
     *(InferenceTimeoutError("x", phase=phase) for phase in ("connect", "first_token", "between_tokens")),
 ]  # fmt: skip
 BROKEN = [
     GenerationError("x"), IncompleteGenerationError("x"), ServerError("x"), of_type("generation"),
     of_type("incomplete_generation"), of_type("incomplete_generation_stream"), of_type("stream_serialization_error"),
-    *map(refused, (424, 500, 501, 505, 507, 520)),
+    *map(refused, (424, 500, 501, 505, 507, 526)),
 ]  # fmt: skip
 ROWS = [
     (REFUSED, FailureKind.REFUSED, RAISE, RAISE),

@@ -296,13 +296,8 @@ def test_an_event_with_an_error_type_is_an_error(payload: Any) -> None:
 
 def test_transient_statuses_are_retryable() -> None:
     assert [status for status in range(400, 600) if from_response(status, {}, b"").retryable] == [
-        408,
-        429,
-        502,
-        503,
-        504,
-        529,
-    ]
+        408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 529, 530, 598, 599,
+    ]  # fmt: skip
     assert from_event({"error": {"message": "m", "code": 504}}).retryable  # type: ignore[union-attr]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from email.utils import formatdate
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfstream.errors.response_bodies import from_response
-from hfstream.errors.retry_after import retry_after
+from hfstream.errors.retry_after import loading_time, rate_limit_reset, retry_after, retry_after_in_body
 
 
 @pytest.mark.parametrize(
@@ -101,11 +103,68 @@ NOW = 1_750_000_000.0
             },
             1.0,
         ),
-        ({"x-ratelimit-reset": "20", "retry-after": "2"}, 2.0),
     ],
 )  # fmt: skip
 def test_the_reset_of_an_exhausted_rate_limit_is_read(
     headers: dict[str, str], seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: NOW)
-    assert retry_after(headers) == (seconds if seconds is None else pytest.approx(seconds))
+    assert rate_limit_reset(headers) == (seconds if seconds is None else pytest.approx(seconds))
+    assert from_response(429, headers, b"").retry_after == rate_limit_reset(headers)
+
+
+def test_Retry_After_takes_precedence_over_the_reset() -> None:
+    assert from_response(429, {"x-ratelimit-reset": "20", "retry-after": "2"}, b"").retry_after == 2
+
+
+LONG = ["1" * 20_000, "1" * 20_000 + "x", "1m" * 10_000, "9." * 10_000, "1d1h" + "1" * 20_000]
+ODD: list[Any] = [-1, True, "soon", None, [], 10**400]
+ODD_DETAILS: list[Any] = [{}, "x", [1], [{"retryDelay": 5}], [{"retryDelay": "x"}]]
+
+
+@pytest.mark.parametrize("value", LONG, ids=range(len(LONG)))
+@pytest.mark.parametrize("name", ["x-ratelimit-reset", "x-ratelimit-reset-tokens", "retry-after", "retry-after-ms"])
+def test_a_long_header_takes_no_time(name: str, value: str) -> None:
+    """The regular expression of durations took seconds for 20 kB, and its time grew with the third power."""
+    started = time.process_time()
+    from_response(429, {name: value}, b"")
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"error": {"code": 429, "details": [{"@type": "x"}, {"@type": "RetryInfo", "retryDelay": "38s"}]}}, 38.0),
+        ([{"error": {"code": 429, "details": [{"retryDelay": "1.5s"}]}}], 1.5),
+        ({"error": "busy", "retry_after": 3}, 3.0),
+        ({"message": "busy", "retry_after": 0.25, "global": False}, 0.25),
+        *(({"error": "busy", "retry_after": odd}, None) for odd in ODD),
+        *(({"error": {"details": odd}}, None) for odd in ODD_DETAILS),
+        ("busy", None),
+        ([], None),
+    ],
+)
+def test_the_body_may_say_how_long_to_wait(body: Any, seconds: float | None) -> None:
+    assert retry_after_in_body(body) == seconds
+    assert from_response(429, {}, json.dumps(body).encode()).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"error": "Model x/y is currently loading", "estimated_time": 20.5}, 20.5),
+        ({"error": {"message": "loading", "estimated_time": 3}}, 3.0),
+        *(({"error": "loading", "estimated_time": odd}, None) for odd in ODD),
+        ({"error": "loading"}, None),
+        ("loading", None),
+    ],
+)
+def test_the_time_until_a_model_is_loaded_is_read(body: Any, seconds: float | None) -> None:
+    assert loading_time(body) == seconds
+    assert from_response(503, {}, json.dumps(body).encode()).retry_after == seconds
+
+
+def test_an_estimate_is_no_wait_that_was_asked_for() -> None:
+    """`estimated_time` of another status is a field like any other."""
+    assert from_response(500, {}, b'{"error":"x","estimated_time":20}').retry_after is None
+    assert from_response(503, {"retry-after": "7"}, b'{"error":"x","estimated_time":20}').retry_after == 7

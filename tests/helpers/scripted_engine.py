@@ -211,9 +211,8 @@ def raw_request(url: str, path: str, body: dict[str, Any]) -> socket.socket:
     """A connection that has sent a request and read nothing."""
     content = json.dumps(body).encode()
     connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=60)
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    head += f"content-length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection
 

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import tenacity
 
-from hfstream import (
-    RetryPolicy,
-)
+from hfstream import InferenceError, RetryPolicy
 from hfstream.testing import (
     Fault,
     Response,
+    ScriptedServer,
+    Step,
     chat_event,
     chat_events,
     token_event,
     token_events,
 )
-from tests.helpers.variants import Variant
+from tests.helpers.variants import Clients, Variant
 
 WORDS = ["Hello", ",", " you"]
 SOON = 60
@@ -69,6 +69,36 @@ class Task:
         """The texts of a stream's items."""
         texts = (item if isinstance(item, str) else item.choices[0].delta.content for item in items)
         return [text for text in texts if text]
+
+
+async def read_chat(variant: Variant, clients: Clients, events: Iterable[Step], **options: Any) -> tuple[str, Any]:
+    """The text of a streamed chat, as the loops of the field's tutorials read it, and the stream that was read.
+
+    One of these loops asks first whether a chunk has choices, the other does not.
+    """
+    with ScriptedServer(Response(events)) as server:
+        stream = await variant.open_chat(clients(server.url, retry=None), **options)
+        checked = unchecked = ""
+        for chunk in await variant.rest(stream):
+            if chunk.choices:
+                checked += chunk.choices[0].delta.content or ""
+            unchecked += chunk.choices[0].delta.content or ""
+        await variant.final(stream)
+    assert checked == unchecked == stream.text
+    return checked, stream
+
+
+async def fail_chat(variant: Variant, clients: Clients, events: Iterable[Step]) -> InferenceError:
+    """The error that ends a streamed chat."""
+    with pytest.raises(InferenceError) as caught:
+        await read_chat(variant, clients, events)
+    return caught.value
+
+
+async def ask_chat(variant: Variant, clients: Clients, response: Any) -> Any:
+    """The chat whose response is this JSON, not streamed."""
+    with ScriptedServer(Response.json(response)) as server:
+        return await variant.chat(clients(server.url, retry=None))
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -36,7 +36,8 @@ CHOICES = row(
     "Streams",
     "`choices: []`, `choices: null`, a last chunk with the usage, tool deltas without `index`",
     "`IndexError` in the loop shown in their documentation",
-    "the loop works; `stream.usage` is set",
+    "`choices` is empty, and `choices[0]` reads as an empty delta all the same: the loop works with and without a "
+    "check; `stream.usage` is set",
 )
 
 
@@ -58,10 +59,14 @@ async def test_chunks_without_a_choice_do_not_break_the_loop(variant: Variant, c
     usage = chunk(choices=None, usage=USAGE)
     with ScriptedServer(Response([odd, role, odd, *words, odd, finish, usage, done])) as server:
         stream = await variant.open_chat(clients(server.url))
-        received = ""
+        checked = unchecked = ""
         for item in await variant.rest(stream):
-            received += item.choices[0].delta.content or ""
-        assert received == "".join(WORDS)
+            unchecked += item.choices[0].delta.content or ""
+            if item.choices:
+                checked += item.choices[0].delta.content or ""
+            else:
+                assert item.choices == list(item.choices) == []
+        assert checked == unchecked == "".join(WORDS)
         assert stream.usage.total_tokens == 10
         assert (await variant.final(stream)).usage.completion_tokens == 3
 

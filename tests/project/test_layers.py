@@ -22,10 +22,10 @@ LAYERS: list[tuple[str, ...]] = [
 """From the bottom up. Every other module is above them: the conveniences, the server, and `hfstream` itself."""
 
 SERVER_LAYERS: list[tuple[str, ...]] = [
-    ("engine", "settings"),
+    ("engine", "settings", "model_files"),
     ("text", "schemas"),
     ("service",),
-    ("routes", "auth"),
+    ("routes", "auth", "request_rules", "connections"),
     ("app",),
     ("serving",),
 ]

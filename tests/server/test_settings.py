@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hfstream.server import Settings
+from hfstream.server.settings import parse_size
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,11 @@ from hfstream.server import Settings
         {"api_key": ""},
         {"port": 65_536},
         {"port": -1},
+        {"max_input_tokens": 0},
+        {"max_total_tokens": 0},
+        {"max_input_tokens": 8, "max_total_tokens": 8},
+        {"root_path": "llm"},
+        {"root_path": "/llm/"},
     ],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
@@ -26,11 +31,20 @@ def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         Settings(**wrong)
 
 
-def test_the_bundled_model_is_in_the_package() -> None:
-    assert (Settings().model_path / "config.json").is_file()
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("512M", 512 << 20), ("2G", 2 << 30), ("1.5GiB", 3 << 29), ("10 kb", 10_240), (" 1T ", 1 << 40)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
 
 
-def test_a_model_is_a_directory_also_relative_to_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert Settings(model="~/checkpoint").model_path == tmp_path / "checkpoint"
-    assert Settings(model="/models/a").model_path == Path("/models/a")
+@pytest.mark.parametrize("text", ["", "G", "0", "-1G", "1X", "1,5G", "0.0001K", "1e3", "nan", "\u0661G"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_size(text)
+
+
+def test_the_name_for_clients() -> None:
+    assert Settings().model_name == "bundled"
+    assert Settings(model="/models/a", served_model_name="a").model_name == "a"

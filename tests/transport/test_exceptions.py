@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import socket
+import ssl
 from typing import Any
 
 import httpcore
@@ -86,9 +88,7 @@ def test_an_unknown_exception_is_mapped_by_its_base_class() -> None:
     assert map_exception(original, spec_with_secrets().url) is original
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("x"), RuntimeError("x"), OSError("x"), errors.OverloadedError("x"), KeyError("x")]
-)
+@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), errors.OverloadedError("x"), KeyError("x")])
 def test_an_exception_of_another_module_is_returned_unchanged(error: Exception) -> None:
     assert map_exception(error, spec_with_secrets().url) is error
 
@@ -106,3 +106,32 @@ def test_a_timeout_before_there_is_a_connection_has_the_phase_connect(kind: type
 @pytest.mark.parametrize("kind", [httpx.LocalProtocolError, httpcore.LocalProtocolError])
 def test_an_illegal_header_is_not_quoted(kind: type[Exception]) -> None:
     assert "secret" not in str(map_exception(kind("Illegal header value b'Bearer secret\\n'"), spec_with_secrets().url))
+
+
+# --- What is neither of httpx nor of the user's ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "retryable"),
+    [
+        (UnicodeError("label empty or too long"), errors.BadRequestError, False),
+        ("é".encode, errors.BadRequestError, False),
+        (OSError("x"), CONNECTION, False),
+        (FileNotFoundError(2, "No such file"), CONNECTION, False),
+        (ConnectionResetError("x"), CONNECTION, True),
+        (socket.gaierror(-2, "Name or service not known"), CONNECTION, True),
+        (ssl.SSLError(1, "bad record"), CONNECTION, True),
+    ],
+    ids=range(7),
+)
+def test_an_error_of_the_standard_library_becomes_one_of_ours(error: Any, expected: type, retryable: bool) -> None:
+    if callable(error):
+        with pytest.raises(UnicodeEncodeError) as caught:
+            error("ascii")
+        error = caught.value
+    mapped = map_exception(error, spec_with_secrets().url)
+    assert isinstance(mapped, errors.InferenceError)
+    assert type(mapped) is expected
+    assert mapped.retryable is retryable
+    assert "https://h:8080" in str(mapped)
+    assert mapped.__cause__ is error

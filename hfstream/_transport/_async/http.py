@@ -15,7 +15,8 @@ from ...core.request_spec import PreparedRequest, RequestSpec
 from ...core.timeouts import Deadline
 from ..client_state import AsyncClientStates
 from ..open_calls import OpenCalls
-from ..redirects import next_request
+from ..redaction import redacted_logs
+from ..redirects import Redirection, encode_headers, mark_invalid_redirect, mark_redirection, next_request
 from ..sockets import DEADLINE
 from ..waiting import AsyncWakeup
 from .responses import AsyncStreamedResponse
@@ -46,28 +47,35 @@ class AsyncHTTP(OpenCalls):
             request.method,
             request.url,
             content=request.body,
-            headers=dict(request.headers),
+            headers=encode_headers(request.headers),
             timeout=request.timeout,
             extensions={DEADLINE: request.deadline},
         )
-        response = await client.send(outgoing, stream=True)
-        redirects = 0
-        while self._follows_redirects and (redirect := next_request(response, redirects)) is not None:
+        with redacted_logs():
+            response = await self._send(client, outgoing)
+        return AsyncStreamedResponse(response, state.pending_close, Redirection.of(outgoing, response.request))
+
+    async def _send(self, client: httpx.AsyncClient, original: httpx.Request) -> httpx.Response:
+        request, redirects = original, 0
+        while True:
+            with mark_redirection(original, request), mark_invalid_redirect():
+                response = await client.send(request, stream=True)
+            if not self._follows_redirects or response.next_request is None:
+                return response
             await response.aclose()
-            response = await client.send(redirect, stream=True)
+            request = next_request(response, redirects)
             redirects += 1
-        return AsyncStreamedResponse(response, state.pending_close)
 
     async def send_cancel(self, spec: RequestSpec[object, object, object]) -> None:
         """Tells a server that a stream will not be resumed. If that fails, its grace period ends the stream."""
         deadline = Deadline()
         deadline.at = time.monotonic() + CANCEL_TIMEOUT
-        with contextlib.suppress(Exception), anyio.move_on_after(CANCEL_TIMEOUT):
+        with redacted_logs(), contextlib.suppress(Exception), anyio.move_on_after(CANCEL_TIMEOUT):
             client = (await self._states.current()).client
             request = client.build_request(
                 spec.method,
                 spec.url,
-                headers=dict(spec.headers),
+                headers=encode_headers(spec.headers),
                 timeout=CANCEL_TIMEOUT,
                 extensions={DEADLINE: deadline},
             )

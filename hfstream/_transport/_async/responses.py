@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import httpx
 
 from ...core.timeouts import Deadline
 from ..decompression import is_compressed
+from ..redaction import redacted_logs
+from ..redirects import Redirection
 from ..response_base import DRAIN_BYTES, BaseStreamedResponse
 from ..waiting import async_exhaust, async_time_limit
 from .decompression import AsyncDecompressed
@@ -24,14 +26,18 @@ __all__ = ["AsyncStreamedResponse"]
 class AsyncStreamedResponse(BaseStreamedResponse):
     """One response, whose `chunks` are read once."""
 
-    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
-        super().__init__(response, pending_close)
+    def __init__(
+        self, response: httpx.Response, pending_close: deque[Any], redirection: Redirection | None = None
+    ) -> None:
+        super().__init__(response, pending_close, redirection)
         # Straight from the stream: aiter_raw() would add a generator and a counter for each token.
         self._raw: AsyncIterator[bytes] = aiter(cast("Any", response.stream))
+        if response.http_version == "HTTP/2":
+            self._raw = _AsyncRedacted(self._raw)
         encoding = response.headers.get("content-encoding", "")
         self.chunks: AsyncIterator[bytes] = self._raw
         if is_compressed(encoding):
-            self.chunks = AsyncDecompressed(self._raw, encoding)
+            self.chunks = AsyncDecompressed(self._raw, encoding, lenient=not 200 <= response.status_code < 300)
 
     async def aclose(self) -> None:
         """Closes the response; the connection is closed too, unless the body is at its end."""
@@ -52,3 +58,17 @@ class AsyncStreamedResponse(BaseStreamedResponse):
                     remaining -= self._record_read(await anext(self.chunks, None))
         finally:
             await self.aclose()
+
+
+class _AsyncRedacted(AsyncIterator[bytes]):
+    """The body of an HTTP/2 response: its reader receives, and logs, the headers of others too."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with redacted_logs():
+            return await anext(self._chunks)

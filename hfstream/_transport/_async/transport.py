@@ -12,36 +12,30 @@ from typing import Any
 import httpcore
 import httpx
 
-from ...core.timeouts import Deadline
+from ..proxies import Proxy
 from ..socket_info import AsyncSocketInfo
-from ..sockets import (
-    DEADLINE,
-    POOL_OPTIONS,
-    OpenSockets,
-    current_deadline,
-    effective_timeout,
-    ssl_context,
-)
+from ..sockets import DEADLINE, POOL_OPTIONS, OpenSockets, ReadLimit, current_deadline, require_socksio
 
-__all__ = ["AsyncStream", "AsyncTransport"]
+__all__ = ["AsyncStream", "AsyncTransport", "make_pool"]
 
 
 class AsyncStream(AsyncSocketInfo, httpcore.AsyncNetworkStream):
     """A socket whose read timeout is the remaining time of the call that uses it."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self.limit: ReadLimit = ReadLimit()
         self._stream = stream
-        self._deadline: Deadline | None = None
         self._remember_socket()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data: bytes = await self._stream.read(max_bytes, effective_timeout(self._deadline, timeout))
+        if self.limit.aborted:
+            return b""
+        data: bytes = await self._stream.read(max_bytes, self.limit.next_timeout(timeout))
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._deadline = (
-            current_deadline.get()
-        )  # each request writes before it reads: its deadline applies from here on
+        # Each request writes before it reads: its deadline applies from here on.
+        self.limit.deadline = current_deadline.get()
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -55,14 +49,36 @@ class AsyncStream(AsyncSocketInfo, httpcore.AsyncNetworkStream):
 
 
 class _AsyncBackend(httpcore.AsyncNetworkBackend):
-    def __init__(self) -> None:
+    def __init__(self, sockets: OpenSockets) -> None:
         self._backend: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # type: ignore[assignment,unused-ignore]
-        self.sockets = OpenSockets()
+        self._sockets = sockets
 
     async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
         stream = AsyncStream(await self._backend.connect_tcp(*args, **kwargs))
-        self.sockets.add(stream)
+        self._sockets.add(stream)
         return stream
+
+
+def make_pool(
+    proxy: Proxy | None, context: ssl.SSLContext | None, sockets: OpenSockets
+) -> httpcore.AsyncConnectionPool:
+    """A pool of connections, all through `proxy` if there is one; `context` is for TLS, with the server or the proxy.
+
+    Raises:
+        InferenceConnectionError: the proxy needs a package that is not installed.
+    """
+    options: dict[str, Any] = {"ssl_context": context, "network_backend": _AsyncBackend(sockets), **POOL_OPTIONS}
+    if proxy is None:
+        return httpcore.AsyncConnectionPool(**options)
+    host, port = proxy.address
+    options["proxy_url"] = httpcore.URL(scheme=proxy.scheme, host=host, port=port, target="/")
+    options["proxy_auth"] = proxy.auth
+    if proxy.scheme.startswith("socks"):
+        require_socksio(proxy)
+        return httpcore.AsyncSOCKSProxy(**options)
+    if proxy.scheme == "https":
+        options["proxy_ssl_context"] = context
+    return httpcore.AsyncHTTPProxy(**options)
 
 
 class _AsyncBody(httpx.AsyncByteStream):
@@ -77,22 +93,14 @@ class _AsyncBody(httpx.AsyncByteStream):
 
 
 class AsyncTransport(httpx.AsyncHTTPTransport):
-    """httpx's own transport, with our sockets.
+    """httpx's own transport, with a pool of ours.
 
     It is httpx's class, and a request passes through its method, because that is what instrumentation (OpenTelemetry)
     and mocks (pytest-httpx) replace.
     """
 
-    def __init__(self) -> None:
-        # Not super().__init__(), which would make a pool of its own.
-        self._backend = _AsyncBackend()
-        options: dict[str, Any] = {"ssl_context": ssl_context(), "network_backend": self._backend, **POOL_OPTIONS}
-        self._pool = httpcore.AsyncConnectionPool(**options)
-
-    @property
-    def sockets(self) -> OpenSockets:
-        """All open sockets, those included that the pool no longer lists."""
-        return self._backend.sockets
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self._pool = pool  # not super().__init__(), which would make a pool of its own
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         token = current_deadline.set(request.extensions.get(DEADLINE))

@@ -14,7 +14,8 @@ from ...core.request_spec import PreparedRequest, RequestSpec
 from ...core.timeouts import Deadline
 from ..client_state import SyncClientStates
 from ..open_calls import OpenCalls
-from ..redirects import next_request
+from ..redaction import redacted_logs
+from ..redirects import Redirection, encode_headers, mark_invalid_redirect, mark_redirection, next_request
 from ..sockets import DEADLINE
 from ..waiting import SyncWakeup
 from .responses import SyncStreamedResponse
@@ -45,28 +46,35 @@ class SyncHTTP(OpenCalls):
             request.method,
             request.url,
             content=request.body,
-            headers=dict(request.headers),
+            headers=encode_headers(request.headers),
             timeout=request.timeout,
             extensions={DEADLINE: request.deadline},
         )
-        response = client.send(outgoing, stream=True)
-        redirects = 0
-        while self._follows_redirects and (redirect := next_request(response, redirects)) is not None:
+        with redacted_logs():
+            response = self._send(client, outgoing)
+        return SyncStreamedResponse(response, state.pending_close, Redirection.of(outgoing, response.request))
+
+    def _send(self, client: httpx.Client, original: httpx.Request) -> httpx.Response:
+        request, redirects = original, 0
+        while True:
+            with mark_redirection(original, request), mark_invalid_redirect():
+                response = client.send(request, stream=True)
+            if not self._follows_redirects or response.next_request is None:
+                return response
             response.close()
-            response = client.send(redirect, stream=True)
+            request = next_request(response, redirects)
             redirects += 1
-        return SyncStreamedResponse(response, state.pending_close)
 
     def send_cancel(self, spec: RequestSpec[object, object, object]) -> None:
         """Tells a server that a stream will not be resumed. If that fails, its grace period ends the stream."""
         deadline = Deadline()
         deadline.at = time.monotonic() + CANCEL_TIMEOUT
-        with contextlib.suppress(Exception):
+        with redacted_logs(), contextlib.suppress(Exception):
             client = self._states.current().client
             request = client.build_request(
                 spec.method,
                 spec.url,
-                headers=dict(spec.headers),
+                headers=encode_headers(spec.headers),
                 timeout=CANCEL_TIMEOUT,
                 extensions={DEADLINE: deadline},
             )

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import httpx
 
 from ...core.timeouts import Deadline
 from ..decompression import is_compressed
+from ..redaction import redacted_logs
+from ..redirects import Redirection
 from ..response_base import DRAIN_BYTES, BaseStreamedResponse
 from ..waiting import sync_exhaust, sync_time_limit
 from .decompression import SyncDecompressed
@@ -24,14 +26,18 @@ __all__ = ["SyncStreamedResponse"]
 class SyncStreamedResponse(BaseStreamedResponse):
     """One response, whose `chunks` are read once."""
 
-    def __init__(self, response: httpx.Response, pending_close: deque[Any]) -> None:
-        super().__init__(response, pending_close)
+    def __init__(
+        self, response: httpx.Response, pending_close: deque[Any], redirection: Redirection | None = None
+    ) -> None:
+        super().__init__(response, pending_close, redirection)
         # Straight from the stream: iter_raw() would add a generator and a counter for each token.
         self._raw: Iterator[bytes] = iter(cast("Any", response.stream))
+        if response.http_version == "HTTP/2":
+            self._raw = _SyncRedacted(self._raw)
         encoding = response.headers.get("content-encoding", "")
         self.chunks: Iterator[bytes] = self._raw
         if is_compressed(encoding):
-            self.chunks = SyncDecompressed(self._raw, encoding)
+            self.chunks = SyncDecompressed(self._raw, encoding, lenient=not 200 <= response.status_code < 300)
 
     def close(self) -> None:
         """Closes the response; the connection is closed too, unless the body is at its end."""
@@ -52,3 +58,17 @@ class SyncStreamedResponse(BaseStreamedResponse):
                     remaining -= self._record_read(next(self.chunks, None))
         finally:
             self.close()
+
+
+class _SyncRedacted(Iterator[bytes]):
+    """The body of an HTTP/2 response: its reader receives, and logs, the headers of others too."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        with redacted_logs():
+            return next(self._chunks)

@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Generator, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -40,7 +41,7 @@ def load(
     max_total_tokens: int | None,
     kv_cache_memory: int | None,
 ) -> tuple[ModelRunner, ModelInfo]:
-    """Load the checkpoint in the directory `path` as `dtype`, whatever it is stored in, onto `device`.
+    """Load the checkpoint or GGUF file `path` as `dtype`, whatever it is stored in, onto `device`.
 
     Raises:
         UnsupportedModelError: the model would generate wrong tokens here.
@@ -49,7 +50,7 @@ def load(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    config: Any = cast(Any, AutoConfig).from_pretrained(path).get_text_config(decoder=True)
+    config: Any = _load_config(path).get_text_config(decoder=True)
     context = _context_length(config, max_total_tokens)
     _raise_unsupported(config.model_type, _unsupported_features(config, context))
     model = _load_model(path, DTYPES[dtype], device)
@@ -68,11 +69,34 @@ def load(
     )
 
 
+def _source(path: str | PathLike[str]) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that name the model. No code that comes with a checkpoint is run."""
+    model = Path(path).absolute()
+    place: dict[str, Any] = {"pretrained_model_name_or_path": model}
+    if model.is_file():
+        place = {"pretrained_model_name_or_path": model.parent, "gguf_file": model.name}
+    return {**place, "trust_remote_code": False, "local_files_only": True}
+
+
+def _load_config(path: str | PathLike[str]) -> Any:
+    try:
+        return cast(Any, AutoConfig).from_pretrained(**_source(path))
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UnsupportedModelError(
+            "this checkpoint needs Python code of its own (auto_map in config.json), and hfstream runs no code that "
+            "comes with a checkpoint: take a model whose architecture is part of transformers"
+        ) from error
+
+
 def _load_model(path: str | PathLike[str], dtype: torch.dtype, device: str) -> Any:
     try:
         # torch's own attention is requested by name: other implementations read a mask differently
         with _no_progress_bar():
-            model = cast(Any, AutoModelForCausalLM).from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+            model = cast(Any, AutoModelForCausalLM).from_pretrained(
+                **_source(path), use_safetensors=True, dtype=dtype, attn_implementation="sdpa"
+            )
     except ValueError as error:  # not a causal language model, or one without this attention: the message says which
         raise UnsupportedModelError(str(error)) from error
     return model.eval().to(device)

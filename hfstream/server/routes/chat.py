@@ -43,9 +43,15 @@ async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
     """
 
     def render(template: ChatTemplate) -> str:
-        return template.render(body.template_messages(), continue_final_message=body.continue_final_message)
+        return template.render(
+            body.template_messages(),
+            continue_final_message=body.continues_final_message,
+            add_generation_prompt=body.add_generation_prompt,
+            variables=body.chat_template_kwargs,
+        )
 
-    return TemplatedRequest(inputs=await backend.render_prompt(render), parameters=body.to_parameters())
+    inputs = await backend.render_prompt(render)
+    return TemplatedRequest(inputs=inputs, parameters=body.to_parameters(backend.sampling_defaults))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +138,7 @@ async def _make_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter
     return _ChatFormatter(
         request=await render_chat(body, backend),
         stream=bool(body.stream),
-        meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model),
+        meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model_name),
         include_usage=body.include_usage,
         include_logprobs=bool(body.logprobs),
         stop_filter=StopStringFilter(body.stop),

@@ -92,8 +92,8 @@ def _top_logprobs(event: StreamResponse) -> dict[str, float | None]:
 
 
 async def _make_formatter(body: CompletionRequest, backend: Backend) -> _CompletionFormatter:
-    request = GenerateRequest(inputs=body.single_prompt(), parameters=body.to_parameters())
-    return _CompletionFormatter(request, body, ResponseMeta.new("cmpl", body.model or backend.settings.model))
+    request = GenerateRequest(inputs=body.single_prompt(), parameters=body.to_parameters(backend.sampling_defaults))
+    return _CompletionFormatter(request, body, ResponseMeta.new("cmpl", body.model or backend.settings.model_name))
 
 
 COMPLETIONS = RouteFormat(

@@ -10,6 +10,7 @@ task of its own produces it, and connections only read it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Generator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from functools import partial
@@ -19,18 +20,22 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from hfstream.errors import InferenceError
 
 from ..schemas.validation import ValidRequest, check_streamable
 from ..service.backend import Backend
 from ..service.errors import ClientDisconnectedError
+from ..service.metrics import log_request
 from ..service.output_stream import OutputStream
+from ..service.request_record import RequestRecord
 from ..service.resumable import ResumableStream
 from .formats import ResponseFormatter, RouteFormat
 from .request_body import parse_request
 from .responses import RequestTimer, SSEResponse, compute_headers, error_response
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -47,10 +52,12 @@ class GenerateEndpoint(Generic[BodyT]):
         self._format = route_format
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = RequestRecord(f"{scope['method']} {scope['path']}")
+        send = _with_request_id(send, record.id)
         sse = SSEResponse(send, self._format.done_event)
         with suppress(ClientDisconnectedError):
             try:
-                await self._handle(Request(scope, receive), sse, send)
+                await self._handle(Request(scope, receive), sse, send, record)
             except InferenceError as error:
                 body = self._format.format_error(error)
                 if sse.is_open:
@@ -59,12 +66,13 @@ class GenerateEndpoint(Generic[BodyT]):
                 else:
                     await error_response(error, body)(scope, receive, send)
             except HTTPException as error:
+                log_request(record, f"refused ({error.status_code})")
                 if self._format.format_parse_error is None:
                     raise
                 body = self._format.format_parse_error(error)
                 await Response(body, error.status_code, media_type="application/json")(scope, receive, send)
 
-    async def _handle(self, request: Request, sse: SSEResponse, send: Send) -> None:
+    async def _handle(self, request: Request, sse: SSEResponse, send: Send, record: RequestRecord) -> None:
         """Refuses in TGI's order: not ready, the body, what cannot be streamed, no permit, then all other rules.
 
         So a malformed request costs no permit, an overloaded server never tokenises, and everything is known to be
@@ -79,13 +87,15 @@ class GenerateEndpoint(Generic[BodyT]):
         # What is entered is left in reverse: the engine's work is cancelled first, then the permit is free, and the
         # request is counted last, by the error that passes through, if any.
         with ExitStack() as stack:
-            stack.enter_context(backend.metrics.counted())
+            stack.enter_context(backend.metrics.counted(record))
             formatter = await self._format.make_formatter(body, backend)
             check_streamable(formatter.request.parameters, stream=formatter.stream)
             stack.enter_context(backend.limiter)
             valid = await backend.prepare(formatter.request)
             timer.mark_validated()
-            output = stack.enter_context(backend.submit(valid))
+            record.mark_validated(prompt_tokens=len(valid.prompt), max_new_tokens=valid.max_new_tokens)
+            logger.debug("prompt of id=%s: %r", record.id, formatter.request.inputs)
+            output = stack.enter_context(backend.submit(valid, record))
             if formatter.stream and _wants_resume(request):
                 resumable = backend.resumable_streams.create()
                 resumable.on_abandoned = partial(output.fail, ClientDisconnectedError())
@@ -154,6 +164,17 @@ class GenerateEndpoint(Generic[BodyT]):
         timings = timer.headers(prompt_tokens=len(valid.prompt), generated_tokens=len(events))
         headers = {**compute_headers(formatter.request.inputs), **timings}
         return Response(formatter.format_response(events), headers=headers, media_type="application/json")
+
+
+def _with_request_id(send: Send, request_id: str) -> Send:
+    """`send`, with the header x-request-id: what the client sees is what is in the log."""
+
+    async def send_with_id(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+        await send(message)
+
+    return send_with_id
 
 
 def _wants_resume(request: Request) -> bool:

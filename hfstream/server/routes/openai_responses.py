@@ -52,8 +52,13 @@ def error_json(error: InferenceError) -> str:
 
 def parse_error_json(error: HTTPException) -> str:
     """The body for a request that cannot be parsed. OpenAI's client does not show a plain-text body to its user."""
-    fields = {"message": error.detail, "type": "invalid_request_error", "param": None, "code": None}
-    return dump_json({"error": {**fields, "http_status_code": error.status_code}})
+    return invalid_request_json(error.status_code, error.detail)
+
+
+def invalid_request_json(status: int, message: str, *, code: str | None = None, param: str | None = None) -> str:
+    """The body for what is no request of a route's."""
+    fields = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    return dump_json({"error": {**fields, "http_status_code": status}})
 
 
 class StopStringFilter:

@@ -33,6 +33,8 @@ async def parse_request(request: Request, model: type[BodyT], limit: int) -> Bod
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not re.fullmatch(r"application/([^/\s]+\+)?json", content_type):
         raise HTTPException(415, "Expected request with `Content-Type: application/json`")
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise HTTPException(415, "Expected request without `Content-Encoding`: compressed bodies are not supported")
     body = await _read(request, limit)
     return parse_body(body, model) if len(body) <= INLINE_LIMIT else await asyncio.to_thread(parse_body, body, model)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
@@ -33,13 +35,13 @@ class StatusRoutes:
         settings, info = self._backend.settings, self._backend.model.info
         return JSONResponse(
             {
-                "model_id": settings.model,
+                "model_id": settings.model_name,
                 "model_sha": None,
                 "model_pipeline_tag": "text-generation",
                 "max_concurrent_requests": settings.max_concurrent_requests,
                 "max_best_of": 1,
                 "max_stop_sequences": MAX_STOP_SEQUENCES,
-                "max_input_tokens": info.max_total_tokens - 1,
+                "max_input_tokens": self._backend.max_input_tokens,
                 "max_total_tokens": info.max_total_tokens,
                 "validation_workers": 1,
                 "max_client_batch_size": 1,
@@ -58,6 +60,17 @@ class StatusRoutes:
 
     async def models(self, request: Request) -> Response:
         """The one model, as OpenAI's list."""
-        name = self._backend.settings.model
-        model = {"id": name, "object": "model", "created": 0, "owned_by": name}
-        return JSONResponse({"object": "list", "data": [model]})
+        return JSONResponse({"object": "list", "data": [self._model()]})
+
+    async def model(self, request: Request) -> Response:
+        """The one model by its name, which may have slashes; for another one an error in OpenAI's words."""
+        name: str = request.path_params["name"]
+        if name == self._backend.settings.model_name:
+            return JSONResponse(self._model())
+        message = f"The model `{name[:200]}` does not exist: this server has `{self._backend.settings.model_name}`"
+        error = {"message": message, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
+        return JSONResponse({"error": {**error, "http_status_code": 404}}, 404)
+
+    def _model(self) -> dict[str, Any]:
+        name = self._backend.settings.model_name
+        return {"id": name, "object": "model", "created": 0, "owned_by": name}

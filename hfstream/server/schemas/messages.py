@@ -47,6 +47,6 @@ class Message(BaseModel):
                     f"Input validation error: `messages` with parts of type `{part.type}` are not supported, "
                     "this model reads text only"
                 )
-        text = "".join(part.text or "" for part in self.content) if self.content else None
+        text = "".join(part.text or "" for part in self.content)  # of a null too: templates would print "None"
         extra = {name: value for name, value in (self.model_extra or {}).items() if value not in (None, [])}
         return {**extra, "role": self.role, "content": text}

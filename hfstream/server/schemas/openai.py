@@ -8,16 +8,19 @@ Does not depend on HTTP or on chat templates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, FailFast, model_validator
 
 from hfstream.errors import ValidationError
 
 from .messages import Message
+from .sampling_defaults import SamplingDefaults
 from .serde_errors import duplicate_field, serde_error
 from .serde_types import F32, I32, U32, U64, Bool, Str, StrList, Usize, string_or_list
 from .tgi import GenerateParameters, GenerateRequest
+
+ValueT = TypeVar("ValueT")
 
 # --- what they become ------------------------------------------------------------------------------------------------
 
@@ -81,15 +84,19 @@ class OpenAIRequest(BaseModel):
         """Whether a stream ends with a chunk that reports the number of tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def to_parameters(self) -> OpenAIParameters:
-        """The request's options as TGI's parameters."""
+    def to_parameters(self, defaults: SamplingDefaults | None = None) -> OpenAIParameters:
+        """The request's options as TGI's parameters. `defaults`: the model's, for what the request leaves out."""
         greedy = self.temperature == 0
+        defaults = defaults or SamplingDefaults()
+        top_p = defaults.top_p if self.top_p is None else self.top_p
         return OpenAIParameters(
             max_new_tokens=self.max_tokens,
             do_sample=True,
             greedy=greedy,
-            temperature=None if greedy else self.temperature,
-            top_p=None if self.top_p == 1 else self.top_p,
+            temperature=None if greedy else defaults.temperature if self.temperature is None else self.temperature,
+            top_p=None if top_p == 1 else top_p,
+            top_k=defaults.top_k,
+            repetition_penalty=defaults.repetition_penalty,
             seed=self.seed,
             stop=self.stop,
             frequency_penalty=self.frequency_penalty,
@@ -127,6 +134,9 @@ class ChatRequest(OpenAIRequest):
     top_logprobs: U32 | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
+    add_generation_prompt: Bool | None = None
+    continue_final_message: Bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _one_token_limit(self) -> Self:
@@ -142,18 +152,27 @@ class ChatRequest(OpenAIRequest):
         """
         if not self.messages:
             raise ValidationError("Input validation error: `messages` cannot be empty")
+        if self.add_generation_prompt and self.continue_final_message:
+            raise ValidationError(
+                "Input validation error: `add_generation_prompt` and `continue_final_message` cannot both be true"
+            )
         return [message.to_template() for message in self.messages]
 
     @property
-    def continue_final_message(self) -> bool:
-        """Whether the last message is the beginning of the response. Expects at least one message."""
-        last = self.messages[-1]
-        return last.role == "assistant" and bool(last.content)
+    def continues_final_message(self) -> bool:
+        """Whether the last message is the beginning of the response. Expects at least one message.
 
-    def to_parameters(self) -> OpenAIParameters:
+        Without the two fields that vLLM has for it: whether it is one of the assistant, as in TGI.
+        """
+        if self.continue_final_message is not None or self.add_generation_prompt is not None:
+            return bool(self.continue_final_message)
+        last = self.messages[-1]
+        return last.role == "assistant" and any(part.text for part in last.content)
+
+    def to_parameters(self, defaults: SamplingDefaults | None = None) -> OpenAIParameters:
         limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         update = {"max_new_tokens": limit, "top_n_tokens": self.top_logprobs}
-        return super().to_parameters().model_copy(update=update)
+        return super().to_parameters(defaults).model_copy(update=update)
 
     def _unsupported(self) -> list[str]:
         tools = ["grammar is not supported, and `tools` need one"] if self.tools and self.tool_choice != "none" else []
@@ -167,6 +186,10 @@ def _not_empty(prompts: list[str]) -> list[str]:
     if not prompts:
         raise serde_error("Empty array detected. Do not use an empty array for the prompt.")
     return prompts
+
+
+def _first(value: ValueT | None, default: ValueT | None) -> ValueT | None:
+    return default if value is None else value
 
 
 class CompletionRequest(OpenAIRequest):
@@ -201,18 +224,19 @@ class CompletionRequest(OpenAIRequest):
             )
         return self.prompt[0]
 
-    def to_parameters(self) -> OpenAIParameters:
+    def to_parameters(self, defaults: SamplingDefaults | None = None) -> OpenAIParameters:
+        parameters = super().to_parameters(defaults)
         update = {
             "best_of": self.best_of,
             "top_n_tokens": self.logprobs,
-            "repetition_penalty": self.repetition_penalty,
-            "top_k": self.top_k,
+            "repetition_penalty": _first(self.repetition_penalty, parameters.repetition_penalty),
+            "top_k": _first(self.top_k, parameters.top_k),
             "typical_p": self.typical_p,
             "truncate": self.truncate,
             "watermark": bool(self.watermark),
             "do_sample": self.do_sample is not False,
         }
-        return super().to_parameters().model_copy(update=update)
+        return parameters.model_copy(update=update)
 
     def _unsupported(self) -> list[str]:
         return ["`echo` is not supported"] * bool(self.echo) + super()._unsupported()

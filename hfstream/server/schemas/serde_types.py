@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, FailFast, PlainValidator
+from pydantic import BeforeValidator, FailFast, PlainValidator, WithJsonSchema
 
 from .serde_errors import serde_error, wrong_type
 
@@ -51,13 +51,17 @@ def _float32(value: object) -> float:
     return rounded
 
 
-Str = Annotated[str, _instance(str, "a string")]
-Bool = Annotated[bool, _instance(bool, "a boolean")]
-I32 = Annotated[int, _integer("i32", -(2**31), 2**31 - 1)]
-U32 = Annotated[int, _integer("u32", 0, 2**32 - 1)]
-U64 = Annotated[int, _integer("u64", 0, 2**64 - 1)]
-Usize = Annotated[int, _integer("usize", 0, 2**64 - 1)]
-F32 = Annotated[float, PlainValidator(_float32)]
+def _integer_schema(lowest: int, highest: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "integer", "minimum": lowest, "maximum": highest})
+
+
+Str = Annotated[str, _instance(str, "a string"), WithJsonSchema({"type": "string"})]
+Bool = Annotated[bool, _instance(bool, "a boolean"), WithJsonSchema({"type": "boolean"})]
+I32 = Annotated[int, _integer("i32", -(2**31), 2**31 - 1), _integer_schema(-(2**31), 2**31 - 1)]
+U32 = Annotated[int, _integer("u32", 0, 2**32 - 1), _integer_schema(0, 2**32 - 1)]
+U64 = Annotated[int, _integer("u64", 0, 2**64 - 1), _integer_schema(0, 2**64 - 1)]
+Usize = Annotated[int, _integer("usize", 0, 2**64 - 1), _integer_schema(0, 2**64 - 1)]
+F32 = Annotated[float, PlainValidator(_float32), WithJsonSchema({"type": "number"})]
 StrList = Annotated[list[Str], FailFast()]
 """Stops at the first error, as serde does. One error is reported anyway, and locating a million is wasteful."""
 
@@ -76,4 +80,5 @@ def string_or_list(expected: str, make_item: Callable[[str], object] = str, *, n
             case _:
                 raise wrong_type(value, expected)
 
-    return BeforeValidator(validate)
+    types: Any = (str | list[Any] | None) if null else (str | list[Any])
+    return BeforeValidator(validate, json_schema_input_type=types)

@@ -55,17 +55,19 @@ def check_streamable(parameters: GenerateParameters, *, stream: bool) -> None:
         _refuse("`best_of` != 1 is not allowed for this endpoint")
 
 
-def check_parameters(request: GenerateRequest, *, max_total_tokens: int) -> None:
+def check_parameters(request: GenerateRequest, *, max_total_tokens: int, max_input_tokens: int | None = None) -> None:
     """The rules that need no tokens.
 
     Raises:
         ValidationError: a value is out of its range.
     """
-    for message in _broken_rules(request, max_total_tokens - 1):
+    for message in _broken_rules(request, max_input_tokens or max_total_tokens - 1):
         _refuse(message)
 
 
-def validate(request: GenerateRequest, prompt: list[int], *, max_total_tokens: int) -> ValidRequest:
+def validate(
+    request: GenerateRequest, prompt: list[int], *, max_total_tokens: int, max_input_tokens: int | None = None
+) -> ValidRequest:
     """The request in the engine's terms; `prompt`: the token ids of its `inputs`. Expects `check_parameters` to pass.
 
     Raises:
@@ -74,7 +76,9 @@ def validate(request: GenerateRequest, prompt: list[int], *, max_total_tokens: i
     parameters = request.parameters
     if parameters.truncate is not None:
         prompt = prompt[-parameters.truncate :]
-    max_new_tokens = _check_length(len(prompt), parameters.max_new_tokens, max_total_tokens)
+    max_new_tokens = _check_length(
+        len(prompt), parameters.max_new_tokens, max_total_tokens, max_input_tokens or max_total_tokens - 1
+    )
     for message in _unsupported(parameters):
         _refuse(message)
     full_text = request.returns_full_text if parameters.return_full_text is None else parameters.return_full_text
@@ -88,7 +92,7 @@ def validate(request: GenerateRequest, prompt: list[int], *, max_total_tokens: i
     )
 
 
-def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_tokens: int) -> int:
+def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_tokens: int, max_input_tokens: int) -> int:
     """How many tokens may be generated, at most `max_new_tokens`."""
     if max_new_tokens is None:
         max_new_tokens = max(0, max_total_tokens - prompt_tokens)
@@ -98,7 +102,6 @@ def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_toke
             f"`inputs` tokens + `max_new_tokens` must be <= {max_total_tokens}. "
             f"Given: {prompt_tokens} `inputs` tokens and {checked} `max_new_tokens`"
         )
-    max_input_tokens = max_total_tokens - 1
     if prompt_tokens > max_input_tokens:
         _refuse(f"`inputs` must have less than {max_input_tokens} tokens. Given: {prompt_tokens}")
     if not prompt_tokens:  # some tokenizers make no token of, say, a space

@@ -23,16 +23,21 @@ from hfstream.errors import GenerationError, IncompleteGenerationError, Validati
 
 from ..engine.engine import Engine
 from ..engine.protocol import EngineOptions, EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from ..model_files import check_model, find_model
+from ..schemas.sampling_defaults import SamplingDefaults
 from ..schemas.tgi import GenerateRequest
 from ..schemas.validation import ValidRequest, check_parameters, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
+from ..text.generation_config import end_of_text_ids, read_generation_config
+from ..text.gguf import text_files
 from ..text.output_builder import OutputBuilder
 from ..text.tokenizer import Tokenizer, TokenSpan
 from .admission import ConcurrencyLimiter
 from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
 from .output_stream import OutputStream
+from .request_record import RequestRecord
 from .resumable import ResumableStreams
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -43,20 +48,48 @@ INLINE_LIMIT = 4_000
 """Characters that are tokenised on the event loop: they take less than 4 ms. Longer texts go to another thread."""
 
 
+class ModelText(NamedTuple):
+    """What belongs to a model besides its weights."""
+
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    eos_ids: frozenset[int]
+    """Tokens that end a text by the tokenizer's settings or the chat template."""
+    sampling_defaults: SamplingDefaults
+
+    @classmethod
+    def load(cls, path: Path) -> ModelText:
+        """Of the model at `path`."""
+        with text_files(path) as directory:
+            tokenizer, template = Tokenizer.load(directory), ChatTemplate.load(directory)
+            eos_ids = end_of_text_ids(directory, tokenizer, template)
+            return cls(tokenizer, template, eos_ids, SamplingDefaults.from_config(read_generation_config(directory)))
+
+
 class Model(NamedTuple):
-    """What belongs to the loaded model, apart from the weights, which are the engine's."""
+    """The loaded model, apart from the weights, which are the engine's."""
 
     info: ModelInfo
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
+    eos_ids: frozenset[int]
+    """Tokens that end a text, from all places that name some."""
+    sampling_defaults: SamplingDefaults
 
 
 class Backend:
     """What all requests need and share."""
 
     def __init__(self, settings: Settings, engine: EngineProtocol | None = None) -> None:
-        """`engine`: another engine in place of the one that runs the model."""
+        """`engine`: another engine in place of the one that runs the model.
+
+        Raises:
+            ModelFilesError: there is no model, or none that can be served.
+        """
         self.settings = settings
+        self._path = find_model(settings.model)
+        if engine is None:
+            check_model(self._path)
         self.limiter: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
         self.metrics: Metrics = Metrics()
         self.resumable_streams: ResumableStreams = ResumableStreams(
@@ -64,9 +97,11 @@ class Backend:
         )
         self.ready: asyncio.Event = asyncio.Event()
         """Set once the model is loaded for the first time, or could not be."""
+        self.stopping: bool = False
+        """Set once the server is told to stop: a model process that ends is no news then."""
         self._engine = engine or Engine(
             EngineOptions(
-                settings.model_path,
+                self._path,
                 max_batch_size=settings.max_batch_size,
                 dtype=settings.dtype,
                 device=settings.device,
@@ -79,14 +114,14 @@ class Backend:
         self._outputs: dict[EngineRequest, OutputStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
-        self._text: Future[tuple[Tokenizer, ChatTemplate | None]]
+        self._text: Future[ModelText]
 
     # --- start and end -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Starts to load the model, and returns at once."""
         self._loop = asyncio.get_running_loop()
-        self._text = _load_text(self.settings.model_path)
+        self._text = _load_text(self._path)
         self._engine.start(
             on_outputs=self._post_outputs,
             on_ready=self._post_ready,
@@ -145,6 +180,17 @@ class Backend:
         _ = self.model
 
     @property
+    def sampling_defaults(self) -> SamplingDefaults:
+        """Those of the model; none before it is loaded."""
+        return SamplingDefaults() if self._model is None else self._model.sampling_defaults
+
+    @property
+    def max_input_tokens(self) -> int:
+        """Tokens that a prompt may have. Raises what `model` raises."""
+        limit = self.model.info.max_total_tokens - 1
+        return limit if self.settings.max_input_tokens is None else min(limit, self.settings.max_input_tokens)
+
+    @property
     def queue_depths(self) -> tuple[int, int]:
         """The number of requests in the engine's batch, and of those that wait for a row in it."""
         running = self._engine.running
@@ -177,22 +223,22 @@ class Backend:
         """
         model = self.model
         max_total_tokens = model.info.max_total_tokens
-        check_parameters(request, max_total_tokens=max_total_tokens)
+        check_parameters(request, max_total_tokens=max_total_tokens, max_input_tokens=self.max_input_tokens)
         encode = partial(model.tokenizer.encode, special=request.add_special_tokens)
         prompt = await _in_thread_if_long(encode, request.inputs)
-        return validate(request, prompt, max_total_tokens=max_total_tokens)
+        return validate(request, prompt, max_total_tokens=max_total_tokens, max_input_tokens=self.max_input_tokens)
 
     @contextmanager
-    def submit(self, request: ValidRequest) -> Generator[OutputStream, None, None]:
-        """Submits `request` to the engine, and cancels it when the block is left.
+    def submit(self, request: ValidRequest, record: RequestRecord | None = None) -> Generator[OutputStream, None, None]:
+        """Submits `request` to the engine, and cancels it when the block is left. `record`: gets the tokens' times.
 
         Its row in the batch is then free for another request after the engine's present step, at the latest.
         """
         model = self.model
-        builder = OutputBuilder(model.tokenizer, request, model.info.eos_ids)
+        builder = OutputBuilder(model.tokenizer, request, model.eos_ids)
         engine_request = EngineRequest(request.prompt, request.max_new_tokens, request.sampling)
         output = self._outputs[engine_request] = OutputStream(
-            builder, tokens_per_second=self.settings.tokens_per_second
+            builder, tokens_per_second=self.settings.tokens_per_second, record=record
         )
         try:
             self._submit_to_engine(engine_request)
@@ -213,11 +259,13 @@ class Backend:
         self._call_on_loop(self._dispatch, results)
 
     def _post_ready(self, info: ModelInfo) -> None:
-        tokenizer, chat_template = self._text.result()  # an error raised here stops the engine, which reports it
-        self._call_on_loop(self._on_ready, Model(info, tokenizer, chat_template))
+        text = self._text.result()  # an error raised here stops the engine, which reports it
+        eos_ids = info.eos_ids | text.eos_ids
+        model = Model(info, text.tokenizer, text.chat_template, eos_ids, text.sampling_defaults)
+        self._call_on_loop(self._on_ready, model)
 
     def _post_restart(self, reason: BaseException) -> None:
-        self._text = _load_text(self.settings.model_path)  # as the weights: it may be another checkpoint by now
+        self._text = _load_text(self._path)  # as the weights: it may be another checkpoint by now
         self._call_on_loop(self._on_restart, reason)
 
     def _post_failure(self, error: BaseException) -> None:
@@ -235,7 +283,8 @@ class Backend:
 
     def _on_restart(self, reason: BaseException) -> None:
         """The model is not loaded any more. The requests that ran fail next, each with an output of its own."""
-        logger.error("%s; the model is loaded again", reason)
+        if not self.stopping:
+            logger.error("%s; the model is loaded again", reason)
         self._model = None
 
     def _on_failure(self, error: BaseException) -> None:
@@ -250,17 +299,17 @@ class Backend:
         for result in results:
             if output := self._outputs.get(result.request):
                 output.push(result)
-                if output.complete:  # perhaps by a stop string, which the engine does not know about
+                if output.complete:  # perhaps by a stop string or an EOS token that the engine does not know about
                     self._engine.cancel(result.request)
 
 
-def _load_text(path: Path) -> Future[tuple[Tokenizer, ChatTemplate | None]]:
+def _load_text(path: Path) -> Future[ModelText]:
     """The tokenizer and the chat template, loaded on another thread, while the engine loads the weights."""
-    future: Future[tuple[Tokenizer, ChatTemplate | None]] = Future()
+    future: Future[ModelText] = Future()
 
     def load() -> None:
         try:
-            future.set_result((Tokenizer.load(path), ChatTemplate.load(path)))
+            future.set_result(ModelText.load(path))
         except BaseException as error:  # noqa: BLE001 - `result` raises it
             future.set_exception(error)
 

@@ -17,6 +17,7 @@ from hfstream.types import StreamResponse
 
 from ..engine.protocol import RequestFailed, TokenOutput
 from ..text.output_builder import OutputBuilder
+from .request_record import RequestRecord
 
 _Queue = asyncio.Queue[StreamResponse | Exception | None]
 """Events, the error that ends them, and None for a time without events."""
@@ -25,8 +26,11 @@ _Queue = asyncio.Queue[StreamResponse | Exception | None]
 class OutputStream:
     """The engine's outputs for one request, as events. Belongs to the event loop that it is created on."""
 
-    def __init__(self, builder: OutputBuilder, *, tokens_per_second: float | None = None) -> None:
+    def __init__(
+        self, builder: OutputBuilder, *, tokens_per_second: float | None = None, record: RequestRecord | None = None
+    ) -> None:
         self._builder = builder
+        self._record = record
         self._loop = asyncio.get_running_loop()
         self._queue: _Queue = asyncio.Queue()
         self._interval = None if tokens_per_second is None else 1 / tokens_per_second
@@ -47,6 +51,8 @@ class OutputStream:
             item = self._to_item(output)
         except Exception as error:  # noqa: BLE001 - an error in making the text must not reach other requests
             item = _to_inference_error(error)
+        if self._record and isinstance(item, StreamResponse):
+            self._record.mark_token(self._builder.finish_reason)
         self._complete = isinstance(item, Exception) or item.generated_text is not None
         if self._interval is None:
             self._queue.put_nowait(item)

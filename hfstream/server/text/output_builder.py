@@ -61,6 +61,8 @@ class OutputBuilder:
         self._stops = StopMatcher(request.stop)
         self._texts: list[str] = []
         self._count = 0
+        self.finish_reason: FinishReason | None = None
+        """Why the output has ended; None before the last token."""
 
     def append(self, output: TokenOutput) -> StreamResponse:
         """The event of the next token."""
@@ -75,7 +77,7 @@ class OutputBuilder:
         if not special:  # a special token can be a stop string, but is not part of the text
             text = text[:end]
             self._texts.append(text)
-        reason = self._reason(output, stopped=end is not None)
+        reason = self.finish_reason = self._reason(output, stopped=end is not None)
         return StreamResponse(
             index=self._count,
             token=Token(id=output.token, text=text, logprob=_as_float32(output.logprob), special=special),
@@ -86,10 +88,10 @@ class OutputBuilder:
 
     def _reason(self, output: TokenOutput, *, stopped: bool) -> FinishReason | None:
         """Why the output ends here, if it does. TGI's order: length, EOS token, stop string."""
+        if output.token in self._eos_ids and self._count < self._request.max_new_tokens:
+            return FinishReason.EndOfSequenceToken  # the engine does not know all of these tokens
         if not output.last:
             return FinishReason.StopSequence if stopped else None
-        if output.token in self._eos_ids and self._count < self._request.max_new_tokens:
-            return FinishReason.EndOfSequenceToken
         return FinishReason.Length
 
     def _details(self, reason: FinishReason) -> StreamDetails:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,25 @@ def test_memory_for_hardly_a_token_is_an_error(checkpoint: Path) -> None:
         RunningEngine(checkpoint, kv_cache_memory=1000),
     ):
         pass
+
+
+def test_a_checkpoint_that_needs_code_of_its_own_is_refused(tmp_path: Path) -> None:
+    code = {"model_type": "unknown-model", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.M"}}
+    (tmp_path / "config.json").write_text(json.dumps(code))
+    (tmp_path / "code.py").write_text("raise SystemExit('this must not run')")
+    with pytest.raises(UnsupportedModelError, match="runs no code that comes with"), RunningEngine(tmp_path):
+        pass
+
+
+def test_code_that_is_not_needed_is_not_run(tmp_path: Path) -> None:
+    path = save_model(tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "code.py").write_text("raise SystemExit('this must not run')")
+    with RunningEngine(path) as engine:
+        assert engine.info is not None
+        assert engine.info.architecture == "llama"
 
 
 def test_an_unknown_dtype_is_an_error(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_disconnect_in_the_middle_of_a_body_is_not_an_error(
 ) -> None:
     host, port = httpx.URL(url).host, httpx.URL(url).port or 80
     with socket.create_connection((host, port)) as connection:
-        head = "host: x\r\ncontent-type: application/json\r\ncontent-length: 99"
+        head = "host: localhost\r\ncontent-type: application/json\r\ncontent-length: 99"
         connection.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n\r\n{{".encode())
         time.sleep(0.05)
     time.sleep(0.05)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hfstream.server import BackgroundServer, Settings
@@ -84,3 +85,16 @@ def test_health_is_a_503_while_the_model_is_loaded_again(model: Path) -> None:
 def test_a_browser_is_redirected_from_the_root_to_the_demo_page(url: str) -> None:
     response = http.get(url + "/", headers={"accept": "text/html,application/xhtml+xml"})
     assert (response.status_code, response.headers["location"]) == (307, "demo")
+
+
+def test_the_model_by_its_name(chat_model: Path) -> None:
+    settings = Settings(model=str(chat_model), served_model_name="owner/small")
+    with BackgroundServer(settings, engine=ScriptedEngine()) as server, httpx.Client(base_url=server.url) as client:
+        [listed] = client.get("/v1/models").json()["data"]
+        assert client.get("/v1/models/owner/small").json() == listed == {**listed, "id": "owner/small"}
+        response = client.get("/v1/models/another")
+        assert response.status_code == 404
+        error = response.json()["error"]
+        assert (error["param"], error["code"]) == ("model", "model_not_found")
+        assert "another" in error["message"]
+        assert "owner/small" in error["message"]

@@ -330,4 +330,27 @@ def test_an_empty_list_of_messages_is_refused() -> None:
     ],
 )
 def test_only_an_assistant_message_with_content_is_continued(message: dict[str, Any], continued: bool) -> None:
-    assert chat(messages=[message]).continue_final_message is continued
+    assert chat(messages=[message]).continues_final_message is continued
+
+
+@pytest.mark.parametrize(
+    ("fields", "continued"),
+    [
+        ({}, True),
+        ({"continue_final_message": True}, True),
+        ({"continue_final_message": False}, False),
+        ({"add_generation_prompt": True}, False),
+        ({"add_generation_prompt": False}, False),
+        ({"add_generation_prompt": False, "continue_final_message": True}, True),
+        ({"add_generation_prompt": None, "continue_final_message": None}, True),
+    ],
+)
+def test_a_request_says_whether_its_last_message_is_continued(fields: dict[str, Any], continued: bool) -> None:
+    assert chat(messages=[{"role": "assistant", "content": "Well,"}], **fields).continues_final_message is continued
+
+
+def test_a_message_is_not_continued_and_begun_at_once() -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    request = chat(messages=messages, add_generation_prompt=True, continue_final_message=True)
+    with pytest.raises(ValidationError, match="cannot both be true"):
+        request.template_messages()

@@ -119,3 +119,24 @@ def test_tool_calls_reach_the_template() -> None:
     )
     call = {"function": {"name": "weather", "arguments": "{}"}}
     assert template.render([{"role": "assistant", "content": None, "tool_calls": [call]}]) == "weather"
+
+
+ROLES = "{% for message in messages %}[{{ message.role }}]{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [(ROLES, "[system][user]"), (ROLES + "{# developer #}", "[developer][user]")],
+)
+def test_a_developer_is_a_system_to_templates_that_do_not_know_the_role(source: str, expected: str) -> None:
+    conversation = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    assert ChatTemplate(source, {}).render(conversation) == expected
+
+
+def test_variables_reach_the_template_and_arguments_cannot_be_replaced() -> None:
+    template = ChatTemplate("{{ thinking | default('no') }}{{ add_generation_prompt }}", {})
+    assert template.render(CONVERSATION, variables={"thinking": "yes"}) == "yesTrue"
+    assert template.render(CONVERSATION, add_generation_prompt=False) == "noFalse"
+    for name in ("chat_template", "messages", "add_generation_prompt", "return_assistant_tokens_mask"):
+        with pytest.raises(ValidationError, match=f"`chat_template_kwargs` must not have `{name}`"):
+            template.render(CONVERSATION, variables={name: "x"})

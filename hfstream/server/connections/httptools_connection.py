@@ -1,0 +1,28 @@
+"""Connections that httptools reads. Imported only where httptools is installed."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .guarded import GuardedConnection
+from .upgrade_header import without_upgrade
+
+
+class HttpToolsConnection(GuardedConnection, HttpToolsProtocol):  # type: ignore[misc]
+    """Read by httptools."""
+
+    _in_head: bool = True
+    _held_back: bytes = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            data, self._held_back = without_upgrade(self._held_back, data)
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        super().on_message_complete()

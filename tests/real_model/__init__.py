@@ -1,0 +1,1 @@
+"""Tests with a real model, by themselves: nox -s real_model."""
