@@ -74,6 +74,7 @@ def test_serve_on_a_unix_socket(tmp_path: Path) -> None:
     [
         (["--model", "/no/such/model"], "no such file or directory"),
         (["--root-path", "llm"], "root_path must be"),
+        (["--kv-cache-memory", "1K"], "kv_cache_memory must be at least 131,072 bytes with this model"),
         (["--max-input-tokens", "9", "--max-total-tokens", "9"], "max_input_tokens must be less"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hfstream.server.engine.protocol import EngineRequest
-from hfstream.server.settings import Settings
+from hfstream.server.model_files import BUNDLED
 from tests.helpers.tiny_models import RunningEngine
 
 RECORDED = json.loads(Path(__file__).with_name("bundled_greedy.json").read_text("utf-8"))
@@ -21,7 +21,7 @@ def requests() -> list[EngineRequest]:
 @pytest.mark.slow
 def test_answers_alone_and_in_a_full_batch_are_those_recorded() -> None:
     expected = [answer["tokens"] for answer in RECORDED]
-    with RunningEngine(Settings().model_path, max_batch_size=32) as engine:
+    with RunningEngine(BUNDLED, max_batch_size=32) as engine:
         together = requests()
         engine.submit(*together)
         assert [engine.tokens(request) for request in together] == expected
