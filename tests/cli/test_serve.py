@@ -74,7 +74,6 @@ def test_serve_on_a_unix_socket(tmp_path: Path) -> None:
     [
         (["--model", "/no/such/model"], "no such file or directory"),
         (["--root-path", "llm"], "root_path must be"),
-        (["--kv-cache-memory", "1K"], "kv_cache_memory must be at least 131,072 bytes with this model"),
         (["--max-input-tokens", "9", "--max-total-tokens", "9"], "max_input_tokens must be less"),
     ],
 )
@@ -83,3 +82,16 @@ def test_wrong_options_are_a_one_line_error(options: list[str], message: str) ->
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_too_little_memory_for_this_model_is_an_error() -> None:
+    done = run_hfstream("serve", "--port", "0", "--kv-cache-memory", "1K")
+    assert done.returncode == 1
+    assert "kv_cache_memory must be at least 131,072 bytes with this model, not 1,024" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_size_is_an_error() -> None:
+    done = run_hfstream("serve", "--kv-cache-memory", "much")
+    assert done.returncode == 2
+    assert "'much' is not a size; write, for example, 512M or 2G" in done.stderr
