@@ -18,7 +18,7 @@ MAX_STEP = 0.5
 FIRST_CHUNK = 64
 """Tokens, before anything is measured."""
 
-MIN_CHUNK = 16
+MIN_CHUNK = 8
 """Tokens that are always read: prompts must make progress on the slowest machine too."""
 
 MIN_CHUNK_ALONE = 256
