@@ -226,6 +226,13 @@ def fuzz(session: nox.Session) -> None:
     _long_run(session, "fuzz_sse.py", "atheris")
 
 
+@nox.session
+def differential(session: nox.Session) -> None:
+    """Thousands of streams of many servers, read by hfstream and by other clients. Minutes; not among the defaults."""
+    session.install(*PINNED, "-e", ".", "huggingface_hub==2.4.0", "openai==3.52.0")
+    session.run("python", "-m", "tests.stress.differential", *session.posargs)
+
+
 def _backend(session: nox.Session) -> str:
     """The interpreter of an environment with the server, made once for all clients."""
     home = session.cache_dir / "backend"

@@ -8,7 +8,7 @@ nor on what happens after an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ..errors import InferenceError, UnexpectedResponseError
 from ..errors.response_bodies import from_event, from_response
@@ -262,3 +262,17 @@ def excerpt(body: bytes) -> str:
     """The start of `body`, quoted for an error message."""
     text = decode_lossy(body[: 4 * _EXCERPT_SIZE]).strip()
     return repr(text[:_EXCERPT_SIZE] + "…" * (len(text) > _EXCERPT_SIZE)) if text else "an empty body"
+
+
+_DESCRIPTIONS = frozenset({"finish_reason", "id", "name", "object", "role", "type"})
+"""Fields whose text is not the answer's, in every API."""
+
+
+def has_text(value: Any, depth: int = 8) -> bool:
+    """Whether there is text in a JSON value: what lies too deep counts as text."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value).items()
+        return not depth or any(has_text(inner, depth - 1) for name, inner in fields if name not in _DESCRIPTIONS)
+    if isinstance(value, list):
+        return not depth or any(has_text(inner, depth - 1) for inner in cast("list[Any]", value))
+    return isinstance(value, str) and bool(value)

@@ -18,7 +18,7 @@ from ..errors import IncompleteStreamError, InferenceError, UnexpectedResponseEr
 from ..errors.error_shapes import is_notice
 from ..errors.response_bodies import from_event
 from ..types._base import APIModel
-from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, try_json, unexpected_body_parser
+from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, has_text, try_json, unexpected_body_parser
 from .sse import UNFRAMED, EventTooLargeError, SSEParser
 
 __all__ = ["EventStreamDecoder"]
@@ -41,7 +41,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
     required_fields: frozenset[str]
     """Fields one of which an event has if it is of this stream, whatever its type is called."""
     foreign_fields: frozenset[str]
-    """Fields of events of other APIs: one that is not empty is text that this decoder cannot read."""
+    """Fields of events of other APIs: text in them is text that this decoder cannot read."""
 
     done: bool
     complete: bool
@@ -216,11 +216,14 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         if fields is not None:
             with suppress(ValueError):
                 return self.model.validate_lenient(fields)
-        if any(payload.get(name) for name in self.foreign_fields):
+        if self._has_foreign_text(payload):
             self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
         else:
             logger.debug("an event without content was passed over: %s", ", ".join(list(payload)[:5]))
         return None
+
+    def _has_foreign_text(self, payload: dict[str, Any]) -> bool:
+        return any(has_text(payload.get(name)) for name in self.foreign_fields)
 
     def _handle_parts(self, text: str, payload: Any, items: list[EventT]) -> bool:
         """Takes data that is not one JSON object; returns whether it is known what it stands for.

@@ -172,7 +172,7 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
     def _complete_fields(self, payload: dict[str, Any]) -> dict[str, Any] | None:
         if "choices" in payload:
             return payload
-        if any(payload.get(name) for name in self.foreign_fields):
+        if self._has_foreign_text(payload):
             return None
         if isinstance(payload.get("usage"), dict) or (payload and not _CONTROL_FIELDS & payload.keys()):
             return {**payload, "choices": []}  # a usage, citations, a price: the accumulator keeps them

@@ -209,6 +209,27 @@ def test_an_unexpected_event_is_quoted(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}}]},
+        {"response": [None], "usage": {"prompt_tokens": 1}},
+        {"delta": {"type": "text", "text": ""}},
+        {"content": 0},
+    ],
+)
+def test_an_event_of_another_API_without_text_is_passed_over(other: Any) -> None:
+    before, *after = token_events("a", "b")
+    assert texts([event(other), before, event(other), *after]) == (["a", "b"], None)
+
+
+@pytest.mark.parametrize("nested", [{"content": "a"}, ["a"], [[[[[[[[[[]]]]]]]]]], [[[[[[[[[{}]]]]]]]]]])
+def test_text_anywhere_in_an_event_of_another_API_is_not_passed_over(nested: Any) -> None:
+    for name in ("choices", "response"):
+        assert type(failure(*token_events("a", "b")[:1], event({name: nested}))) is UnexpectedResponseError
+
+
+@pytest.mark.parametrize(
     "odd",
     [
         {"token": {"text": "b"}},

@@ -13,6 +13,8 @@ import pytest
 
 from tests.stress import fuzz_sse
 from tests.stress.chaos import NETWORK, chaos
+from tests.stress.differential.rules import differences, reason_for
+from tests.stress.differential.run import corpus, read_all
 from tests.stress.soak import at_once, scripted
 from tests.stress.storm import POLICIES, storm
 
@@ -75,3 +77,10 @@ def test_streams_in_a_row_leave_nothing_behind(variant: str) -> None:
 def test_the_corpus_holds_no_surprise(target: Any) -> None:
     for data in fuzz_sse.corpus():
         target(data)
+
+
+def test_the_streams_of_many_servers_are_read_as_they_were_sent() -> None:
+    """The differential run without the other clients, which are not installed here."""
+    streams = corpus(200, seed=20)
+    found = [str(each) for each in differences(streams, read_all(streams, {})) if reason_for(each) is None]
+    assert not found, "\n".join(found)
