@@ -199,6 +199,12 @@ def _add_serve(commands: Any) -> None:
         help="tokens of a prompt (default: one fewer than --max-total-tokens)",
     )
     serve.add_argument(
+        "--kv-cache-memory",
+        type=_size,
+        metavar="SIZE",
+        help="memory for keys and values, such as 512M or 2G (default: a quarter of the memory)",
+    )
+    serve.add_argument(
         "--log-level",
         default="info",
         choices=["debug", "info", "warning", "error"],
@@ -279,6 +285,15 @@ def _import_on_call(name: str) -> Callable[..., int]:
         return code
 
     return run
+
+
+def _size(text: str) -> int:
+    from ..server.settings import parse_size  # noqa: PLC0415  an optional dependency, and slow to import
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

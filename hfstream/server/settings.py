@@ -52,6 +52,9 @@ class Settings:
     """Tokens of prompt and response together, if fewer than the model's own context."""
     max_input_tokens: int | None = None
     """Tokens of a prompt. None: one fewer than `max_total_tokens`, as in TGI."""
+    kv_cache_memory: int | None = None
+    """Bytes that keys and values may take, those included that are kept for later requests. None: a quarter of the
+    memory. What does not fit waits; if a whole context does not fit, `max_total_tokens` is what does."""
     dtype: str = "float32"
     """"float32", "bfloat16" or "float16", whatever the checkpoint is stored in."""
     device: str = "cpu"
@@ -79,6 +82,8 @@ class Settings:
             raise ValueError("max_input_tokens and max_total_tokens must be at least 1")
         if self.max_input_tokens and self.max_total_tokens and self.max_input_tokens >= self.max_total_tokens:
             raise ValueError("max_input_tokens must be less than max_total_tokens")
+        if self.kv_cache_memory is not None and self.kv_cache_memory < 1:
+            raise ValueError("kv_cache_memory must be at least 1 byte")
         if self.max_concurrent_requests < 1 or self.max_batch_size < 1:
             raise ValueError("max_concurrent_requests and max_batch_size must be at least 1")
         if self.tokens_per_second is not None and not self.tokens_per_second > 0:

@@ -82,3 +82,16 @@ def test_wrong_options_are_a_one_line_error(options: list[str], message: str) ->
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_too_little_memory_for_this_model_is_an_error() -> None:
+    done = run_hfstream("serve", "--port", "0", "--kv-cache-memory", "1K")
+    assert done.returncode == 1
+    assert "kv_cache_memory must be at least 131,072 bytes with this model, not 1,024" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_size_is_an_error() -> None:
+    done = run_hfstream("serve", "--kv-cache-memory", "much")
+    assert done.returncode == 2
+    assert "'much' is not a size; write, for example, 512M or 2G" in done.stderr

@@ -234,9 +234,10 @@ def _raise(failure: RequestFailed) -> NoReturn:
 
 
 def is_clean(runner: ModelRunner) -> bool:
-    """Whether no row is taken, and the memory of all rows is zero."""
-    return not runner.lengths and not any(
-        layer.keys[: runner.max_rows].any() or layer.values[: runner.max_rows].any() for layer in runner.cache.layers
+    """Whether no row of the slabs is taken, and the memory of all rows is zero."""
+    slabs = [slab for slabs in runner.cache._slabs.values() for slab in slabs]
+    return all(slab.unused for slab in slabs) and not any(
+        states.any() for slab in slabs for states in (*slab.keys, *slab.values)
     )
 
 

@@ -1,106 +1,158 @@
-"""The KV cache: keys and values of every layer, for all rows of a batch, written at each row's own position.
+"""The KV cache: a row of keys and values for each sequence, as long as its tokens need, within a budget.
 
-Does not depend on requests, sampling or the model. transformers' `forward` writes and reads through its public `Cache`
-and `CacheLayerMixin`.
+Rows are grouped by capacity: 128 tokens, 256, 512 and so on. A sequence that outgrows its row moves to one twice as
+long. So attention runs over rows of similar length together, and what a short one is padded with stays small.
+
+Does not depend on requests, sampling or the model's code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor
-from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
+import torch
 
-INITIAL_CAPACITY = 256
-"""Tokens that a row can hold at first. Memory grows by doubling, so short requests never pay for a long context."""
+from .kv_memory import LayerShape, Slab
 
+MIN_CAPACITY = 128
+"""Tokens of the smallest rows."""
 
-@dataclass(slots=True)
-class ForwardContext:
-    """Where the current forward pass writes, and how much it reads. b is its batch size, c its tokens per row."""
+TOKENS_PER_PIECE = 64
+"""A row's memory is counted in pieces of so many tokens: it grows by whole pages."""
 
-    rows: Tensor  # [b, 1]
-    positions: Tensor  # [b, c]
-    row_slice: slice  # the same rows
-    kv_length: int  # tokens of the longest of these rows, the new ones included
+DEVICE_SLAB_TOKENS = 2048
+"""Tokens of a slab on a device that takes a slab's whole memory at once, unless one row has more."""
 
 
-class KVCache(Cache):
-    """The cached keys and values of one model. `context` is set before each forward pass; all layers follow it."""
+@dataclass(slots=True, eq=False)
+class Row:
+    """A sequence's place in the cache. Compared by identity."""
 
-    layers: list[KVCacheLayer]  # type: ignore[assignment]  # this cache makes no other kind
-    context: ForwardContext
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-        layer: Any = lambda: KVCacheLayer(self)  # noqa: E731 - Cache asks for a class but only calls it
-        super().__init__(layer_class_to_replicate=layer)
-
-    def move(self, source: int, target: int, length: int) -> None:
-        """Overwrite the first `length` tokens of row `target` with those of row `source`."""
-        for layer in self.layers:
-            layer.keys[target, :, :length] = layer.keys[source, :, :length]
-            layer.values[target, :, :length] = layer.values[source, :, :length]
-
-    def zero(self, rows: slice, length: int | None = None) -> None:
-        """Zero the first `length` tokens of some rows; all of their tokens by default."""
-        for layer in self.layers:
-            layer.keys[rows, :, :length] = 0
-            layer.values[rows, :, :length] = 0
+    slab: Slab
+    index: int
+    """In the slab."""
+    length: int = 0
+    """Tokens whose keys and values it has."""
 
 
-class KVCacheLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers is half typed
-    """One layer's keys and values, each [rows, heads, capacity, head_dim]."""
+class KVCache:
+    """Rows of keys and values. `max_tokens` is the context length, `budget_tokens` what all rows may have together."""
 
-    keys: Any  # Tensors from the first write on, which the base class cannot promise
-    values: Any
+    def __init__(
+        self,
+        shapes: Sequence[LayerShape],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        max_rows: int,
+        max_tokens: int,
+        budget_tokens: int,
+    ) -> None:
+        self._shapes, self._dtype, self._device = shapes, dtype, device
+        self._lazy = device.type == "cpu"
+        self._max_rows = max_rows
+        self._capacities = _capacities(max_tokens)
+        self._slabs: dict[int, list[Slab]] = {capacity: [] for capacity in self._capacities}
+        self.budget_tokens: int = budget_tokens
 
-    def __init__(self, cache: KVCache) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
-        self._cache = cache
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory of one token's keys and values in all layers."""
+        return bytes_per_token(self._shapes, self._dtype)
 
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate memory of the shape that this model's keys and values turn out to have."""
-        self.keys, self.values = (self._allocate(states, INITIAL_CAPACITY) for states in (key_states, value_states))
-        self.is_initialized = True
+    def cost(self, tokens: int) -> int:
+        """What a row of `tokens` counts against the budget, in tokens."""
+        return -(-tokens // TOKENS_PER_PIECE) * TOKENS_PER_PIECE if self._lazy else self._capacity(tokens)
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write the new states [b, heads, c, head_dim]; return views of all that these rows may attend to."""
-        context = self._cache.context
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        if context.kv_length > self.keys.shape[2]:
-            self._grow(max(context.kv_length, 2 * self.keys.shape[2]))
-        # Indexing by two tensors with a slice between them puts their axes first: [b, c, heads, head_dim].
-        self.keys[context.rows, :, context.positions] = key_states.transpose(1, 2)
-        self.values[context.rows, :, context.positions] = value_states.transpose(1, 2)
-        # Rows are contiguous, so these are views; gathering rows would copy the whole cache at every step.
-        keys = self.keys[context.row_slice, :, : context.kv_length]
-        values = self.values[context.row_slice, :, : context.kv_length]
-        return keys, values
+    def allocate(self, tokens: int) -> Row:
+        """A row with room for `tokens`.
 
-    def get_seq_length(self) -> int:
-        """Tokens cached before this pass, for models that ask although they are given positions and a mask."""
-        context = self._cache.context
-        return context.kv_length - context.positions.shape[1]
+        Raises:
+            MemoryError, torch.OutOfMemoryError: the system has no memory for it, whatever the budget says.
+        """
+        slab = self._find_slab(self._capacity(tokens))
+        return Row(slab, slab.take())
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """(tokens to attend to, offset of the first)."""
-        return self._cache.context.kv_length, 0
+    def allocate_exactly(self, tokens: int) -> Row:
+        """A row with room for `tokens` and no more, in memory of its own."""
+        slab = Slab(self._shapes, rows=1, capacity=tokens, dtype=self._dtype, device=self._device)
+        return Row(slab, slab.take())
 
-    def get_max_length(self) -> int:
-        """-1: no limit."""
-        return -1
+    def extend(self, row: Row, tokens: int) -> None:
+        """Make room for `tokens` in a row, which may move it.
 
-    def _allocate(self, states: Tensor, capacity: int) -> Tensor:
-        _, heads, _, head_dim = states.shape
-        return states.new_zeros(self._cache.rows, heads, capacity, head_dim)
+        Raises:
+            MemoryError, torch.OutOfMemoryError: as `allocate`; the row is as before.
+        """
+        if tokens > row.slab.capacity:
+            larger = self.allocate(tokens)
+            self.move(row, larger)
+            row.slab, row.index = larger.slab, larger.index
 
-    def _grow(self, capacity: int) -> None:
-        # Both are allocated before either is replaced: if memory runs out, the layer stays as it was.
-        grown = [self._allocate(old, capacity) for old in (self.keys, self.values)]
-        for new, old in zip(grown, (self.keys, self.values), strict=True):
-            new[:, :, : old.shape[2]] = old
-        self.keys, self.values = grown
+    def copy(self, source: Row, target: Row, length: int) -> None:
+        """Give `target`, which is empty, the first `length` tokens of `source`."""
+        for layer in range(len(self._shapes)):
+            _copy_layer(source, target, length, layer)
+        target.length = length
+
+    def move(self, source: Row, target: Row) -> None:
+        """Move all tokens to `target`, which is empty, and free the source; layer by layer, which takes less memory."""
+        for layer in range(len(self._shapes)):
+            _copy_layer(source, target, source.length, layer)
+            source.slab.clear_layer(source.index, layer)
+        target.length = source.length
+        self.free(source)
+
+    def free(self, row: Row) -> None:
+        """Free a row."""
+        row.slab.release(row.index)
+
+    def trim(self) -> None:
+        """Give back the slabs that have no row in use."""
+        for slabs in self._slabs.values():
+            slabs[:] = [slab for slab in slabs if not slab.unused]
+
+    def _capacity(self, tokens: int) -> int:
+        return next(capacity for capacity in self._capacities if capacity >= tokens)
+
+    def _find_slab(self, capacity: int) -> Slab:
+        slabs = self._slabs[capacity]
+        for slab in slabs:
+            if not slab.full:
+                return slab
+        slabs.append(
+            Slab(self._shapes, rows=self._rows(capacity), capacity=capacity, dtype=self._dtype, device=self._device)
+        )
+        return slabs[-1]
+
+    def _rows(self, capacity: int) -> int:
+        """How many rows a new slab has: all that can ever be used, if an unused one costs nothing.
+
+        A row that is at least half full (or it would be in a smaller slab) has half its capacity of the budget.
+        """
+        if not self._lazy:
+            return max(1, min(self._max_rows, DEVICE_SLAB_TOKENS // capacity))
+        if capacity == self._capacities[0]:
+            return self._max_rows
+        return max(1, min(self._max_rows, 2 * self.budget_tokens // capacity))
+
+
+def bytes_per_token(shapes: Sequence[LayerShape], dtype: torch.dtype) -> int:
+    """Memory of one token's keys and values in all layers."""
+    return sum(shape.elements for shape in shapes) * dtype.itemsize
+
+
+def _copy_layer(source: Row, target: Row, length: int, layer: int) -> None:
+    for name in ("keys", "values"):
+        old, new = getattr(source.slab, name)[layer], getattr(target.slab, name)[layer]
+        new[target.index, :, :length] = old[source.index, :, :length]
+
+
+def _capacities(max_tokens: int) -> list[int]:
+    """Doubling from the smallest; the last one is the context, rounded up to whole pieces."""
+    last = -(-max_tokens // TOKENS_PER_PIECE) * TOKENS_PER_PIECE
+    capacities = [MIN_CAPACITY]
+    while capacities[-1] < last:
+        capacities.append(2 * capacities[-1])
+    return [capacity for capacity in capacities if capacity < last] + [last]

@@ -7,33 +7,45 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
-from .model_runner import ModelRunner
+from .kv_cache import TOKENS_PER_PIECE, KVCache, bytes_per_token
+from .llama import LlamaForward, is_supported
+from .memory_limits import default_cache_memory
+from .model_runner import Forward, ModelRunner, TransformersForward
 from .protocol import ModelInfo, UnsupportedModelError
+from .self_check import Reference, find_deviation, make_reference
 
 if TYPE_CHECKING:
     from os import PathLike
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MIN_CONTEXT = 8
-SELF_CHECK_TOKENS = 6
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def load(
-    path: str | PathLike[str], *, max_rows: int, dtype: str, device: str, max_total_tokens: int | None
+    path: str | PathLike[str],
+    *,
+    max_rows: int,
+    dtype: str,
+    device: str,
+    max_total_tokens: int | None,
+    kv_cache_memory: int | None,
 ) -> tuple[ModelRunner, ModelInfo]:
     """Load the checkpoint or GGUF file `path` as `dtype`, whatever it is stored in, onto `device`.
 
     Raises:
         UnsupportedModelError: the model would generate wrong tokens here.
-        ValueError: `dtype` or `max_total_tokens` is out of range.
+        ValueError: `dtype`, `max_total_tokens` or `kv_cache_memory` is out of range.
         OSError: there is no checkpoint.
     """
     if dtype not in DTYPES:
@@ -43,16 +55,17 @@ def load(
     _raise_unsupported(config.model_type, _unsupported_features(config, context))
     model = _load_model(path, DTYPES[dtype], device)
     _raise_unsupported(config.model_type, _missing_arguments(model))
-    runner = ModelRunner(model, max_rows)
-    _raise_unsupported(config.model_type, self_check(runner, context, config.vocab_size))
-    return runner, ModelInfo(
+    reference = make_reference(model, context=context, vocab_size=config.vocab_size)
+    cache = _make_cache(reference, model, max_rows=max_rows, context=context, memory=kv_cache_memory)
+    return _make_runner(model, cache, reference, context=context), ModelInfo(
         architecture=config.model_type,
-        max_total_tokens=context,
+        max_total_tokens=min(context, cache.budget_tokens),
         eos_ids=_eos_ids(model),
         vocab_size=config.vocab_size,
         dtype=dtype,
         device=str(model.device),
         parameters=model.num_parameters(),
+        cache_tokens=cache.budget_tokens,
     )
 
 
@@ -92,54 +105,51 @@ def _load_model(path: str | PathLike[str], dtype: torch.dtype, device: str) -> A
 @contextlib.contextmanager
 def _no_progress_bar() -> Generator[None]:
     """Hide transformers' progress bar: stderr belongs to the program. The setting is global, so it is restored."""
-    shown = logging.is_progress_bar_enabled()
-    cast(Any, logging).disable_progress_bar()
+    shown = transformers_logging.is_progress_bar_enabled()
+    cast(Any, transformers_logging).disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            cast(Any, logging).enable_progress_bar()
+            cast(Any, transformers_logging).enable_progress_bar()
 
 
-@torch.inference_mode()
-def self_check(runner: ModelRunner, context: int, vocab_size: int) -> list[str]:
-    """Why this runner cannot be trusted; empty if its logits for one prompt are those of the model's `generate()`.
-
-    The prompt is read in two chunks and decoded beside a longer row, which shows wrong positions, masks and cache
-    writes in any architecture. Logits are compared, not tokens: in half precision the two ways may round a near tie
-    differently and both be right.
-    """
-    size = min(16, context // 4)
-    prompt = [(7 * i + 3) % vocab_size for i in range(size)]
-    expected, generated = _generate(runner.model, prompt, steps=min(SELF_CHECK_TOKENS, context - 2 * size))
-    actual = [_start_decoding(runner, [prompt[: size // 2], prompt[size // 2 :]])]
-    if runner.max_rows > 1:
-        _start_decoding(runner, [prompt + prompt])
-    # Each step is given generate()'s token: otherwise one near tie would make all later logits differ.
-    actual += [runner.decode([token] * len(runner.lengths))[:1] for token in generated[:-1]]
-    runner.clear()
-    error = (torch.cat(actual).float() - expected).abs().max().item()
-    tolerance = torch.finfo(runner.model.dtype).eps ** 0.5 * max(1e-6, expected.abs().max().item())
-    if error <= tolerance:  # false for a NaN
-        return []
-    return [
-        f"in the start-up self-check its logits differ from generate()'s by {error:.3g} (tolerated: {tolerance:.3g})"
-    ]
+def _make_cache(reference: Reference, model: Any, *, max_rows: int, context: int, memory: int | None) -> KVCache:
+    """A cache of `memory` bytes."""
+    per_token = bytes_per_token(reference.shapes, model.dtype)
+    memory = default_cache_memory(model.device) if memory is None else memory
+    budget = memory // per_token // TOKENS_PER_PIECE * TOKENS_PER_PIECE
+    if not budget:
+        raise ValueError(
+            f"kv_cache_memory must be at least {TOKENS_PER_PIECE * per_token:,} bytes with this model, not {memory:,}: "
+            f"the keys and values of a token take {per_token:,}"
+        )
+    return KVCache(
+        reference.shapes,
+        dtype=model.dtype,
+        device=model.device,
+        max_rows=max_rows,
+        max_tokens=min(context, budget),
+        budget_tokens=budget,
+    )
 
 
-def _generate(model: Any, prompt: list[int], steps: int) -> tuple[torch.Tensor, list[int]]:
-    """What `generate()` makes greedily of `prompt`: its raw logits [steps, vocab_size], and its tokens."""
-    ids = torch.tensor([prompt], device=model.device)
-    params = {"do_sample": False, "num_beams": 1, "max_new_tokens": steps, "pad_token_id": 0}
-    outputs = {"output_logits": True, "return_dict_in_generate": True}
-    output = model.generate(ids, attention_mask=torch.ones_like(ids), **params, **outputs)
-    return torch.cat(output.logits).float(), output.sequences[0, len(prompt) :].tolist()
+def _make_runner(model: Any, cache: KVCache, reference: Reference, *, context: int) -> ModelRunner:
+    """The fastest way to compute the model whose logits are those of `generate()`."""
+    deviations: list[str] = []
+    for forward in _forwards(model, context):
+        runner = ModelRunner(forward, cache, dtype=model.dtype, device=model.device)
+        if (deviation := find_deviation(runner, reference)) is None:
+            return runner
+        logger.warning("%s is not used: %s", type(forward).__name__, deviation)
+        deviations = [deviation]
+    raise _unsupported_error(model.config.model_type, deviations)
 
 
-def _start_decoding(runner: ModelRunner, chunks: Iterable[list[int]]) -> torch.Tensor:
-    logits = [runner.prefill(chunk) for chunk in chunks][-1]
-    runner.commit()
-    return logits
+def _forwards(model: Any, context: int) -> Generator[Forward]:
+    if is_supported(model):
+        yield LlamaForward(model, context=context)
+    yield TransformersForward(model)
 
 
 def _context_length(config: Any, requested: int | None) -> int:
@@ -177,8 +187,12 @@ def _missing_arguments(model: Any) -> Iterable[str]:
 
 
 def _raise_unsupported(architecture: str, reasons: Iterable[str]) -> None:
-    if message := "; ".join(reasons):
-        raise UnsupportedModelError(f"{architecture} cannot be served here: {message}")
+    if listed := list(reasons):
+        raise _unsupported_error(architecture, listed)
+
+
+def _unsupported_error(architecture: str, reasons: list[str]) -> UnsupportedModelError:
+    return UnsupportedModelError(f"{architecture} cannot be served here: {'; '.join(reasons)}")
 
 
 def _eos_ids(model: Any) -> frozenset[int]:

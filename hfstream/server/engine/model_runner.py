@@ -1,107 +1,100 @@
-"""Runs the model on a batch: prefills prompts, decodes one token for every row, and keeps the rows of the KV cache.
+"""Runs the model: one forward pass over the segments of several sequences, prompts' chunks and single tokens together.
 
-Row i of every tensor belongs to the i-th running sequence. Two rules hold for the rows of the KV cache:
-
-- They are contiguous: when a row is freed, the last one moves there. So what attention reads is a view
-  `[:rows, :, :longest]`, never a gather.
-- Beyond a row's length its memory is zero. Attention multiplies what is masked by 0, and 0 times a NaN that an earlier
-  sequence left behind would be NaN.
-
-One additional row, the prefill slot, is where a prompt is read chunk by chunk while the other rows go on decoding.
-
-Does not depend on requests, sampling, text or threads, and on models only through transformers' `forward` and `Cache`.
+Does not depend on requests, sampling, text or threads.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .kv_cache import ForwardContext, KVCache
+from .attention import NAME, AttentionPlan, PackedCache, Segment, packed_attention
+from .kv_cache import KVCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class ModelRunner:
-    """A model and the KV cache of up to `max_rows` sequences.
+class Forward(Protocol):
+    """A way to compute the model."""
 
-    `prefill` reads a prompt in one or more chunks, `commit` gives it the next row, `decode` extends all rows by one
-    token, `free` removes a row. If `prefill` or `decode` raises, `reset_prefill` or `clear` restores a valid state.
+    @property
+    def packs(self) -> bool:
+        """Whether one pass may have several segments."""
+        ...
+
+    def __call__(self, ids: Tensor, positions: Tensor, last: Tensor, plan: AttentionPlan) -> Tensor:
+        """Logits [n, vocab_size] after the tokens numbered `last` [n], of the plan's `ids` [t] at `positions` [t]."""
+        ...
+
+
+class ModelRunner:
+    """A model and its KV cache."""
+
+    def __init__(self, forward: Forward, cache: KVCache, *, dtype: torch.dtype, device: torch.device) -> None:
+        self.cache: KVCache = cache
+        self._compute, self._dtype, self._device = forward, dtype, device
+
+    def forward(self, segments: Sequence[Segment]) -> Tensor:
+        """Append each segment's tokens to its row; logits [segments that need them, vocab_size], in the same order.
+
+        The rows' lengths change only if all goes well. After an error the same segments may be tried again.
+        """
+        for segment in segments:
+            self.cache.extend(segment.row, segment.end)
+        passes = [segments] if self._compute.packs else [[segment] for segment in segments]
+        logits = torch.cat([self._pass(each) for each in passes])
+        for segment in segments:
+            segment.row.length = segment.end
+        return logits
+
+    def _pass(self, segments: Sequence[Segment]) -> Tensor:
+        plan = AttentionPlan(segments, dtype=self._dtype, device=self._device)
+        ids: list[int] = []
+        positions: list[int] = []
+        ends: dict[Segment, int] = {}
+        for segment in plan.segments:
+            ids.extend(segment.tokens)
+            positions.extend(range(segment.row.length, segment.end))
+            ends[segment] = len(ids) - 1
+        last = [ends[segment] for segment in segments if segment.needs_logits]
+        return self._compute(self._tensor(ids), self._tensor(positions), self._tensor(last), plan)
+
+    def _tensor(self, numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self._device)
+
+
+class TransformersForward:
+    """transformers' own `forward`, for every family.
+
+    Its attention is replaced by the packed one where the family has transformers' `AttentionInterface`. Elsewhere each
+    segment is a pass of its own.
     """
 
-    def __init__(self, model: PreTrainedModel, max_rows: int) -> None:
-        self.model = model
-        self.max_rows = max_rows
-        self.lengths: list[int] = []
-        """Tokens in each row that decodes."""
-        self.prefilled: int = 0
-        """Tokens read so far of the prompt in the prefill slot."""
-        self.cache: KVCache = KVCache(max_rows + 1)
-        self._prefill_slot = max_rows
-        only_last = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._options: dict[str, Any] = {"use_cache": True, **({"logits_to_keep": 1} if only_last else {})}
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model: Any = model
+        self._packs = bool(self._model._can_set_attn_implementation())
+        self._only_last = "logits_to_keep" in inspect.signature(model.forward).parameters
+        if self._packs:
+            self._model.set_attn_implementation(NAME)
 
-    def prefill(self, ids: Sequence[int]) -> Tensor:
-        """Read the next tokens of the prompt in the prefill slot; logits [1, vocab_size] after the last of them."""
-        end = self.prefilled + len(ids)
-        positions = torch.arange(self.prefilled, end, device=self.model.device)[None]
-        logits = self._forward(self._tensor([ids]), positions, first=self._prefill_slot, kv_length=end)
-        self.prefilled = end
-        return logits
+    @property
+    def packs(self) -> bool:
+        return self._packs
 
-    def commit(self) -> None:
-        """Move what was read in the prefill slot to the next row."""
-        self.cache.move(self._prefill_slot, len(self.lengths), self.prefilled)
-        self.lengths.append(self.prefilled)
-        self.prefilled = 0
-
-    def decode(self, tokens: Sequence[int]) -> Tensor:
-        """Extend every row by its token; logits [rows, vocab_size]."""
-        ids = self._tensor([[token] for token in tokens])
-        positions = self._tensor([[length] for length in self.lengths])
-        logits = self._forward(ids, positions, first=0, kv_length=max(self.lengths) + 1)
-        self.lengths = [length + 1 for length in self.lengths]
-        return logits
-
-    def free(self, row: int) -> None:
-        """Remove a row; the last row moves there."""
-        last = len(self.lengths) - 1
-        # The longer of the two: if the freed row is longer, the zeros after the last row's tokens must move as well.
-        used = max(self.lengths[row], self.lengths[last])
-        self.cache.move(last, row, used)
-        self.cache.zero(slice(last, last + 1), used)
-        self.lengths[row] = self.lengths[last]
-        self.lengths.pop()
-
-    def reset_prefill(self) -> None:
-        """Drop the prompt in the prefill slot.
-
-        Its memory need not be zeroed: the slot is a batch of its own, and a new prompt overwrites each position before
-        it is read.
-        """
-        self.prefilled = 0
-
-    def clear(self) -> None:
-        """Remove all rows, whatever state they are in."""
-        self.cache.zero(slice(0, self.max_rows))
-        self.lengths.clear()
-
-    def _tensor(self, numbers: Sequence[Sequence[int]]) -> Tensor:
-        return torch.tensor(numbers, device=self.model.device)
-
-    def _forward(self, ids: Tensor, positions: Tensor, *, first: int, kv_length: int) -> Tensor:
-        """Run `ids` [b, c] at `positions` [b, c] in the b rows from `first`; logits [b, vocab_size] after the last."""
-        last = first + ids.shape[0]
-        rows = torch.arange(first, last, device=ids.device)[:, None]
-        self.cache.context = ForwardContext(rows, positions, slice(first, last), kv_length)
-        # [b, 1, c, kv_length]; transformers passes a 4-D mask on unchanged (`masking_utils.create_causal_mask`)
-        mask = torch.arange(kv_length, device=ids.device) <= positions[:, None, :, None]
-        logits: Tensor = self.model(
-            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=self.cache, **self._options
-        ).logits
-        return logits[:, -1]
+    def __call__(self, ids: Tensor, positions: Tensor, last: Tensor, plan: AttentionPlan) -> Tensor:
+        cache = PackedCache(plan, packs=self._packs)
+        options: dict[str, Any] = {"logits_to_keep": last} if self._only_last else {}
+        if not self._packs:  # [1, 1, tokens, tokens to attend to]: transformers passes a 4-D mask on unchanged
+            options["attention_mask"] = (
+                torch.arange(plan.segments[0].end, device=ids.device) <= positions[None, None, :, None]
+            )
+        with packed_attention(cache):
+            logits: Tensor = self._model(
+                input_ids=ids[None], position_ids=positions[None], past_key_values=cache, use_cache=True, **options
+            ).logits[0]
+        return logits if self._only_last else logits[last]

@@ -42,6 +42,9 @@ class EngineOptions:
     """torch's intra-op threads; one is fastest for small models."""
     max_total_tokens: int | None = None
     """A context shorter than the model's own."""
+    kv_cache_memory: int | None = None
+    """Bytes that keys and values may take, those included that are kept for later requests. None: a quarter of the
+    memory. If it is less than a whole context needs, the context is shorter."""
 
     def __post_init__(self) -> None:
         if self.max_batch_size < 1:
@@ -122,12 +125,14 @@ class ModelInfo:
     architecture: str
     """transformers' model_type, such as "llama"."""
     max_total_tokens: int
-    """The context length: tokens of prompt and output together."""
+    """The context length: tokens of prompt and output together. Not more than the memory for keys and values holds."""
     eos_ids: frozenset[int]
     vocab_size: int
     dtype: str
     device: str
     parameters: int
+    cache_tokens: int = 0
+    """Tokens of all requests whose keys and values fit into memory together."""
 
 
 OnOutputs = Callable[[list[TokenOutput | RequestFailed]], None]

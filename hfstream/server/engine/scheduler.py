@@ -1,45 +1,70 @@
-"""Continuous batching: which requests have a row of the model, and one token for each of them at every step.
+"""Continuous batching: which requests have a row of the KV cache, and what is computed for them at every step.
 
-A request waits, is prefilled (a bounded number of tokens per step, so that long prompts do not stall the others),
-decodes in a row of its own, and ends. An error in one prompt's prefill fails that request; an error in a step fails the
-requests that decode in it; later requests are not affected.
+A request waits, has its prompt read (several prompts together, no more tokens in a step than running sequences can wait
+for), decodes one token per step, and ends. All of a step is one forward pass. If rows need more memory than there is,
+the request that came last gives its row back and waits again; what it has generated so far is read like a prompt.
 
-Does not depend on threads, text or stop strings. `ModelRunner` runs the model, `sampler` samples.
+An error fails only the requests whose tokens cause it. Does not depend on threads, text or stop strings.
 """
 
 from __future__ import annotations
 
 import logging
+from array import array
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from time import perf_counter
 
 from torch import Tensor
 
+from .attention import Segment
+from .kv_cache import TOKENS_PER_PIECE, Row
 from .model_runner import ModelRunner
+from .prefill_budget import PrefillBudget, share_out
+from .prefix_cache import Entry, PrefixCache
 from .protocol import EngineRequest, ModelInfo, RequestFailed, TokenOutput
 from .sampler import SampledToken, SamplerState, sample_tokens
-
-MAX_PREFILL_TOKENS = 256
-"""Prompt tokens read in one step. It bounds how long running sequences wait for their next token."""
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """A request that has a row. (The abstract class of that name is not used in this module.)"""
+class RunningRequest:
+    """A request that has been admitted."""
 
-    request: EngineRequest
-    state: SamplerState
-    token: int = -1  # the latest
-    generated: int = 0
+    __slots__ = ("finite", "generated", "request", "row", "state", "tokens")
+
+    def __init__(self, request: EngineRequest, info: ModelInfo) -> None:
+        """Raises ValueError or TypeError if it cannot be run."""
+        _check_prompt(request, info)
+        self.request: EngineRequest = request
+        self.tokens: array[int] = array("i", request.prompt)
+        """Prompt and output."""
+        self.state: SamplerState = SamplerState(
+            request.sampling, request.prompt, vocab_size=info.vocab_size, device=info.device
+        )
+        self.row: Row
+        """Not there while it waits for memory."""
+        self.generated: int = 0
+        self.finite: bool = True
+        """Whether its logits have been numbers so far."""
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that have not been computed; 1 while it decodes."""
+        return len(self.tokens) - self.row.length
+
+    @property
+    def decodes(self) -> bool:
+        """Whether its prompt is complete."""
+        return self.remaining == 1 and self.generated > 0
 
     def append(self, sampled: SampledToken, info: ModelInfo) -> TokenOutput:
         """Append a sampled token, and return it as an output of the request."""
-        self.token = sampled.token
+        self.tokens.append(sampled.token)
         self.generated += 1
         self.state.update(sampled.token)
+        self.finite = self.finite and sampled.logprob is not None
         # The + 1: a sequence's last token needs no position in the context, because nothing is generated after it.
         limit = min(self.request.max_new_tokens, info.max_total_tokens + 1 - len(self.request.prompt))
         last = self.generated >= limit or sampled.token in info.eos_ids
@@ -47,13 +72,16 @@ class Sequence:
 
 
 class Scheduler:
-    """The requests of one model: a queue, at most one prompt in prefill, and the running sequences."""
+    """The requests of one model."""
 
-    def __init__(self, runner: ModelRunner, info: ModelInfo) -> None:
-        self._runner, self._info = runner, info
-        self._running: list[Sequence] = []  # the i-th has row i of the runner
-        self._prefilling: EngineRequest | None = None
-        self._waiting: deque[EngineRequest] = deque()
+    def __init__(self, runner: ModelRunner, info: ModelInfo, *, max_rows: int) -> None:
+        self._runner, self._info, self._max_rows = runner, info, max_rows
+        self._cache = runner.cache
+        self._budget = PrefillBudget()
+        self._waiting: deque[EngineRequest | RunningRequest] = deque()
+        self._running: list[RunningRequest] = []
+        """Those with a row, in order of their admission."""
+        self.prefixes: PrefixCache = PrefixCache(runner.cache)
         self._outputs: list[TokenOutput | RequestFailed] = []
         self.ended: set[EngineRequest] = set()
         """Requests that ended in the latest step: finished, failed or cancelled."""
@@ -61,108 +89,182 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether a step would do nothing."""
-        return not (self._running or self._prefilling or self._waiting)
+        return not (self._running or self._waiting)
 
     def add(self, request: EngineRequest) -> None:
         """Queue a request; first come, first served."""
         self._waiting.append(request)
 
+    def release_memory(self) -> None:
+        """Give back what is kept for later requests."""
+        self.prefixes.clear()
+        self._cache.trim()
+
     def step(self) -> list[TokenOutput | RequestFailed]:
         """Generate one token for every running sequence, those included whose prompts are completed in this step."""
         self._outputs, self.ended = [], set()
         self._finish_cancelled()
-        try:
-            # In this order: a prompt completed here gets the row after those that decode, as do its logits.
-            if logits := self._decode() + self._prefill():
-                self._sample(logits)
-        except Exception as error:
-            logger.exception("a step failed, and with it %d requests", len(self._running))
-            self._fail([sequence.request for sequence in self._running], error)
-            self._running.clear()
-            self._runner.clear()
+        self._admit()
+        self._make_room()
+        started = perf_counter()
+        decoding = [each for each in self._running if each.decodes]
+        chunks = self._chunks(decoding=bool(decoding))
+        if decoding or chunks:
+            self._sample(self._forward(decoding, chunks))
+            tokens = sum(chunks.values())
+            self._budget.record(perf_counter() - started, decoding=bool(decoding), tokens=tokens)
         return self._outputs
 
-    def _decode(self) -> list[Tensor]:
-        """Logits [rows, vocab_size] after each sequence's latest token, in a list that is empty if none is running."""
-        return [self._runner.decode([sequence.token for sequence in self._running])] if self._running else []
+    # --- who has a row -----------------------------------------------------------------------------------------------
 
-    def _prefill(self) -> list[Tensor]:
-        """Read prompts while some wait and rows are free; logits [1, vocab_size] for each prompt that is complete."""
-        completed: list[Tensor] = []
-        budget = MAX_PREFILL_TOKENS
-        while budget > 0 and (request := self._next_prefill()):
-            chunk = request.prompt[self._runner.prefilled : self._runner.prefilled + budget]
-            budget -= len(chunk)
+    def _admit(self) -> None:
+        """Give rows to those that wait, in order, while there are rows and memory."""
+        while self._waiting and len(self._running) < self._max_rows:
             try:
-                self._check_prompt(request)
-                logits = self._runner.prefill(chunk)
-                if self._runner.prefilled == len(request.prompt):
-                    self._start_decoding(request)
-                    completed.append(logits)
+                if not self._start(self._waiting[0]):
+                    return
             except Exception as error:
-                logger.exception("reading a prompt of %d tokens failed", len(request.prompt))
-                self._fail([request], error)
-                self._abort_prefill()
-        return completed
+                logger.exception("a request could not be started")
+                self._report_failure(_request(self._waiting[0]), error)
+            self._waiting.popleft()
 
-    def _next_prefill(self) -> EngineRequest | None:
-        if self._prefilling is None and self._waiting and len(self._running) < self._runner.max_rows:
-            self._prefilling = self._waiting.popleft()
-        return self._prefilling
+    def _start(self, waiting: EngineRequest | RunningRequest) -> bool:
+        """Give a request a row, and what is known of its tokens. False if there is no memory for it now."""
+        if isinstance(waiting, EngineRequest):
+            waiting = self._waiting[0] = RunningRequest(waiting, self._info)
+        match = self.prefixes.find(waiting.tokens, map(_known, self._running))
+        if not self._reserve(len(waiting.tokens), match.taken_over if match else None):
+            return False
+        waiting.row = self._cache.allocate(len(waiting.tokens))
+        self._running.append(waiting)
+        if match:
+            self.prefixes.fill(waiting.row, match)
+        return True
 
-    def _check_prompt(self, request: EngineRequest) -> None:
-        """Check here what would do more harm later: on a GPU, an id outside the embedding breaks the CUDA context."""
-        if not 1 <= len(request.prompt) <= self._info.max_total_tokens:
-            raise ValueError(f"a prompt has 1 to {self._info.max_total_tokens} tokens, not {len(request.prompt)}")
-        if not 0 <= min(request.prompt) <= max(request.prompt) < self._info.vocab_size:
-            raise ValueError(f"a prompt's ids are 0 to {self._info.vocab_size - 1}")
+    def _reserve(self, tokens: int, taken_over: Entry | None) -> bool:
+        """Whether there is memory for one more row; what is kept for later requests makes room for it.
 
-    def _start_decoding(self, request: EngineRequest) -> None:
-        """Give the request whose prompt is complete a row."""
-        info = self._info
-        # The state comes first: if its parameters are wrong, this raises before the runner has one row more than there
-        # are sequences.
-        state = SamplerState(request.sampling, request.prompt, vocab_size=info.vocab_size, device=info.device)
-        self._runner.commit()
-        self._running.append(Sequence(request, state))
-        self._prefilling = None
+        Some remains for the others to grow: otherwise the new request would soon have to give its row back.
+        """
+        needed = self._cache.cost(tokens)
+        if self._running:
+            needed += self._held() + TOKENS_PER_PIECE * (len(self._running) + 1)
+        return self._fits(needed, taken_over)
 
-    def _sample(self, logits: list[Tensor]) -> None:
-        """Append a token to every sequence, sampled from `logits` (parts of [rows, vocab_size]); end those complete."""
-        samples = sample_tokens(logits, [sequence.state for sequence in self._running])
-        outputs = [
-            sequence.append(sampled, self._info) for sequence, sampled in zip(self._running, samples, strict=True)
+    def _fits(self, needed: int, taken_over: Entry | None = None) -> bool:
+        self.prefixes.shrink(self._cache.budget_tokens - needed, taken_over)
+        return needed <= self._cache.budget_tokens
+
+    def _held(self) -> int:
+        """Tokens that the running requests' rows count for at the end of the next step, unread prompts included."""
+        return sum(self._cache.cost(len(each.tokens)) for each in self._running)
+
+    def _make_room(self) -> None:
+        """If the rows would outgrow the memory in this step, those that came last give theirs back."""
+        while not self._fits(self._held()) and len(self._running) > 1:
+            preempted = self._running.pop()
+            self._cache.free(preempted.row)
+            self._waiting.appendleft(preempted)
+
+    # --- what is computed --------------------------------------------------------------------------------------------
+
+    def _chunks(self, *, decoding: bool) -> dict[RunningRequest, int]:
+        """Which prompts are read in this step, and how many tokens of each."""
+        reading = [each for each in self._running if not each.decodes]
+        shares = share_out(self._budget.tokens(decoding=decoding), [each.remaining for each in reading])
+        return {each: share for each, share in zip(reading, shares, strict=True) if share}
+
+    def _forward(
+        self, decoding: list[RunningRequest], chunks: dict[RunningRequest, int]
+    ) -> list[tuple[RunningRequest, Tensor]]:
+        """Compute the next tokens of those that decode, and chunks of prompts.
+
+        Returns who now has all of its tokens computed, with its logits [vocab_size]. If the pass fails, the sequences
+        that decode and each prompt are tried again, each by itself: so an error fails only what causes it.
+        """
+        groups = [dict.fromkeys(decoding, 1)] if decoding else []
+        groups += [{sequence: size} for sequence, size in chunks.items()]
+        if len(groups) > 1:
+            try:
+                return self._pass({each: size for group in groups for each, size in group.items()})
+            except Exception:
+                logger.warning("a step failed; each prompt is tried by itself", exc_info=True)
+        return list(chain.from_iterable(map(self._try, groups)))
+
+    def _try(self, sizes: dict[RunningRequest, int]) -> list[tuple[RunningRequest, Tensor]]:
+        try:
+            return self._pass(sizes)
+        except Exception as error:
+            logger.exception("a step failed, and with it %d requests", len(sizes))
+            self._fail(sizes, error)
+            return []
+
+    def _pass(self, sizes: dict[RunningRequest, int]) -> list[tuple[RunningRequest, Tensor]]:
+        complete = [each for each, size in sizes.items() if size == each.remaining]
+        segments = [
+            Segment(each.row, each.tokens[each.row.length : each.row.length + size], size == each.remaining)
+            for each, size in sizes.items()
         ]
-        self._finish(row for row, output in enumerate(outputs) if output.last)
+        return list(zip(complete, self._runner.forward(segments), strict=True))
+
+    def _sample(self, computed: Sequence[tuple[RunningRequest, Tensor]]) -> None:
+        """Append a token to every sequence whose tokens are all computed; end those that are complete."""
+        if not computed:
+            return
+        sequences = [each for each, _ in computed]
+        try:
+            samples = sample_tokens([logits[None] for _, logits in computed], [each.state for each in sequences])
+            outputs = [each.append(sampled, self._info) for each, sampled in zip(sequences, samples, strict=True)]
+        except Exception as error:
+            logger.exception("sampling failed, and with it %d requests", len(sequences))
+            self._fail(sequences, error)
+            return
+        for each, output in zip(sequences, outputs, strict=True):
+            if output.last:
+                self._finish(each)
         self._outputs += outputs
 
+    # --- ends --------------------------------------------------------------------------------------------------------
+
     def _finish_cancelled(self) -> None:
-        self._finish(row for row, sequence in enumerate(self._running) if sequence.request.cancelled)
-        if self._prefilling is not None and self._prefilling.cancelled:
-            self.ended.add(self._prefilling)
-            self._abort_prefill()
-        if cancelled_requests := {request for request in self._waiting if request.cancelled}:
-            self._waiting = deque(request for request in self._waiting if request not in cancelled_requests)
-            self.ended |= cancelled_requests
+        for each in [each for each in self._running if each.request.cancelled]:
+            self._finish(each)
+        if cancelled := {_request(each) for each in self._waiting if _request(each).cancelled}:
+            self._waiting = deque(each for each in self._waiting if _request(each) not in cancelled)
+            self.ended |= cancelled
 
-    def _finish(self, rows: Iterable[int]) -> None:
-        """End the sequences of these rows, from the highest down.
+    def _finish(self, sequence: RunningRequest) -> None:
+        """End a request. Its keys and values are kept for others that begin alike."""
+        self.ended.add(sequence.request)
+        self._running.remove(sequence)
+        if sequence.finite:
+            self.prefixes.keep(sequence.tokens, sequence.row)
+        else:
+            self._cache.free(sequence.row)
 
-        The last row moves into each freed one. From the highest down, the last row is never one of those still to be
-        freed, so their numbers stay valid.
-        """
-        for row in sorted(rows, reverse=True):
-            self.ended.add(self._running[row].request)
-            self._runner.free(row)
-            self._running[row] = self._running[-1]
-            self._running.pop()
+    def _fail(self, sequences: Iterable[RunningRequest], error: Exception) -> None:
+        for sequence in sequences:
+            self._running.remove(sequence)
+            self._cache.free(sequence.row)
+            self._report_failure(sequence.request, error)
 
-    def _abort_prefill(self) -> None:
-        self._prefilling = None
-        self._runner.reset_prefill()
-
-    def _fail(self, requests: Iterable[EngineRequest], error: Exception) -> None:
+    def _report_failure(self, request: EngineRequest, error: Exception) -> None:
         """Report the error without its traceback, whose frames would keep the step's tensors alive."""
-        for request in requests:
-            self.ended.add(request)
-            self._outputs.append(RequestFailed(request, error.with_traceback(None)))
+        self.ended.add(request)
+        self._outputs.append(RequestFailed(request, error.with_traceback(None)))
+
+
+def _request(waiting: EngineRequest | RunningRequest) -> EngineRequest:
+    return waiting if isinstance(waiting, EngineRequest) else waiting.request
+
+
+def _known(sequence: RunningRequest) -> Entry:
+    return Entry(sequence.tokens, sequence.row)
+
+
+def _check_prompt(request: EngineRequest, info: ModelInfo) -> None:
+    """Check here what would do more harm later: on a GPU, an id outside the embedding breaks the CUDA context."""
+    if not 1 <= len(request.prompt) <= info.max_total_tokens:
+        raise ValueError(f"a prompt has 1 to {info.max_total_tokens} tokens, not {len(request.prompt)}")
+    if not 0 <= min(request.prompt) <= max(request.prompt) < info.vocab_size:
+        raise ValueError(f"a prompt's ids are 0 to {info.vocab_size - 1}")

@@ -1,7 +1,7 @@
 """The worker: loads the model, and runs it step by step for the requests that come in.
 
 At each step the `Scheduler` generates one token for every running request, and one report has them all. Between steps
-the worker takes in new commands; with nothing to do it sleeps.
+the worker takes in new commands; with nothing to do it sleeps, and after a while gives memory back.
 
 Does not depend on where it runs: the server gives it a process of its own (`child`), tests of the engine run it on a
 thread. The loader and the scheduler import torch, which takes seconds, so they are imported by `run` only.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from logging import LogRecord
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 from .protocol import EngineOptions, EngineRequest, ModelInfo, RequestFailed, TokenOutput
@@ -35,6 +35,10 @@ StepReport: TypeAlias = list[TokenTuple | EndTuple]
 
 Report: TypeAlias = ModelInfo | StepReport | Exception | LogRecord
 """The model is loaded; all outputs of one step; why the worker ends; something to log."""
+
+
+KEPT_SECONDS = 60.0
+"""How long an idle worker keeps keys and values for requests that begin as earlier ones did."""
 
 
 def run(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Generator[Report]:
@@ -65,10 +69,11 @@ def _serve(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Genera
         dtype=options.dtype,
         device=options.device,
         max_total_tokens=options.max_total_tokens,
+        kv_cache_memory=options.kv_cache_memory,
     )
     yield info
     with torch.inference_mode():
-        yield from _Worker(Scheduler(runner, info), inbox).steps()
+        yield from _Worker(Scheduler(runner, info, max_rows=options.max_batch_size), inbox).steps()
 
 
 class _Worker:
@@ -88,12 +93,20 @@ class _Worker:
         """Take in commands; sleep while there is nothing to do. False at the end of the commands."""
         may_block = self._scheduler.idle
         while may_block or not self._inbox.empty():
-            command = self._inbox.get()
+            command = self._next_command()
             if command is None:
                 return False
             self._execute(*command)
             may_block = False
         return True
+
+    def _next_command(self) -> Command | None:
+        """Wait for the next command. After a while without one, memory is given back."""
+        try:
+            return self._inbox.get(timeout=KEPT_SECONDS)
+        except Empty:
+            self._scheduler.release_memory()
+            return self._inbox.get()
 
     def _execute(self, number: int, request: EngineRequest | None) -> None:
         if request is not None:

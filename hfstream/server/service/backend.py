@@ -123,6 +123,7 @@ class Backend:
                 device=settings.device,
                 threads=settings.threads,
                 max_total_tokens=settings.max_total_tokens,
+                kv_cache_memory=settings.kv_cache_memory,
             )
         )
         self._model: Model | None = None

@@ -38,8 +38,8 @@ def runners(monkeypatch: pytest.MonkeyPatch) -> list[ModelRunner]:
     made: list[ModelRunner] = []
     init = ModelRunner.__init__
 
-    def remember(runner: ModelRunner, *args: Any) -> None:
-        init(runner, *args)
+    def remember(runner: ModelRunner, *args: Any, **kwargs: Any) -> None:
+        init(runner, *args, **kwargs)
         made.append(runner)
 
     monkeypatch.setattr(ModelRunner, "__init__", remember)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from hfstream.server.engine.attention import Segment
 from hfstream.server.engine.engine import Engine
 from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.protocol import (
@@ -44,14 +45,14 @@ def test_an_idle_engine_sleeps(engine: RunningEngine) -> None:
 def test_what_is_cancelled_during_a_step_is_not_delivered(
     engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, cancelled, other = ModelRunner.decode, make_request(tokens=99, seed=1), make_request(tokens=9, seed=2)
+    forward, cancelled, other = ModelRunner.forward, make_request(tokens=99, seed=1), make_request(tokens=9, seed=2)
 
-    def cancels(runner: ModelRunner, tokens: Sequence[int]) -> torch.Tensor:
-        if runner.lengths[0] == 10:
+    def cancels(runner: ModelRunner, segments: Sequence[Segment]) -> torch.Tensor:
+        if segments[0].row.length == 10:
             engine.cancel(cancelled)
-        return decode(runner, tokens)
+        return forward(runner, segments)
 
-    monkeypatch.setattr(ModelRunner, "decode", cancels)
+    monkeypatch.setattr(ModelRunner, "forward", cancels)
     engine.submit(cancelled, other)
     assert len(engine.tokens(other)) == 9
     assert len(engine.deliveries_of(cancelled)) == 3

@@ -1,93 +1,151 @@
-"""The memory of keys and values: where it is written, how it grows, and that rows do not affect one another."""
+"""Rows of keys and values: where they are, how they grow and move, what they cost."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 
-from hfstream.server.engine.kv_cache import INITIAL_CAPACITY, ForwardContext, KVCache
-from hfstream.server.engine.model_runner import ModelRunner
-from hfstream.server.engine.protocol import EngineRequest, SamplingParams
-from tests.helpers.tiny_models import RunningEngine, prompt_of, reference
+from hfstream.server.engine.kv_cache import MIN_CAPACITY, TOKENS_PER_PIECE, KVCache, Row
+from hfstream.server.engine.kv_memory import LayerShape, Slab
 
-
-def make_request(length: int, tokens: int = 10, *, seed: int = 0, top_n_tokens: int = 0) -> EngineRequest:
-    return EngineRequest(prompt_of(length, seed), tokens, SamplingParams(top_n_tokens=top_n_tokens))
+SHAPES = [LayerShape(2, 8, 8), LayerShape(1, 16, 4)]
 
 
-def update(cache: KVCache, states: Tensor, positions: list[list[int]], *, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Write `states` [b, heads, c, head_dim] at `positions` [b, c] of the b rows from `first`."""
-    rows = range(first, first + len(positions))
-    cache.context = ForwardContext(
-        torch.tensor(rows)[:, None], torch.tensor(positions), slice(rows.start, rows.stop), 1 + max(map(max, positions))
+def make_cache(*, device: str = "cpu", max_rows: int = 4, budget: int = 4096) -> KVCache:
+    return KVCache(
+        SHAPES,
+        dtype=torch.float32,
+        device=torch.device(device),
+        max_rows=max_rows,
+        max_tokens=1000,
+        budget_tokens=budget,
     )
-    keys, values = cache.update(states, -states, layer_idx=0)
-    return keys, values
 
 
-def test_each_row_is_written_at_its_own_position_and_read_as_a_view() -> None:
-    cache, states = KVCache(3), torch.randn(2, 4, 1, 8)
-    keys, values = update(cache, states, [[5], [2]], first=1)
-    assert keys.shape == (2, 4, 6, 8)
-    assert torch.equal(keys[0, :, 5], states[0, :, 0])
-    assert torch.equal(keys[1, :, 2], states[1, :, 0])
-    assert torch.equal(values, -keys)
-    assert keys.count_nonzero() == states.numel(), "all else is zero"
-    (layer,) = cache.layers
-    assert keys.data_ptr() == layer.keys[1].data_ptr(), "no copy"
-    assert (cache.get_seq_length(), layer.get_mask_sizes(1)) == (5, (6, 0))
+def write(row: Row, length: int) -> list[torch.Tensor]:
+    """Fill a row with random numbers; returns them, [heads, length, dim] for the keys and values of each layer."""
+    row.length = length
+    states = [torch.randn(shape.heads, length, dim) for shape in SHAPES for dim in (shape.key_dim, shape.value_dim)]
+    for written, memory in zip(states, memory_of(row), strict=True):
+        memory[:, :length] = written
+    return states
 
 
-def test_a_cache_that_grows_keeps_its_tokens() -> None:
-    cache, states = KVCache(1), torch.randn(1, 4, INITIAL_CAPACITY, 8)
-    before, _ = update(cache, states, [[*range(INITIAL_CAPACITY)]])
-    after, _ = update(cache, states[:, :, :1], [[INITIAL_CAPACITY]])
-    assert cache.layers[0].keys.shape[2] == 2 * INITIAL_CAPACITY
-    assert torch.equal(after[:, :, :-1], before)
+def memory_of(row: Row) -> list[torch.Tensor]:
+    pairs = zip(row.slab.keys, row.slab.values, strict=True)
+    return [memory[row.index] for pair in pairs for memory in pair]
 
 
-def test_rows_are_moved_and_zeroed() -> None:
-    cache, states = KVCache(2), torch.randn(1, 4, 6, 8)
-    update(cache, states, [[*range(6)]], first=1)
-    (layer,) = cache.layers
-    cache.move(1, 0, 4)
-    assert torch.equal(layer.keys[0, :, :4], states[0, :, :4])
-    assert not layer.keys[0, :, 4:].any()
-    cache.zero(slice(1, 2), 5)
-    assert not layer.values[1, :, :5].any()
-    assert torch.equal(layer.values[1, :, 5], -states[0, :, 5])
-    cache.zero(slice(0, 2))
-    assert not layer.keys.any()
-    assert not layer.values.any()
+def has(row: Row, states: list[torch.Tensor]) -> bool:
+    length = row.length
+    return all(
+        torch.equal(memory[:, :length], written[:, :length]) and not memory[:, length:].any()
+        for memory, written in zip(memory_of(row), states, strict=True)
+    )
 
 
-def test_memory_grows_by_doubling(engine: RunningEngine, runners: list[ModelRunner]) -> None:
-    for length, capacity in ((200, 256), (250, 512), (500, 512), (510, 1024)):
-        engine.generate(make_request(length))
-        assert {layer.keys.shape[2] for layer in runners[0].cache.layers} == {capacity}
+def test_what_a_token_takes() -> None:
+    assert make_cache().bytes_per_token == 4 * (2 * 16 + 20)
 
 
-def test_a_nan_in_one_row_does_not_reach_other_or_later_rows(
-    engine: RunningEngine, model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forward = ModelRunner._forward
+def test_rows_of_one_slab_do_not_overlap() -> None:
+    cache = make_cache()
+    rows = [cache.allocate(100) for _ in range(4)]
+    assert len({id(row.slab) for row in rows}) == 1
+    states = [write(row, 100) for row in rows]
+    assert all(has(row, written) for row, written in zip(rows, states, strict=True))
 
-    def spoils(runner: ModelRunner, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        logits = forward(runner, ids, *args, **kwargs)
-        if runner.lengths[:1] == [202]:
-            for layer in runner.cache.layers:
-                layer.values[0, :, :202] = torch.nan
-            return logits.index_fill(0, torch.tensor([0]), torch.nan)
-        return logits
 
-    monkeypatch.setattr(ModelRunner, "_forward", spoils)
-    wrong, beside = make_request(200, 4, top_n_tokens=2), make_request(5, 40, seed=1)
-    engine.submit(wrong, beside)
-    assert [(output.logprob, output.top) for output in engine.token_outputs(wrong)][-1] == (None, ())
-    late = make_request(250, 5, seed=2)  # makes the view long enough to show what the first row left behind
-    engine.submit(late)
-    assert engine.tokens(late) == reference(model, prompt_of(250, 2), 5)
-    assert engine.tokens(beside) == reference(model, prompt_of(5, 1), 40)
+def test_a_row_has_the_next_larger_capacity() -> None:
+    cache = make_cache()
+    sizes = (1, MIN_CAPACITY, MIN_CAPACITY + 1, 500, 513, 1000)
+    assert [cache.allocate(tokens).slab.capacity for tokens in sizes] == [128, 128, 256, 512, 1024, 1024]
+
+
+def test_a_row_that_is_extended_beyond_its_capacity_moves_with_its_tokens() -> None:
+    cache = make_cache()
+    row = cache.allocate(MIN_CAPACITY)
+    before, states = row.slab, write(row, MIN_CAPACITY)
+    cache.extend(row, MIN_CAPACITY)
+    assert row.slab is before
+    cache.extend(row, MIN_CAPACITY + 1)
+    assert row.slab is not before
+    assert has(row, states)
+    assert before.unused
+
+
+def test_a_copy_has_as_many_tokens_as_wanted() -> None:
+    cache = make_cache()
+    source, target = cache.allocate(100), cache.allocate(300)
+    states = write(source, 100)
+    cache.copy(source, target, 70)
+    assert target.length == 70
+    assert has(target, states)
+    assert has(source, states)
+
+
+def test_a_row_in_memory_of_its_own_has_no_more_room_than_asked_for() -> None:
+    cache = make_cache()
+    source, target = cache.allocate(100), cache.allocate_exactly(77)
+    states = write(source, 77)
+    cache.move(source, target)
+    assert has(target, states)
+    assert target.slab.capacity == 77
+    assert source.slab.unused
+
+
+@pytest.mark.parametrize("capacity", [1, 3, 64, 300, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_that_is_free_is_zero_and_its_neighbours_are_as_they_were(capacity: int, dtype: torch.dtype) -> None:
+    slab = Slab(SHAPES, rows=3, capacity=capacity, dtype=dtype, device=torch.device("cpu"))
+    for _ in range(3):
+        slab.take()
+    for states in (*slab.keys, *slab.values):
+        states.fill_(torch.nan)
+    slab.release(1)
+    for states in (*slab.keys, *slab.values):
+        assert not states[1].any()
+        assert states[::2].isnan().all()
+    assert slab.take() == 1
+
+
+def test_the_lowest_free_row_is_taken_first() -> None:
+    slab = Slab(SHAPES, rows=4, capacity=4, dtype=torch.float32, device=torch.device("cpu"))
+    assert [slab.take() for _ in range(4)] == [0, 1, 2, 3]
+    assert slab.full
+    for row in (2, 0, 3):
+        slab.release(row)
+    assert [slab.take(), slab.take()] == [0, 2]
+
+
+def test_more_rows_than_a_slab_has_take_another_slab() -> None:
+    cache = make_cache(max_rows=2)
+    rows = [cache.allocate(10) for _ in range(3)]
+    assert rows[0].slab is rows[1].slab is not rows[2].slab
+
+
+def test_trimming_gives_back_the_slabs_without_rows() -> None:
+    cache = make_cache()
+    used, unused = cache.allocate(10), cache.allocate(500)
+    states = write(used, 10)
+    cache.free(unused)
+    cache.trim()
+    assert cache.allocate(500).slab is not unused.slab
+    assert has(used, states)
+    assert cache.allocate(10).slab is used.slab
+
+
+def test_a_row_costs_what_it_holds_or_on_another_device_all_of_it() -> None:
+    lazy, eager = make_cache(), make_cache(device="meta")
+    assert [lazy.cost(tokens) for tokens in (1, TOKENS_PER_PIECE, 300)] == [64, 64, 320]
+    assert [eager.cost(tokens) for tokens in (1, 300, 1000)] == [128, 512, 1024]
+
+
+def test_on_another_device_slabs_are_small() -> None:
+    cache = make_cache(device="meta", max_rows=32)
+    assert [cache.allocate(tokens).slab.rows for tokens in (100, 1000)] == [16, 2]
+
+
+def test_memory_that_the_system_refuses_is_a_memory_error() -> None:
+    with pytest.raises(MemoryError, match="no memory for"):
+        Slab([LayerShape(1, 1, 1)], rows=1, capacity=1 << 52, dtype=torch.float32, device=torch.device("cpu"))

@@ -61,8 +61,8 @@ def test_a_model_that_would_generate_wrong_tokens_is_refused(
 def test_a_model_whose_logits_differ_from_those_of_generate_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = ModelRunner.decode
-    monkeypatch.setattr(ModelRunner, "decode", lambda runner, tokens: decode(runner, tokens) * 1.01)
+    forward = ModelRunner.forward
+    monkeypatch.setattr(ModelRunner, "forward", lambda runner, segments: forward(runner, segments) * 1.01)
     save_model(tmp_path)
     with (
         pytest.raises(UnsupportedModelError, match="in the start-up self-check its logits differ"),
@@ -88,6 +88,30 @@ def test_a_sliding_window_longer_than_the_context_is_accepted(tmp_path: Path) ->
 def test_a_context_out_of_range_is_an_error(context: int, tmp_path: Path) -> None:
     save_model(tmp_path)
     with pytest.raises(ValueError, match=f"between 8 and {CONTEXT}"), RunningEngine(tmp_path, max_total_tokens=context):
+        pass
+
+
+# A token's keys and values: 2 layers, each with keys and values of 2 heads of 8 float32.
+BYTES_PER_TOKEN = 2 * 2 * 2 * 8 * 4
+
+
+def test_memory_for_less_than_a_context_makes_the_context_shorter(checkpoint: Path) -> None:
+    with RunningEngine(checkpoint, kv_cache_memory=200 * BYTES_PER_TOKEN) as engine:
+        assert engine.info is not None
+        assert (engine.info.max_total_tokens, engine.info.cache_tokens) == (192, 192), "whole pieces of 64 tokens"
+
+
+def test_the_memory_that_is_asked_for_is_the_budget(checkpoint: Path) -> None:
+    with RunningEngine(checkpoint, kv_cache_memory=6400 * BYTES_PER_TOKEN) as engine:
+        assert engine.info is not None
+        assert (engine.info.max_total_tokens, engine.info.cache_tokens) == (CONTEXT, 6400)
+
+
+def test_memory_for_hardly_a_token_is_an_error(checkpoint: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="kv_cache_memory must be at least 16,384 bytes with this model, not 1,000"),
+        RunningEngine(checkpoint, kv_cache_memory=1000),
+    ):
         pass
 
 
@@ -136,6 +160,6 @@ def test_half_precision_passes_the_self_check_and_generates(dtype: str, tmp_path
 
 def test_loading_shows_no_progress_bar(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shown = logging.is_progress_bar_enabled()
-    load(checkpoint, max_rows=1, dtype="float32", device="cpu", max_total_tokens=None)
+    load(checkpoint, max_rows=1, dtype="float32", device="cpu", max_total_tokens=None, kv_cache_memory=None)
     assert capfd.readouterr().err == ""
     assert logging.is_progress_bar_enabled() == shown

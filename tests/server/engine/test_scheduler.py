@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from hfstream.server.engine.attention import Segment
 from hfstream.server.engine.model_runner import ModelRunner
-from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFailed, SamplingParams, TokenOutput
-from hfstream.server.engine.scheduler import Scheduler
-from tests.helpers.tiny_models import CONTEXT, ROWS, VOCAB, RunningEngine, is_clean, prompt_of, reference, save_model
+from hfstream.server.engine.prefill_budget import PrefillBudget
+from hfstream.server.engine.protocol import EngineRequest, RequestFailed, SamplingParams, TokenOutput
+from tests.helpers.tiny_models import CONTEXT, ROWS, RunningEngine, is_clean, prompt_of, reference, save_model
 
 GREEDY = SamplingParams()
 SAMPLED = SamplingParams(do_sample=True, temperature=0.8, top_k=30, top_p=0.95)
@@ -102,40 +103,43 @@ def test_an_invalid_prompt_fails_alone(prompt: list[int], engine: RunningEngine,
     assert engine.tokens(after) == reference(model, prompt_of(8, 2), 10)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("boom"), torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
-@pytest.mark.parametrize("chunk", [1, 3])
-def test_an_error_in_a_prefill_fails_only_that_request(
-    chunk: int, error: Exception, engine: RunningEngine, model: Any, monkeypatch: pytest.MonkeyPatch
+ERRORS = [RuntimeError("boom"), torch.OutOfMemoryError("CUDA out of memory"), MemoryError()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("read", [0, 100])
+def test_an_error_in_a_prompt_fails_only_that_request(
+    read: int, error: Exception, engine: RunningEngine, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, chunks = ModelRunner._forward, iter(range(1, 99))
+    """`read`: how much of the prompt is read without an error."""
+    forward = ModelRunner.forward
 
-    def fails(runner: ModelRunner, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        logits = forward(runner, ids, *args, **kwargs)
-        if ids.shape[1] > 50 and next(chunks) == chunk:
+    def fails(runner: ModelRunner, segments: list[Segment]) -> torch.Tensor:
+        if any(set(segment.tokens) == {63} and segment.end > read for segment in segments):
             raise error
-        return logits
+        return forward(runner, segments)
 
-    monkeypatch.setattr(ModelRunner, "_forward", fails)
-    before, wrong, after = make_request(tokens=30, seed=1), make_request(600), make_request(seed=2)
+    monkeypatch.setattr(ModelRunner, "forward", fails)
+    before, wrong, after = make_request(tokens=30, seed=1), EngineRequest(600 * [63], 10), make_request(seed=2)
     engine.submit(before, wrong, after)
     assert engine.error(wrong) is error
     assert engine.tokens(before) == reference(model, prompt_of(8, 1), 30)
     assert engine.tokens(after) == reference(model, prompt_of(8, 2), 10)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("boom"), torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_error_in_a_step_fails_only_the_requests_in_it(
     error: Exception, checkpoint: Path, model: Any, monkeypatch: pytest.MonkeyPatch, runners: list[ModelRunner]
 ) -> None:
     with RunningEngine(checkpoint, max_batch_size=ROWS) as engine:
-        forward, steps = ModelRunner._forward, iter(range(99))
+        forward, steps = ModelRunner.forward, iter(range(99))
 
-        def fails(runner: ModelRunner, ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            if ids.shape[0] == ROWS and next(steps) == 3:
+        def fails(runner: ModelRunner, segments: list[Segment]) -> torch.Tensor:
+            if [len(segment.tokens) for segment in segments] == [1] * ROWS and next(steps) == 3:
                 raise error
-            return forward(runner, ids, *args, **kwargs)
+            return forward(runner, segments)
 
-        monkeypatch.setattr(ModelRunner, "_forward", fails)
+        monkeypatch.setattr(ModelRunner, "forward", fails)
         requests = [make_request(tokens=20, seed=i) for i in range(ROWS + 2)]
         engine.submit(*requests)
         for request in requests[:ROWS]:
@@ -144,6 +148,33 @@ def test_an_error_in_a_step_fails_only_the_requests_in_it(
         for i in (ROWS, ROWS + 1):
             assert engine.tokens(requests[i]) == reference(model, prompt_of(8, i), 20)
         assert is_clean(runners[0])
+
+
+def test_what_is_not_a_number_in_one_row_reaches_no_other_and_no_later_request(
+    engine: RunningEngine, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = ModelRunner.forward
+
+    def spoils(runner: ModelRunner, segments: list[Segment]) -> torch.Tensor:
+        logits = forward(runner, segments)
+        for i, segment in enumerate(segments):
+            if segment.row.length == 202:
+                for values in segment.row.slab.values:
+                    values[segment.row.index, :, :202] = torch.nan
+                logits[i] = torch.nan
+        return logits
+
+    monkeypatch.setattr(ModelRunner, "forward", spoils)
+    wrong, beside = make_request(200, 4, SamplingParams(top_n_tokens=2)), make_request(150, 40, seed=1)
+    engine.submit(wrong, beside)
+    assert [(output.logprob, output.top) for output in engine.token_outputs(wrong)][-1] == (None, ())
+    late = make_request(250, 5, seed=2)
+    engine.submit(late)
+    assert engine.tokens(late) == reference(model, prompt_of(250, 2), 5)
+    assert engine.tokens(beside) == reference(model, prompt_of(150, 1), 40)
+    monkeypatch.undo()
+    same = make_request(200, 4)
+    assert engine.generate(same) == reference(model, prompt_of(200), 4)
 
 
 def test_an_error_in_sampling_fails_only_the_requests_in_that_step(engine: RunningEngine, model: Any) -> None:
@@ -174,20 +205,6 @@ def test_first_come_first_served(engine: RunningEngine) -> None:
     assert list(firsts) == requests
 
 
-def test_a_long_prompt_does_not_stall_the_others(checkpoint: Path) -> None:
-    running, long = make_request(tokens=60), make_request(600, 5)
-
-    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
-        if not engine.deliveries:
-            engine.submit(long)
-
-    with RunningEngine(checkpoint, on_delivery=on_delivery) as engine:
-        engine.generate(running)
-        first = next(i for i, outputs in enumerate(engine.deliveries) if any(o.request is long for o in outputs))
-        assert first == 3, "600 tokens are read in three steps, and the other request gets a token in each"
-        assert all(any(output.request is running for output in outputs) for outputs in engine.deliveries[: first + 1])
-
-
 # Cancelling
 
 
@@ -209,8 +226,9 @@ def test_the_row_of_a_cancelled_request_is_free_after_the_step(checkpoint: Path,
 
 
 def test_what_is_cancelled_while_queued_or_in_prefill_is_not_generated(
-    checkpoint: Path, model: Any, runners: list[ModelRunner]
+    checkpoint: Path, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(PrefillBudget, "tokens", lambda *args, **kwargs: 64)
     running, prefilling = make_request(tokens=12), make_request(600, 5)
     queued, next_one = make_request(tokens=5, seed=1), make_request(tokens=5, seed=2)
 
@@ -218,7 +236,6 @@ def test_what_is_cancelled_while_queued_or_in_prefill_is_not_generated(
         if len(engine.deliveries) == 0:
             engine.submit(prefilling, queued, next_one)
         if len(engine.deliveries) == 2:
-            assert runners[0].prefilled == 512
             engine.cancel(prefilling)
             engine.cancel(queued)
 
@@ -229,22 +246,3 @@ def test_what_is_cancelled_while_queued_or_in_prefill_is_not_generated(
         assert not engine.deliveries_of(queued)
         assert engine.deliveries_of(next_one)[0] == 3
         engine.wait_until(lambda: engine.running == 0)
-
-
-# Without a thread
-
-
-def test_a_scheduler_is_idle_once_all_have_ended(model: Any) -> None:
-    info = ModelInfo("llama", CONTEXT, frozenset(), VOCAB, "float32", "cpu", 0)
-    scheduler = Scheduler(ModelRunner(model, 2), info)
-    assert scheduler.idle
-    requests = [make_request(tokens=tokens) for tokens in (1, 2, 2)]
-    for request in requests:
-        scheduler.add(request)
-    requests[2].cancelled = True
-    ended: list[set[EngineRequest]] = []
-    with torch.inference_mode():
-        while not scheduler.idle:
-            scheduler.step()
-            ended.append(scheduler.ended)
-    assert ended == [{requests[0], requests[2]}, {requests[1]}]
