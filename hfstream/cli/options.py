@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..version import __version__
+from .serve_options import add_serve_options, positive
 
 __all__ = ["parse_args"]
 
@@ -123,94 +123,7 @@ def _add_chat(commands: Any) -> None:
 
 
 def _add_serve(commands: Any) -> None:
-    serve = _add_command(commands, "serve", "start the reference server")
-    serve.add_argument(
-        "--model",
-        default="bundled",
-        metavar="MODEL",
-        help="directory of a checkpoint, a GGUF file, the id of a model on the Hugging Face Hub, or 'bundled' "
-        "(default: bundled)",
-    )
-    serve.add_argument("--served-model-name", metavar="NAME", help="the model's name for clients (default: --model)")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument(
-        "--port", type=int, default=8080, help="port to listen on; 0 selects a free port (default: 8080)"
-    )
-    serve.add_argument(
-        "--max-concurrent-requests",
-        "--max_concurrent_requests",
-        type=int,
-        default=128,
-        metavar="N",
-        help="limit of concurrent requests; further ones are rejected as overloaded (default: 128)",
-    )
-    serve.add_argument("--uds", metavar="PATH", help="listen on this Unix domain socket, not on a port")
-    serve.add_argument(
-        "--root-path", default="", metavar="PATH", help="path under which a proxy serves this server, such as /llm"
-    )
-    serve.add_argument(
-        "--api-key",
-        default=os.environ.get("HFSTREAM_API_KEY"),
-        metavar="KEY",
-        help="require this bearer token (default: the environment variable HFSTREAM_API_KEY, which other users of the "
-        "computer cannot see, as they can see arguments)",
-    )
-    serve.add_argument(
-        "--tokens-per-second", type=float, metavar="N", help="limit the speed of each response, for demonstrations"
-    )
-    serve.add_argument(
-        "--dtype",
-        default="float32",
-        choices=["float32", "bfloat16", "float16"],
-        help="data type of the weights (default: float32)",
-    )
-    serve.add_argument(
-        "--cors-allow-origin",
-        action="append",
-        metavar="ORIGIN",
-        help="allow pages of this origin, such as https://example.org, to call the server, besides those of this "
-        "computer; * allows all; can be used more than once",
-    )
-    serve.add_argument(
-        "--allowed-host",
-        action="append",
-        dest="allowed_hosts",
-        metavar="NAME",
-        help="accept requests for this host name, besides this computer's; can be used more than once",
-    )
-    serve.add_argument("--device", default="cpu", help="torch's name of the device, such as cuda (default: cpu)")
-    serve.add_argument(
-        "--max-batch-size",
-        type=_positive,
-        default=32,
-        metavar="N",
-        help="requests that the model runs together; further ones wait (default: 32)",
-    )
-    serve.add_argument(
-        "--max-total-tokens",
-        type=_positive,
-        metavar="N",
-        help="tokens of a prompt and its response together (default: the model's context)",
-    )
-    serve.add_argument(
-        "--max-input-tokens",
-        type=_positive,
-        metavar="N",
-        help="tokens of a prompt (default: one fewer than --max-total-tokens)",
-    )
-    serve.add_argument(
-        "--kv-cache-memory",
-        type=_size,
-        metavar="SIZE",
-        help="memory for keys and values, such as 512M or 2G (default: a quarter of the memory)",
-    )
-    serve.add_argument(
-        "--log-level",
-        default="info",
-        choices=["debug", "info", "warning", "error"],
-        help="info has a line for each request, debug the prompts as well (default: info)",
-    )
-    serve.add_argument("--threads", type=int, default=1, metavar="N", help="number of torch threads (default: 1)")
+    add_serve_options(_add_command(commands, "serve", "start the reference server"))
 
 
 def _add_demo(commands: Any) -> None:
@@ -230,8 +143,8 @@ def _add_bench(commands: Any) -> None:
     bench.add_argument(
         "--prompt", default="How do you make cheese?", help="the prompt (default: How do you make cheese?)"
     )
-    bench.add_argument("--requests", type=_positive, default=20, metavar="N", help="number of requests (default: 20)")
-    bench.add_argument("--concurrency", type=_positive, default=4, metavar="N", help="requests at a time (default: 4)")
+    bench.add_argument("--requests", type=positive, default=20, metavar="N", help="number of requests (default: 20)")
+    bench.add_argument("--concurrency", type=positive, default=4, metavar="N", help="requests at a time (default: 4)")
     _add_model(bench)
     _add_length(bench, "max_new_tokens", default=64)
 
@@ -285,19 +198,3 @@ def _import_on_call(name: str) -> Callable[..., int]:
         return code
 
     return run
-
-
-def _size(text: str) -> int:
-    from ..server.settings import parse_size  # noqa: PLC0415  an optional dependency, and slow to import
-
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number

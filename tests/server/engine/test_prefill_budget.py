@@ -39,7 +39,7 @@ def test_a_slow_model_reads_as_long_as_it_decodes() -> None:
     assert measure(decode=1.0, per_token=0.01).tokens(decoding=True) == pytest.approx(100, abs=3)
 
 
-def test_more_is_read_if_nobody_waits() -> None:
+def test_more_is_read_if_no_stream_waits() -> None:
     budget = measure(decode=0.05, per_token=0.004)
     assert budget.tokens(decoding=False) > 3 * budget.tokens(decoding=True)
 

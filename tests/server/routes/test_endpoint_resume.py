@@ -494,10 +494,12 @@ def test_an_invalid_request_gets_no_stream(server: RunningServer) -> None:
 
 def test_events_that_left_the_buffer_are_a_410(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumable, "MAX_BUFFERED", 4)
-    with run_server(chat_model, ScriptedEngine(endless)) as running:
+    engine = ScriptedEngine(endless, interval=0.01)
+    with run_server(chat_model, engine) as running:
         for path, body in BODIES.items():
             with connect(running.url, path, **PREFER) as reader:
                 events = reader.read(30)
+                engine.pause()  # before the limit on tokens: a request at its end would be another case
             stream, _, last = events[-1][0].partition(":")
             for lost in (0, 1, int(last) - 20):
                 refused = http.post(running.url + path, json=body, headers=after(f"{stream}:{lost}"))
@@ -505,6 +507,7 @@ def test_events_that_left_the_buffer_are_a_410(chat_model: Path, monkeypatch: py
                 assert "keeps its events from number" in json.dumps(refused.json()["error"])
             assert running.job.cancelled is False  # later events can still be asked for
             assert delete(running.url, path, **after(events[-1][0])).status_code == 204
+            engine.unpause()
         assert eventually(lambda: running.held == 0)
 
 
