@@ -28,7 +28,7 @@ class LoadingWait:
     def __init__(self, max_delay: float) -> None:
         self.delay: float | None = None
         """Seconds until the next attempt, which does not count; None if the last failure is not about loading."""
-        self.count = 0
+        self.count: int = 0
         """Attempts that do not count."""
         self._max_delay = max_delay
         self._estimate = 0.0
