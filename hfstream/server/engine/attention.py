@@ -57,7 +57,8 @@ class AttentionPlan:
         single.sort(key=lambda segment: (id(segment.row.slab), segment.row.index))
         longer = [segment for segment in segments if len(segment.tokens) > 1]
         self.segments: list[Segment] = single + longer
-        self.dtype, self.device = dtype, device
+        self.dtype: torch.dtype = dtype
+        self.device: torch.device = device
         self._parts: list[_DecodePart | _ChunkPart] = []
         first = 0
         for _, group in groupby(single, key=lambda segment: id(segment.row.slab)):
