@@ -215,6 +215,7 @@ async def test_after_the_finish_reason_nothing_can_fail_it(variant: Variant, cli
         assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 async def test_a_server_that_never_ends_after_the_finish_reason_costs_one_limit(
     variant: Variant, clients: Clients
 ) -> None:
@@ -229,6 +230,7 @@ async def test_a_server_that_never_ends_after_the_finish_reason_costs_one_limit(
         assert server.wait_until_running(0)
 
 
+@pytest.mark.slow
 async def test_keep_alives_do_not_prolong_the_wait_after_the_finish_reason(variant: Variant, clients: Clients) -> None:
     steps = [*HELLO, FINISH, *again(b":\n\n")]
     with ScriptedServer(Response(steps)) as server:

@@ -81,6 +81,7 @@ async def _close(variant: Variant, stream: Any) -> list[str]:
 NUMBERED = [b"id: %d\n%b" % event for event in enumerate(token_events(*TEXTS, finish_reason="eos_token"), 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", [False, True])
 async def test_a_stream_that_is_open_at_the_fork_stays_the_parents(
     variant: Variant, clients: Clients, resume: bool
@@ -117,6 +118,7 @@ async def _close_client(variant: Variant, client: Any) -> str:
     return "closed"
 
 
+@pytest.mark.slow
 async def test_a_call_that_another_thread_is_making_stays_the_parents(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(Response(WHOLE.body, delay=1.0), _echo) as server:
         client = clients(server.url)

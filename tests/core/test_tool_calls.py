@@ -67,6 +67,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON, min_size=1), st.lists(st.integers(0, 200), max_size=6), st.booleans())
 def test_arguments_may_be_divided_anywhere(value: dict[str, Any], cuts: list[int], escaped: bool) -> None:
     text = json.dumps(value, ensure_ascii=escaped)

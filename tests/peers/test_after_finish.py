@@ -66,6 +66,7 @@ EMPTY: list[Step] = [chunk(content=""), 0.02] * 50
 TOOL_CALL = chunk(tool_calls=[{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}])
 
 
+@pytest.mark.slow
 @SIGNS_OF_LIFE.only(task="chat")
 async def test_chunks_without_content_are_signs_of_life(variant: Variant, clients: Clients) -> None:
     # A second of them, with a limit of half a second.

@@ -78,6 +78,7 @@ SIDE_DATA = {
 }
 
 
+@pytest.mark.slow
 @BOUNDS.only(task="chat")
 @pytest.mark.parametrize("data", SIDE_DATA.values(), ids=SIDE_DATA)
 async def test_chunks_without_content_for_ever_are_refused(variant: Variant, clients: Clients, data: bytes) -> None:
@@ -109,7 +110,7 @@ async def test_what_adds_nothing_for_ever_ends_at_the_first_token_limit(
     events = (data % number if b"%d" in data else data for number in itertools.count())
     body = (b"".join(itertools.islice(events, 100)) for _ in itertools.count())
     with ScriptedServer(Response(body)) as server:
-        client = clients(server.url, retry=None, timeout=Timeouts(first_token=0.5))
+        client = clients(server.url, retry=None, timeout=Timeouts(first_token=0.2))
         with at_most(12), pytest.raises(InferenceTimeoutError) as caught:
             await task.open(variant, client)
         assert caught.value.phase == "first_token"

@@ -67,6 +67,7 @@ INFORMATIONAL = row(
 )
 
 
+@pytest.mark.slow
 @INFORMATIONAL
 @pytest.mark.parametrize(
     "head",
@@ -89,6 +90,7 @@ async def test_informational_responses_without_end_meet_a_limit(
         assert time.monotonic() - started < SOON
 
 
+@pytest.mark.slow
 @INFORMATIONAL
 @pytest.mark.parametrize("pace", [0.0, 0.02], ids=["at once", "slowly"])
 async def test_headers_without_end_are_an_error(variant: Variant, clients: Clients, task: Task, pace: float) -> None:

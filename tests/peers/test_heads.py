@@ -246,6 +246,7 @@ TRANSIENT = row(
 )
 
 
+@pytest.mark.slow
 @TRANSIENT
 @pytest.mark.parametrize("status", [409, 520, 521, 522, 523, 524, 525, 527, 529, 530])
 async def test_a_gateway_that_cannot_reach_its_server_is_asked_again(

@@ -52,6 +52,7 @@ async def test_forked_processes_get_their_own_responses(variant: Variant, client
         assert server.connections == 5
 
 
+@pytest.mark.slow
 @FORK
 @FORKS
 async def test_a_stream_that_is_open_at_the_fork_is_the_parents(variant: Variant, clients: Clients, task: Task) -> None:
@@ -87,6 +88,7 @@ async def test_a_client_is_copied_and_pickled(variant: Variant, clients: Clients
         assert server.connections == 4
 
 
+@pytest.mark.slow
 def test_a_loop_without_hooks_for_async_generators_is_silent(task: Task) -> None:
     """As nest_asyncio's nested loops are: a generator that is collected there cannot be awaited."""
     with ScriptedServer(Response(task.whole(*WORDS))) as server:

@@ -51,6 +51,7 @@ def exchange(url: str, *parts: bytes) -> bytes:
         return received
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts",
     [

@@ -186,6 +186,7 @@ def test_a_request_waits_while_there_is_no_memory_for_it(long_model: Any) -> Non
     assert max(map(len, batch.runner.passes)) < 3
 
 
+@pytest.mark.slow
 def test_what_outgrows_the_memory_waits_and_goes_on(long_model: Any) -> None:
     batch = Batch(long_model, budget=512)
     sampling = SamplingParams(do_sample=True, seed=7, repetition_penalty=1.2)

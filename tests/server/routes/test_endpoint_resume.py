@@ -492,6 +492,7 @@ def test_an_invalid_request_gets_no_stream(server: RunningServer) -> None:
     assert "preference-applied" not in refused.headers
 
 
+@pytest.mark.slow
 def test_events_that_left_the_buffer_are_a_410(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumable, "MAX_BUFFERED", 4)
     engine = ScriptedEngine(endless, interval=0.01)

@@ -88,6 +88,7 @@ def test_long_texts_are_not_tokenized_without_a_permit(url: str, path: str) -> N
     assert "at most 131072 characters" in response.json()["error"]
 
 
+@pytest.mark.slow
 def test_a_template_that_loops_is_ended_and_stops_no_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend_module, "TEMPLATE_SECONDS", 1.0)
     statuses: list[int] = []
