@@ -10,7 +10,7 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, ClassVar, Self, cast
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter
+from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, model_validator
 
 from ..errors import UnexpectedResponseError
 from ._lenient import FieldRepair, load_json, validate_lenient
@@ -111,7 +111,11 @@ class ParsedModel(APIModel):
 
 
 class Usage(APIModel):
-    """Token counts of one request. 0 where the server does not report one."""
+    """Token counts of one request. 0 where the server does not report one.
+
+    Servers that name them `input_tokens` and `output_tokens`, as OpenAI's Responses API and Anthropic do, are
+    understood too; those names can still be read.
+    """
 
     prompt_tokens: int = 0
     """Tokens of the prompt; in a chat, of the whole conversation so far."""
@@ -119,6 +123,20 @@ class Usage(APIModel):
     """Tokens of the response."""
     total_tokens: int = 0
     """The sum of both."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_other_names(cls, counts: Any) -> Any:
+        if not isinstance(counts, dict) or ("input_tokens" not in counts and "output_tokens" not in counts):
+            return counts
+        given = cast("dict[str, Any]", counts)
+        if "prompt_tokens" in given or "completion_tokens" in given:
+            return given
+        prompt, completion = (
+            count if type(count := given.get(name)) is int else 0 for name in ("input_tokens", "output_tokens")
+        )
+        named = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return named | given
 
 
 def _adapter(response_model: Any) -> TypeAdapter[Any]:

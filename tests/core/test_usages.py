@@ -38,3 +38,22 @@ def test_zeros_do_not_replace_a_usage() -> None:
 )
 def test_a_usage_is_found_beside_what_is_documented(extra: Any, found: Usage | None) -> None:
     assert usage_in(extra) == found
+
+
+def test_counts_may_be_named_as_in_other_apis() -> None:
+    usage = Usage.model_validate({"input_tokens": 1, "output_tokens": 2})
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (1, 2, 3)
+    assert (usage["input_tokens"], usage["output_tokens"]) == (1, 2)
+    assert usage_in({"usage": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 9}}) == Usage.model_validate(
+        {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9, "input_tokens": 1, "output_tokens": 2}
+    )
+
+
+@pytest.mark.parametrize("value", [None, "1", 1.0, True, [], {}])
+def test_other_names_with_other_values_count_nothing(value: Any) -> None:
+    usage = Usage.model_validate({"input_tokens": value, "output_tokens": 2})
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (0, 2, 2)
+
+
+def test_the_documented_names_count_before_the_others() -> None:
+    assert Usage.model_validate({**COUNTS, "input_tokens": 8, "output_tokens": 9}).prompt_tokens == 1
