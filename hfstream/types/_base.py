@@ -127,10 +127,11 @@ class Usage(APIModel):
     @model_validator(mode="before")
     @classmethod
     def _read_other_names(cls, counts: Any) -> Any:
-        if not isinstance(counts, dict) or ("input_tokens" not in counts and "output_tokens" not in counts):
+        if not isinstance(counts, dict):
             return counts
         given = cast("dict[str, Any]", counts)
-        if "prompt_tokens" in given or "completion_tokens" in given:
+        names = given.keys()
+        if not names & {"input_tokens", "output_tokens"} or names & {"prompt_tokens", "completion_tokens"}:
             return given
         prompt, completion = (
             count if type(count := given.get(name)) is int else 0 for name in ("input_tokens", "output_tokens")
