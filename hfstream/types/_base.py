@@ -130,8 +130,9 @@ class Usage(APIModel):
         if not isinstance(counts, dict):
             return counts
         given = cast("dict[str, Any]", counts)
-        names = given.keys()
-        if not names & {"input_tokens", "output_tokens"} or names & {"prompt_tokens", "completion_tokens"}:
+        if "prompt_tokens" in given or "completion_tokens" in given:  # first: so are most, perhaps one with every token
+            return given
+        if "input_tokens" not in given and "output_tokens" not in given:
             return given
         prompt, completion = (
             count if type(count := given.get(name)) is int else 0 for name in ("input_tokens", "output_tokens")
