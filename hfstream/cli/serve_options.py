@@ -85,6 +85,20 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         help="tokens of a prompt (default: one fewer than --max-total-tokens)",
     )
     serve.add_argument(
+        "--max-stop-sequences",
+        type=int,
+        default=4,
+        metavar="N",
+        help="stop strings that a request may have (default: 4)",
+    )
+    serve.add_argument(
+        "--max-top-n-tokens",
+        type=int,
+        default=5,
+        metavar="N",
+        help="likeliest tokens that a request may have reported at each step (default: 5)",
+    )
+    serve.add_argument(
         "--kv-cache-memory",
         type=_size,
         metavar="SIZE",

@@ -52,6 +52,10 @@ class Settings:
     """Tokens of prompt and response together, if fewer than the model's own context."""
     max_input_tokens: int | None = None
     """Tokens of a prompt. None: one fewer than `max_total_tokens`, as in TGI."""
+    max_stop_sequences: int = 4
+    """Stop strings of one request."""
+    max_top_n_tokens: int = 5
+    """How many of the likeliest tokens a request may have reported at each step."""
     kv_cache_memory: int | None = None
     """Bytes that keys and values may take, those included that are kept for later requests. None: a quarter of the
     memory. What does not fit waits; if a whole context does not fit, `max_total_tokens` is what does."""
@@ -86,6 +90,8 @@ class Settings:
             raise ValueError("kv_cache_memory must be at least 1 byte")
         if self.max_concurrent_requests < 1 or self.max_batch_size < 1:
             raise ValueError("max_concurrent_requests and max_batch_size must be at least 1")
+        if min(self.max_stop_sequences, self.max_top_n_tokens) < 0:
+            raise ValueError("max_stop_sequences and max_top_n_tokens must not be negative")
         if self.tokens_per_second is not None and not self.tokens_per_second > 0:
             raise ValueError("tokens_per_second must be more than 0")
         if not self.client_timeout > 0:

@@ -55,13 +55,19 @@ class EngineOptions:
 class SamplingParams:
     """How one request's tokens are chosen; already validated.
 
-    `None` means off. `temperature`, `top_k` and `top_p` count only with `do_sample`; otherwise decoding is greedy.
+    `None` means off. `temperature`, `top_k`, `top_p`, `min_p` and `typical_p` count only with `do_sample`; otherwise
+    decoding is greedy.
     """
 
     do_sample: bool = False
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float = 0.0
+    typical_p: float | None = None
+    watermark: bool = False
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Ids below the model's `vocab_size`, and what is added to their logits."""
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
@@ -74,11 +80,6 @@ class SamplingParams:
     def has_penalties(self) -> bool:
         """Whether the next token depends on how often each token occurred so far."""
         return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
-
-    @property
-    def has_truncation(self) -> bool:
-        """Whether some tokens are excluded before one is drawn."""
-        return self.top_k is not None or self.top_p is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -97,8 +98,7 @@ class EngineRequest:
 class TokenOutput:
     """One generated token of a request.
 
-    Log-probabilities are natural, of the distribution after penalties, temperature, top-k and top-p; `None` if not
-    finite.
+    Log-probabilities are natural, of the distribution after biases, penalties and warpers; `None` if not finite.
     """
 
     request: EngineRequest

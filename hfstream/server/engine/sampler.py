@@ -1,4 +1,4 @@
-"""Samples tokens for all rows of a batch at once: penalties, temperature, top-k, top-p, the draw, log-probabilities.
+"""Samples tokens for all rows of a batch at once: biases, penalties, `warpers`, the draw, log-probabilities.
 
 Logits come in, one `SampledToken` per row goes out. Each row has its own `SamplerState`. The order of the steps and the
 meaning of each parameter are those of TGI's server (`utils/logits_process.py`, `utils/tokens.py`), except that here no
@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from .protocol import SamplingParams
+from .warpers import column, warp
+from .watermark import add_watermark
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,19 @@ class SampledToken:
 
 
 class SamplerState:
-    """What one sequence keeps between steps: its random generator, and how often each token occurred so far."""
+    """What one sequence keeps between steps: its random generator, and which tokens occurred so far, how often."""
 
-    __slots__ = ("counts", "generator", "length", "sampling")
+    __slots__ = ("bias", "counts", "generator", "last", "length", "sampling")
 
     def __init__(self, sampling: SamplingParams, prompt: Sequence[int], *, vocab_size: int, device: str) -> None:
         """`prompt`: ids below `vocab_size`. `device`: where the logits will be."""
         self.sampling: SamplingParams = sampling
         self.length: int = len(prompt)
+        self.last: int = prompt[-1]
+        self.bias: tuple[Tensor, Tensor] | None = None  # ids, and what is added to their logits
+        if sampling.logit_bias:
+            ids, biases = zip(*sampling.logit_bias, strict=True)
+            self.bias = torch.tensor(ids, device=device), torch.tensor(biases, device=device)
         self.counts: Tensor | None = None  # [vocab_size], of prompt and output; None without penalties
         self.generator: torch.Generator | None = None
         if sampling.has_penalties:
@@ -52,6 +59,7 @@ class SamplerState:
     def update(self, token: int) -> None:
         """Count a token that was appended to the sequence."""
         self.length += 1
+        self.last = token
         if self.counts is not None:
             self.counts[token] += 1
 
@@ -73,10 +81,15 @@ def sample_tokens(logits: Sequence[Tensor], states: Sequence[SamplerState]) -> l
     the caller passes each token to `SamplerState.update`.
     """
     scores = torch.cat(list(logits)).float()  # a copy, so what follows may write into it
+    for row, state in enumerate(states):
+        if state.bias is not None:
+            scores[row].index_add_(0, *state.bias)
+        if state.sampling.watermark:
+            add_watermark(scores[row], state.last)
     _apply_penalties(scores, states)
     drawn = [row for row, state in enumerate(states) if state.generator is not None]  # the others are greedy
     if drawn:
-        scores[drawn] = _warp(scores[drawn], [states[row].sampling for row in drawn])
+        scores[drawn] = warp(scores[drawn], [states[row].sampling for row in drawn])
     logprobs = scores.log_softmax(-1)
     tokens = scores.argmax(-1)  # of the scores: rounding in log_softmax can make equal what was not
     if drawn:
@@ -100,39 +113,12 @@ def _apply_penalties(scores: Tensor, states: Sequence[SamplerState]) -> None:
     if not rows:
         return
     counts = torch.stack([state.counts for state in states if state.counts is not None])
-    repetition = _column(scores, [states[row].sampling.repetition_penalty for row in rows])
-    frequency = _column(scores, [states[row].sampling.frequency_penalty / states[row].length for row in rows])
-    presence = _column(scores, [states[row].sampling.presence_penalty for row in rows])
+    repetition = column(scores, [states[row].sampling.repetition_penalty for row in rows])
+    frequency = column(scores, [states[row].sampling.frequency_penalty / states[row].length for row in rows])
+    presence = column(scores, [states[row].sampling.presence_penalty for row in rows])
     unpenalised = scores[rows]
     penalised = torch.where(unpenalised < 0, unpenalised * repetition, unpenalised / repetition) - presence
     scores[rows] = torch.where(counts > 0, penalised, unpenalised) - frequency * counts
-
-
-def _warp(scores: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Temperature, then top-k and top-p, of [rows, vocab_size]; excluded tokens become -inf."""
-    scores = scores / _column(scores, [param.temperature for param in params])
-    rows = [row for row, param in enumerate(params) if param.has_truncation]
-    if rows:
-        scores[rows] = _top_k_top_p(scores[rows], [params[row] for row in rows])
-    return scores
-
-
-def _top_k_top_p(scores: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Keep each row's `top_k` likeliest tokens, and of those the fewest whose probabilities sum to `top_p`.
-
-    Tokens that tie with the last one kept are kept too. A full sort costs 2 ms a row at 32,000 tokens, so no more than
-    the largest `top_k` is sorted.
-    """
-    vocab_size = scores.shape[-1]
-    top_ks = [min(param.top_k or vocab_size, vocab_size) for param in params]
-    best = scores.topk(max(top_ks)).values  # [rows, largest top_k], descending
-    outside = torch.arange(max(top_ks), device=scores.device) >= _column(scores, top_ks)
-    probs = best.masked_fill(outside, -math.inf).softmax(-1)
-    likelier = probs.cumsum(-1) - probs  # the sum of all likelier tokens' probabilities
-    top_ps = _column(scores, [math.inf if param.top_p is None else param.top_p for param in params])
-    kept = (~outside & (likelier < top_ps)).sum(-1, keepdim=True)
-    edge = best.gather(1, (kept - 1).clamp_min(0))
-    return scores.masked_fill(scores < edge, -math.inf)
 
 
 def _gumbel_max(logprobs: Tensor, states: Sequence[SamplerState]) -> Tensor:
@@ -157,11 +143,6 @@ def _top(logprobs: Tensor, count: int) -> tuple[tuple[int, float | None], ...]:
     ids = ((logprobs >= edge) & (logprobs > -math.inf)).nonzero()[:, 0]
     order = logprobs[ids].sort(descending=True, stable=True)
     return tuple(zip(_to_list(ids[order.indices]), _to_list(order.values), strict=True))
-
-
-def _column(like: Tensor, values: Sequence[float]) -> Tensor:
-    """One number per row as [rows, 1], with the dtype and device of `like`."""
-    return like.new_tensor(values)[:, None]
 
 
 def _to_list(column: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hfstream.types import StreamResponse, Usage
 
-from ..schemas.openai import CompletionRequest
+from ..schemas.completions import CompletionRequest
 from ..schemas.tgi import GenerateRequest
 from ..service.backend import Backend
 from .formats import RouteFormat

@@ -19,7 +19,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from hfstream.types import ChatCompletion, TextGenerationResponse
 from hfstream.version import __version__
 
-from ..schemas.openai import ChatRequest, CompletionRequest
+from ..schemas.completions import CompletionRequest
+from ..schemas.openai import ChatRequest
 from ..schemas.tgi import CompatGenerateRequest, GenerateRequest
 
 _BODIES: tuple[type[BaseModel], ...] = (GenerateRequest, CompatGenerateRequest, ChatRequest, CompletionRequest)
@@ -27,24 +28,24 @@ _RESPONSES: tuple[type[BaseModel], ...] = (TextGenerationResponse, ChatCompletio
 
 _POSITIVE, _PENALTY = {"exclusiveMinimum": 0}, {"minimum": -2, "maximum": 2}
 _OPEN_INTERVAL = {"exclusiveMinimum": 0, "exclusiveMaximum": 1}
+_SHARE, _TOP_P = {"minimum": 0, "maximum": 1}, {"exclusiveMinimum": 0, "maximum": 1}
+_OPENAI: dict[str, dict[str, Any]] = {
+    "temperature": {"minimum": 0}, "top_p": _TOP_P, "min_p": _SHARE, "typical_p": _TOP_P, "top_k": {"minimum": 1},
+    "frequency_penalty": _PENALTY, "presence_penalty": _PENALTY, "repetition_penalty": _POSITIVE,
+    "max_tokens": {"minimum": 1},
+}  # fmt: skip
 _RULES: dict[str, dict[str, dict[str, Any]]] = {
     "GenerateParameters": {
         "temperature": _POSITIVE, "repetition_penalty": _POSITIVE, "frequency_penalty": _PENALTY,
-        "top_k": {"minimum": 1}, "top_p": _OPEN_INTERVAL, "max_new_tokens": {"minimum": 1}, "truncate": {"minimum": 1},
-        "top_n_tokens": {"maximum": 5}, "stop": {"maxItems": 4},
+        "top_k": {"minimum": 1}, "top_p": _OPEN_INTERVAL, "min_p": _SHARE, "typical_p": _OPEN_INTERVAL,
+        "max_new_tokens": {"minimum": 1}, "truncate": {"minimum": 1},
     },
     "ChatRequest": {
-        "temperature": {"minimum": 0}, "top_p": {"exclusiveMinimum": 0, "maximum": 1}, "frequency_penalty": _PENALTY,
-        "presence_penalty": _PENALTY, "max_tokens": {"minimum": 1}, "max_completion_tokens": {"minimum": 1},
-        "top_logprobs": {"maximum": 5}, "messages": {"minItems": 1},
+        **_OPENAI, "max_completion_tokens": {"minimum": 1}, "top_logprobs": {"maximum": 20}, "messages": {"minItems": 1},
     },
-    "CompletionRequest": {
-        "temperature": {"minimum": 0}, "top_p": {"exclusiveMinimum": 0, "maximum": 1}, "frequency_penalty": _PENALTY,
-        "presence_penalty": _PENALTY, "max_tokens": {"minimum": 1}, "logprobs": {"maximum": 5}, "top_k": {"minimum": 1},
-        "repetition_penalty": _POSITIVE, "truncate": {"minimum": 1},
-    },
+    "CompletionRequest": {**_OPENAI, "truncate": {"minimum": 1}},
 }  # fmt: skip
-"""What `schemas.validation` checks beyond the types."""
+"""What `schemas.validation` checks beyond the types, apart from limits that are settings."""
 
 _ERRORS = {
     "400": "The body is not JSON.",

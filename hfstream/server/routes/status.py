@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 
 from hfstream.version import __version__
 
-from ..schemas.validation import MAX_STOP_SEQUENCES
 from ..service.backend import Backend
 
 
@@ -40,7 +39,7 @@ class StatusRoutes:
                 "model_pipeline_tag": "text-generation",
                 "max_concurrent_requests": settings.max_concurrent_requests,
                 "max_best_of": 1,
-                "max_stop_sequences": MAX_STOP_SEQUENCES,
+                "max_stop_sequences": settings.max_stop_sequences,
                 "max_input_tokens": self._backend.max_input_tokens,
                 "max_total_tokens": info.max_total_tokens,
                 "validation_workers": 1,

@@ -1,4 +1,6 @@
-"""The bodies of OpenAI's two routes, and the TGI request that each becomes: so TGI's rules and messages hold for them.
+"""The body of OpenAI's chats, what it has in common with others of OpenAI's, and the TGI request that each becomes.
+
+So TGI's rules and messages hold for them.
 
 A null means "not given" wherever a field may be left out. OpenAI's clients send such nulls; TGI refuses some of them.
 
@@ -7,21 +9,23 @@ Does not depend on HTTP or on chat templates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, FailFast, model_validator
+from pydantic import BaseModel, FailFast, model_validator
 
 from hfstream.errors import ValidationError
 
 from .messages import Message
 from .sampling_defaults import SamplingDefaults
-from .serde_errors import duplicate_field, serde_error
-from .serde_types import F32, I32, U32, U64, Bool, Str, StrList, Usize, string_or_list
+from .serde_errors import duplicate_field
+from .serde_types import F32, I32, U32, U64, Bool, FloatMap, Str, StrList, string_or_list
 from .tgi import GenerateParameters, GenerateRequest
 
 MAX_MODEL_NAME = 1_024
 """Characters of `model`, which each event of a response repeats."""
+MAX_TOP_LOGPROBS = 20
+"""OpenAI's limit of a chat's `top_logprobs`."""
 ValueT = TypeVar("ValueT")
 
 # --- what they become ------------------------------------------------------------------------------------------------
@@ -31,6 +35,8 @@ class OpenAIParameters(GenerateParameters):
     """TGI's parameters, and what OpenAI's bodies can request beyond them."""
 
     presence_penalty: F32 | None = None
+    logit_bias: FloatMap | None = None
+    max_top_n_tokens: int | None = None
     greedy: bool = False
     """The temperature is 0: no other parameter switches sampling on."""
     unsupported_options: tuple[str, ...] = ()
@@ -44,6 +50,14 @@ class OpenAIParameters(GenerateParameters):
         return self.presence_penalty
 
     @property
+    def top_n_limit(self) -> int | None:
+        return self.max_top_n_tokens
+
+    @property
+    def biases(self) -> Mapping[str, float]:
+        return self.logit_bias or {}
+
+    @property
     def unsupported(self) -> Sequence[str]:
         return self.unsupported_options
 
@@ -52,6 +66,10 @@ class TemplatedRequest(GenerateRequest):
     """A conversation as its chat template renders it, special tokens included."""
 
     add_special_tokens: ClassVar[bool] = False
+
+
+def _first(value: ValueT | None, default: ValueT | None) -> ValueT | None:
+    return default if value is None else value
 
 
 # --- what they have in common ----------------------------------------------------------------------------------------
@@ -64,7 +82,10 @@ class StreamOptions(BaseModel):
 
 
 class OpenAIRequest(BaseModel):
-    """The fields that both bodies have. A top_p of 1 excludes no token: here it means off, TGI refuses it."""
+    """The fields that both bodies have. Those after `logit_bias` are not OpenAI's, but TGI's or vLLM's.
+
+    A `top_p` or `typical_p` of 1 excludes no token: here it means off, TGI refuses it.
+    """
 
     model: Str | None = None
     stream: Bool | None = None
@@ -77,7 +98,11 @@ class OpenAIRequest(BaseModel):
     frequency_penalty: F32 | None = None
     presence_penalty: F32 | None = None
     n: U32 | None = None
-    logit_bias: Any = None
+    logit_bias: FloatMap | None = None
+    repetition_penalty: F32 | None = None
+    top_k: I32 | None = None
+    min_p: F32 | None = None
+    typical_p: F32 | None = None
     grammar: Any = None
     response_format: Any = None
 
@@ -101,12 +126,15 @@ class OpenAIRequest(BaseModel):
             greedy=greedy,
             temperature=None if greedy else defaults.temperature if self.temperature is None else self.temperature,
             top_p=None if top_p == 1 else top_p,
-            top_k=defaults.top_k,
-            repetition_penalty=defaults.repetition_penalty,
+            top_k=_first(self.top_k, defaults.top_k),
+            min_p=self.min_p,
+            typical_p=None if self.typical_p == 1 else self.typical_p,
+            repetition_penalty=_first(self.repetition_penalty, defaults.repetition_penalty),
             seed=self.seed,
             stop=self.stop,
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
+            logit_bias=self.logit_bias,
             details=True,  # finish reason and usage are read from the last event's details
             grammar=self._grammar(),
             unsupported_options=tuple(self._unsupported()),
@@ -125,8 +153,6 @@ class OpenAIRequest(BaseModel):
             messages.append(f"`model` must have at most {MAX_MODEL_NAME} characters. Given: {len(self.model)}")
         if self.n not in (None, 1):
             messages.append("`n` != 1 is not supported")
-        if self.logit_bias:
-            messages.append("`logit_bias` is not supported")
         return messages
 
 
@@ -183,75 +209,13 @@ class ChatRequest(OpenAIRequest):
 
     def to_parameters(self, defaults: SamplingDefaults | None = None) -> OpenAIParameters:
         limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        update = {"max_new_tokens": limit, "top_n_tokens": self.top_logprobs}
+        update = {
+            "max_new_tokens": limit,
+            "top_n_tokens": self.top_logprobs,
+            "max_top_n_tokens": MAX_TOP_LOGPROBS,
+        }
         return super().to_parameters(defaults).model_copy(update=update)
 
     def _unsupported(self) -> list[str]:
         tools = ["grammar is not supported, and `tools` need one"] if self.tools and self.tool_choice != "none" else []
         return tools + super()._unsupported()
-
-
-# --- completions -----------------------------------------------------------------------------------------------------
-
-
-def _not_empty(prompts: list[str]) -> list[str]:
-    if not prompts:
-        raise serde_error("Empty array detected. Do not use an empty array for the prompt.")
-    return prompts
-
-
-def _first(value: ValueT | None, default: ValueT | None) -> ValueT | None:
-    return default if value is None else value
-
-
-class CompletionRequest(OpenAIRequest):
-    """The body of /v1/completions. The last six fields are TGI's: @huggingface/inference sends them to this route."""
-
-    prompt: Annotated[StrList, AfterValidator(_not_empty), string_or_list("a string or a list of strings", null=False)]
-    suffix: Any = None
-    echo: Bool | None = None
-    best_of: Usize | None = None
-    logprobs: U32 | None = None
-    repetition_penalty: F32 | None = None
-    top_k: I32 | None = None
-    typical_p: F32 | None = None
-    truncate: Usize | None = None
-    watermark: Bool | None = None
-    do_sample: Bool | None = None
-
-    def field_names(self) -> dict[str, str]:
-        return {**super().field_names(), "inputs": "prompt", "top_n_tokens": "logprobs"}
-
-    def single_prompt(self) -> str:
-        """The one prompt.
-
-        Raises:
-            ValidationError: there is more than one, or a suffix.
-        """
-        if self.suffix is not None:
-            raise ValidationError(
-                "Suffix is not supported and can be achieved by preprocessing the prompt.",
-                error_type="suffix not supported",
-            )
-        if len(self.prompt) > 1:
-            raise ValidationError(
-                "Number of prompts exceeds the maximum allowed batch size of 1", error_type="batch size exceeded"
-            )
-        return self.prompt[0]
-
-    def to_parameters(self, defaults: SamplingDefaults | None = None) -> OpenAIParameters:
-        parameters = super().to_parameters(defaults)
-        update = {
-            "best_of": self.best_of,
-            "top_n_tokens": self.logprobs,
-            "repetition_penalty": _first(self.repetition_penalty, parameters.repetition_penalty),
-            "top_k": _first(self.top_k, parameters.top_k),
-            "typical_p": self.typical_p,
-            "truncate": self.truncate,
-            "watermark": bool(self.watermark),
-            "do_sample": self.do_sample is not False,
-        }
-        return parameters.model_copy(update=update)
-
-    def _unsupported(self) -> list[str]:
-        return ["`echo` is not supported"] * bool(self.echo) + super()._unsupported()

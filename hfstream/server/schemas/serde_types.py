@@ -51,6 +51,14 @@ def _float32(value: object) -> float:
     return rounded
 
 
+def _map_of_numbers(value: object) -> dict[str, float]:
+    if value == []:  # huggingface_hub declares `logit_bias` as a list
+        return {}
+    if not isinstance(value, dict):
+        raise wrong_type(value, "a map")
+    return {key: _float32(number) for key, number in cast("dict[str, object]", value).items()}
+
+
 def _integer_schema(lowest: int, highest: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "integer", "minimum": lowest, "maximum": highest})
 
@@ -62,6 +70,11 @@ U32 = Annotated[int, _integer("u32", 0, 2**32 - 1), _integer_schema(0, 2**32 - 1
 U64 = Annotated[int, _integer("u64", 0, 2**64 - 1), _integer_schema(0, 2**64 - 1)]
 Usize = Annotated[int, _integer("usize", 0, 2**64 - 1), _integer_schema(0, 2**64 - 1)]
 F32 = Annotated[float, PlainValidator(_float32), WithJsonSchema({"type": "number"})]
+FloatMap = Annotated[
+    dict[str, float],
+    PlainValidator(_map_of_numbers),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "number"}}),
+]
 StrList = Annotated[list[Str], FailFast()]
 """Stops at the first error, as serde does. One error is reported anyway, and locating a million is wasteful."""
 

@@ -7,7 +7,7 @@ Does not depend on HTTP; whether a value makes sense is checked in `validation`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -24,6 +24,8 @@ class GenerateParameters(BaseModel):
     frequency_penalty: F32 | None = None
     top_k: I32 | None = None
     top_p: F32 | None = None
+    min_p: F32 | None = None
+    """Not TGI's: vLLM's, and transformers'."""
     typical_p: F32 | None = None
     do_sample: Bool = False
     max_new_tokens: U32 | None = None
@@ -41,12 +43,23 @@ class GenerateParameters(BaseModel):
     @property
     def sampled(self) -> bool:
         """Whether tokens are sampled. As in TGI, most sampling parameters switch it on without `do_sample`."""
-        return self.do_sample or self.temperature not in (None, 1.0) or self.top_k is not None or self.top_p is not None
+        given = self.top_k, self.top_p, self.min_p, self.typical_p
+        return self.do_sample or self.temperature not in (None, 1.0) or given != (None, None, None, None)
 
     @property
     def presence(self) -> float | None:
         """The presence penalty, which only OpenAI's routes have."""
         return None
+
+    @property
+    def top_n_limit(self) -> int | None:
+        """How many of the likeliest tokens may be reported; None: as many as the server's setting says."""
+        return None
+
+    @property
+    def biases(self) -> Mapping[str, float]:
+        """What is added to the logits of some tokens, by their ids. Only OpenAI's routes have it."""
+        return {}
 
     @property
     def unsupported(self) -> Sequence[str]:

@@ -9,7 +9,8 @@ Does not depend on HTTP, tokenizers or models.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,17 +19,28 @@ from hfstream.errors import ValidationError
 from ..engine.protocol import SamplingParams
 from .tgi import GenerateParameters, GenerateRequest
 
-MAX_STOP_SEQUENCES = 4
-MAX_TOP_N_TOKENS = 5
-
 MAX_STOP_LENGTH = 1_024
 """Characters of a stop string. Each token's text is compared with it."""
 MIN_SCALE, MAX_SCALE = 1e-4, 100.0
 """Temperatures and penalties beyond are taken as these: they would make all logits equal, or not finite."""
 
+MAX_LOGIT_BIAS = 100.0
+
 MAX_CHECKED_NEW_TOKENS = 1024
 """TGI (since 3.1.1) checks `max_new_tokens` up to this number. A larger value is accepted where this many tokens fit;
 generation then ends at the end of the model's context."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a request may ask for: the model's numbers, and TGI's settings."""
+
+    max_total_tokens: int
+    max_input_tokens: int
+    vocab_size: int
+    max_best_of: int = 2
+    max_stop_sequences: int = 4
+    max_top_n_tokens: int = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +72,17 @@ def check_streamable(parameters: GenerateParameters, *, stream: bool) -> None:
         _refuse("`best_of` != 1 is not allowed for this endpoint")
 
 
-def check_parameters(request: GenerateRequest, *, max_total_tokens: int, max_input_tokens: int | None = None) -> None:
+def check_parameters(request: GenerateRequest, limits: Limits) -> None:
     """The rules that need no tokens.
 
     Raises:
         ValidationError: a value is out of its range.
     """
-    for message in _broken_rules(request, max_input_tokens or max_total_tokens - 1):
+    for message in _broken_rules(request, limits):
         _refuse(message)
 
 
-def validate(
-    request: GenerateRequest, prompt: list[int], *, max_total_tokens: int, max_input_tokens: int | None = None
-) -> ValidRequest:
+def validate(request: GenerateRequest, prompt: list[int], limits: Limits) -> ValidRequest:
     """The request in the engine's terms; `prompt`: the token ids of its `inputs`. Expects `check_parameters` to pass.
 
     Raises:
@@ -81,24 +91,23 @@ def validate(
     parameters = request.parameters
     if parameters.truncate is not None:
         prompt = prompt[-parameters.truncate :]
-    max_new_tokens = _check_length(
-        len(prompt), parameters.max_new_tokens, max_total_tokens, max_input_tokens or max_total_tokens - 1
-    )
+    max_new_tokens = _check_length(len(prompt), parameters.max_new_tokens, limits)
     for message in _unsupported(parameters):
         _refuse(message)
     full_text = request.returns_full_text if parameters.return_full_text is None else parameters.return_full_text
     return ValidRequest(
         prompt=prompt,
         max_new_tokens=max_new_tokens,
-        sampling=_sampling_params(parameters),
+        sampling=_sampling_params(parameters, _logit_bias(parameters.biases, limits.vocab_size)),
         stop=tuple(parameters.stop),
         echoed_prompt=request.inputs if full_text else "",
         details=parameters.details,
     )
 
 
-def _check_length(prompt_tokens: int, max_new_tokens: int | None, max_total_tokens: int, max_input_tokens: int) -> int:
+def _check_length(prompt_tokens: int, max_new_tokens: int | None, limits: Limits) -> int:
     """How many tokens may be generated, at most `max_new_tokens`."""
+    max_total_tokens, max_input_tokens = limits.max_total_tokens, limits.max_input_tokens
     if max_new_tokens is None:
         max_new_tokens = max(0, max_total_tokens - prompt_tokens)
     checked = min(max_new_tokens, MAX_CHECKED_NEW_TOKENS)
@@ -118,9 +127,9 @@ def _refuse(message: str) -> NoReturn:
     raise ValidationError(f"Input validation error: {message}")
 
 
-def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[str]:
+def _broken_rules(request: GenerateRequest, limits: Limits) -> Iterator[str]:
     """The messages of all broken rules that need no tokens, in TGI's order."""
-    params = request.parameters
+    params, max_input_tokens = request.parameters, limits.max_input_tokens
     if params.temperature is not None and params.temperature <= 0:
         yield "`temperature` must be strictly positive"
     if params.repetition_penalty is not None and params.repetition_penalty <= 0:
@@ -133,22 +142,25 @@ def _broken_rules(request: GenerateRequest, max_input_tokens: int) -> Iterator[s
         yield "`top_p` must be > 0.0 and < 1.0"
     if params.typical_p is not None and not 0 < params.typical_p < 1:
         yield "`typical_p` must be > 0.0 and < 1.0"
+    if params.min_p is not None and not 0 <= params.min_p <= 1:
+        yield "`min_p` must be >= 0.0 and <= 1.0"
     if params.top_k is not None and params.top_k <= 0:
         yield "`top_k` must be strictly positive"
     if params.max_new_tokens == 0:
         yield "`max_new_tokens` must be strictly positive"
-    yield from _broken_stop_rules(params.stop)
-    if params.top_n_tokens is not None and params.top_n_tokens > MAX_TOP_N_TOKENS:
-        yield f"`top_n_tokens` must be >= 0 and <= {MAX_TOP_N_TOKENS}. Given: {params.top_n_tokens}"
+    yield from _broken_stop_rules(params.stop, limits.max_stop_sequences)
+    top_n_limit = limits.max_top_n_tokens if params.top_n_limit is None else params.top_n_limit
+    if params.top_n_tokens is not None and params.top_n_tokens > top_n_limit:
+        yield f"`top_n_tokens` must be >= 0 and <= {top_n_limit}. Given: {params.top_n_tokens}"
     if not request.inputs:
         yield "`inputs` cannot be empty"
     if params.truncate is not None and not 0 < params.truncate <= max_input_tokens:
         yield f"`truncate` must be strictly positive and less than {max_input_tokens}. Given: {params.truncate}"
 
 
-def _broken_stop_rules(stop: list[str]) -> Iterator[str]:
-    if len(stop) > MAX_STOP_SEQUENCES:
-        yield f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(stop)}"
+def _broken_stop_rules(stop: list[str], max_stop_sequences: int) -> Iterator[str]:
+    if len(stop) > max_stop_sequences:
+        yield f"`stop` supports up to {max_stop_sequences} stop sequences. Given: {len(stop)}"
     if "" in stop:
         yield "`stop` must not contain an empty string"
     if any(len(text) > MAX_STOP_LENGTH for text in stop):
@@ -159,10 +171,6 @@ def _unsupported(params: GenerateParameters) -> Iterator[str]:
     """The messages for what was requested that TGI supports and this server does not."""
     if params.grammar is not None:
         yield "grammar is not supported"
-    if params.typical_p is not None:
-        yield "`typical_p` is not supported"
-    if params.watermark:
-        yield "`watermark` is not supported"
     if params.decoder_input_details:
         yield "`decoder_input_details` is not supported"
     if params.adapter_id is not None:
@@ -170,13 +178,27 @@ def _unsupported(params: GenerateParameters) -> Iterator[str]:
     yield from params.unsupported
 
 
-def _sampling_params(params: GenerateParameters) -> SamplingParams:
+def _logit_bias(biases: Mapping[str, float], vocab_size: int) -> tuple[tuple[int, float], ...]:
+    """OpenAI's map with numbers for keys."""
+    for token, bias in biases.items():
+        if not re.fullmatch("[0-9]{1,9}", token) or int(token) >= vocab_size:
+            _refuse(f"`logit_bias` must have ids of tokens, 0 to {vocab_size - 1}. Given: {token[:50]!r}")
+        if not -MAX_LOGIT_BIAS <= bias <= MAX_LOGIT_BIAS:
+            _refuse(f"`logit_bias` must have numbers >= -100.0 and <= 100.0. Given: {bias:g}")
+    return tuple((int(token), bias) for token, bias in biases.items())
+
+
+def _sampling_params(params: GenerateParameters, logit_bias: tuple[tuple[int, float], ...]) -> SamplingParams:
     sampled = params.sampled
     return SamplingParams(
         do_sample=sampled,
         temperature=1.0 if params.temperature is None else _clamp(params.temperature),
         top_k=params.top_k,
         top_p=params.top_p,
+        min_p=params.min_p or 0.0,
+        typical_p=params.typical_p,
+        watermark=params.watermark,
+        logit_bias=logit_bias,
         repetition_penalty=1.0 if params.repetition_penalty is None else _clamp(params.repetition_penalty),
         frequency_penalty=params.frequency_penalty or 0.0,
         presence_penalty=params.presence or 0.0,

@@ -26,7 +26,7 @@ from ..engine.protocol import EngineOptions, EngineProtocol, EngineRequest, Mode
 from ..model_files import check_model, find_model
 from ..schemas.sampling_defaults import SamplingDefaults
 from ..schemas.tgi import GenerateRequest
-from ..schemas.validation import ValidRequest, check_parameters, validate
+from ..schemas.validation import Limits, ValidRequest, check_parameters, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
 from ..text.generation_config import end_of_text_ids, read_generation_config
@@ -208,6 +208,18 @@ class Backend:
         return limit if self.settings.max_input_tokens is None else min(limit, self.settings.max_input_tokens)
 
     @property
+    def limits(self) -> Limits:
+        """What requests may ask for. Raises what `model` raises."""
+        settings, info = self.settings, self.model.info
+        return Limits(
+            max_total_tokens=info.max_total_tokens,
+            max_input_tokens=self.max_input_tokens,
+            vocab_size=info.vocab_size,
+            max_stop_sequences=settings.max_stop_sequences,
+            max_top_n_tokens=settings.max_top_n_tokens,
+        )
+
+    @property
     def queue_depths(self) -> tuple[int, int]:
         """The number of requests in the engine's batch, and of those that wait for a row in it."""
         running = self._engine.running
@@ -251,12 +263,11 @@ class Backend:
         Raises:
             ValidationError: a rule of TGI's is broken, or something is not supported.
         """
-        model = self.model
-        max_total_tokens = model.info.max_total_tokens
-        check_parameters(request, max_total_tokens=max_total_tokens, max_input_tokens=self.max_input_tokens)
+        model, limits = self.model, self.limits
+        check_parameters(request, limits)
         encode = partial(model.tokenizer.encode, special=request.add_special_tokens)
         prompt = await self._in_thread_if_long(encode, request.inputs)
-        return validate(request, prompt, max_total_tokens=max_total_tokens, max_input_tokens=self.max_input_tokens)
+        return validate(request, prompt, limits)
 
     async def _in_thread_if_long(self, function: Callable[[str], ResultT], text: str) -> ResultT:
         """``function(text)``, on another thread if the text is long."""

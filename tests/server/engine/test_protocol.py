@@ -26,12 +26,6 @@ def test_any_penalty_needs_the_tokens_so_far() -> None:
     assert SamplingParams(presence_penalty=0.5).has_penalties
 
 
-def test_top_k_and_top_p_truncate() -> None:
-    assert not SamplingParams(do_sample=True, seed=1, temperature=0.5, repetition_penalty=2.0).has_truncation
-    assert SamplingParams(top_k=3).has_truncation
-    assert SamplingParams(top_p=0.5).has_truncation
-
-
 def test_requests_are_compared_by_identity() -> None:
     first, second = EngineRequest([1], 5), EngineRequest([1], 5)
     assert first == first

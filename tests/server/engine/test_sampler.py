@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.generation.logits_process import (
     LogitsProcessorList,
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from hfstream.server.engine.protocol import SamplingParams
 from hfstream.server.engine.sampler import SampledToken, SamplerState, fold_seed, sample_tokens
+from hfstream.server.engine.watermark import favoured_tokens
 
 VOCAB = 50
 PROMPT = [3, 4, 4, 7]
@@ -60,18 +63,31 @@ def transformers_distribution(logits: Tensor, *processors: Any) -> dict[int, flo
     temperature=st.none() | st.floats(0.1, 3),
     top_k=st.none() | st.integers(1, 2 * VOCAB),
     top_p=st.none() | st.floats(0.01, 0.99),
+    min_p=st.none() | st.floats(0.001, 1),
+    typical_p=st.none() | st.floats(0.01, 0.99),
     penalty=st.none() | st.floats(0.5, 2),
 )
 def test_the_distribution_is_that_of_transformers(
-    seed: int, temperature: float | None, top_k: int | None, top_p: float | None, penalty: float | None
+    seed: int,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+    typical_p: float | None,
+    penalty: float | None,
 ) -> None:
-    params = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty}
+    params = {
+        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p,
+        "repetition_penalty": penalty,
+    }  # fmt: skip
     params = {name: value for name, value in params.items() if value is not None}
     makers: dict[str, Any] = {
         "repetition_penalty": RepetitionPenaltyLogitsProcessor,
         "temperature": TemperatureLogitsWarper,
         "top_k": TopKLogitsWarper,
         "top_p": TopPLogitsWarper,
+        "min_p": MinPLogitsWarper,
+        "typical_p": TypicalLogitsWarper,
     }
     logits = logits_of(1, seed)
     expected = transformers_distribution(logits, *(makers[name](params[name]) for name in makers if name in params))
@@ -86,13 +102,16 @@ def test_a_batch_gives_the_same_as_each_row_alone() -> None:
         {"do_sample": True, "seed": 2, "top_k": 3, "frequency_penalty": 1.0},
         {"do_sample": True, "seed": 3, "top_p": 0.5, "top_n_tokens": 1},
         {"do_sample": True, "seed": 4, "top_k": 9, "top_p": 0.9, "repetition_penalty": 0.8},
+        {"do_sample": True, "seed": 5, "typical_p": 0.95},
+        {"do_sample": True, "seed": 6, "min_p": 0.2, "watermark": True},
+        {"logit_bias": ((3, 5.0),), "watermark": True},
     ]
     logits = logits_of(len(params))
     alone = [sample_one(logits[[row]], make_state(**row_params)) for row, row_params in enumerate(params)]
     together = sample_tokens([logits[:2], logits[2:]], [make_state(**row_params) for row_params in params])
     assert [sampled.token for sampled in together] == [sampled.token for sampled in alone]
     assert [sampled.logprob for sampled in together] == pytest.approx([sampled.logprob for sampled in alone], abs=1e-5)
-    assert [len(sampled.top) for sampled in together] == [0, 4, 0, 0, 1, 0]
+    assert [len(sampled.top) for sampled in together] == [0, 4, 0, 0, 1, 0, 0, 0, 0]
 
 
 def test_the_given_logits_are_not_changed() -> None:
@@ -141,6 +160,28 @@ def test_penalties_are_combined_in_order() -> None:
         value = logits[0, token]
         logits[0, token] = (value * 2 if value < 0 else value / 2) + 0.5 - share
     assert sampled == pytest.approx(dict(enumerate(logits.log_softmax(-1)[0].tolist())), abs=1e-5)
+
+
+def test_biases_come_before_the_penalties() -> None:
+    logits = logits_of(1)
+    sampled = sample_one(
+        logits.clone(), make_state([5], logit_bias=((5, 3.0), (6, -100.0)), repetition_penalty=2.0, top_n_tokens=VOCAB)
+    )
+    logits[0, 5] += 3
+    logits[0, 6] -= 100
+    logits[0, 5] = logits[0, 5] * 2 if logits[0, 5] < 0 else logits[0, 5] / 2
+    assert dict(sampled.top) == pytest.approx(dict(enumerate(logits.log_softmax(-1)[0].tolist())), abs=1e-4)
+    assert sample_one(logits_of(1), make_state(logit_bias=((7, 100.0),))).token == 7
+
+
+def test_the_watermark_depends_on_the_token_before() -> None:
+    state = make_state([1, 2], watermark=True, top_n_tokens=VOCAB)
+    for last in (2, 9):
+        logits = logits_of(1)
+        logits[0, favoured_tokens(last, VOCAB)] += 2
+        expected = dict(enumerate(logits.log_softmax(-1)[0].tolist()))
+        assert dict(sample_one(logits_of(1), state).top) == pytest.approx(expected, abs=1e-5)
+        state.update(9)
 
 
 def test_top_tokens_are_sorted_with_all_ties_and_without_excluded_tokens() -> None:

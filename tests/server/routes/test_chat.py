@@ -236,7 +236,7 @@ def error_body(message: str, kind: str = "validation", status: int = 422, param:
 @pytest.mark.parametrize(
     ("fields", "param", "message"),
     [
-        ({"top_logprobs": 6}, "top_logprobs", "`top_logprobs` must be >= 0 and <= 5. Given: 6"),
+        ({"top_logprobs": 21}, "top_logprobs", "`top_logprobs` must be >= 0 and <= 20. Given: 21"),
         ({"presence_penalty": 3}, "presence_penalty", "`presence_penalty` must be >= -2.0 and <= 2.0"),
         ({"n": 2}, "n", "`n` != 1 is not supported"),
         ({"tools": [{"type": "function"}]}, "tools", "grammar is not supported, and `tools` need one"),

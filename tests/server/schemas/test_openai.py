@@ -11,10 +11,12 @@ from starlette.exceptions import HTTPException
 
 from hfstream.errors import ValidationError
 from hfstream.server.routes.request_body import parse_body
-from hfstream.server.schemas.openai import ChatRequest, CompletionRequest, OpenAIRequest
+from hfstream.server.schemas.completions import CompletionRequest
+from hfstream.server.schemas.openai import ChatRequest, OpenAIRequest
 from hfstream.server.schemas.tgi import GenerateRequest
-from hfstream.server.schemas.validation import ValidRequest, check_parameters, check_streamable, validate
+from hfstream.server.schemas.validation import Limits, ValidRequest, check_parameters, check_streamable, validate
 
+LIMITS = Limits(max_total_tokens=20, max_input_tokens=19, vocab_size=200)
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -28,8 +30,8 @@ def completion(**fields: Any) -> CompletionRequest:
 
 def validated(body: OpenAIRequest) -> ValidRequest:
     request = GenerateRequest(inputs="Hi", parameters=body.to_parameters())
-    check_parameters(request, max_total_tokens=20)
-    return validate(request, [ord(letter) for letter in "Hi"], max_total_tokens=20)
+    check_parameters(request, LIMITS)
+    return validate(request, [ord(letter) for letter in "Hi"], LIMITS)
 
 
 BOTH = pytest.mark.parametrize("make", [chat, completion])
@@ -203,6 +205,19 @@ def test_sampling_parameters_reach_the_sampler(make: Any) -> None:
     assert (found.stop, found.max_new_tokens, found.details) == (("x",), 4, True)
     assert {name: getattr(found.sampling, name) for name in params} == params
     assert (validated(make(top_p=1.0))).sampling.top_p is None
+    assert (validated(make(typical_p=1))).sampling.typical_p is None
+
+
+@BOTH
+def test_parameters_of_tgi_and_of_vllm_reach_the_sampler(make: Any) -> None:
+    params: dict[str, Any] = {"top_k": 3, "min_p": 0.25, "typical_p": 0.5, "repetition_penalty": 1.5}
+    sampling = validated(make(**params)).sampling
+    assert {name: getattr(sampling, name) for name in params} == params
+
+
+@BOTH
+def test_logit_bias(make: Any) -> None:
+    assert validated(make(logit_bias={"5": -100, "199": 0.5})).sampling.logit_bias == ((5, -100.0), (199, 0.5))
 
 
 def test_a_completion_accepts_tgis_own_parameters() -> None:
@@ -213,7 +228,7 @@ def test_a_completion_accepts_tgis_own_parameters() -> None:
 
 
 def test_top_logprobs_of_a_chat() -> None:
-    assert (validated(chat(logprobs=True, top_logprobs=5))).sampling.top_n_tokens == 5
+    assert (validated(chat(logprobs=True, top_logprobs=20))).sampling.top_n_tokens == 20
 
 
 # --- refused requests -------------------------------------------------------------------------------------------------
@@ -229,15 +244,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stop": list("abcde")}, "`stop` supports up to 4 stop sequences. Given: 5"),
     ({"n": 2}, "`n` != 1 is not supported"),
     ({"n": 0}, "`n` != 1 is not supported"),
-    ({"logit_bias": {"5": 1}}, "`logit_bias` is not supported"),
+    ({"logit_bias": {"200": 1}}, "`logit_bias` must have ids of tokens, 0 to 199. Given: '200'"),
+    ({"logit_bias": {"-1": 1}}, "`logit_bias` must have ids of tokens, 0 to 199. Given: '-1'"),
+    ({"logit_bias": {"a": 1}}, "`logit_bias` must have ids of tokens, 0 to 199. Given: 'a'"),
+    ({"logit_bias": {"5": 101}}, "`logit_bias` must have numbers >= -100.0 and <= 100.0. Given: 101"),
+    ({"min_p": 2}, "`min_p` must be >= 0.0 and <= 1.0"),
     ({"grammar": {"type": "regex", "value": "a"}}, "grammar is not supported"),
     ({"response_format": {"type": "json_object"}}, "grammar is not supported"),
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "grammar is not supported"),
     ({"response_format": {"type": "text"}, "grammar": {"type": "json"}}, "grammar is not supported"),
 ]
 CHAT_REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"top_logprobs": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
-    ({"top_logprobs": 6, "logprobs": False}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
+    ({"top_logprobs": 21}, "`top_n_tokens` must be >= 0 and <= 20. Given: 21"),
+    ({"top_logprobs": 21, "logprobs": False}, "`top_n_tokens` must be >= 0 and <= 20. Given: 21"),
     ({"tools": [{}]}, "grammar is not supported, and `tools` need one"),
     ({"tools": [{}], "tool_choice": "auto"}, "grammar is not supported, and `tools` need one"),
     ({"tools": [{}], "tool_choice": {"function": {"name": "f"}}}, "grammar is not supported, and `tools` need one"),
@@ -246,8 +265,6 @@ COMPLETION_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
     ({"repetition_penalty": 0}, "`repetition_penalty` must be strictly positive"),
     ({"top_k": 0}, "`top_k` must be strictly positive"),
-    ({"typical_p": 0.5}, "`typical_p` is not supported"),
-    ({"watermark": True}, "`watermark` is not supported"),
     ({"truncate": 0}, "`truncate` must be strictly positive and less than 19. Given: 0"),
     ({"echo": True}, "`echo` is not supported"),
 ]

@@ -6,7 +6,8 @@ import pydantic
 import pytest
 from pydantic import BaseModel
 
-from hfstream.server.schemas.openai import ChatRequest, CompletionRequest
+from hfstream.server.schemas.completions import CompletionRequest
+from hfstream.server.schemas.openai import ChatRequest
 from hfstream.server.schemas.serde_errors import describe_first_error, describe_syntax_error, serde_error, wrong_type
 from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateRequest
 

@@ -14,7 +14,7 @@ def read(body: str) -> GenerateRequest:
 
 def test_optional_fields_may_be_null_and_unknown_fields_are_ignored() -> None:
     optional = [name for name, field in GenerateParameters.model_fields.items() if field.default is None]
-    assert len(optional) == 14
+    assert len(optional) == 15
     fields = ",".join(f'"{name}":null' for name in optional) + ',"unknown":[1]'
     assert read(f'{{"inputs":"x","parameters":{{{fields}}}}}').parameters == GenerateParameters()
 

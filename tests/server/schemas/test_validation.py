@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hfstream.errors import ValidationError
 from hfstream.server.schemas.tgi import CompatGenerateRequest, GenerateParameters, GenerateRequest
-from hfstream.server.schemas.validation import ValidRequest, check_parameters, check_streamable, validate
+from hfstream.server.schemas.validation import Limits, ValidRequest, check_parameters, check_streamable, validate
+
+LIMITS = Limits(max_total_tokens=20, max_input_tokens=19, vocab_size=200)
 
 
 def validated(
@@ -16,8 +19,8 @@ def validated(
 ) -> ValidRequest:
     """With a context of 20 tokens, and one token for each letter but "~"."""
     request = model(inputs=inputs, parameters=GenerateParameters(**parameters))
-    check_parameters(request, max_total_tokens=20)
-    return validate(request, [ord(letter) for letter in inputs.replace("~", "")], max_total_tokens=20)
+    check_parameters(request, LIMITS)
+    return validate(request, [ord(letter) for letter in inputs.replace("~", "")], LIMITS)
 
 
 TOO_LONG = "`inputs` tokens + `max_new_tokens` must be <= 20. "
@@ -31,6 +34,8 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"top_p": 0}, "`top_p` must be > 0.0 and < 1.0"),
     ({"top_p": 1}, "`top_p` must be > 0.0 and < 1.0"),
     ({"typical_p": 1.0}, "`typical_p` must be > 0.0 and < 1.0"),
+    ({"min_p": 1.1}, "`min_p` must be >= 0.0 and <= 1.0"),
+    ({"min_p": -0.1}, "`min_p` must be >= 0.0 and <= 1.0"),
     ({"top_k": 0}, "`top_k` must be strictly positive"),
     ({"max_new_tokens": 0}, "`max_new_tokens` must be strictly positive"),
     ({"stop": list("abcde")}, "`stop` supports up to 4 stop sequences. Given: 5"),
@@ -43,8 +48,6 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"inputs": 21 * "a"}, TOO_LONG + "Given: 21 `inputs` tokens and 0 `max_new_tokens`"),
     ({"inputs": 20 * "a"}, "`inputs` must have less than 19 tokens. Given: 20"),
     ({"grammar": {"type": "regex", "value": "a"}}, "grammar is not supported"),
-    ({"typical_p": 0.5}, "`typical_p` is not supported"),
-    ({"watermark": True}, "`watermark` is not supported"),
     ({"decoder_input_details": True}, "`decoder_input_details` is not supported"),
     ({"adapter_id": "a"}, "`adapter_id` is not supported"),
 ]
@@ -59,8 +62,8 @@ def test_a_broken_rule_is_raised_with_tgis_message(parameters: dict[str, Any], m
 
 def test_the_first_broken_rule_in_tgis_order_is_raised() -> None:
     remaining: dict[str, Any] = {
-        "temperature": 0, "repetition_penalty": 0, "frequency_penalty": 3, "top_p": 2, "typical_p": 2, "top_k": -1,
-        "max_new_tokens": 0, "stop": list("abcde"), "top_n_tokens": 9, "inputs": "", "truncate": 0,
+        "temperature": 0, "repetition_penalty": 0, "frequency_penalty": 3, "top_p": 2, "typical_p": 2, "min_p": 2,
+        "top_k": -1, "max_new_tokens": 0, "stop": list("abcde"), "top_n_tokens": 9, "inputs": "", "truncate": 0,
     }  # fmt: skip
     while remaining:
         with pytest.raises(ValidationError) as caught:
@@ -106,6 +109,14 @@ def test_limits_are_inclusive() -> None:
     assert (validated(19 * "a")).max_new_tokens == 1
 
 
+def test_the_settings_are_the_limits() -> None:
+    parameters = GenerateParameters(stop=list("abcdefgh"), top_n_tokens=8)
+    limits = replace(LIMITS, max_stop_sequences=8, max_top_n_tokens=8)
+    check_parameters(GenerateRequest(inputs="a", parameters=parameters), limits)
+    with pytest.raises(ValidationError, match="supports up to 7 stop"):
+        check_parameters(GenerateRequest(inputs="a", parameters=parameters), replace(limits, max_stop_sequences=7))
+
+
 def test_truncate_keeps_the_last_tokens() -> None:
     request = validated("abcdefghijklmnopqrstuvwxyz", truncate=3)
     assert (request.prompt, request.max_new_tokens) == ([ord(letter) for letter in "xyz"], 17)
@@ -122,6 +133,9 @@ def test_truncate_keeps_the_last_tokens() -> None:
         ({"do_sample": False, "temperature": 0.5}, True),
         ({"top_k": 5}, True),
         ({"top_p": 0.5}, True),
+        ({"typical_p": 0.95}, True),
+        ({"min_p": 0.1}, True),
+        ({"watermark": True}, False),
     ],
 )
 def test_which_parameters_switch_sampling_on(parameters: dict[str, Any], sampled: bool) -> None:
@@ -153,16 +167,17 @@ def test_the_prompt_is_repeated_if_requested_or_by_the_routes_default(
 
 def test_rules_that_need_no_tokens_are_checked_without_them() -> None:
     with pytest.raises(ValidationError, match="`top_k` must be strictly positive"):
-        check_parameters(GenerateRequest(inputs="a", parameters=GenerateParameters(top_k=0)), max_total_tokens=20)
-    check_parameters(GenerateRequest(inputs=1000 * "a"), max_total_tokens=20)
-    check_parameters(GenerateRequest(inputs="a", parameters=GenerateParameters(watermark=True)), max_total_tokens=20)
+        check_parameters(GenerateRequest(inputs="a", parameters=GenerateParameters(top_k=0)), LIMITS)
+    check_parameters(GenerateRequest(inputs=1000 * "a"), LIMITS)
+    check_parameters(GenerateRequest(inputs="a", parameters=GenerateParameters(watermark=True)), LIMITS)
 
 
 @pytest.mark.parametrize(("context", "fits"), [(1100, True), (1000, False)])
 def test_max_new_tokens_is_checked_up_to_1024(context: int, fits: bool) -> None:
     request = GenerateRequest(inputs="hello", parameters=GenerateParameters(max_new_tokens=100_000))
+    limits = Limits(max_total_tokens=context, max_input_tokens=context - 1, vocab_size=200)
     if fits:
-        assert validate(request, 5 * [1], max_total_tokens=context).max_new_tokens == context - 5
+        assert validate(request, 5 * [1], limits).max_new_tokens == context - 5
     else:
         with pytest.raises(ValidationError, match="Given: 5 `inputs` tokens and 1024 `max_new_tokens`"):
-            validate(request, 5 * [1], max_total_tokens=context)
+            validate(request, 5 * [1], limits)

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from hfstream.server import BackgroundServer, Settings
-from hfstream.server.schemas.openai import ChatRequest, CompletionRequest
+from hfstream.server.schemas.completions import CompletionRequest
+from hfstream.server.schemas.openai import ChatRequest
 from hfstream.server.schemas.sampling_defaults import SamplingDefaults
 from hfstream.server.text.chat_template import ChatTemplate
 from hfstream.server.text.generation_config import end_of_text_ids, read_generation_config
