@@ -1,8 +1,8 @@
 """TGI's watermark: half of the vocabulary, a half that the token before selects, becomes likelier.
 
 "A Watermark for Large Language Models", https://arxiv.org/abs/2301.10226, with TGI's numbers
-(`server/text_generation_server/utils/watermark.py`): whoever knows them can tell by the share of such tokens that a
-model has written a text. The halves are those of TGI on a CPU; torch's generators of other devices give others.
+(`server/text_generation_server/utils/watermark.py`): a detector that knows them can tell by the share of such tokens
+that a model has written a text. The halves are those of TGI on a CPU; torch's generators of other devices give others.
 
 Does not depend on requests or on how tokens are drawn.
 """

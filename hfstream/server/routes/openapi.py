@@ -41,7 +41,8 @@ _RULES: dict[str, dict[str, dict[str, Any]]] = {
         "max_new_tokens": {"minimum": 1}, "truncate": {"minimum": 1},
     },
     "ChatRequest": {
-        **_OPENAI, "max_completion_tokens": {"minimum": 1}, "top_logprobs": {"maximum": 20}, "messages": {"minItems": 1},
+        **_OPENAI, "max_completion_tokens": {"minimum": 1}, "top_logprobs": {"maximum": 20},
+        "messages": {"minItems": 1},
     },
     "CompletionRequest": {**_OPENAI, "truncate": {"minimum": 1}},
 }  # fmt: skip
