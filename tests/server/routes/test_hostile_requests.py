@@ -40,7 +40,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, engine: ScriptedEngine) -> Ite
     [
         (CHAT, {"max_tokens": 0}, "max_tokens"),
         (CHAT, {"max_completion_tokens": 0}, "max_completion_tokens"),
-        (CHAT, {"top_logprobs": 6}, "top_logprobs"),
+        (CHAT, {"top_logprobs": 21}, "top_logprobs"),
         (CHAT, {"messages": []}, "messages"),
         (CHAT, {"messages": user("a" * 500)}, "messages"),
         (CHAT, {"messages": 1}, "messages"),
