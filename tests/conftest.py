@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from hfstream._transport import response_base
+from tests.helpers.shared_engine import SharedEngine
 from tests.helpers.skips import pytest_addoption, pytest_sessionfinish, pytest_terminal_summary
 from tests.helpers.variants import VARIANTS, Clients, Variant
 
@@ -28,6 +30,11 @@ OUTSIDE = (
 )  # fmt: skip
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait for a server, or for a time to pass."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test uses a developer's own token, proxies or certificates, or runs pytest with the options of this run."""
@@ -40,6 +47,15 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def patient_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a body is waited for as long as it takes: 50 ms may pass before a busy machine has sent it."""
     monkeypatch.setattr(response_base, "DRAIN_SECONDS", 60.0)
+
+
+@pytest.fixture(scope="session")
+def shared_engine() -> Iterator[SharedEngine]:
+    """The bundled model: `BackgroundServer(settings, engine=shared_engine.connect())` takes no time to start."""
+    engine = SharedEngine()
+    engine.start()
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(params=VARIANTS)

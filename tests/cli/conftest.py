@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from hfstream.server import BackgroundServer
+from tests.helpers.shared_engine import SharedEngine
 
 
 @pytest.fixture(scope="package")
-def backend() -> Iterator[str]:
-    with BackgroundServer() as server:
+def backend(shared_engine: SharedEngine) -> Iterator[str]:
+    with BackgroundServer(engine=shared_engine.connect()) as server:
         yield server.url

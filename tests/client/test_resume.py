@@ -47,6 +47,7 @@ from hfstream.testing import (
 )
 from hfstream.types._base import APIModel
 from tests.helpers.comparing import assert_alike
+from tests.helpers.shared_engine import SharedEngine
 from tests.helpers.variants import HI, Clients, Variant
 
 pytestmark = pytest.mark.slow
@@ -132,23 +133,27 @@ def _end(sock: socket.socket) -> None:
 
 
 @pytest.fixture(scope="module")
-def cheese() -> Iterator[str]:
+def cheese(shared_engine: SharedEngine) -> Iterator[str]:
     """The reference backend, and its little model."""
-    with BackgroundServer(Settings(resume_grace=4.0)) as server:
+    with BackgroundServer(Settings(resume_grace=4.0), engine=shared_engine.connect()) as server:
         yield server.url
 
 
 @pytest.fixture(scope="module")
-def slow_server() -> Iterator[Any]:
+def slow_server(shared_engine: SharedEngine) -> Iterator[Any]:
     """The reference backend at a walk, with one permit."""
-    with BackgroundServer(Settings(max_concurrent_requests=1, tokens_per_second=50, resume_grace=30.0)) as server:
+    with BackgroundServer(
+        Settings(max_concurrent_requests=1, tokens_per_second=50, resume_grace=30.0), engine=shared_engine.connect()
+    ) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def short_grace_server() -> Iterator[Any]:
+def short_grace_server(shared_engine: SharedEngine) -> Iterator[Any]:
     """The same with hardly any grace."""
-    with BackgroundServer(Settings(max_concurrent_requests=1, tokens_per_second=50, resume_grace=0.3)) as server:
+    with BackgroundServer(
+        Settings(max_concurrent_requests=1, tokens_per_second=50, resume_grace=0.3), engine=shared_engine.connect()
+    ) as server:
         yield server
 
 
@@ -470,9 +475,9 @@ async def test_who_comes_back_too_late_is_told_why(variant: Variant, clients: Cl
 
 
 @pytest.fixture(scope="module")
-def forgetful() -> Iterator[str]:
+def forgetful(shared_engine: SharedEngine) -> Iterator[str]:
     """The reference backend, which keeps a stream for less time than a client takes to come back."""
-    with BackgroundServer(Settings(resume_grace=0.001)) as server:
+    with BackgroundServer(Settings(resume_grace=0.001), engine=shared_engine.connect()) as server:
         yield server.url
 
 

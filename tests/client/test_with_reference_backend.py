@@ -39,6 +39,7 @@ from hfstream import (
 from hfstream.retry import retry_if_overloaded, retry_on_overload, wait_retry_after
 from hfstream.server import BackgroundServer, Settings
 from tests.helpers.comparing import assert_alike
+from tests.helpers.shared_engine import SharedEngine
 from tests.helpers.variants import Clients, Variant
 
 pytestmark = pytest.mark.slow
@@ -60,14 +61,14 @@ LONG: TextGenerationParameters = {"max_new_tokens": 1900, "repetition_penalty": 
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with BackgroundServer() as server:
+def url(shared_engine: SharedEngine) -> Iterator[str]:
+    with BackgroundServer(engine=shared_engine.connect()) as server:
         yield server.url
 
 
 @pytest.fixture(scope="module")
-def paced() -> Iterator[str]:
-    with BackgroundServer(Settings(tokens_per_second=PACE)) as server:
+def paced(shared_engine: SharedEngine) -> Iterator[str]:
+    with BackgroundServer(Settings(tokens_per_second=PACE), engine=shared_engine.connect()) as server:
         yield server.url
 
 
@@ -696,8 +697,10 @@ IMPATIENT_WAIT = 0.05
 
 
 @pytest.fixture(scope="module")
-def narrow() -> Iterator[str]:
-    with BackgroundServer(Settings(max_concurrent_requests=2, tokens_per_second=2 * PACE)) as server:
+def narrow(shared_engine: SharedEngine) -> Iterator[str]:
+    with BackgroundServer(
+        Settings(max_concurrent_requests=2, tokens_per_second=2 * PACE), engine=shared_engine.connect()
+    ) as server:
         yield server.url
 
 

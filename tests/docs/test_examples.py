@@ -20,6 +20,7 @@ import pytest
 
 from hfstream import InferenceClient
 from hfstream.server import BackgroundServer, Settings
+from tests.helpers.shared_engine import SharedEngine
 
 pytestmark = pytest.mark.slow
 
@@ -29,9 +30,11 @@ PROMPT = "How do you make cheese?"
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(shared_engine: SharedEngine) -> Iterator[str]:
     """One permit, and a pace: so a busy server is busy for as long as a test wants."""
-    with BackgroundServer(Settings(max_concurrent_requests=1, tokens_per_second=100)) as server:
+    with BackgroundServer(
+        Settings(max_concurrent_requests=1, tokens_per_second=100), engine=shared_engine.connect()
+    ) as server:
         yield server.url
 
 

@@ -21,6 +21,7 @@ import pytest
 from hfstream.cli.options import parse_args
 from hfstream.core.retry_decisions import DECISIONS
 from hfstream.server import BackgroundServer
+from tests.helpers.shared_engine import SharedEngine
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +48,8 @@ PROGRAMS = [
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with BackgroundServer() as server:
+def url(shared_engine: SharedEngine) -> Iterator[str]:
+    with BackgroundServer(engine=shared_engine.connect()) as server:
         yield server.url
 
 

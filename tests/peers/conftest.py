@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hfstream.server import BackgroundServer, Settings
+from tests.helpers.shared_engine import SharedEngine
 from tests.peers.common import Task, loaded
 
 
@@ -17,7 +18,7 @@ def task(request: pytest.FixtureRequest) -> Task:
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[str]:
+def backend(shared_engine: SharedEngine) -> Iterator[str]:
     """The reference backend, at a pace that makes a long answer last for minutes."""
-    with BackgroundServer(Settings(tokens_per_second=100)) as server, loaded():
+    with BackgroundServer(Settings(tokens_per_second=100), engine=shared_engine.connect()) as server, loaded():
         yield server.url

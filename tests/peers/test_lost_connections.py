@@ -18,6 +18,7 @@ from hfstream import (
 )
 from hfstream.server import BackgroundServer
 from tests.helpers.robustness_rows import row
+from tests.helpers.shared_engine import SharedEngine
 from tests.helpers.variants import Clients, Variant
 from tests.peers.common import AGAIN, SOON, Task, loaded
 
@@ -91,8 +92,8 @@ SAMPLED = {"temperature": 0.9, "seed": 7}
 
 
 @pytest.fixture(scope="module")
-def quick() -> Iterator[str]:
-    with BackgroundServer() as server, loaded():
+def quick(shared_engine: SharedEngine) -> Iterator[str]:
+    with BackgroundServer(engine=shared_engine.connect()) as server, loaded():
         yield server.url
 
 

@@ -230,14 +230,14 @@ class _Server:
         return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
-async def _send(url: httpx.URL, data: bytes, rng: random.Random, figures: Figures) -> None:
+async def _send(url: httpx.URL, data: bytes, rng: random.Random, figures: Figures, read_seconds: float) -> None:
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
         with contextlib.suppress(ConnectionError, TimeoutError):
             writer.write(data)
             if rng.random() < 0.1:
                 return  # gone at once
-            async with asyncio.timeout(rng.choice([0.1, 30])):
+            async with asyncio.timeout(rng.choice([0.1, read_seconds])):
                 status = await reader.readline()
                 figures.statuses[status[9:12].decode("latin-1") or "none"] += 1
                 if status[9:10] == b"5" and status[9:12] != b"503":
@@ -283,8 +283,8 @@ async def _answer(client: httpx.AsyncClient, url: str) -> httpx.Response:
     return await client.post(url + "/generate", json={"inputs": PROMPT, "parameters": {"max_new_tokens": 12}})
 
 
-def hostile(*, requests: int, seed: int = 0, at_once: int = 16) -> Figures:
-    """`requests` hostile requests, then one exact answer."""
+def hostile(*, requests: int, seed: int = 0, at_once: int = 16, read_seconds: float = 30.0) -> Figures:
+    """`requests` hostile requests, then one exact answer. `read_seconds`: seconds that a response is waited for."""
     figures = Figures()
 
     async def run(server: _Server) -> None:
@@ -296,7 +296,7 @@ def hostile(*, requests: int, seed: int = 0, at_once: int = 16) -> Figures:
                 if number == requests // 3:
                     figures.memory.append(server.memory())
                 rng = random.Random(f"{seed} {number}")
-                await _send(httpx.URL(url), rng.choice(KINDS)(rng), rng, figures)
+                await _send(httpx.URL(url), rng.choice(KINDS)(rng), rng, figures, read_seconds)
 
         async with httpx.AsyncClient(timeout=60) as client:
             expected = (await _answer(client, url)).json()
