@@ -12,16 +12,15 @@ import math
 import os
 import select
 import socket
-import ssl
 from collections.abc import Generator, Iterable
 from typing import Any, cast
 
 import anyio
 import httpcore
 
-from .asyncio_tls import AsyncioTLSStream
+from .asyncio_tls import AsyncioNetworkStream
 
-__all__ = ["AsyncioBackend", "AsyncioStream"]
+__all__ = ["AsyncioBackend"]
 
 MAX_UNREAD = 256 * 1024
 """Bytes that are received before they are read; then the peer waits."""
@@ -38,14 +37,14 @@ class _Connection(asyncio.Protocol):
         self.ended = False
         """Nothing more will be received."""
         self.error: Exception | None = None
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._received: list[bytes] = []
         self._unread = 0
         self._paused = False
         self._reader: asyncio.Future[bool] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._write_paused = False
-        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._closed: asyncio.Future[None] = self.loop.create_future()
         # The timer is not the reader's own: it is set again when it goes off, if the reader's time is not over by then.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -93,8 +92,8 @@ class _Connection(asyncio.Protocol):
         """Waits until there is something to read, or the end; False if that takes longer than `timeout` seconds."""
         if self._received or self.ended:
             return True
-        self._reader = self._loop.create_future()
-        self._expires_at = math.inf if timeout is None else self._loop.time() + timeout
+        self._reader = self.loop.create_future()
+        self._expires_at = math.inf if timeout is None else self.loop.time() + timeout
         if self._expires_at < self._timer_at:
             self._start_timer()
         try:
@@ -105,11 +104,15 @@ class _Connection(asyncio.Protocol):
     async def wait_written(self) -> None:
         """Waits until the system has taken all that was written, or the connection is lost."""
         if self._write_paused:
-            self._writer = self._loop.create_future()
+            self._writer = self.loop.create_future()
             await self._writer
 
-    async def close(self) -> None:
-        self.transport.abort()  # under TLS close() would wait for the peer; what was written has been sent
+    def abort(self) -> None:
+        self.ended = True
+        self._wake_reader()
+        self.transport.abort()
+
+    async def wait_closed(self) -> None:
         await self._closed
 
     def take(self, max_bytes: int) -> bytes:
@@ -140,7 +143,7 @@ class _Connection(asyncio.Protocol):
     def _start_timer(self) -> None:
         self._cancel_timer()
         self._timer_at = self._expires_at
-        self._timer = self._loop.call_at(self._timer_at, self._on_timer)
+        self._timer = self.loop.call_at(self._timer_at, self._on_timer)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -151,13 +154,13 @@ class _Connection(asyncio.Protocol):
         self._timer, self._timer_at = None, math.inf
         if self._reader is None or self._reader.done() or self._expires_at == math.inf:
             return
-        if self._loop.time() < self._expires_at:
+        if self.loop.time() < self._expires_at:
             self._start_timer()
         else:
             self._reader.set_result(False)
 
 
-class AsyncioStream(httpcore.AsyncNetworkStream):
+class _AsyncioStream(AsyncioNetworkStream):
     """One connection, as httpcore reads and writes it."""
 
     def __init__(self, connection: _Connection) -> None:
@@ -186,13 +189,12 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
             raise httpcore.WriteError(str(error)) from error
 
     async def aclose(self) -> None:
-        await self._connection.close()
+        self._connection.transport.abort()  # close() would wait until all is sent that was written
+        await self._connection.wait_closed()
 
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        # Not loop.start_tls(): in Python, each such connection has a buffer of 256 KiB.
-        return await AsyncioTLSStream.connect(self, ssl_context, server_hostname, timeout)
+    def abort(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._connection.loop.call_soon_threadsafe(self._connection.abort)
 
     def get_extra_info(self, info: str) -> Any:
         transport = self._connection.transport
@@ -277,10 +279,10 @@ def _joined(errors: list[OSError]) -> OSError:
     return OSError(errors[0].errno, *reasons)
 
 
-def _configured(connection: _Connection, options: Iterable[Any] | None) -> AsyncioStream:
+def _configured(connection: _Connection, options: Iterable[Any] | None) -> _AsyncioStream:
     for option in options or ():
         connection.transport.get_extra_info("socket").setsockopt(*option)
-    return AsyncioStream(connection)
+    return _AsyncioStream(connection)
 
 
 @contextlib.contextmanager

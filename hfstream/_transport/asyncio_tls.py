@@ -5,25 +5,37 @@ Does not depend on asyncio's own TLS: in Python, its buffers take 256 KiB for ea
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import ssl
 from typing import Any, Self
 
 import httpcore
 
-__all__ = ["AsyncioTLSStream"]
+__all__ = ["AsyncioNetworkStream"]
 
 READ_SIZE = 64 * 1024
 RECORD_SIZE = 16 * 1024
 """Bytes that a TLS record holds, at most: RFC 8446, section 5.1."""
 
 
-class AsyncioTLSStream(httpcore.AsyncNetworkStream):
+class AsyncioNetworkStream(httpcore.AsyncNetworkStream):
+    """A connection of an asyncio event loop."""
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return await _TLSStream.connect(self, ssl_context, server_hostname, timeout)
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """End the connection and wake its reader as soon as the loop runs; from any thread, also in a finalizer."""
+
+
+class _TLSStream(AsyncioNetworkStream):
     """A stream whose bytes are encrypted on another stream."""
 
-    def __init__(
-        self, stream: httpcore.AsyncNetworkStream, ssl_context: ssl.SSLContext, server_hostname: str | None
-    ) -> None:
+    def __init__(self, stream: AsyncioNetworkStream, ssl_context: ssl.SSLContext, server_hostname: str | None) -> None:
         self._stream = stream
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
@@ -31,7 +43,7 @@ class AsyncioTLSStream(httpcore.AsyncNetworkStream):
     @classmethod
     async def connect(
         cls,
-        stream: httpcore.AsyncNetworkStream,
+        stream: AsyncioNetworkStream,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None,
         timeout: float | None,
@@ -114,10 +126,8 @@ class AsyncioTLSStream(httpcore.AsyncNetworkStream):
     async def aclose(self) -> None:
         await self._stream.aclose()
 
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return await AsyncioTLSStream.connect(self, ssl_context, server_hostname, timeout)
+    def abort(self) -> None:
+        self._stream.abort()
 
     def get_extra_info(self, info: str) -> Any:
         if info == "ssl_object":

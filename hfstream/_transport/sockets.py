@@ -151,7 +151,7 @@ class OpenSockets:
             self._streams.add(stream)
             register_socket(stream)
             if self._aborted:
-                shutdown(stream.get_extra_info("socket"))
+                stream.abort()
 
     def all(self) -> list[Any]:
         with self._lock:
@@ -162,4 +162,4 @@ class OpenSockets:
         with self._lock:
             self._aborted = True
         for stream in self.all():
-            shutdown(stream.get_extra_info("socket"))
+            stream.abort()
