@@ -41,6 +41,4 @@ class AsyncSocketInfo:
         """Ends the connection and wakes its reader, from any thread."""
         if isinstance(self._stream, AsyncioNetworkStream):
             self._stream.abort()
-        # At once, whatever the loop does. Not before: what the loop reads of a socket that is shut down opens no room
-        # for more, so a peer whose send buffer is full would not notice that the socket is closed.
-        shutdown(self._socket)
+        shutdown(self._socket)  # for the peer to notice at once, whatever the loop is busy with
