@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import ssl
 from typing import Any, Self
 
@@ -39,6 +40,7 @@ class _TLSStream(AsyncioNetworkStream):
         self._stream = stream
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self._ended = False
 
     @classmethod
     async def connect(
@@ -89,7 +91,8 @@ class _TLSStream(AsyncioNetworkStream):
             except ssl.SSLError as error:
                 raise httpcore.ReadError(str(error)) from error
             if self._outgoing.pending:  # an answer to what is no data, as a new key
-                await self._send(timeout)
+                with contextlib.suppress(httpcore.WriteError):  # what has been received is returned all the same
+                    await self._send(timeout)
             if data is not None:
                 return data
             await self._receive(None if expires_at is None else max(0.0, expires_at - now()))
@@ -106,6 +109,7 @@ class _TLSStream(AsyncioNetworkStream):
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # also without a farewell: HTTP knows where a body ends
                 record = b""
             if not record:
+                self._ended = True
                 return b"".join(records)
             records.append(record)
             room -= len(record)
@@ -132,7 +136,7 @@ class _TLSStream(AsyncioNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         if info == "ssl_object":
             return self._ssl
-        if info == "is_readable" and self._incoming.pending:
+        if info == "is_readable" and (self._ended or self._incoming.pending):
             return True
         return self._stream.get_extra_info(info)
 
