@@ -191,12 +191,12 @@ async def test_a_timer_is_not_set_for_each_read(connect: Any) -> None:
 
     async with connect(count) as stream:
         connection = innermost(stream)._connection
-        timers: set[int] = set()
+        timers: set[Any] = set()
         for _ in range(20):
             assert await stream.read(10, timeout=600.0) == b"a"
-            timers.add(id(connection._timer))
+            timers.add(connection._timer)
             await stream.write(b"b")
-        assert len(timers) == 1
+        assert len(timers - {None}) == 1  # none if the data came first
 
 
 async def test_a_write_that_nobody_reads_is_given_up(connect: Any) -> None:
