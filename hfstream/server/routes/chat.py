@@ -22,12 +22,14 @@ from hfstream.types import (
 
 from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
+from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.chat_template import ChatTemplate
 from .formats import RouteFormat
 from .openai_responses import (
     DONE_EVENT,
     ResponseMeta,
     StopStringFilter,
+    StreamedUsage,
     error_json,
     finish_reason,
     parse_error_json,
@@ -61,40 +63,49 @@ class _ChatFormatter:
     request: TemplatedRequest
     stream: bool
     meta: ResponseMeta
-    include_usage: bool
+    streamed_usage: StreamedUsage | None
+    """None: the stream does not report it."""
     include_logprobs: bool
-    stop_filter: StopStringFilter
+    stop_filters: Sequence[StopStringFilter]
+    """One for each choice."""
 
-    def format_event(self, event: StreamResponse) -> Iterable[str]:
-        text = self.stop_filter.push(event)
+    @property
+    def requests(self) -> Sequence[TemplatedRequest]:
+        return [self.request]
+
+    def format_event(self, output: OutputEvent) -> Iterable[str]:
+        event = output.event
+        text = self.stop_filters[output.generation].push(event)
         # The role is sent once. TGI repeats it, and clients that add up deltas get "assistantassistant".
         first = event.index == 1
         delta = ChatCompletionDelta(role="assistant", content=text) if first else ChatCompletionDelta(content=text)
         choice = ChatCompletionChunkChoice(
-            index=0, delta=delta, finish_reason=finish_reason(event), logprobs=self._logprobs([event])
+            index=output.generation, delta=delta, finish_reason=finish_reason(event), logprobs=self._logprobs([event])
         )
         yield self._chunk([choice], None)
-        if self.include_usage and (tokens := usage(event)):
+        if self.streamed_usage and (tokens := self.streamed_usage.push(output)):
             yield self._chunk([], tokens)
 
-    def format_response(self, events: Sequence[StreamResponse]) -> str:
-        last = events[-1]
-        choice = ChatCompletionChoice(
-            index=0,
-            message=ChatCompletionMessage(role="assistant", content=self.stop_filter.strip(last.generated_text or "")),
-            finish_reason=finish_reason(last),
-            logprobs=self._logprobs(events),
-        )
+    def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
         completion = ChatCompletion(
             id=self.meta.id,
             object="chat.completion",
             created=self.meta.created,
             model=self.meta.model,
-            choices=[choice],
-            usage=usage(last),
+            choices=[self._choice(index, output.events) for index, output in enumerate(outputs)],
+            usage=usage(*(output.events[-1] for output in outputs), choices=len(outputs)),
             system_fingerprint=self.meta.system_fingerprint,
         )
         return completion.model_dump_json(exclude_unset=True)
+
+    def _choice(self, index: int, events: Sequence[StreamResponse]) -> ChatCompletionChoice:
+        text = self.stop_filters[index].strip(events[-1].generated_text or "")
+        return ChatCompletionChoice(
+            index=index,
+            message=ChatCompletionMessage(role="assistant", content=text),
+            finish_reason=finish_reason(events[-1]),
+            logprobs=self._logprobs(events),
+        )
 
     def _chunk(self, choices: list[ChatCompletionChunkChoice], tokens: Usage | None) -> str:
         chunk = ChatCompletionChunk(
@@ -135,13 +146,15 @@ def _bytes(token: Token) -> list[int]:
 
 
 async def _make_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter:
+    request = await render_chat(body, backend)
+    choices = request.parameters.generations
     return _ChatFormatter(
-        request=await render_chat(body, backend),
+        request=request,
         stream=bool(body.stream),
         meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model_name),
-        include_usage=body.include_usage,
+        streamed_usage=StreamedUsage(choices, choices) if body.include_usage else None,
         include_logprobs=bool(body.logprobs),
-        stop_filter=StopStringFilter(body.stop),
+        stop_filters=[StopStringFilter(body.stop) for _ in range(choices)],
     )
 
 

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from hfstream.errors import InferenceError, ValidationError
-from hfstream.types import StreamResponse
 
 from ..schemas.tgi import GenerateRequest
 from ..service.backend import Backend
+from ..service.output_stream import CompleteOutput, OutputEvent
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -27,19 +27,21 @@ class ResponseFormatter(Protocol):
     """One request in TGI's terms, and the format of its response."""
 
     @property
-    def request(self) -> GenerateRequest: ...
+    def requests(self) -> Sequence[GenerateRequest]:
+        """One for each prompt. The generations are numbered in this order, those of one prompt one after the other."""
+        ...
 
     @property
     def stream(self) -> bool:
         """Whether the response is a stream of events."""
         ...
 
-    def format_event(self, event: StreamResponse) -> Iterable[str]:
-        """The data of the Server-Sent Events for one more token. The first token has index 1."""
+    def format_event(self, output: OutputEvent) -> Iterable[str]:
+        """The data of the Server-Sent Events for one more token. A generation's first token has index 1."""
         ...
 
-    def format_response(self, events: Sequence[StreamResponse]) -> str:
-        """The body of a response that is not streamed, from the events of all its tokens."""
+    def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
+        """The body of a response that is not streamed, from the tokens of all its generations."""
         ...
 
 

@@ -32,7 +32,7 @@ _SHARE, _TOP_P = {"minimum": 0, "maximum": 1}, {"exclusiveMinimum": 0, "maximum"
 _OPENAI: dict[str, dict[str, Any]] = {
     "temperature": {"minimum": 0}, "top_p": _TOP_P, "min_p": _SHARE, "typical_p": _TOP_P, "top_k": {"minimum": 1},
     "frequency_penalty": _PENALTY, "presence_penalty": _PENALTY, "repetition_penalty": _POSITIVE,
-    "max_tokens": {"minimum": 1},
+    "max_tokens": {"minimum": 1}, "n": {"minimum": 1, "maximum": 128},
 }  # fmt: skip
 _RULES: dict[str, dict[str, dict[str, Any]]] = {
     "GenerateParameters": {

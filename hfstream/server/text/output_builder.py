@@ -13,9 +13,17 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from hfstream.types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token
+from hfstream.types import (
+    BestOfSequence,
+    Details,
+    FinishReason,
+    StreamDetails,
+    StreamResponse,
+    TextGenerationResponse,
+    Token,
+)
 
 from ..engine.protocol import SamplingParams, TokenOutput
 from .detokenizer import IncrementalDetokenizer
@@ -108,20 +116,35 @@ class OutputBuilder:
         return Token(id=token, text=self._tokenizer.decode_token(token), logprob=_as_float32(logprob), special=special)
 
 
-def build_response(events: Sequence[StreamResponse]) -> TextGenerationResponse:
-    """The response that is not streamed, from the events of the one that is."""
+def build_response(
+    events: Sequence[StreamResponse], others: Sequence[Sequence[StreamResponse]] = ()
+) -> TextGenerationResponse:
+    """The response that is not streamed, from the events of the one that is.
+
+    `others`: the generations that `best_of` did not choose.
+    """
     last = events[-1]
     details = None
     if last.details is not None:
-        top_tokens = [event.top_tokens or [] for event in events]
-        details = Details(
-            finish_reason=last.details.finish_reason,
-            generated_tokens=last.details.generated_tokens,
-            seed=last.details.seed,
-            tokens=[event.token for event in events],
-            top_tokens=top_tokens if any(top_tokens) else None,
-        )
+        details = Details(**_details(events))
+        if others:
+            sequences = [
+                BestOfSequence(generated_text=other[-1].generated_text or "", **_details(other)) for other in others
+            ]
+            details = details.model_copy(update={"best_of_sequences": sequences})
     return TextGenerationResponse(generated_text=last.generated_text or "", details=details)
+
+
+def _details(events: Sequence[StreamResponse]) -> dict[str, Any]:
+    details = events[-1].details or StreamDetails()
+    top_tokens = [event.top_tokens or [] for event in events]
+    return {
+        "finish_reason": details.finish_reason,
+        "generated_tokens": details.generated_tokens,
+        "seed": details.seed,
+        "tokens": [event.token for event in events],
+        "top_tokens": top_tokens if any(top_tokens) else None,
+    }
 
 
 _float32 = struct.Struct("f")
