@@ -30,7 +30,8 @@ class _TGIFormatter:
 
     def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
         best, *others = best_first([output.events for output in outputs])
-        return response_json(build_response(outputs[best].events, [outputs[each].events for each in sorted(others)]))
+        not_chosen = [outputs[each].events for each in sorted(others)]
+        return response_json(build_response(outputs[best].events, not_chosen, outputs[best].prompt))
 
 
 class _CompatFormatter(_TGIFormatter):
