@@ -79,6 +79,44 @@ def test_completions(client: openai.OpenAI) -> None:
     assert len(chunks) == 12
 
 
+def test_several_choices(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="bundled", messages=CHEESE, n=3, seed=5, max_tokens=12)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    stream = client.chat.completions.create(model="bundled", messages=CHEESE, n=3, seed=5, max_tokens=12, stream=True)
+    texts = ["", "", ""]
+    for chunk in stream:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == [choice.message.content for choice in answer.choices]
+    alone = client.chat.completions.create(model="bundled", messages=CHEESE, seed=6, max_tokens=12)
+    assert alone.choices[0].message.content == texts[1]
+
+
+def test_several_prompts_an_echo_and_token_ids(client: openai.OpenAI) -> None:
+    prompt = "How do you make cheese?"
+    answer = client.completions.create(
+        model="bundled", prompt=[prompt, "What is the capital of France?"], temperature=0, max_tokens=8
+    )
+    scored = client.completions.create(
+        model="bundled", prompt=prompt, temperature=0, max_tokens=8, echo=True, logprobs=2
+    )
+    assert scored.choices[0].text == prompt + answer.choices[0].text
+    logprobs = scored.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.token_logprobs is not None
+    assert logprobs.token_logprobs[0] is None
+    assert all(each is not None and each <= 0 for each in logprobs.token_logprobs[1:])
+    ids = client.completions.create(model="bundled", prompt=[503, 367, 330], max_tokens=1, echo=True)
+    assert ids.choices[0].text.startswith("How do you")
+    assert ids.usage is not None
+    assert ids.usage.prompt_tokens == 3
+
+
+def test_a_biased_token(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="bundled", messages=CHEESE, logit_bias={"330": 100}, max_tokens=3)
+    assert answer.choices[0].message.content == " you you you"
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["bundled"]
 
