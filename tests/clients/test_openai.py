@@ -117,6 +117,77 @@ def test_a_biased_token(client: openai.OpenAI) -> None:
     assert answer.choices[0].message.content == " you you you"
 
 
+def test_a_response(client: openai.OpenAI) -> None:
+    response = client.responses.create(
+        model="bundled", instructions="You are a cook.", input="How do you make cheese?", temperature=0,
+        metadata={"k": "v"},
+    )  # fmt: skip
+    assert response.status == "completed"
+    assert "curd" in response.output_text
+    assert response.usage is not None
+    assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens > 20
+    assert response.metadata == {"k": "v"}
+    with client.responses.stream(
+        model="bundled", instructions="You are a cook.", input="How do you make cheese?", temperature=0
+    ) as stream:
+        events = list(stream)
+        streamed = stream.get_final_response()
+    assert streamed.output_text == response.output_text
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == response.output_text
+    assert {event.type for event in events} == {
+        "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
+        "response.output_text.delta", "response.output_text.done", "response.content_part.done",
+        "response.output_item.done", "response.completed",
+    }  # fmt: skip
+
+
+def test_a_response_continues_an_earlier_one(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="bundled", input="How do you make cheese?", temperature=0)
+    second = client.responses.create(
+        model="bundled", input="What is the capital of France?", previous_response_id=first.id, temperature=0
+    )
+    again = client.responses.create(
+        model="bundled", temperature=0,
+        input=[
+            {"role": "user", "content": "How do you make cheese?"},
+            *first.output,
+            {"role": "user", "content": "What is the capital of France?"},
+        ],
+    )  # fmt: skip
+    assert second.output_text == again.output_text
+    assert second.usage is not None
+    assert again.usage is not None
+    assert second.usage.input_tokens == again.usage.input_tokens
+    unstored = client.responses.create(model="bundled", input="Hi", store=False, max_output_tokens=3)
+    assert unstored.status == "incomplete"
+    with pytest.raises(openai.BadRequestError, match="not found") as caught:
+        client.responses.create(model="bundled", input="Hi", previous_response_id=unstored.id)
+    assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
+
+
+def test_what_responses_do_not_have_is_told(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="only functions are") as caught:
+        client.responses.create(model="bundled", input="Hi", tools=[{"type": "web_search"}])
+    assert caught.value.param == "tools"
+    with pytest.raises(openai.UnprocessableEntityError, match="`max_output_tokens` must be strictly positive"):
+        client.responses.create(model="bundled", input="Hi", max_output_tokens=0, stream=True)
+
+
+def test_async_responses(backend: str) -> None:
+    async def main() -> str:
+        async with openai.AsyncOpenAI(base_url=f"{backend}/v1", api_key="-") as client:
+            stream = await client.responses.create(
+                model="bundled", input="How do you make cheese?", temperature=0, stream=True
+            )
+            events = [event async for event in stream]
+        assert events[-1].type == "response.completed"
+        return "".join(event.delta for event in events if event.type == "response.output_text.delta")
+
+    assert "curd" in asyncio.run(main())
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["bundled"]
 

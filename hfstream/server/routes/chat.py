@@ -24,7 +24,7 @@ from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
 from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.chat_template import ChatTemplate
-from .formats import RouteFormat
+from .formats import PlainStream, RouteFormat
 from .openai_responses import (
     DONE_EVENT,
     ResponseMeta,
@@ -57,7 +57,7 @@ async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatFormatter:
+class ChatFormatter(PlainStream):
     """A `ResponseFormatter` whose events are chunks of a message."""
 
     request: TemplatedRequest

@@ -18,7 +18,7 @@ from ..schemas.tgi import GenerateParameters, GenerateRequest, TokenIdsRequest
 from ..service.backend import Backend
 from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.best_of import best_first
-from .formats import RouteFormat
+from .formats import PlainStream, RouteFormat
 from .openai_responses import (
     DONE_EVENT,
     ResponseMeta,
@@ -32,7 +32,7 @@ from .openai_responses import (
 from .responses import dump_json
 
 
-class _CompletionFormatter:
+class _CompletionFormatter(PlainStream):
     """A `ResponseFormatter` whose events are chunks of texts."""
 
     def __init__(self, requests: Sequence[GenerateRequest], body: CompletionRequest, meta: ResponseMeta) -> None:
