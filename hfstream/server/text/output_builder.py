@@ -91,13 +91,10 @@ class OutputBuilder:
             text = text[:end]
             self._texts.append(text)
         reason = self.finish_reason = self._reason(output, stopped=end is not None)
-        return self._event(
-            output.token,
-            text,
-            output.logprob,
-            output.top,
-            special=special,
+        return StreamResponse(
             index=self._count,
+            token=Token(id=output.token, text=text, logprob=_as_float32(output.logprob), special=special),
+            top_tokens=self._top_tokens(output.top),
             generated_text=None if reason is None else self._request.echoed_prompt + "".join(self._texts),
             details=self._details(reason) if reason and self._request.details else None,
         )
@@ -109,24 +106,13 @@ class OutputBuilder:
         for token, (logprob, top) in zip(self._request.prompt, logprobs, strict=True):
             special = self._tokenizer.specials.get(token)
             text = detokenizer.decode(token) if special is None else special
-            events.append(self._event(token, text, logprob, top, special=special is not None))
+            events.append(
+                StreamResponse(
+                    token=Token(id=token, text=text, logprob=_as_float32(logprob), special=special is not None),
+                    top_tokens=self._top_tokens(top),
+                )
+            )
         return events
-
-    def _event(
-        self,
-        token: int,
-        text: str,
-        logprob: float | None,
-        top: Sequence[tuple[int, float | None]],
-        *,
-        special: bool,
-        **fields: Any,
-    ) -> StreamResponse:
-        return StreamResponse(
-            token=Token(id=token, text=text, logprob=_as_float32(logprob), special=special),
-            top_tokens=[self._top_token(each, value) for each, value in top] or None,
-            **fields,
-        )
 
     def _reason(self, output: TokenOutput, *, stopped: bool) -> FinishReason | None:
         """Why the output ends here, if it does. TGI's order: length, EOS token, stop string."""
@@ -145,9 +131,13 @@ class OutputBuilder:
             input_length=len(request.prompt),
         )
 
-    def _top_token(self, token: int, logprob: float | None) -> Token:
-        special = token in self._tokenizer.specials
-        return Token(id=token, text=self._tokenizer.decode_token(token), logprob=_as_float32(logprob), special=special)
+    def _top_tokens(self, top: Sequence[tuple[int, float | None]]) -> list[Token] | None:
+        specials, decode = self._tokenizer.specials, self._tokenizer.decode_token
+        tokens = (
+            Token(id=token, text=decode(token), logprob=_as_float32(logprob), special=token in specials)
+            for token, logprob in top
+        )
+        return list(tokens) or None
 
 
 def build_response(
