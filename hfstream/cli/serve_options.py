@@ -85,6 +85,20 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         help="tokens of a prompt (default: one fewer than --max-total-tokens)",
     )
     serve.add_argument(
+        "--max-best-of",
+        type=positive,
+        default=2,
+        metavar="N",
+        help="generations that a request with best_of may choose from (default: 2)",
+    )
+    serve.add_argument(
+        "--max-client-batch-size",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="prompts that a request may have (default: 4)",
+    )
+    serve.add_argument(
         "--max-stop-sequences",
         type=int,
         default=4,

@@ -52,6 +52,10 @@ class Settings:
     """Tokens of prompt and response together, if fewer than the model's own context."""
     max_input_tokens: int | None = None
     """Tokens of a prompt. None: one fewer than `max_total_tokens`, as in TGI."""
+    max_best_of: int = 2
+    """Generations of one prompt that TGI's routes choose from."""
+    max_client_batch_size: int = 4
+    """Prompts of one request."""
     max_stop_sequences: int = 4
     """Stop strings of one request."""
     max_top_n_tokens: int = 5
@@ -90,6 +94,8 @@ class Settings:
             raise ValueError("kv_cache_memory must be at least 1 byte")
         if self.max_concurrent_requests < 1 or self.max_batch_size < 1:
             raise ValueError("max_concurrent_requests and max_batch_size must be at least 1")
+        if self.max_best_of < 1 or self.max_client_batch_size < 1:
+            raise ValueError("max_best_of and max_client_batch_size must be at least 1")
         if min(self.max_stop_sequences, self.max_top_n_tokens) < 0:
             raise ValueError("max_stop_sequences and max_top_n_tokens must not be negative")
         if self.tokens_per_second is not None and not self.tokens_per_second > 0:

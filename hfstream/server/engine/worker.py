@@ -14,7 +14,7 @@ from logging import LogRecord
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
-from .protocol import EngineOptions, EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from .protocol import EngineOptions, EngineRequest, ModelInfo, PromptLogprob, RequestFailed, TokenOutput
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -28,10 +28,13 @@ Numbers, because a worker in another process has a copy of the request.
 TokenTuple: TypeAlias = tuple[int, int, float | None, tuple[tuple[int, float | None], ...], bool]
 """The number of a request, and the other fields of its `TokenOutput`. A tuple: one is pickled for every token."""
 
+FirstTokenTuple: TypeAlias = tuple[*TokenTuple, tuple[PromptLogprob, ...]]
+"""The same with the log-probabilities of the prompt."""
+
 EndTuple: TypeAlias = tuple[int, Exception | None]
 """The number of a request that has failed, or (None) that was cancelled and is out of the batch."""
 
-StepReport: TypeAlias = list[TokenTuple | EndTuple]
+StepReport: TypeAlias = list[TokenTuple | FirstTokenTuple | EndTuple]
 
 Report: TypeAlias = ModelInfo | StepReport | Exception | LogRecord
 """The model is loaded; all outputs of one step; why the worker ends; something to log."""
@@ -123,7 +126,8 @@ class _Worker:
             if isinstance(output, RequestFailed):
                 report.append((number, output.error))
             elif not output.request.cancelled:
-                report.append((number, output.token, output.logprob, output.top, output.last))
+                fields = number, output.token, output.logprob, output.top, output.last
+                report.append((*fields, output.prompt) if output.prompt else fields)
         for request in self._scheduler.ended:
             number = self._numbers.pop(request)
             del self._requests[number]

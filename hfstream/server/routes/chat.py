@@ -22,12 +22,14 @@ from hfstream.types import (
 
 from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
+from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.chat_template import ChatTemplate
-from .formats import RouteFormat
+from .formats import PlainStream, RouteFormat
 from .openai_responses import (
     DONE_EVENT,
     ResponseMeta,
     StopStringFilter,
+    StreamedUsage,
     error_json,
     finish_reason,
     parse_error_json,
@@ -55,49 +57,66 @@ async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ChatFormatter:
+class ChatFormatter(PlainStream):
     """A `ResponseFormatter` whose events are chunks of a message."""
 
     request: TemplatedRequest
     stream: bool
     meta: ResponseMeta
-    include_usage: bool
+    streamed_usage: StreamedUsage | None
+    """None: the stream does not report it."""
     include_logprobs: bool
-    stop_filter: StopStringFilter
+    stop_filters: Sequence[StopStringFilter]
+    """One for each choice."""
 
-    def format_event(self, event: StreamResponse) -> Iterable[str]:
-        text = self.stop_filter.push(event)
+    @property
+    def requests(self) -> Sequence[TemplatedRequest]:
+        return [self.request]
+
+    def format_event(self, output: OutputEvent) -> Iterable[str]:
+        # Fields that were set to None stay: OpenAI's clients read them.
+        return (chunk.model_dump_json(exclude_unset=True) for chunk in self.chunks(output))
+
+    def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
+        return self.completion(outputs).model_dump_json(exclude_unset=True)
+
+    def chunks(self, output: OutputEvent) -> Iterable[ChatCompletionChunk]:
+        """What one more token adds to the stream."""
+        event = output.event
+        text = self.stop_filters[output.generation].push(event)
         # The role is sent once. TGI repeats it, and clients that add up deltas get "assistantassistant".
         first = event.index == 1
         delta = ChatCompletionDelta(role="assistant", content=text) if first else ChatCompletionDelta(content=text)
         choice = ChatCompletionChunkChoice(
-            index=0, delta=delta, finish_reason=finish_reason(event), logprobs=self._logprobs([event])
+            index=output.generation, delta=delta, finish_reason=finish_reason(event), logprobs=self._logprobs([event])
         )
         yield self._chunk([choice], None)
-        if self.include_usage and (tokens := usage(event)):
+        if self.streamed_usage and (tokens := self.streamed_usage.push(output)):
             yield self._chunk([], tokens)
 
-    def format_response(self, events: Sequence[StreamResponse]) -> str:
-        last = events[-1]
-        choice = ChatCompletionChoice(
-            index=0,
-            message=ChatCompletionMessage(role="assistant", content=self.stop_filter.strip(last.generated_text or "")),
-            finish_reason=finish_reason(last),
-            logprobs=self._logprobs(events),
-        )
-        completion = ChatCompletion(
+    def completion(self, outputs: Sequence[CompleteOutput]) -> ChatCompletion:
+        """The response that is not streamed."""
+        return ChatCompletion(
             id=self.meta.id,
             object="chat.completion",
             created=self.meta.created,
             model=self.meta.model,
-            choices=[choice],
-            usage=usage(last),
+            choices=[self._choice(index, output.events) for index, output in enumerate(outputs)],
+            usage=usage(*(output.events[-1] for output in outputs), choices=len(outputs)),
             system_fingerprint=self.meta.system_fingerprint,
         )
-        return completion.model_dump_json(exclude_unset=True)
 
-    def _chunk(self, choices: list[ChatCompletionChunkChoice], tokens: Usage | None) -> str:
-        chunk = ChatCompletionChunk(
+    def _choice(self, index: int, events: Sequence[StreamResponse]) -> ChatCompletionChoice:
+        text = self.stop_filters[index].strip(events[-1].generated_text or "")
+        return ChatCompletionChoice(
+            index=index,
+            message=ChatCompletionMessage(role="assistant", content=text),
+            finish_reason=finish_reason(events[-1]),
+            logprobs=self._logprobs(events),
+        )
+
+    def _chunk(self, choices: list[ChatCompletionChunkChoice], tokens: Usage | None) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
             id=self.meta.id,
             object="chat.completion.chunk",
             created=self.meta.created,
@@ -106,9 +125,6 @@ class _ChatFormatter:
             usage=tokens,
             system_fingerprint=self.meta.system_fingerprint,
         )
-        return chunk.model_dump_json(
-            exclude_unset=True
-        )  # fields that were set to None stay: OpenAI's clients read them
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> ChatCompletionLogprobs | None:
         if not self.include_logprobs:
@@ -134,20 +150,23 @@ def _bytes(token: Token) -> list[int]:
     return list(token.text.encode())
 
 
-async def _make_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter:
-    return _ChatFormatter(
-        request=await render_chat(body, backend),
+async def make_chat_formatter(body: ChatRequest, backend: Backend) -> ChatFormatter:
+    """The format of the response to a chat. Raises what `render_chat` raises."""
+    request = await render_chat(body, backend)
+    choices = request.parameters.generations
+    return ChatFormatter(
+        request=request,
         stream=bool(body.stream),
         meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model_name),
-        include_usage=body.include_usage,
+        streamed_usage=StreamedUsage(choices, choices) if body.include_usage else None,
         include_logprobs=bool(body.logprobs),
-        stop_filter=StopStringFilter(body.stop),
+        stop_filters=[StopStringFilter(body.stop) for _ in range(choices)],
     )
 
 
 CHAT = RouteFormat(
     request_model=ChatRequest,
-    make_formatter=_make_formatter,
+    make_formatter=make_chat_formatter,
     format_error=error_json,
     format_parse_error=parse_error_json,
     done_event=DONE_EVENT,

@@ -22,9 +22,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from hfstream.errors import InferenceError
+from hfstream.errors import InferenceError, ValidationError
 
-from ..schemas.validation import ValidRequest, check_streamable
+from ..schemas.validation import check_streamable
 from ..service.backend import Backend
 from ..service.errors import ClientDisconnectedError
 from ..service.metrics import log_request
@@ -60,10 +60,7 @@ class GenerateEndpoint(Generic[BodyT]):
                 await self._handle(Request(scope, receive), sse, send, record)
             except InferenceError as error:
                 body = self._format.format_error(error)
-                if sse.is_open:
-                    await sse.send_event(body)
-                    await sse.finish()
-                else:
+                if not sse.is_open:  # `_stream` has sent it otherwise
                     await error_response(error, body)(scope, receive, send)
             except HTTPException as error:
                 log_request(record, f"refused ({error.status_code})")
@@ -90,30 +87,53 @@ class GenerateEndpoint(Generic[BodyT]):
         with ExitStack() as stack:
             stack.enter_context(backend.metrics.counted(record))
             stack.enter_context(self._format.naming_errors(body))
-            if self._format.renders:  # work, which needs a permit
-                stack.enter_context(backend.limiter)
+            permits = 1 if self._format.renders else 0  # rendering is work, which needs a permit
+            stack.enter_context(backend.limiter.permits(permits))
             formatter = await self._format.make_formatter(body, backend)
-            check_streamable(formatter.request.parameters, stream=formatter.stream)
-            if not self._format.renders:
-                stack.enter_context(backend.limiter)
-            valid = await backend.prepare(formatter.request)
+            stack.enter_context(backend.limiter.permits(self._count_generations(formatter) - permits))
+            valid = [await backend.prepare(each) for each in formatter.requests]
+            prompt_tokens = sum(len(each.prompt) for each in valid)
             timer.mark_validated()
-            record.mark_validated(prompt_tokens=len(valid.prompt), max_new_tokens=valid.max_new_tokens)
-            logger.debug("prompt of id=%s: %r", record.id, formatter.request.inputs)
-            output = stack.enter_context(backend.submit(valid, record))
+            record.mark_validated(prompt_tokens=prompt_tokens, max_new_tokens=valid[0].max_new_tokens)
+            inputs = "".join(each.inputs for each in formatter.requests)
+            logger.debug("prompt of id=%s: %r", record.id, inputs)
+            generations = (copy for each in valid for copy in each.copies())
+            output = stack.enter_context(backend.submit(*generations, record=record))
             if formatter.stream and _wants_resume(request):
                 resumable = backend.resumable_streams.create()
                 resumable.on_abandoned = partial(output.fail, ClientDisconnectedError())
                 # The permit and the engine's work move to a task that outlives this connection.
                 backend.spawn(self._run_detached(output, formatter, resumable, stack.pop_all()))
-                await _stream_resumable(request, sse, resumable, 0, compute_headers(formatter.request.inputs))
+                await _stream_resumable(request, sse, resumable, 0, compute_headers(inputs))
                 return
             stack.enter_context(_cancel_on_disconnect(request, output))
             if formatter.stream:
+                await sse.open(compute_headers(inputs))
                 await self._stream(output, formatter, sse)
             else:
-                response = await self._respond(output, formatter, valid, timer)
+                outputs = await output.collect()
+                tokens = sum(len(each.events) for each in outputs)
+                timings = timer.headers(prompt_tokens=prompt_tokens, generated_tokens=tokens)
+                headers = {**compute_headers(inputs), **timings}
+                response = Response(formatter.format_response(outputs), headers=headers, media_type="application/json")
                 await response(request.scope, request.receive, send)
+
+    def _count_generations(self, formatter: ResponseFormatter) -> int:
+        """How many generations a request has; each needs a permit.
+
+        Raises:
+            ValidationError: they are more than there are permits, or cannot be streamed.
+        """
+        settings = self._backend.settings
+        for request in formatter.requests:
+            check_streamable(request.parameters, stream=formatter.stream, max_best_of=settings.max_best_of)
+        count = sum(request.parameters.generations for request in formatter.requests)
+        if count > settings.max_concurrent_requests:
+            raise ValidationError(
+                "Input validation error: all prompts and choices together must be "
+                f"<= {settings.max_concurrent_requests}. Given: {count}"
+            )
+        return count
 
     async def _resume(self, request: Request, sse: SSEResponse, send: Send) -> None:
         """Continues a stream after the event in `Last-Event-ID`; a DELETE ends that stream instead.
@@ -138,12 +158,15 @@ class GenerateEndpoint(Generic[BodyT]):
         """
         with suppress(ClientDisconnectedError, InferenceError), stack:
             try:
+                for data in formatter.format_start():
+                    await resumable.append(data, self._format.event_name(data))
                 async with aclosing(output.events()) as events:
                     async for event in events:
                         for data in formatter.format_event(event) if event else ():
-                            await resumable.append(data)
+                            await resumable.append(data, self._format.event_name(data))
             except InferenceError as error:
-                await resumable.append(self._format.format_error(error))
+                for data in self._format.failure(formatter, error):
+                    await resumable.append(data, self._format.event_name(data))
                 raise
         # The permit is free by now: the done event, and the buffer that can be read again, need none.
         with suppress(ClientDisconnectedError):
@@ -152,23 +175,22 @@ class GenerateEndpoint(Generic[BodyT]):
         resumable.finish()
 
     async def _stream(self, output: OutputStream, formatter: ResponseFormatter, sse: SSEResponse) -> None:
-        await sse.open(compute_headers(formatter.request.inputs))
-        async with aclosing(output.events(keepalive_interval=self._backend.settings.sse_keepalive)) as events:
-            async for event in events:
-                if event is None:
-                    await sse.send_keep_alive()
-                else:
-                    for data in formatter.format_event(event):
-                        await sse.send_event(data)
+        for data in formatter.format_start():
+            await sse.send_event(data, self._format.event_name(data))
+        try:
+            async with aclosing(output.events(keepalive_interval=self._backend.settings.sse_keepalive)) as events:
+                async for event in events:
+                    if event is None:
+                        await sse.send_keep_alive()
+                    else:
+                        for data in formatter.format_event(event):
+                            await sse.send_event(data, self._format.event_name(data))
+        except InferenceError as error:
+            for data in self._format.failure(formatter, error):
+                await sse.send_event(data, self._format.event_name(data))
+            await sse.finish()
+            raise
         await sse.finish()
-
-    async def _respond(
-        self, output: OutputStream, formatter: ResponseFormatter, valid: ValidRequest, timer: RequestTimer
-    ) -> Response:
-        events = [event async for event in output.events() if event]
-        timings = timer.headers(prompt_tokens=len(valid.prompt), generated_tokens=len(events))
-        headers = {**compute_headers(formatter.request.inputs), **timings}
-        return Response(formatter.format_response(events), headers=headers, media_type="application/json")
 
 
 def _with_request_id(send: Send, request_id: str) -> Send:

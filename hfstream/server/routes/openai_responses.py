@@ -6,20 +6,21 @@ instead of "eos_token" and "stop_sequence", no stop string in the text, and an e
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 
 from hfstream.errors import InferenceError, ValidationError
 from hfstream.errors.response_bodies import to_response
-from hfstream.types import FinishReason, StreamResponse, Usage
+from hfstream.types import FinishReason, StreamDetails, StreamResponse, Usage
 from hfstream.version import __version__
+
+from ..service.output_stream import OutputEvent
+from .responses import dump_json
 
 DONE_EVENT = "[DONE]"
 
@@ -40,20 +41,17 @@ class ResponseMeta:
 
 
 _FIELD = re.compile(r"`(\w+)`")
+_PARAMS = {"previous_response_not_found": "previous_response_id"}
 _PARSED_FIELD = re.compile(r"target type: (?:([\w.\[\]]+): |missing field `(\w+)`|duplicate field `(\w+)`)")
 """The field that a message is about."""
-
-
-def dump_json(value: dict[str, Any]) -> str:
-    """JSON as TGI writes it: no spaces, no escapes for other alphabets."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def error_json(error: InferenceError) -> str:
     """An error as a response's body or an event's data: OpenAI's format, and the keys that TGI's clients read."""
     status, _ = to_response(error)
-    param = _FIELD.search(error.message) if isinstance(error, ValidationError) else None
-    fields = {"message": error.message, "type": error.error_type, "param": param and param[1], "code": error.error_type}
+    found = _FIELD.search(error.message) if isinstance(error, ValidationError) else None
+    param = found[1] if found else _PARAMS.get(error.error_type or "")
+    fields = {"message": error.message, "type": error.error_type, "param": param, "code": error.error_type}
     return dump_json({"error": {**fields, "http_status_code": status}, "error_type": error.error_type})
 
 
@@ -105,9 +103,26 @@ def finish_reason(event: StreamResponse) -> str | None:
     return "length" if event.details.finish_reason == FinishReason.Length else "stop"
 
 
-def usage(event: StreamResponse) -> Usage | None:
-    """The number of tokens; None before the last event."""
-    if event.details is None:
-        return None
-    prompt, completion = event.details.input_length or 0, event.details.generated_tokens
+def usage(*last_events: StreamResponse, choices: int = 1) -> Usage:
+    """The number of tokens of complete generations. `choices`: those of each prompt, whose tokens are counted once."""
+    details = [event.details or StreamDetails() for event in last_events]
+    prompt = sum(each.input_length or 0 for each in details[::choices])
+    completion = sum(each.generated_tokens for each in details)
     return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+
+class StreamedUsage:
+    """Adds up the tokens of a stream's generations."""
+
+    def __init__(self, generations: int, choices: int) -> None:
+        """`generations`: how many there are; `choices`: of each prompt."""
+        self._last_events: list[StreamResponse | None] = [None] * generations
+        self._choices = choices
+
+    def push(self, output: OutputEvent) -> Usage | None:
+        """The usage of all, with the last event of the last generation; None before."""
+        if output.event.details is None:
+            return None
+        self._last_events[output.generation] = output.event
+        complete = [event for event in self._last_events if event is not None]
+        return usage(*complete, choices=self._choices) if len(complete) == len(self._last_events) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Send
@@ -33,15 +34,23 @@ def response_json(response: TextGenerationResponse) -> str:
     """The body of a response that is not streamed. Its details lack `input_length`: TGI reports it in streams only."""
     if response.details is None:
         return response.model_dump_json(exclude={"details"})
-    excluded = {"input_length", "best_of_sequences"}
+    excluded: dict[str, Any] = {"input_length": True}  # and what there is none of
     if response.details.top_tokens is None:
-        excluded.add("top_tokens")
+        excluded["top_tokens"] = True
+        excluded["best_of_sequences"] = {"__all__": {"top_tokens"}}
+    if response.details.best_of_sequences is None:
+        excluded["best_of_sequences"] = True
     return response.model_dump_json(exclude={"details": excluded})
+
+
+def dump_json(value: dict[str, Any]) -> str:
+    """JSON as TGI writes it: no spaces, no escapes for other alphabets."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def error_json(error: InferenceError) -> str:
     """An error as a response's body, or as an event's data."""
-    return json.dumps(to_response(error)[1], ensure_ascii=False, separators=(",", ":"))
+    return dump_json(to_response(error)[1])
 
 
 def error_response(error: InferenceError, body: str | None = None) -> Response:
@@ -65,9 +74,9 @@ class SSEResponse:
         raw = [(name.encode(), value.encode()) for name, value in {**_STREAM_HEADERS, **headers}.items()]
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
-    async def send_event(self, data: str) -> None:
+    async def send_event(self, data: str, name: str = "") -> None:
         """Send one event."""
-        await self.send_encoded(encode(data))
+        await self.send_encoded(encode(data, event=name))
 
     async def send_encoded(self, event: bytes) -> None:
         """Send one event that is encoded already."""

@@ -5,34 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hfstream.types import StreamResponse
-
 from ..schemas.tgi import CompatGenerateRequest, GenerateRequest
 from ..service.backend import Backend
+from ..service.output_stream import CompleteOutput, OutputEvent
+from ..text.best_of import best_first
 from ..text.output_builder import build_response
-from .formats import RouteFormat
+from .formats import PlainStream, RouteFormat
 from .responses import error_json, event_json, response_json
 
 
 @dataclass(frozen=True)
-class _TGIFormatter:
+class _TGIFormatter(PlainStream):
     """A `ResponseFormatter` for TGI's native format."""
 
     request: GenerateRequest
     stream: bool
 
-    def format_event(self, event: StreamResponse) -> Iterable[str]:
-        yield event_json(event)
+    @property
+    def requests(self) -> Sequence[GenerateRequest]:
+        return [self.request]
 
-    def format_response(self, events: Sequence[StreamResponse]) -> str:
-        return response_json(build_response(events))
+    def format_event(self, output: OutputEvent) -> Iterable[str]:
+        yield event_json(output.event)
+
+    def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
+        best, *others = best_first([output.events for output in outputs])
+        not_chosen = [outputs[each].events for each in sorted(others)]
+        return response_json(build_response(outputs[best].events, not_chosen, outputs[best].prompt))
 
 
 class _CompatFormatter(_TGIFormatter):
     """The format of /: a response that is not streamed is a list of one."""
 
-    def format_response(self, events: Sequence[StreamResponse]) -> str:
-        return f"[{super().format_response(events)}]"
+    def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
+        return f"[{super().format_response(outputs)}]"
 
 
 async def _generate(body: GenerateRequest, backend: Backend) -> _TGIFormatter:

@@ -26,6 +26,8 @@ MAX_MODEL_NAME = 1_024
 """Characters of `model`, which each event of a response repeats."""
 MAX_TOP_LOGPROBS = 20
 """OpenAI's limit of a chat's `top_logprobs`."""
+MAX_CHOICES = 128
+"""OpenAI's limit of `n`."""
 ValueT = TypeVar("ValueT")
 
 # --- what they become ------------------------------------------------------------------------------------------------
@@ -37,6 +39,10 @@ class OpenAIParameters(GenerateParameters):
     presence_penalty: F32 | None = None
     logit_bias: FloatMap | None = None
     max_top_n_tokens: int | None = None
+    reports_prompt: bool = False
+    """Whether the log-probabilities of the prompt's tokens are part of the response."""
+    generations_per_prompt: int = 1
+    """How many times the prompt is continued."""
     greedy: bool = False
     """The temperature is 0: no other parameter switches sampling on."""
     unsupported_options: tuple[str, ...] = ()
@@ -44,6 +50,14 @@ class OpenAIParameters(GenerateParameters):
     @property
     def sampled(self) -> bool:
         return not self.greedy and super().sampled
+
+    @property
+    def generations(self) -> int:
+        return self.generations_per_prompt
+
+    @property
+    def prompt_logprobs(self) -> bool:
+        return self.reports_prompt
 
     @property
     def presence(self) -> float | None:
@@ -116,7 +130,11 @@ class OpenAIRequest(BaseModel):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def to_parameters(self, defaults: SamplingDefaults | None = None) -> OpenAIParameters:
-        """The request's options as TGI's parameters. `defaults`: the model's, for what the request leaves out."""
+        """The request's options as TGI's parameters. `defaults`: the model's, for what the request leaves out.
+
+        Raises:
+            ValidationError: it asks for too many choices, or for none.
+        """
         greedy = self.temperature == 0
         defaults = defaults or SamplingDefaults()
         top_p = defaults.top_p if self.top_p is None else self.top_p
@@ -135,10 +153,23 @@ class OpenAIRequest(BaseModel):
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
             logit_bias=self.logit_bias,
+            generations_per_prompt=self.choices(),
             details=True,  # finish reason and usage are read from the last event's details
             grammar=self._grammar(),
             unsupported_options=tuple(self._unsupported()),
         )
+
+    def choices(self) -> int:
+        """How many responses to the same prompt.
+
+        Raises:
+            ValidationError: `n` is out of its range.
+        """
+        if self.n is None:
+            return 1
+        if not 0 < self.n <= MAX_CHOICES:
+            raise ValidationError(f"Input validation error: `n` must be > 0 and <= {MAX_CHOICES}. Given: {self.n}")
+        return self.n
 
     def _grammar(self) -> Any:
         match self.response_format:
@@ -151,8 +182,6 @@ class OpenAIRequest(BaseModel):
         messages: list[str] = []
         if self.model is not None and len(self.model) > MAX_MODEL_NAME:
             messages.append(f"`model` must have at most {MAX_MODEL_NAME} characters. Given: {len(self.model)}")
-        if self.n not in (None, 1):
-            messages.append("`n` != 1 is not supported")
         return messages
 
 

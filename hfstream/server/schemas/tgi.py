@@ -47,6 +47,16 @@ class GenerateParameters(BaseModel):
         return self.do_sample or self.temperature not in (None, 1.0) or given != (None, None, None, None)
 
     @property
+    def generations(self) -> int:
+        """How many times the prompt is continued."""
+        return self.best_of or 1  # TGI takes 0 for 1
+
+    @property
+    def prompt_logprobs(self) -> bool:
+        """Whether the log-probabilities of the prompt's tokens are reported."""
+        return self.decoder_input_details
+
+    @property
     def presence(self) -> float | None:
         """The presence penalty, which only OpenAI's routes have."""
         return None
@@ -75,9 +85,24 @@ class GenerateRequest(BaseModel):
     add_special_tokens: ClassVar[bool] = True
     """Whether the tokenizer adds the model's special tokens, such as the first one, to `inputs`."""
 
+    @property
+    def token_ids(self) -> Sequence[int] | None:
+        """The prompt, where it was given as token ids, and `inputs` is their text."""
+        return None
+
     inputs: Str
     # Not the same as `{}`: in TGI a request without parameters is sampled.
     parameters: GenerateParameters = GenerateParameters(do_sample=True)
+
+
+class TokenIdsRequest(GenerateRequest):
+    """A request whose prompt was given as token ids, which only OpenAI's completions have."""
+
+    ids: list[int]
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        return self.ids
 
 
 class CompatGenerateRequest(GenerateRequest):

@@ -11,12 +11,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from hfstream.errors import ValidationError
 
-from ..engine.protocol import SamplingParams
+from ..engine.protocol import EngineRequest, SamplingParams
 from .tgi import GenerateParameters, GenerateRequest
 
 MAX_STOP_LENGTH = 1_024
@@ -38,7 +38,6 @@ class Limits:
     max_total_tokens: int
     max_input_tokens: int
     vocab_size: int
-    max_best_of: int = 2
     max_stop_sequences: int = 4
     max_top_n_tokens: int = 5
 
@@ -55,21 +54,38 @@ class ValidRequest:
     echoed_prompt: str = ""
     """The prompt, if the full text begins with it, else empty."""
     details: bool = False
+    prompt_logprobs: bool = False
+    generations: int = 1
+    """How many times the prompt is continued."""
+
+    def engine_request(self) -> EngineRequest:
+        """The engine's part of it."""
+        return EngineRequest(self.prompt, self.max_new_tokens, self.sampling, self.prompt_logprobs)
+
+    def copies(self) -> list[ValidRequest]:
+        """One request for each generation. Sampled ones have seeds of their own, one after the other."""
+        seed = self.sampling.seed
+        if seed is None:
+            return [self] * self.generations
+        seeds = ((seed + number) % 2**64 for number in range(self.generations))
+        return [replace(self, sampling=replace(self.sampling, seed=each)) for each in seeds]
 
 
-def check_streamable(parameters: GenerateParameters, *, stream: bool) -> None:
+def check_streamable(parameters: GenerateParameters, *, stream: bool, max_best_of: int = 2) -> None:
     """The rules that TGI checks before it takes a permit.
 
     Raises:
-        ValidationError: a parameter cannot be combined with a stream, or `best_of` is more than 1.
+        ValidationError: a parameter cannot be combined with a stream, or `best_of` is more than `max_best_of`.
     """
     best_of = parameters.best_of
     if stream and best_of not in (None, 1):
         _refuse("`best_of` != 1 is not supported when streaming tokens")
     if stream and parameters.decoder_input_details:
         _refuse("`decoder_input_details` == true is not supported when streaming tokens")
-    if best_of is not None and best_of > 1:  # TGI's message for --max-best-of 1; it takes 0 for 1
-        _refuse("`best_of` != 1 is not allowed for this endpoint")
+    if best_of is not None and best_of > max_best_of:
+        if max_best_of == 1:
+            _refuse("`best_of` != 1 is not allowed for this endpoint")
+        _refuse(f"`best_of` must be > 0 and <= {max_best_of}. Given: {best_of}")
 
 
 def check_parameters(request: GenerateRequest, limits: Limits) -> None:
@@ -101,7 +117,9 @@ def validate(request: GenerateRequest, prompt: list[int], limits: Limits) -> Val
         sampling=_sampling_params(parameters, _logit_bias(parameters.biases, limits.vocab_size)),
         stop=tuple(parameters.stop),
         echoed_prompt=request.inputs if full_text else "",
-        details=parameters.details,
+        details=parameters.details or parameters.decoder_input_details,
+        prompt_logprobs=parameters.prompt_logprobs,
+        generations=parameters.generations,
     )
 
 
@@ -130,6 +148,24 @@ def _refuse(message: str) -> NoReturn:
 def _broken_rules(request: GenerateRequest, limits: Limits) -> Iterator[str]:
     """The messages of all broken rules that need no tokens, in TGI's order."""
     params, max_input_tokens = request.parameters, limits.max_input_tokens
+    yield from _broken_sampling_rules(params)
+    if params.max_new_tokens == 0:
+        yield "`max_new_tokens` must be strictly positive"
+    yield from _broken_stop_rules(params.stop, limits.max_stop_sequences)
+    if params.best_of is not None and params.best_of > 1 and params.seed is not None:
+        yield "`seed` must not be set when `best_of` > 1"
+    top_n_limit = limits.max_top_n_tokens if params.top_n_limit is None else params.top_n_limit
+    if params.top_n_tokens is not None and params.top_n_tokens > top_n_limit:
+        yield f"`top_n_tokens` must be >= 0 and <= {top_n_limit}. Given: {params.top_n_tokens}"
+    if not (request.inputs if request.token_ids is None else request.token_ids):
+        yield "`inputs` cannot be empty"
+    if params.truncate is not None and not 0 < params.truncate <= max_input_tokens:
+        yield f"`truncate` must be strictly positive and less than {max_input_tokens}. Given: {params.truncate}"
+
+
+def _broken_sampling_rules(params: GenerateParameters) -> Iterator[str]:
+    if params.best_of is not None and params.best_of > 1 and not params.sampled:
+        yield "you must use sampling when `best_of` is > 1"
     if params.temperature is not None and params.temperature <= 0:
         yield "`temperature` must be strictly positive"
     if params.repetition_penalty is not None and params.repetition_penalty <= 0:
@@ -146,16 +182,6 @@ def _broken_rules(request: GenerateRequest, limits: Limits) -> Iterator[str]:
         yield "`min_p` must be >= 0.0 and <= 1.0"
     if params.top_k is not None and params.top_k <= 0:
         yield "`top_k` must be strictly positive"
-    if params.max_new_tokens == 0:
-        yield "`max_new_tokens` must be strictly positive"
-    yield from _broken_stop_rules(params.stop, limits.max_stop_sequences)
-    top_n_limit = limits.max_top_n_tokens if params.top_n_limit is None else params.top_n_limit
-    if params.top_n_tokens is not None and params.top_n_tokens > top_n_limit:
-        yield f"`top_n_tokens` must be >= 0 and <= {top_n_limit}. Given: {params.top_n_tokens}"
-    if not request.inputs:
-        yield "`inputs` cannot be empty"
-    if params.truncate is not None and not 0 < params.truncate <= max_input_tokens:
-        yield f"`truncate` must be strictly positive and less than {max_input_tokens}. Given: {params.truncate}"
 
 
 def _broken_stop_rules(stop: list[str], max_stop_sequences: int) -> Iterator[str]:
@@ -171,8 +197,6 @@ def _unsupported(params: GenerateParameters) -> Iterator[str]:
     """The messages for what was requested that TGI supports and this server does not."""
     if params.grammar is not None:
         yield "grammar is not supported"
-    if params.decoder_input_details:
-        yield "`decoder_input_details` is not supported"
     if params.adapter_id is not None:
         yield "`adapter_id` is not supported"
     yield from params.unsupported

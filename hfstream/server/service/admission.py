@@ -30,6 +30,17 @@ class ConcurrencyLimiter:
             raise OverloadedError("Model is overloaded", retry_after=1)
         self._running += 1
 
+    @contextmanager
+    def permits(self, count: int) -> Generator[None, None, None]:
+        """Holds `count` permits, all or none. Raises what `with limiter` raises."""
+        if count and self._running + count > self._permits:
+            raise OverloadedError("Model is overloaded", retry_after=1)
+        self._running += count
+        try:
+            yield
+        finally:
+            self._running -= count
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:

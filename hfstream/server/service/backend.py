@@ -36,7 +36,7 @@ from ..text.tokenizer import Tokenizer, TokenSpan
 from .admission import ByteLimiter, ConcurrencyLimiter
 from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
-from .output_stream import OutputStream
+from .output_stream import Generation, OutputStream
 from .request_record import RequestRecord
 from .resumable import ResumableStreams
 from .text_work import TextWork
@@ -128,7 +128,8 @@ class Backend:
         )
         self._model: Model | None = None
         self._fatal_error: BaseException | None = None
-        self._outputs: dict[EngineRequest, OutputStream] = {}
+        self._outputs: dict[EngineRequest, Generation] = {}
+        self._streams: set[OutputStream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._text: Future[ModelText]
@@ -155,7 +156,7 @@ class Backend:
 
     def abort_all(self) -> None:
         """Ends all requests with an IncompleteGenerationError."""
-        for output in self._outputs.values():
+        for output in self._streams:
             output.fail(IncompleteGenerationError("Incomplete generation: the server is stopping"))
         # A resumable stream with a reader stays until that error is sent; one without would wait for its grace period.
         self.resumable_streams.abandon_all(unread_only=True)
@@ -265,6 +266,8 @@ class Backend:
         """
         model, limits = self.model, self.limits
         check_parameters(request, limits)
+        if request.token_ids is not None:
+            return validate(request, list(request.token_ids), limits)
         encode = partial(model.tokenizer.encode, special=request.add_special_tokens)
         prompt = await self._in_thread_if_long(encode, request.inputs)
         return validate(request, prompt, limits)
@@ -280,23 +283,29 @@ class Backend:
             raise ValidationError(message) from None
 
     @contextmanager
-    def submit(self, request: ValidRequest, record: RequestRecord | None = None) -> Generator[OutputStream, None, None]:
-        """Submits `request` to the engine, and cancels it when the block is left. `record`: gets the tokens' times.
+    def submit(
+        self, *generations: ValidRequest, record: RequestRecord | None = None
+    ) -> Generator[OutputStream, None, None]:
+        """Submits the generations of a request to the engine, and cancels them when the block is left.
 
-        Its row in the batch is then free for another request after the engine's present step, at the latest.
+        Their rows in the batch are then free for other requests after the engine's present step, at the latest.
+        `record`: gets the tokens' times.
         """
         model = self.model
-        builder = OutputBuilder(model.tokenizer, request, model.eos_ids)
-        engine_request = EngineRequest(request.prompt, request.max_new_tokens, request.sampling)
-        output = self._outputs[engine_request] = OutputStream(
-            builder, tokens_per_second=self.settings.tokens_per_second, record=record
-        )
+        builders = [OutputBuilder(model.tokenizer, each, model.eos_ids) for each in generations]
+        requests = [each.engine_request() for each in generations]
+        output = OutputStream(builders, tokens_per_second=self.settings.tokens_per_second, record=record)
+        self._streams.add(output)
+        self._outputs.update(zip(requests, output.generations, strict=True))
         try:
-            self._submit_to_engine(engine_request)
+            for request in requests:
+                self._submit_to_engine(request)
             yield output
         finally:
-            del self._outputs[engine_request]
-            self._engine.cancel(engine_request)
+            self._streams.discard(output)
+            for request in requests:
+                del self._outputs[request]
+                self._engine.cancel(request)
 
     def _submit_to_engine(self, engine_request: EngineRequest) -> None:
         try:
@@ -343,7 +352,7 @@ class Backend:
             logger.error("the engine failed", exc_info=error)
         self._fatal_error = error
         self.ready.set()
-        for output in self._outputs.values():
+        for output in self._streams:
             output.fail(GenerationError(f"Request failed during generation: Server error: {error}"))
 
     def _dispatch(self, results: Sequence[TokenOutput | RequestFailed]) -> None:

@@ -1,7 +1,8 @@
 """The output of one request on the event loop, from the engine's first token to the last event or an error.
 
-Everything that can happen to a request (a token, a failure, a disconnect, a long silence, the server's shutdown) is put
-into one queue. So there is one place that waits, and there are no races between several.
+A request has one generation, or several: for several prompts, or for one prompt several times. Everything that can
+happen to them (a token, a failure, a disconnect, a long silence, the server's shutdown) is put into one queue. So there
+is one place that waits, and there are no races between several.
 
 Does not depend on HTTP, or on how text is made of tokens.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple, TypeAlias
 
 from hfstream.errors import GenerationError, InferenceError
 from hfstream.types import StreamResponse
@@ -19,7 +21,26 @@ from ..engine.protocol import RequestFailed, TokenOutput
 from ..text.output_builder import OutputBuilder
 from .request_record import RequestRecord
 
-_Queue = asyncio.Queue[StreamResponse | Exception | None]
+
+class OutputEvent(NamedTuple):
+    """One more token of a generation."""
+
+    generation: int
+    """Its number within the request, from 0."""
+    event: StreamResponse
+    prompt: Sequence[StreamResponse] = ()
+    """With the first token: the prompt's tokens with their log-probabilities, if requested."""
+
+
+class CompleteOutput(NamedTuple):
+    """All tokens of a generation."""
+
+    events: list[StreamResponse]
+    prompt: list[StreamResponse]
+
+
+_Item: TypeAlias = OutputEvent | Exception
+_Queue: TypeAlias = asyncio.Queue[_Item | None]
 """Events, the error that ends them, and None for a time without events."""
 
 
@@ -27,33 +48,95 @@ class OutputStream:
     """The engine's outputs for one request, as events. Belongs to the event loop that it is created on."""
 
     def __init__(
-        self, builder: OutputBuilder, *, tokens_per_second: float | None = None, record: RequestRecord | None = None
+        self,
+        builders: Sequence[OutputBuilder],
+        *,
+        tokens_per_second: float | None = None,
+        record: RequestRecord | None = None,
     ) -> None:
+        """`builders`: one for each generation. `tokens_per_second`: the pace of each."""
+        self._queue: _Queue = asyncio.Queue()
+        interval = None if tokens_per_second is None else 1 / tokens_per_second
+        self.generations: list[Generation] = [
+            Generation(number, builder, self._queue, interval, record) for number, builder in enumerate(builders)
+        ]
+
+    def fail(self, error: Exception) -> None:
+        """Ends the stream from outside: the reader gets `error`, after the events that are queued already."""
+        for generation in self.generations:
+            generation.complete = True
+        self._queue.put_nowait(error)
+
+    async def events(self, *, keepalive_interval: float | None = None) -> AsyncGenerator[OutputEvent | None, None]:
+        """The events as they come, and None after every `keepalive_interval` seconds without one.
+
+        Raises:
+            InferenceError: a generation failed.
+            ClientDisconnectedError: see `fail`.
+        """
+        keepalive = None if keepalive_interval is None else _KeepAliveTimer(self._queue, keepalive_interval)
+        unfinished = len(self.generations)
+        try:
+            while unfinished:
+                item = await self._queue.get()
+                if keepalive:
+                    keepalive.reset()
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+                if item is not None and item.event.generated_text is not None:
+                    unfinished -= 1
+        finally:
+            if keepalive:
+                keepalive.stop()
+
+    async def collect(self) -> list[CompleteOutput]:
+        """All generations, once they are complete. Raises what `events` raises."""
+        complete = [CompleteOutput([], []) for _ in self.generations]
+        async for output in self.events():
+            if output is not None:
+                complete[output.generation].events.append(output.event)
+                complete[output.generation].prompt.extend(output.prompt)
+        return complete
+
+
+class Generation:
+    """One of a request's generations: makes events of the engine's outputs, and keeps their pace."""
+
+    def __init__(
+        self,
+        number: int,
+        builder: OutputBuilder,
+        queue: _Queue,
+        interval: float | None,
+        record: RequestRecord | None,
+    ) -> None:
+        """`interval`: seconds between two tokens, at least."""
+        self._number = number
         self._builder = builder
         self._record = record
         self._loop = asyncio.get_running_loop()
-        self._queue: _Queue = asyncio.Queue()
-        self._interval = None if tokens_per_second is None else 1 / tokens_per_second
+        self._queue = queue
+        self._interval = interval
         self._next_release = self._loop.time()
-        self._paced: deque[StreamResponse | Exception] = deque()
-        self._complete = False
-
-    @property
-    def complete(self) -> bool:
+        self._paced: deque[_Item] = deque()
+        self.complete: bool = False
         """Whether the engine has nothing more to add: further outputs are ignored."""
-        return self._complete
 
     def push(self, output: TokenOutput | RequestFailed) -> None:
         """Adds the engine's next output."""
-        if self._complete:
+        if self.complete:
             return
         try:
             item = self._to_item(output)
         except Exception as error:  # noqa: BLE001 - an error in making the text must not reach other requests
             item = _to_inference_error(error)
-        if self._record and isinstance(item, StreamResponse):
-            self._record.mark_token(self._builder.finish_reason)
-        self._complete = isinstance(item, Exception) or item.generated_text is not None
+        if isinstance(item, Exception):
+            self.complete = True
+        else:
+            self.complete = item.event.generated_text is not None
+            if self._record:
+                self._record.mark_token(self._builder.finish_reason, self._number)
         if self._interval is None:
             self._queue.put_nowait(item)
             return
@@ -65,35 +148,11 @@ class OutputStream:
             self._next_release += self._interval
             self._loop.call_at(self._next_release, self._release_paced, self._interval)
 
-    def fail(self, error: Exception) -> None:
-        """Ends the stream from outside: the reader gets `error`, after the events that are queued already."""
-        self._complete = True
-        self._queue.put_nowait(error)
-
-    async def events(self, *, keepalive_interval: float | None = None) -> AsyncGenerator[StreamResponse | None, None]:
-        """The events as they come, and None after every `keepalive_interval` seconds without one.
-
-        Raises:
-            InferenceError: generation failed.
-            ClientDisconnectedError: see `fail`.
-        """
-        keepalive = None if keepalive_interval is None else _KeepAliveTimer(self._queue, keepalive_interval)
-        try:
-            while True:
-                item = await self._queue.get()
-                if keepalive:
-                    keepalive.reset()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-                if item is not None and item.generated_text is not None:
-                    return
-        finally:
-            if keepalive:
-                keepalive.stop()
-
-    def _to_item(self, output: TokenOutput | RequestFailed) -> StreamResponse | Exception:
-        return self._builder.append(output) if isinstance(output, TokenOutput) else _to_inference_error(output.error)
+    def _to_item(self, output: TokenOutput | RequestFailed) -> _Item:
+        if isinstance(output, TokenOutput):
+            event = self._builder.append(output)
+            return OutputEvent(self._number, event, self._builder.prompt if event.index == 1 else ())
+        return _to_inference_error(output.error)
 
     def _release_paced(self, interval: float) -> None:
         self._queue.put_nowait(self._paced.popleft())

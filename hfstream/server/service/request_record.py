@@ -16,7 +16,8 @@ class RequestRecord:
         self.received: float = time.perf_counter()
         self.validated: float | None = None
         self.first_token: float | None = None
-        self.last_token: float | None = None
+        self.last_tokens: dict[int, float] = {}
+        """Of each generation."""
         self.gaps: list[float] = []
         """Seconds between one token and the next."""
         self.prompt_tokens: int = 0
@@ -30,14 +31,14 @@ class RequestRecord:
         self.validated = time.perf_counter()
         self.prompt_tokens, self.max_new_tokens = prompt_tokens, max_new_tokens
 
-    def mark_token(self, finish_reason: str | None) -> None:
-        """The engine has generated one more token."""
+    def mark_token(self, finish_reason: str | None, generation: int = 0) -> None:
+        """The engine has generated one more token of one of the request's generations."""
         now = time.perf_counter()
-        if self.last_token is None:
+        if self.first_token is None:
             self.first_token = now
-        else:
-            self.gaps.append(now - self.last_token)
-        self.last_token = now
+        if generation in self.last_tokens:
+            self.gaps.append(now - self.last_tokens[generation])
+        self.last_tokens[generation] = now
         self.generated_tokens += 1
         self.finish_reason = finish_reason
 

@@ -13,11 +13,20 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from hfstream.types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token
+from hfstream.types import (
+    BestOfSequence,
+    Details,
+    FinishReason,
+    InputToken,
+    StreamDetails,
+    StreamResponse,
+    TextGenerationResponse,
+    Token,
+)
 
-from ..engine.protocol import SamplingParams, TokenOutput
+from ..engine.protocol import PromptLogprob, SamplingParams, TokenOutput
 from .detokenizer import IncrementalDetokenizer
 from .stop_matcher import StopMatcher
 from .tokenizer import Tokenizer
@@ -63,10 +72,14 @@ class OutputBuilder:
         self._count = 0
         self.finish_reason: FinishReason | None = None
         """Why the output has ended; None before the last token."""
+        self.prompt: list[StreamResponse] = []
+        """The prompt's tokens with their log-probabilities, if those were requested. There with the first token."""
 
     def append(self, output: TokenOutput) -> StreamResponse:
         """The event of the next token."""
         self._count += 1
+        if output.prompt:
+            self.prompt = self._prompt_events(output.prompt)
         text = self._tokenizer.specials.get(output.token)
         special = text is not None
         if text is None:
@@ -81,10 +94,25 @@ class OutputBuilder:
         return StreamResponse(
             index=self._count,
             token=Token(id=output.token, text=text, logprob=_as_float32(output.logprob), special=special),
-            top_tokens=[self._top_token(token, logprob) for token, logprob in output.top] or None,
+            top_tokens=self._top_tokens(output.top),
             generated_text=None if reason is None else self._request.echoed_prompt + "".join(self._texts),
             details=self._details(reason) if reason and self._request.details else None,
         )
+
+    def _prompt_events(self, logprobs: Sequence[PromptLogprob]) -> list[StreamResponse]:
+        """The prompt's tokens as events. Their joined texts are the prompt's text, as for generated ones."""
+        detokenizer = IncrementalDetokenizer(self._tokenizer, ())
+        events: list[StreamResponse] = []
+        for token, (logprob, top) in zip(self._request.prompt, logprobs, strict=True):
+            special = self._tokenizer.specials.get(token)
+            text = detokenizer.decode(token) if special is None else special
+            events.append(
+                StreamResponse(
+                    token=Token(id=token, text=text, logprob=_as_float32(logprob), special=special is not None),
+                    top_tokens=self._top_tokens(top),
+                )
+            )
+        return events
 
     def _reason(self, output: TokenOutput, *, stopped: bool) -> FinishReason | None:
         """Why the output ends here, if it does. TGI's order: length, EOS token, stop string."""
@@ -103,25 +131,48 @@ class OutputBuilder:
             input_length=len(request.prompt),
         )
 
-    def _top_token(self, token: int, logprob: float | None) -> Token:
-        special = token in self._tokenizer.specials
-        return Token(id=token, text=self._tokenizer.decode_token(token), logprob=_as_float32(logprob), special=special)
+    def _top_tokens(self, top: Sequence[tuple[int, float | None]]) -> list[Token] | None:
+        specials, decode = self._tokenizer.specials, self._tokenizer.decode_token
+        tokens = (
+            Token(id=token, text=decode(token), logprob=_as_float32(logprob), special=token in specials)
+            for token, logprob in top
+        )
+        return list(tokens) or None
 
 
-def build_response(events: Sequence[StreamResponse]) -> TextGenerationResponse:
-    """The response that is not streamed, from the events of the one that is."""
+def build_response(
+    events: Sequence[StreamResponse],
+    others: Sequence[Sequence[StreamResponse]] = (),
+    prompt: Sequence[StreamResponse] = (),
+) -> TextGenerationResponse:
+    """The response that is not streamed, from the events of the one that is.
+
+    `others`: the generations that `best_of` did not choose; `prompt`: the prompt's tokens, if they are reported.
+    """
+    prefill = [InputToken(id=each.token.id, text=each.token.text, logprob=each.token.logprob) for each in prompt]
     last = events[-1]
     details = None
     if last.details is not None:
-        top_tokens = [event.top_tokens or [] for event in events]
-        details = Details(
-            finish_reason=last.details.finish_reason,
-            generated_tokens=last.details.generated_tokens,
-            seed=last.details.seed,
-            tokens=[event.token for event in events],
-            top_tokens=top_tokens if any(top_tokens) else None,
-        )
+        details = Details(**_details(events), prefill=prefill)
+        if others:
+            sequences = [
+                BestOfSequence(generated_text=other[-1].generated_text or "", **_details(other), prefill=prefill)
+                for other in others
+            ]
+            details = details.model_copy(update={"best_of_sequences": sequences})
     return TextGenerationResponse(generated_text=last.generated_text or "", details=details)
+
+
+def _details(events: Sequence[StreamResponse]) -> dict[str, Any]:
+    details = events[-1].details or StreamDetails()
+    top_tokens = [event.top_tokens or [] for event in events]
+    return {
+        "finish_reason": details.finish_reason,
+        "generated_tokens": details.generated_tokens,
+        "seed": details.seed,
+        "tokens": [event.token for event in events],
+        "top_tokens": top_tokens if any(top_tokens) else None,
+    }
 
 
 _float32 = struct.Struct("f")

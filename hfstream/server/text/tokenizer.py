@@ -65,9 +65,9 @@ class Tokenizer:
             for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
         ]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, special tokens left out."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of `ids`; unless `skip_special`, with the special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=skip_special)
 
     def decode_token(self, token: int) -> str:
         """The text of one token by itself: U+FFFD where it is part of a character."""

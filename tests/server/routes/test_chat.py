@@ -20,7 +20,9 @@ from tests.helpers.scripted_engine import (
     Script,
     ScriptedEngine,
     chunks,
+    eventually,
     http,
+    idle,
     ids,
     metric,
     pinned,
@@ -40,6 +42,8 @@ OUTPUTS: dict[str, Script] = {
 
 
 def script(job: EngineRequest) -> Script:
+    if job.sampling.seed is not None and job.sampling.seed < 9:
+        return [ids("abcdefghi")[job.sampling.seed], EOS]
     return OUTPUTS.get(TOKENIZER.decode(list(job.prompt)), ids("Hello, 中文! The end."))
 
 
@@ -114,6 +118,30 @@ def test_a_response_that_is_not_streamed_byte_for_byte(url: str) -> None:
         '"usage":{"prompt_tokens":4,"completion_tokens":3,"total_tokens":7},'
         f'"system_fingerprint":"hfstream-{__version__}"}}'
     )
+
+
+def test_several_choices(url: str) -> None:
+    complete = ask(url, n=3, seed=2).json()
+    assert [(each["index"], each["message"]["content"]) for each in complete["choices"]] == [
+        (0, "c"),
+        (1, "d"),
+        (2, "e"),
+    ]
+    assert complete["usage"] == {"prompt_tokens": 4, "completion_tokens": 6, "total_tokens": 10}
+    parts = chunks(stream(url, n=3, seed=2, stream_options={"include_usage": True}))
+    assert parts[-1]["usage"] == complete["usage"]
+    assert [part["usage"] for part in parts[:-1]] == [None] * 6
+    choices = [each for part in parts for each in part["choices"]]
+    for index, text in enumerate("cde"):
+        own = [each for each in choices if each["index"] == index]
+        assert [each["delta"].get("role") for each in own] == ["assistant", None]
+        assert "".join(each["delta"]["content"] for each in own) == text
+        assert [each["finish_reason"] for each in own] == [None, "stop"]
+
+
+def test_each_choice_takes_a_permit_and_gives_it_back(url: str) -> None:
+    assert ask(url, n=128, seed=100).status_code == 200
+    assert eventually(lambda: idle(url))
 
 
 def logprob(text: str, written: list[int], tops: str = "") -> str:
@@ -238,7 +266,7 @@ def error_body(message: str, kind: str = "validation", status: int = 422, param:
     [
         ({"top_logprobs": 21}, "top_logprobs", "`top_logprobs` must be >= 0 and <= 20. Given: 21"),
         ({"presence_penalty": 3}, "presence_penalty", "`presence_penalty` must be >= -2.0 and <= 2.0"),
-        ({"n": 2}, "n", "`n` != 1 is not supported"),
+        ({"n": 129}, "n", "`n` must be > 0 and <= 128. Given: 129"),
         ({"tools": [{"type": "function"}]}, "tools", "grammar is not supported, and `tools` need one"),
         ({"messages": []}, "messages", "`messages` cannot be empty"),
         (

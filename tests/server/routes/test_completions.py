@@ -37,6 +37,8 @@ OUTPUTS: dict[str, Script] = {
 
 
 def script(job: EngineRequest) -> Script:
+    if job.sampling.seed is not None and job.sampling.seed < 9:
+        return [ids("abcdefghi")[job.sampling.seed], EOS]
     return OUTPUTS.get(TOKENIZER.decode(list(job.prompt)), ids("Hello, 中文! The end."))
 
 
@@ -130,6 +132,39 @@ def test_logprobs(url: str) -> None:
     assert (none["tokens"], none["top_logprobs"]) == (["a", "ü"], None)
 
 
+def test_an_echo(url: str) -> None:
+    assert ask(url, echo=True).json()["choices"][0]["text"] == "Hiaü"
+    assert [part["choices"][0]["text"] for part in chunks(stream(url, echo=True))] == ["Hia", "ü", ""]
+    assert ask(url, "Hi", echo=True, stop="ü").json()["choices"][0]["text"] == "Hia"
+    assert ask(url, [TURN, *ids("Hi")], echo=True).json()["choices"][0]["text"].startswith("<turn>Hi")
+
+
+def test_an_echo_with_logprobs(url: str) -> None:
+    """The first token has none; a special token is part of the text if the prompt has it."""
+    prompt = [TURN, *ids("Hi")]
+    complete = ask(url, prompt, echo=True, logprobs=1, max_tokens=1).json()["choices"][0]
+    logprobs = complete["logprobs"]
+    assert "".join(logprobs["tokens"]) == complete["text"]
+    assert logprobs["tokens"][0] == "<turn>"
+    assert logprobs["token_logprobs"] == [None, *[-0.007358551] * (len(prompt))]
+    assert logprobs["top_logprobs"] == [None, *({each: -0.007358551} for each in logprobs["tokens"][1:])]
+    assert logprobs["text_offset"] == [len("".join(logprobs["tokens"][:i])) for i in range(len(prompt) + 1)]
+    (part,) = chunks(stream(url, prompt, echo=True, logprobs=1, max_tokens=1))
+    assert part["choices"][0] == complete
+
+
+def test_an_echo_without_new_tokens(url: str) -> None:
+    fields: dict[str, Any] = {"echo": True, "max_tokens": 0, "logprobs": 0}
+    body = ask(url, **fields).json()
+    assert body["usage"] == {"prompt_tokens": 2, "completion_tokens": 0, "total_tokens": 2}
+    [complete] = body["choices"]
+    assert (complete["text"], complete["finish_reason"]) == ("Hi", "length")
+    assert (complete["logprobs"]["tokens"], complete["logprobs"]["top_logprobs"]) == (["H", "i"], None)
+    (part,) = chunks(stream(url, **fields))
+    assert part["choices"] == body["choices"]
+    assert "token" not in part
+
+
 def test_a_special_token_is_a_chunk_without_text(url: str) -> None:
     parts = chunks(stream(url, "turn"))
     assert [part["choices"][0]["text"] for part in parts] == ["a", "", "ü", ""]
@@ -183,13 +218,31 @@ def error_body(message: str, kind: str = "validation", status: int = 422, param:
             "suffix not supported",
         ),
         (
-            {"prompt": ["a", "b"]},
+            {"prompt": ["a", "b", "c", "d", "e"]},
             None,
-            "Number of prompts exceeds the maximum allowed batch size of 1",
+            "Number of prompts exceeds the maximum allowed batch size of 4",
             "batch size exceeded",
         ),
-        ({"echo": True}, "echo", "Input validation error: `echo` is not supported", "validation"),
-        ({"n": 2}, "n", "Input validation error: `n` != 1 is not supported", "validation"),
+        (
+            {"prompt": [1, 9999]},
+            "prompt",
+            "Input validation error: `prompt` must have ids of tokens, 0 to 314. Given: 9999",
+            "validation",
+        ),
+        ({"prompt": [[]]}, "prompt", "Input validation error: `prompt` cannot be empty", "validation"),
+        ({"n": 0}, "n", "Input validation error: `n` must be > 0 and <= 128. Given: 0", "validation"),
+        (
+            {"n": 3, "best_of": 2},
+            "best_of",
+            "Input validation error: `best_of` must be >= `n`. Given: 2 and 3",
+            "validation",
+        ),
+        (
+            {"best_of": 21},
+            "best_of",
+            "Input validation error: `best_of` must be > 0 and <= 20. Given: 21",
+            "validation",
+        ),
         (
             {"logprobs": 6},
             "logprobs",
@@ -208,16 +261,42 @@ def test_an_invalid_request_gets_a_422_in_openais_format(
     assert metric(url, 'tgi_request_failure{err="validation"}') == failures + 1
 
 
-@pytest.mark.parametrize(
-    ("streamed", "message"),
-    [(True, "not supported when streaming tokens"), (False, "not allowed for this endpoint")],
-)
-def test_best_of_above_1_is_refused(url: str, streamed: bool, message: str) -> None:
-    response = ask(url, stream=streamed, best_of=2)
-    assert (response.status_code, response.text) == (
-        422,
-        error_body(f"Input validation error: `best_of` != 1 is {message}", param="best_of"),
-    )
+def test_more_generations_than_choices_cannot_be_streamed(url: str) -> None:
+    response = ask(url, stream=True, best_of=2)
+    message = "Input validation error: `best_of` > `n` is not supported when streaming tokens"
+    assert (response.status_code, response.text) == (422, error_body(message, param="best_of"))
+    assert "".join(part["choices"][0]["text"] for part in chunks(stream(url, best_of=1))) == "aü"
+
+
+def test_choices_of_several_prompts(url: str) -> None:
+    """Numbered in the order of the prompts; a prompt's tokens count once."""
+    body = ask(url, ["Hi", "Hi"], n=2, seed=3, temperature=1).json()
+    assert [(each["index"], each["text"]) for each in body["choices"]] == [(0, "d"), (1, "e"), (2, "d"), (3, "e")]
+    assert body["usage"] == {"prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 12}
+    fields: dict[str, Any] = {"n": 2, "seed": 3, "temperature": 1}
+    parts = chunks(stream(url, ["Hi", "Hi"], **fields))
+    texts = ["", "", "", ""]
+    for part in parts:
+        texts[part["choices"][0]["index"]] += part["choices"][0]["text"]
+    assert texts == ["d", "e", "d", "e"]
+    ends = [part["usage"] for part in parts if part["choices"][0]["finish_reason"]]
+    assert ends == 4 * [{"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}], "as TGI's"
+    *_, total = chunks(stream(url, ["Hi", "Hi"], **fields, stream_options={"include_usage": True}))
+    assert (total["choices"], total["usage"]) == ([], body["usage"])
+
+
+def test_the_best_of_several_generations_are_returned(url: str) -> None:
+    body = ask(url, n=2, best_of=4, seed=0, temperature=1).json()
+    assert [(each["index"], each["text"]) for each in body["choices"]] == [(0, "a"), (1, "b")]
+    assert body["usage"]["completion_tokens"] == 8, "all that were generated"
+
+
+def test_a_prompt_of_token_ids(url: str) -> None:
+    assert ask(url, ids("Hi")).json()["choices"][0]["text"] == "aü"
+    body = ask(url, [ids("turn"), ids("Hi")]).json()
+    assert [each["text"] for each in body["choices"]] == ["aü", "aü"]
+    assert body["usage"]["prompt_tokens"] == len(ids("turn")) + len(ids("Hi"))
+    assert ask(url, [TURN, *ids("Hi")]).headers["x-compute-characters"] == str(len("<turn>Hi"))
 
 
 def test_an_empty_list_of_prompts_is_malformed(url: str) -> None:

@@ -88,8 +88,10 @@ def test_which_refusals_need_no_permit(url: str, engine: ScriptedEngine) -> None
     assert status(CHAT, messages=1) == 422
     assert status(CHAT, messages=[{"role": "no", "content": ""}]) == 429, "rendering a template is work"
     assert status(COMPLETIONS, suffix="a") == 422
-    assert status(COMPLETIONS, prompt=["a", "b"]) == 422
-    assert status(COMPLETIONS, best_of=2) == 422
+    assert status(COMPLETIONS, prompt=5 * ["a"]) == 422
+    assert status(COMPLETIONS, best_of=21) == 422
+    assert status(COMPLETIONS, n=0) == 422
+    assert status(COMPLETIONS, n=PERMITS + 1) == 422, "there will never be so many permits"
     assert status(CHAT, top_p=2) == 429
     assert status(CHAT, n=2) == 429
     assert status(CHAT, tools=[{}]) == 429

@@ -52,4 +52,4 @@ async def test_whether_a_request_is_streamed(
 ) -> None:
     backend = Backend(Settings(model=str(model)), ScriptedEngine())
     formatter = await route_format.make_formatter(route_format.request_model(**fields), backend)
-    assert (formatter.request.inputs, formatter.stream) == ("Hi", stream)
+    assert ([each.inputs for each in formatter.requests], formatter.stream) == (["Hi"], stream)

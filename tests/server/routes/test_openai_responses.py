@@ -11,11 +11,13 @@ from hfstream.errors import OverloadedError
 from hfstream.server.routes.openai_responses import (
     ResponseMeta,
     StopStringFilter,
+    StreamedUsage,
     error_json,
     finish_reason,
     parse_error_json,
     usage,
 )
+from hfstream.server.service.output_stream import OutputEvent
 from hfstream.types import FinishReason, StreamDetails, StreamResponse, Token
 
 
@@ -55,13 +57,23 @@ def test_special_tokens_have_no_text() -> None:
 
 
 def test_finish_reason_and_usage_are_in_the_last_event() -> None:
-    assert (finish_reason(make_event("a")), usage(make_event("a"))) == (None, None)
+    assert finish_reason(make_event("a")) is None
     reasons = {reason: finish_reason(make_event("a", reason=reason)) for reason in FinishReason}
     assert reasons[FinishReason.Length] == "length"
     assert reasons[FinishReason.EndOfSequenceToken] == reasons[FinishReason.StopSequence] == "stop"
     tokens = usage(make_event("a", reason=FinishReason.Length))
-    assert tokens is not None
     assert tokens.model_dump() == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+
+
+def test_the_usage_of_several_generations_counts_each_prompt_once() -> None:
+    last = make_event("a", reason=FinishReason.Length)
+    assert usage(last, last, last, last, choices=2).model_dump() == {
+        "prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 16,
+    }  # fmt: skip
+    streamed = StreamedUsage(2, 2)
+    assert streamed.push(OutputEvent(0, make_event("a"))) is None
+    assert streamed.push(OutputEvent(1, last)) is None
+    assert streamed.push(OutputEvent(0, last)) == usage(last, last, choices=2)
 
 
 def test_an_error_has_openais_keys_and_tgis() -> None:

@@ -26,6 +26,8 @@ from tests.helpers.scripted_engine import (
 
 LF = "\n"
 JSON = {"content-type": "application/json"}
+BEST: list[Script] = []
+"""What the next requests for "best" generate."""
 OUTPUTS: dict[str, Script] = {
     "Hi": [ids("a")[0], ids("ü")[0], ids("\n")[0], EOS],
     "break": [*ids("ab"), RuntimeError("out of memory")],
@@ -34,6 +36,8 @@ OUTPUTS: dict[str, Script] = {
 
 
 def script(job: EngineRequest) -> Script:
+    if TOKENIZER.decode(list(job.prompt)) == "best":
+        return iter(BEST.pop())
     return OUTPUTS.get(TOKENIZER.decode(list(job.prompt)), ids("Hello, 中文! The end."))
 
 
@@ -82,6 +86,51 @@ def test_a_response_that_is_not_streamed_byte_for_byte(url: str) -> None:
     listed = post(url, "/generate", details=True, top_n_tokens=2, max_new_tokens=2).json()["details"]
     assert list(listed) == ["finish_reason", "generated_tokens", "seed", "prefill", "tokens", "top_tokens"]
     assert [len(top) for top in listed["top_tokens"]] == [2, 2]
+
+
+def test_decoder_input_details(url: str) -> None:
+    details = post(url, "/generate", decoder_input_details=True, max_new_tokens=1).json()["details"]
+    first, second = ids("Hi")
+    assert details["prefill"] == [
+        {"id": first, "text": "H", "logprob": None},
+        {"id": second, "text": "i", "logprob": -0.007358551},
+    ]
+    refused = post(url, "/generate_stream", decoder_input_details=True)
+    assert (refused.status_code, refused.json()["error"]) == (
+        422,
+        "Input validation error: `decoder_input_details` == true is not supported when streaming tokens",
+    )
+
+
+def test_best_of(url: str) -> None:
+    BEST.extend([ids("a"), ids("b")])  # the logprobs are equal: the first one is chosen
+    response = post(url, "/generate", "best", best_of=2, do_sample=True, details=True, top_n_tokens=1, max_new_tokens=3)
+    details = response.json()["details"]
+    assert response.json()["generated_text"] == "b"
+    [other] = details["best_of_sequences"]
+    assert list(details) == [
+        "finish_reason", "generated_tokens", "seed", "prefill", "tokens", "best_of_sequences", "top_tokens",
+    ]  # fmt: skip
+    assert list(other) == [
+        "generated_text", "finish_reason", "generated_tokens", "seed", "prefill", "tokens", "top_tokens",
+    ]  # fmt: skip
+    assert (other["generated_text"], other["finish_reason"], other["generated_tokens"]) == ("a", "eos_token", 2)
+    assert other["seed"] == (details["seed"] + 1) % 2**64
+    BEST.extend([ids("a"), ids("b")])
+    assert post(url, "/generate", "best", best_of=2, do_sample=True, max_new_tokens=1).json() == {"generated_text": "b"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"best_of": 3, "do_sample": True}, "`best_of` must be > 0 and <= 2. Given: 3"),
+        ({"best_of": 2}, "you must use sampling when `best_of` is > 1"),
+        ({"best_of": 2, "do_sample": True, "seed": 1}, "`seed` must not be set when `best_of` > 1"),
+    ],
+)
+def test_when_best_of_is_refused(url: str, parameters: dict[str, Any], message: str) -> None:
+    response = post(url, "/generate", **parameters)
+    assert (response.status_code, response.json()["error"]) == (422, f"Input validation error: {message}")
 
 
 def test_the_seed_is_reported_where_it_was_used(url: str) -> None:

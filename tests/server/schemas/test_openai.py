@@ -14,7 +14,7 @@ from hfstream.server.routes.request_body import parse_body
 from hfstream.server.schemas.completions import CompletionRequest
 from hfstream.server.schemas.openai import ChatRequest, OpenAIRequest
 from hfstream.server.schemas.tgi import GenerateRequest
-from hfstream.server.schemas.validation import Limits, ValidRequest, check_parameters, check_streamable, validate
+from hfstream.server.schemas.validation import Limits, ValidRequest, check_parameters, validate
 
 LIMITS = Limits(max_total_tokens=20, max_input_tokens=19, vocab_size=200)
 HI = [{"role": "user", "content": "Hi"}]
@@ -127,7 +127,12 @@ def test_a_malformed_chat(body: str, message: str) -> None:
             '{"prompt":null}',
             "prompt: invalid type: null, expected a string or a list of strings at line 1 column 14",
         ),
-        ('{"prompt":[7]}', "prompt[0]: invalid type: integer `7`, expected a string at line 1 column 12"),
+        (
+            '{"prompt":["a",7]}',
+            "prompt[1]: invalid type: integer `7`, expected a string or a list of token ids at line 1 column 16",
+        ),
+        ('{"prompt":[7,"a"]}', 'prompt[0]: invalid type: string "a", expected a token id at line 1 column 11'),
+        ('{"prompt":[["a"]]}', 'prompt[0]: invalid type: string "a", expected a token id at line 1 column 11'),
         (
             '{"prompt":[]}',
             "prompt: Empty array detected. Do not use an empty array for the prompt. at line 1 column 10",
@@ -150,7 +155,7 @@ def test_a_malformed_completion(body: str, message: str) -> None:
         (ChatRequest, {"messages": HI, "stop": [1, 2, 3]}),
         (ChatRequest, {"messages": [1, 2, 3]}),
         (ChatRequest, {"messages": [{"role": "a", "content": [1, 2, 3]}]}),
-        (CompletionRequest, {"prompt": [1, 2, 3]}),
+        (CompletionRequest, {"prompt": ["a", 1, 2, 3]}),
     ],
 )
 def test_a_list_is_read_up_to_the_first_error(model: type[pydantic.BaseModel], body: dict[str, Any]) -> None:
@@ -242,8 +247,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"top_p": 0}, "`top_p` must be > 0.0 and < 1.0"),
     ({"max_tokens": 0}, "`max_new_tokens` must be strictly positive"),
     ({"stop": list("abcde")}, "`stop` supports up to 4 stop sequences. Given: 5"),
-    ({"n": 2}, "`n` != 1 is not supported"),
-    ({"n": 0}, "`n` != 1 is not supported"),
+    ({"n": 129}, "`n` must be > 0 and <= 128. Given: 129"),
+    ({"n": 0}, "`n` must be > 0 and <= 128. Given: 0"),
     ({"logit_bias": {"200": 1}}, "`logit_bias` must have ids of tokens, 0 to 199. Given: '200'"),
     ({"logit_bias": {"-1": 1}}, "`logit_bias` must have ids of tokens, 0 to 199. Given: '-1'"),
     ({"logit_bias": {"a": 1}}, "`logit_bias` must have ids of tokens, 0 to 199. Given: 'a'"),
@@ -266,7 +271,6 @@ COMPLETION_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"repetition_penalty": 0}, "`repetition_penalty` must be strictly positive"),
     ({"top_k": 0}, "`top_k` must be strictly positive"),
     ({"truncate": 0}, "`truncate` must be strictly positive and less than 19. Given: 0"),
-    ({"echo": True}, "`echo` is not supported"),
 ]
 
 
@@ -303,9 +307,12 @@ def test_values_without_effect_are_accepted(body: OpenAIRequest) -> None:
     assert (validated(body)).prompt
 
 
-def test_best_of_is_refused_before_the_permit() -> None:
-    with pytest.raises(ValidationError, match="`best_of` != 1 is not allowed"):
-        check_streamable(completion(best_of=2).to_parameters(), stream=False)
+@pytest.mark.parametrize(
+    ("fields", "generations"),
+    [({}, 1), ({"n": 3}, 3), ({"n": 3, "best_of": 5}, 5), ({"best_of": 0}, 1), ({"n": 128}, 128)],
+)
+def test_the_number_of_generations(fields: dict[str, Any], generations: int) -> None:
+    assert completion(**fields).to_parameters().generations == generations
 
 
 @pytest.mark.parametrize(
@@ -314,20 +321,43 @@ def test_best_of_is_refused_before_the_permit() -> None:
         ({"suffix": "x"}, "suffix not supported", "Suffix is not supported"),
         ({"suffix": ""}, "suffix not supported", "Suffix is not supported"),
         (
-            {"prompt": ["a", "b"]},
+            {"prompt": ["a", "b", "c"]},
             "batch size exceeded",
-            "Number of prompts exceeds the maximum allowed batch size of 1",
+            "Number of prompts exceeds the maximum allowed batch size of 2",
         ),
     ],
 )
-def test_a_suffix_or_several_prompts_are_refused(fields: dict[str, Any], error_type: str, message: str) -> None:
+def test_a_suffix_or_too_many_prompts_are_refused(fields: dict[str, Any], error_type: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message) as caught:
-        completion(**fields).single_prompt()
+        completion(**fields).prompts(max_prompts=2)
     assert (caught.value.error_type, caught.value.status_code) == (error_type, 422)
 
 
-def test_a_list_of_one_prompt_is_accepted() -> None:
-    assert completion(prompt=["a"]).single_prompt() == completion(prompt="a").single_prompt() == "a"
+def test_the_prompts_logprobs_are_needed_for_an_echo_with_logprobs() -> None:
+    fields: list[dict[str, Any]] = [{}, {"echo": True}, {"logprobs": 0}, {"echo": True, "logprobs": 0}]
+    assert [validated(completion(**each)).prompt_logprobs for each in fields] == [False, False, False, True]
+    assert [validated(completion(**each)).echoed_prompt for each in fields] == ["", "Hi", "", "Hi"]
+
+
+def test_a_request_for_no_tokens_needs_an_echo() -> None:
+    assert validated(completion(echo=True, max_tokens=0)).max_new_tokens == 1
+    with pytest.raises(ValidationError, match="`max_new_tokens` must be strictly positive"):
+        validated(completion(max_tokens=0))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("a", ["a"]),
+        (["a"], ["a"]),
+        (["a", "b"], ["a", "b"]),
+        ([1, 2], [[1, 2]]),
+        ([[1], [2, 3]], [[1], [2, 3]]),
+        (["a", [2, 3]], ["a", [2, 3]]),
+    ],
+)
+def test_prompts_are_texts_or_token_ids(prompt: Any, prompts: list[Any]) -> None:
+    assert completion(prompt=prompt).prompts(max_prompts=2) == prompts
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

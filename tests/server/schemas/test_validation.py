@@ -48,7 +48,6 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"inputs": 21 * "a"}, TOO_LONG + "Given: 21 `inputs` tokens and 0 `max_new_tokens`"),
     ({"inputs": 20 * "a"}, "`inputs` must have less than 19 tokens. Given: 20"),
     ({"grammar": {"type": "regex", "value": "a"}}, "grammar is not supported"),
-    ({"decoder_input_details": True}, "`decoder_input_details` is not supported"),
     ({"adapter_id": "a"}, "`adapter_id` is not supported"),
 ]
 
@@ -82,7 +81,7 @@ def test_the_first_broken_rule_in_tgis_order_is_raised() -> None:
             {"decoder_input_details": True},
             "`decoder_input_details` == true is not supported when streaming tokens",
         ),
-        (False, {"best_of": 2}, "`best_of` != 1 is not allowed for this endpoint"),
+        (False, {"best_of": 3}, "`best_of` must be > 0 and <= 2. Given: 3"),
     ],
 )
 def test_rules_that_are_checked_before_the_permit(stream: bool, parameters: dict[str, Any], message: str) -> None:
@@ -91,9 +90,30 @@ def test_rules_that_are_checked_before_the_permit(stream: bool, parameters: dict
     assert str(caught.value) == f"Input validation error: {message}"
 
 
+def test_a_setting_allows_no_best_of() -> None:
+    with pytest.raises(ValidationError, match="`best_of` != 1 is not allowed for this endpoint"):
+        check_streamable(GenerateParameters(best_of=2), stream=False, max_best_of=1)
+
+
+def test_the_generations_of_a_prompt_have_seeds_of_their_own() -> None:
+    request = validated(best_of=2, do_sample=True)
+    first, second = request.copies()
+    assert first == replace(request, sampling=replace(request.sampling, seed=request.sampling.seed))
+    assert second.sampling.seed == ((first.sampling.seed or 0) + 1) % 2**64
+    last = replace(request, sampling=replace(request.sampling, seed=2**64 - 1))
+    assert [each.sampling.seed for each in last.copies()] == [2**64 - 1, 0]
+    assert len(replace(validated(), generations=3).copies()) == 3
+
+
 def test_a_best_of_that_passes_before_the_permit() -> None:
     check_streamable(GenerateParameters(best_of=1), stream=True)
     check_streamable(GenerateParameters(best_of=0), stream=False)  # TGI takes 0 for 1
+
+
+def test_decoder_input_details_are_details() -> None:
+    request = validated(decoder_input_details=True)
+    assert (request.details, request.prompt_logprobs) == (True, True)
+    assert request.engine_request().prompt_logprobs
 
 
 def test_limits_are_inclusive() -> None:

@@ -75,7 +75,7 @@ async def test_a_request_is_generated(model: Path) -> None:
         valid = await backend.prepare(make_request(max_new_tokens=9))
         assert (valid.prompt, valid.max_new_tokens) == (ids("Hi"), 9)
         with backend.submit(valid) as output:
-            texts = [event.token.text async for event in output.events() if event]
+            texts = [each.event.token.text async for each in output.events() if each]
         assert texts == ["a", "b", "<eos>"]
 
 

@@ -15,6 +15,7 @@ from hfstream.server.engine.protocol import EngineRequest, RequestFailed, Sampli
 from hfstream.server.schemas.validation import ValidRequest
 from hfstream.server.service.errors import ClientDisconnectedError
 from hfstream.server.service.output_stream import OutputStream
+from hfstream.server.service.request_record import RequestRecord
 from hfstream.server.text.output_builder import OutputBuilder
 from hfstream.server.text.tokenizer import Tokenizer
 from tests.helpers.scripted_engine import (
@@ -42,13 +43,13 @@ def output(token: int, *, last: bool = False) -> TokenOutput:
 def make_stream(*, stop: tuple[str, ...] = (), tokens_per_second: float | None = None) -> OutputStream:
     request = ValidRequest(prompt=ids("Hi"), max_new_tokens=9, sampling=SamplingParams(), stop=stop)
     builder = OutputBuilder(Tokenizer(TOKENIZER), request, {EOS})
-    return OutputStream(builder, tokens_per_second=tokens_per_second)
+    return OutputStream([builder], tokens_per_second=tokens_per_second)
 
 
 async def read(stream: OutputStream, **options: Any) -> list[str | None]:
     """Texts of the events, None for a keep-alive."""
     async with asyncio.timeout(60):
-        return [event.token.text if event else None async for event in stream.events(**options)]
+        return [output.event.token.text if output else None async for output in stream.events(**options)]
 
 
 # --- the stream itself ------------------------------------------------------------------------------------------------
@@ -57,44 +58,44 @@ async def read(stream: OutputStream, **options: Any) -> list[str | None]:
 async def test_events_come_in_order_and_the_one_with_the_generated_text_is_the_last() -> None:
     stream = make_stream()
     for token in (*ids("ab"), EOS):
-        assert not stream.complete
-        stream.push(output(token, last=token == EOS))
-    assert stream.complete
+        assert not stream.generations[0].complete
+        stream.generations[0].push(output(token, last=token == EOS))
+    assert stream.generations[0].complete
     assert await read(stream) == ["a", "b", "<eos>"]
 
 
 async def test_outputs_after_the_end_are_ignored() -> None:
     stream = make_stream(stop=("b",))
     for token in ids("abc"):
-        stream.push(output(token))
+        stream.generations[0].push(output(token))
     assert await read(stream) == ["a", "b"], "a stop string ends it, which the engine does not know about"
 
 
 async def test_a_failed_request_ends_with_tgis_message() -> None:
     stream = make_stream()
-    stream.push(output(ids("a")[0]))
-    stream.push(RequestFailed(EngineRequest([1], 9), RuntimeError("out of memory")))
-    assert stream.complete
+    stream.generations[0].push(output(ids("a")[0]))
+    stream.generations[0].push(RequestFailed(EngineRequest([1], 9), RuntimeError("out of memory")))
+    assert stream.generations[0].complete
     events = stream.events()
     first = await anext(events)
     assert first is not None
-    assert first.token.text == "a"
+    assert first.event.token.text == "a"
     with pytest.raises(GenerationError, match="Request failed during generation: Server error: out of memory"):
         await anext(events)
 
 
 async def test_an_error_in_making_the_text_fails_this_stream_only() -> None:
     stream = make_stream()
-    stream.push(output(-1))  # the tokenizer raises OverflowError
+    stream.generations[0].push(output(-1))  # the tokenizer raises OverflowError
     with pytest.raises(GenerationError, match="Request failed during generation: Server error: "):
         await read(stream)
 
 
 async def test_an_error_from_outside_comes_after_the_queued_events() -> None:
     stream = make_stream()
-    stream.push(output(ids("a")[0]))
+    stream.generations[0].push(output(ids("a")[0]))
     stream.fail(ClientDisconnectedError())
-    stream.push(output(ids("b")[0]))
+    stream.generations[0].push(output(ids("b")[0]))
     events = stream.events()
     assert await anext(events)
     with pytest.raises(ClientDisconnectedError):
@@ -106,24 +107,47 @@ async def test_a_silent_stream_yields_none_again_and_again() -> None:
     events = stream.events(keepalive_interval=0.01)
     async with asyncio.timeout(60):
         assert [await anext(events) for _ in range(3)] == [None, None, None]
-        stream.push(output(EOS, last=True))
+        stream.generations[0].push(output(EOS, last=True))
         rest = [event async for event in events]
-    assert [event.token.text for event in rest if event] == ["<eos>"]
+    assert [each.event.token.text for each in rest if each] == ["<eos>"]
+
+
+async def test_several_generations_come_as_they_are_made_until_all_are_complete() -> None:
+    requests = [ValidRequest(prompt=ids("Hi"), max_new_tokens=9, sampling=SamplingParams()) for _ in range(2)]
+    record = RequestRecord("/")
+    stream = OutputStream([OutputBuilder(Tokenizer(TOKENIZER), each, {EOS}) for each in requests], record=record)
+    first, second = stream.generations
+    for generation, text in ((first, "a"), (second, "b"), (second, "c"), (first, "d")):
+        generation.push(output(*ids(text)))
+    second.push(output(EOS, last=True))
+    first.push(output(EOS, last=True))
+    seen = [(each.generation, each.event.token.text) async for each in stream.events() if each]
+    assert seen == [(0, "a"), (1, "b"), (1, "c"), (0, "d"), (1, "<eos>"), (0, "<eos>")]
+    assert (record.generated_tokens, len(record.gaps)) == (6, 4), "gaps are those between tokens of one generation"
+
+
+async def test_one_failed_generation_fails_the_request() -> None:
+    requests = [ValidRequest(prompt=ids("Hi"), max_new_tokens=9, sampling=SamplingParams()) for _ in range(2)]
+    stream = OutputStream([OutputBuilder(Tokenizer(TOKENIZER), each, {EOS}) for each in requests])
+    stream.generations[0].push(output(EOS, last=True))
+    stream.generations[1].push(RequestFailed(EngineRequest([1], 9), RuntimeError("out of memory")))
+    with pytest.raises(GenerationError, match="out of memory"):
+        await stream.collect()
 
 
 async def test_events_are_released_at_the_pace() -> None:
     stream = make_stream(tokens_per_second=50)
     start = asyncio.get_running_loop().time()
     for token in (*ids("ab"), EOS):
-        stream.push(output(token, last=token == EOS))
-    assert stream.complete, "the engine has finished at once"
+        stream.generations[0].push(output(token, last=token == EOS))
+    assert stream.generations[0].complete, "the engine has finished at once"
     assert await read(stream) == ["a", "b", "<eos>"]
     assert asyncio.get_running_loop().time() - start >= 0.059
 
 
 async def test_an_error_does_not_wait_for_paced_events() -> None:
     stream = make_stream(tokens_per_second=0.001)
-    stream.push(output(ids("a")[0]))
+    stream.generations[0].push(output(ids("a")[0]))
     stream.fail(ClientDisconnectedError())
     with pytest.raises(ClientDisconnectedError):
         await read(stream)
