@@ -106,7 +106,7 @@ class _TLSStream(AsyncioNetworkStream):
                 record = self._ssl.read(min(room, RECORD_SIZE))
             except ssl.SSLWantReadError:
                 break
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # also without a farewell: HTTP knows where a body ends
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # also without close_notify: HTTP knows where a body ends
                 record = b""
             if not record:
                 self._ended = True

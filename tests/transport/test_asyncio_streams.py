@@ -199,7 +199,7 @@ async def test_a_timer_is_not_set_for_each_read(connect: Any) -> None:
         assert len(timers - {None}) == 1  # none if the data came first
 
 
-async def test_a_write_that_nobody_reads_is_given_up(connect: Any) -> None:
+async def test_a_write_that_is_not_read_is_given_up(connect: Any) -> None:
     done = asyncio.Event()
 
     async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
