@@ -12,6 +12,7 @@ import math
 import os
 import select
 import socket
+import threading
 from collections.abc import Generator, Iterable
 from typing import Any, cast
 
@@ -22,6 +23,9 @@ from .asyncio_tls import AsyncioNetworkStream
 
 __all__ = ["AsyncioBackend"]
 
+READ_SIZE = 64 * 1024
+"""Bytes that one read takes from the system, at most."""
+
 MAX_UNREAD = 256 * 1024
 """Bytes that are received before they are read; then the peer waits."""
 
@@ -29,7 +33,21 @@ CONNECTION_ATTEMPT_DELAY = 0.25
 """Seconds until the next address of a host is tried beside the one before: RFC 8305, section 8."""
 
 
-class _Connection(asyncio.Protocol):
+class _ReadBuffer(threading.local):
+    """Where a thread's event loop reads into. What has come is copied at once, so all connections use the same one.
+
+    For a `Protocol` asyncio would allocate 256 KiB for each read, and give them back: more work than all else that a
+    token needs.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_SIZE))
+
+
+_read_buffer = _ReadBuffer()
+
+
+class _Connection(asyncio.BufferedProtocol):
     """What one socket has received, and the task that waits for more."""
 
     def __init__(self) -> None:
@@ -56,9 +74,12 @@ class _Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(0)  # `write` returns when the system has taken all of it
 
-    def data_received(self, data: bytes) -> None:
-        self._received.append(data)
-        self._unread += len(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _read_buffer.view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received.append(bytes(_read_buffer.view[:nbytes]))
+        self._unread += nbytes
         if self._unread > MAX_UNREAD and not self._paused:
             self._paused = True
             self.transport.pause_reading()
