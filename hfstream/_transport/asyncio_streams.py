@@ -52,11 +52,11 @@ class _Connection(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
+        self.received: list[bytes] = []
         self.ended = False
         """Nothing more will be received."""
         self.error: Exception | None = None
         self.loop = asyncio.get_running_loop()
-        self._received: list[bytes] = []
         self._unread = 0
         self._paused = False
         self._reader: asyncio.Future[bool] | None = None
@@ -78,7 +78,7 @@ class _Connection(asyncio.BufferedProtocol):
         return _read_buffer.view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._received.append(bytes(_read_buffer.view[:nbytes]))
+        self.received.append(bytes(_read_buffer.view[:nbytes]))
         self._unread += nbytes
         if self._unread > MAX_UNREAD and not self._paused:
             self._paused = True
@@ -109,18 +109,13 @@ class _Connection(asyncio.BufferedProtocol):
 
     # --- called by the stream ----------------------------------------------------------------------------------------
 
-    async def wait_readable(self, timeout: float | None) -> bool:
-        """Waits until there is something to read, or the end; False if that takes longer than `timeout` seconds."""
-        if self._received or self.ended:
-            return True
+    def wait_readable(self, timeout: float | None) -> asyncio.Future[bool]:
+        """Until more is received, or the end: True. False if that takes longer than `timeout` seconds."""
         self._reader = self.loop.create_future()
         self._expires_at = math.inf if timeout is None else self.loop.time() + timeout
         if self._expires_at < self._timer_at:
             self._start_timer()
-        try:
-            return await self._reader
-        finally:
-            self._reader = None
+        return self._reader
 
     async def wait_written(self) -> None:
         """Waits until the system has taken all that was written, or the connection is lost."""
@@ -138,7 +133,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def take(self, max_bytes: int) -> bytes:
         """Up to `max_bytes` of what has been received; nothing at the end."""
-        received = self._received
+        received = self.received
         if not received:
             return b""
         data = received.pop() if len(received) == 1 else b"".join(received)
@@ -155,7 +150,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     @property
     def is_readable(self) -> bool:
-        return bool(self._received) or self.ended or self.transport.is_closing()
+        return bool(self.received) or self.ended or self.transport.is_closing()
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -189,7 +184,7 @@ class _AsyncioStream(AsyncioNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         connection = self._connection
-        if not await connection.wait_readable(timeout):
+        if not (connection.received or connection.ended) and not await connection.wait_readable(timeout):
             raise httpcore.ReadTimeout
         data = connection.take(max_bytes)
         if not data and connection.error is not None:
