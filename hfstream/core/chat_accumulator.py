@@ -6,6 +6,8 @@ on how chunks are received, nor on how they reach the caller.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any, cast
 
 from ..types import (
@@ -20,6 +22,7 @@ from ..types import (
     Usage,
 )
 from .chat_builders import ExtraFieldsBuilder, StringBuilder
+from .choice_deltas import begins
 from .choice_states import ChoiceIndices
 from .tool_calls import ToolCallsBuilder
 from .usages import latest_usage, usage_in
@@ -30,13 +33,16 @@ __all__ = ["ChatAccumulator"]
 class ChatAccumulator:
     """Accumulates a stream of `ChatCompletionChunk`. `text` and `finish_reason` are those of the first choice.
 
-    `several` is whether more than one choice was asked for.
+    `several` is whether more than one choice was asked for. If it is not, choices with other indices may still be one,
+    whose index counts its tokens: they are, unless two of them have a finish reason.
     """
 
     def __init__(self, response_model: Any = None, *, several: bool = False) -> None:
         self._response_model = response_model
         self._first = _ChoiceBuilder()
         self._choices: dict[int, _ChoiceBuilder] = {}
+        self._add_choice: dict[int, Callable[[ChatCompletionChunkChoice], None]] = {}  # by index, once a token
+        self._only: _ChoiceBuilder | None = None  # all choices as one, if there are more than were asked for
         self._several = several
         self._indices = ChoiceIndices(several=several)
         self._metadata: dict[str, Any] = {}
@@ -46,15 +52,19 @@ class ChatAccumulator:
 
     @property
     def text(self) -> str:
-        return self._first.content.text
+        return self._main.content.text
 
     @property
     def finish_reason(self) -> str | None:
-        return self._first.finish_reason
+        return self._main.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        return latest_usage(self._first.usage, self._usage)
+        return latest_usage(self._main.usage, self._usage)
+
+    @property
+    def _main(self) -> _ChoiceBuilder:
+        return self._first if self._only is None or self._are_several() else self._only
 
     def add(self, items: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in items:
@@ -71,13 +81,13 @@ class ChatAccumulator:
                 try:
                     builder = self._choices[choice.index]
                 except KeyError:
-                    builder = self._builder(choice.index)
+                    builder = self._builder(choice, beside=len(chunk.choices) > 1)
                 builder.add(choice)
         return items
 
-    def _builder(self, index: int) -> _ChoiceBuilder:
-        """The builder of a choice whose index has not come before."""
-        key = self._indices.key(index)
+    def _builder(self, choice: ChatCompletionChunkChoice, *, beside: bool) -> _ChoiceBuilder:
+        """The builder of a choice whose index has not come before; `beside`: its chunk has others."""
+        key = self._indices.key(choice.index, begins=begins(choice), beside=beside)
         builder = self._choices.get(key)
         if builder is None:
             is_first = key == 0 or not (self._choices or self._several)
