@@ -6,8 +6,6 @@ on how chunks are received, nor on how they reach the caller.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from typing import Any, cast
 
 from ..types import (
@@ -33,16 +31,13 @@ __all__ = ["ChatAccumulator"]
 class ChatAccumulator:
     """Accumulates a stream of `ChatCompletionChunk`. `text` and `finish_reason` are those of the first choice.
 
-    `several` is whether more than one choice was asked for. If it is not, choices with other indices may still be one,
-    whose index counts its tokens: they are, unless two of them have a finish reason.
+    `several` is whether more than one choice was asked for.
     """
 
     def __init__(self, response_model: Any = None, *, several: bool = False) -> None:
         self._response_model = response_model
         self._first = _ChoiceBuilder()
         self._choices: dict[int, _ChoiceBuilder] = {}
-        self._add_choice: dict[int, Callable[[ChatCompletionChunkChoice], None]] = {}  # by index, once a token
-        self._only: _ChoiceBuilder | None = None  # all choices as one, if there are more than were asked for
         self._several = several
         self._indices = ChoiceIndices(several=several)
         self._metadata: dict[str, Any] = {}
@@ -52,19 +47,15 @@ class ChatAccumulator:
 
     @property
     def text(self) -> str:
-        return self._main.content.text
+        return self._first.content.text
 
     @property
     def finish_reason(self) -> str | None:
-        return self._main.finish_reason
+        return self._first.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        return latest_usage(self._main.usage, self._usage)
-
-    @property
-    def _main(self) -> _ChoiceBuilder:
-        return self._first if self._only is None or self._are_several() else self._only
+        return latest_usage(self._first.usage, self._usage)
 
     def add(self, items: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in items:

@@ -233,9 +233,8 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
     def _is_content(self, choice: ChatCompletionChunkChoice) -> bool:
         if has_text(choice.delta):
             return True
-        return any(
-            (choice.delta.__pydantic_extra__ or {}).values()
-        )  # audio, or `function_call`, the older form of tool calls
+        extra = choice.delta.__pydantic_extra__ or {}
+        return any(extra.values())  # audio, or `function_call`, the older form of tool calls
 
     def _has_text(self, choice: ChatCompletionChunkChoice) -> bool:
         return has_text(choice.delta)

@@ -114,7 +114,7 @@ class Usage(APIModel):
     """Token counts of one request. 0 where the server does not report one.
 
     Servers that name them `input_tokens` and `output_tokens`, as OpenAI's Responses API and Anthropic do, are
-    understood too; those names can still be read.
+    understood too; those names can still be read. A count may also come as text, or as a float.
     """
 
     prompt_tokens: int = 0
@@ -130,9 +130,7 @@ class Usage(APIModel):
         if not isinstance(counts, dict):
             return counts
         given = cast("dict[str, Any]", counts)
-        if (
-            "prompt_tokens" in given and "completion_tokens" in given
-        ):  # first: so are most, perhaps one with every token
+        if "prompt_tokens" in given and "completion_tokens" in given:  # most are so, perhaps one with every token
             return given
         found = {
             name: count
@@ -149,9 +147,9 @@ _OTHER_NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_to
 
 
 def _as_count(value: Any) -> int | None:
-    """A number of tokens, also as text or as a float, which the documented names may have too; None if it is none."""
+    """A number of tokens, also as text; None if it is none."""
     try:
-        return None if isinstance(value, bool) else int(float(value)) if isinstance(value, float | str) else int(value)
+        return None if isinstance(value, bool) else int(float(value))
     except (TypeError, ValueError, OverflowError):
         return None
 

@@ -67,7 +67,8 @@ def _with_message(choice: Any) -> Any:
     if not isinstance(choice, dict) or cast("dict[str, Any]", choice).get("message"):
         return cast("Any", choice)
     fields = cast("dict[str, Any]", choice)
-    for name, value in (("delta", fields.get("delta")), ("text", fields.get("text"))):
+    for name in ("delta", "text"):
+        value: Any = fields.get(name)
         if value and isinstance(value, dict | str):
             return {other: fields[other] for other in fields if other != name} | {"message": value}
     return fields

@@ -29,7 +29,8 @@ FORMS = "Responses in other forms"
 ELSEWHERE = row(
     FORMS,
     "the text of a chunk in `message` or `text` instead of `delta`; the finish reason as `finishReason`; the whole "
-    "message once more with the finish reason (MiniMax, Perplexity)",
+    "message once more with the finish reason (MiniMax, Perplexity); without streaming, `delta` or `text` instead of "
+    "`message`",
     "`AttributeError`, or no text",
     "the text, once",
 )
@@ -71,6 +72,24 @@ async def test_text_elsewhere_is_read_once(variant: Variant, clients: Clients, e
 async def test_a_message_that_is_its_text_is_read(variant: Variant, clients: Clients) -> None:
     whole = await ask_chat(variant, clients, {"choices": [{"message": "Hello", "finish_reason": "stop"}]})
     assert whole.choices[0].message.content == "Hello"
+
+
+@ELSEWHERE.only(task="chat")
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"text": "Hello"},
+        {"delta": {"role": "assistant", "content": "Hello"}},
+        {"delta": {"content": "Hello"}, "message": None},
+        {"delta": "Hello"},
+        {"text": "Hello", "delta": {}},
+    ],
+    ids=["text", "delta", "message is null", "delta is text", "an empty delta"],
+)
+async def test_a_whole_message_is_found_elsewhere(variant: Variant, clients: Clients, choice: dict[str, Any]) -> None:
+    whole = await ask_chat(variant, clients, {"choices": [{"index": 0, **choice, "finish_reason": "stop"}]})
+    [found] = whole.choices
+    assert (found.message.role, found.message.content, found.finish_reason) == ("assistant", "Hello", "stop")
 
 
 HARMLESS = row(
