@@ -68,8 +68,8 @@ def _with_message(choice: Any) -> Any:
         return cast("Any", choice)
     fields = cast("dict[str, Any]", choice)
     for name in ("delta", "text"):
-        value: Any = fields.get(name)
-        if value and isinstance(value, dict | str):
+        value = fields.get(name)
+        if value and type(value) in (dict, str):
             return {other: fields[other] for other in fields if other != name} | {"message": value}
     return fields
 
