@@ -37,7 +37,9 @@ class UnusualResponse:
     """Whether it answers a request with ``stream=True``."""
 
 
-HEL, LO, FINISH = chat_event("Hel"), chat_event("lo"), chat_event(finish_reason="stop")
+HEL = chat_event("Hel")
+LO = chat_event("lo")
+FINISH = chat_event(finish_reason="stop")
 HELLO = [HEL, LO, FINISH, DONE]
 
 
