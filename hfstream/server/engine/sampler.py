@@ -36,13 +36,15 @@ class SampledToken:
 class SamplerState:
     """What one sequence keeps between steps: its random generator, and which tokens occurred so far, how often."""
 
-    __slots__ = ("bias", "counts", "generator", "last", "length", "sampling")
+    __slots__ = ("allowed", "bias", "counts", "generator", "last", "length", "sampling")
 
     def __init__(self, sampling: SamplingParams, prompt: Sequence[int], *, vocab_size: int, device: str) -> None:
         """`prompt`: ids below `vocab_size`. `device`: where the logits will be."""
         self.sampling: SamplingParams = sampling
         self.length: int = len(prompt)
         self.last: int = prompt[-1]
+        self.allowed: Tensor | None = None
+        """Which tokens may be sampled next, [vocab_size] booleans; None: all. Set anew before each step."""
         self.bias: tuple[Tensor, Tensor] | None = None  # ids, and what is added to their logits
         if sampling.logit_bias:
             ids, biases = zip(*sampling.logit_bias, strict=True)
@@ -82,6 +84,8 @@ def sample_tokens(logits: Sequence[Tensor], states: Sequence[SamplerState]) -> l
     """
     scores = torch.cat(list(logits)).float()  # a copy, so what follows may write into it
     for row, state in enumerate(states):
+        if state.allowed is not None:  # first: what follows leaves -inf as it is
+            scores[row].masked_fill_(~state.allowed, -math.inf)
         if state.bias is not None:
             scores[row].index_add_(0, *state.bias)
         if state.sampling.watermark:

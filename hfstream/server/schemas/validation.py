@@ -16,7 +16,8 @@ from typing import NoReturn
 
 from hfstream.errors import ValidationError
 
-from ..engine.protocol import SamplingParams
+from ..engine.protocol import Grammar, SamplingParams
+from .grammar import parse_grammar
 from .tgi import GenerateParameters, GenerateRequest
 
 MAX_STOP_LENGTH = 1_024
@@ -54,6 +55,7 @@ class ValidRequest:
     echoed_prompt: str = ""
     """The prompt, if the full text begins with it, else empty."""
     details: bool = False
+    grammar: Grammar | None = None
     generations: int = 1
     """How many times the prompt is continued."""
 
@@ -113,6 +115,7 @@ def validate(request: GenerateRequest, prompt: list[int], limits: Limits) -> Val
         stop=tuple(parameters.stop),
         echoed_prompt=request.inputs if full_text else "",
         details=parameters.details,
+        grammar=parse_grammar(parameters.grammar),
         generations=parameters.generations,
     )
 
@@ -189,8 +192,6 @@ def _broken_stop_rules(stop: list[str], max_stop_sequences: int) -> Iterator[str
 
 def _unsupported(params: GenerateParameters) -> Iterator[str]:
     """The messages for what was requested that TGI supports and this server does not."""
-    if params.grammar is not None:
-        yield "grammar is not supported"
     if params.decoder_input_details:
         yield "`decoder_input_details` is not supported"
     if params.adapter_id is not None:

@@ -22,8 +22,17 @@ from typing import Any, NamedTuple, TypeVar
 from hfstream.errors import GenerationError, IncompleteGenerationError, ValidationError
 
 from ..engine.engine import Engine
-from ..engine.protocol import EngineOptions, EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from ..engine.protocol import (
+    EngineOptions,
+    EngineProtocol,
+    EngineRequest,
+    InvalidGrammarError,
+    ModelInfo,
+    Output,
+    RequestFailed,
+)
 from ..model_files import check_model, find_model
+from ..schemas.grammar import refuse_grammar
 from ..schemas.sampling_defaults import SamplingDefaults
 from ..schemas.tgi import GenerateRequest
 from ..schemas.validation import Limits, ValidRequest, check_parameters, validate
@@ -53,6 +62,8 @@ TEMPLATE_SECONDS = 3.0
 """How long a chat template may take for one conversation. They take less than a millisecond."""
 TOKENIZE_SECONDS = 30.0
 """How long a text may take to be tokenised. Two million characters take a second."""
+GRAMMAR_SECONDS = 10.0
+"""How long a grammar may wait for others to be compiled, and take itself. Most take a millisecond."""
 MAX_TOKENIZED = 131_072
 """Characters of a text that the routes take which only tokenise; a prompt can be longer, and needs a permit."""
 TOKENIZE_PERMITS = 4
@@ -293,7 +304,9 @@ class Backend:
         """
         model = self.model
         builders = [OutputBuilder(model.tokenizer, each, model.eos_ids) for each in generations]
-        requests = [EngineRequest(each.prompt, each.max_new_tokens, each.sampling) for each in generations]
+        requests = [
+            EngineRequest(each.prompt, each.max_new_tokens, each.sampling, each.grammar) for each in generations
+        ]
         output = OutputStream(builders, tokens_per_second=self.settings.tokens_per_second, record=record)
         self._streams.add(output)
         self._outputs.update(zip(requests, output.generations, strict=True))
@@ -307,6 +320,20 @@ class Backend:
                 del self._outputs[request]
                 self._engine.cancel(request)
 
+    async def ensure_accepted(self, output: OutputStream) -> None:
+        """Waits until the engine has compiled the grammar of `output`.
+
+        Raises:
+            ValidationError: the engine cannot follow it.
+            InferenceError: generation failed.
+        """
+        try:
+            await output.wait_accepted(GRAMMAR_SECONDS)
+        except InvalidGrammarError as error:
+            refuse_grammar(str(error))
+        except TimeoutError:
+            refuse_grammar(f"it could not be compiled within {GRAMMAR_SECONDS:g} seconds")
+
     def _submit_to_engine(self, engine_request: EngineRequest) -> None:
         try:
             self._engine.submit(engine_request)
@@ -315,13 +342,14 @@ class Backend:
 
     # --- callbacks on the engine's thread ----------------------------------------------------------------------------
 
-    def _post_outputs(self, results: list[TokenOutput | RequestFailed]) -> None:
+    def _post_outputs(self, results: list[Output]) -> None:
         self._call_on_loop(self._dispatch, results)
 
     def _post_ready(self, info: ModelInfo) -> None:
         text = self._text.result()  # an error raised here stops the engine, which reports it
         eos_ids = info.eos_ids | text.eos_ids
         model = Model(info, text.tokenizer, text.chat_template, eos_ids, text.sampling_defaults)
+        self._engine.set_tokenizer(text.tokenizer.tokenizer.to_str(), eos_ids)
         self._call_on_loop(self._on_ready, model)
 
     def _post_restart(self, reason: BaseException) -> None:
@@ -355,7 +383,7 @@ class Backend:
         for output in self._streams:
             output.fail(GenerationError(f"Request failed during generation: Server error: {error}"))
 
-    def _dispatch(self, results: Sequence[TokenOutput | RequestFailed]) -> None:
+    def _dispatch(self, results: Sequence[Output]) -> None:
         for result in results:
             if output := self._outputs.get(result.request):
                 output.push(result)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hfstream.server.engine import loader
-from hfstream.server.engine.protocol import EngineOptions, EngineRequest, RequestFailed, TokenOutput
+from hfstream.server.engine.protocol import EngineOptions, EngineRequest, Grammar, RequestFailed, TokenOutput
 from hfstream.server.engine.worker import Command, Report, _Worker, run
 
 
@@ -47,12 +47,22 @@ class EchoScheduler:
         return outputs
 
 
+class SlowCompiler:
+    """Compiles a grammar when a test says so."""
+
+    def compile(self, number: int, grammar: Grammar) -> None:
+        """Nothing yet."""
+
+
+COMPILER: Any = SlowCompiler()
+
+
 def work(*commands: Command | None) -> Iterator[Report]:
     inbox: SimpleQueue[Command | None] = SimpleQueue()
     for command in commands:
         inbox.put(command)
     scheduler: Any = EchoScheduler()
-    return _Worker(scheduler, inbox).steps()
+    return _Worker(scheduler, COMPILER, inbox).steps()
 
 
 def test_one_report_has_all_outputs_of_a_step() -> None:
@@ -69,7 +79,7 @@ def test_a_request_that_fails_is_reported_with_its_error() -> None:
 def test_a_cancelled_request_is_reported_once_its_row_is_free() -> None:
     inbox: SimpleQueue[Command | None] = SimpleQueue()
     scheduler: Any = EchoScheduler()
-    steps = _Worker(scheduler, inbox).steps()
+    steps = _Worker(scheduler, COMPILER, inbox).steps()
     inbox.put((4, EngineRequest([1, 2, 3], 9)))
     assert next(steps) == [(4, 1, -1.0, (), False)]
     inbox.put((4, None))
@@ -85,7 +95,7 @@ def test_none_is_the_end() -> None:
 def test_cancelling_what_has_ended_does_nothing() -> None:
     inbox: SimpleQueue[Command | None] = SimpleQueue()
     scheduler: Any = EchoScheduler()
-    steps = _Worker(scheduler, inbox).steps()
+    steps = _Worker(scheduler, COMPILER, inbox).steps()
     inbox.put((4, EngineRequest([1], 9)))
     assert next(steps) == [(4, 1, -1.0, (), True)]
     inbox.put((4, None))
