@@ -28,17 +28,17 @@ def describe_error(grammar: Grammar, error: str, tokenizer: LLTokenizer) -> str:
     path = ""
     if grammar.kind == "json_schema" and len(grammar.source) <= MAX_TRIED_SIZE:
         path = _path_of(error, json.loads(grammar.source), tokenizer)
-    return f"at {path}: {_reason(error)}" if path else _reason(error)
+    return f"at {path}: {reason(error)}" if path else reason(error)
 
 
-def _reason(error: str) -> str:
+def reason(error: str) -> str:
     """Llguidance's message without the lines in which it shows the source."""
     if pattern := re.search(r"regex parse error:.*?\nerror: ([^\n]*)", error, re.DOTALL):
         return f"regex parse error: {pattern[1]}"
-    reason = " ".join(error.replace("<non-verbose/>", "").split())
-    if reason in ("", "NoExtension", "NoExtensionBias"):
+    words = " ".join(error.replace("<non-verbose/>", "").split())
+    if words in ("", "NoExtension", "NoExtensionBias"):
         return "no text fits it"
-    return reason if len(reason) <= MAX_MESSAGE else reason[:MAX_MESSAGE] + "..."
+    return words if len(words) <= MAX_MESSAGE else words[:MAX_MESSAGE] + "..."
 
 
 def _path_of(error: str, schema: Schema, tokenizer: LLTokenizer) -> str:

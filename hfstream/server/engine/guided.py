@@ -19,9 +19,9 @@ import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from torch import Tensor
 
-from .grammar_errors import describe_error
+from .grammar_errors import describe_error, reason
 from .grammar_source import to_llguidance
-from .protocol import Grammar, InvalidGrammarError
+from .protocol import Grammar, GrammarError, InvalidGrammarError
 
 KEPT_GRAMMARS = 64
 """Compiled grammars that are kept for later requests."""
@@ -30,38 +30,36 @@ AT_ONCE = 2
 TRIED_STEPS = 4
 """Tokens that are tried with a new grammar: those that are too complex to be followed fail with the first ones."""
 
+ALLOWED = 200
+"""What llguidance writes for a token that may follow; 0 for the others."""
+
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,  # 20 ms
     step_lexer_fuel=200_000,  # 14 ms, which no usual grammar needs for a step
     step_max_items=50_000,  # 3 ms
     max_lexer_states=25_000,  # 50 MB
-    max_grammar_size=250_000,  # some 0.5 s
+    max_grammar_size=12_000,  # 0.2 s: an object with 1,000 members
     verbose_errors=False,
 )
 """The costs are those of llguidance's documentation."""
 
 
-class GuideError(RuntimeError):
-    """A grammar that could not be followed any further."""
-
-
 class Guide:
     """A position in a grammar."""
 
-    def __init__(self, matcher: LLMatcher, *, vocab_size: int, device: str) -> None:
-        """`vocab_size`, `device`: of the logits."""
-        self._matcher, self._vocab_size, self._device = matcher, vocab_size, device
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
 
     def allowed(self) -> Tensor:
-        """Which tokens may follow, [vocab_size] booleans. At the end of the grammar those that end a text.
+        """Which tokens may follow, [vocab_size or more] bytes, 0 if not. At the end those that end a text.
 
         Raises:
-            GuideError: the grammar is too complex to be followed here.
+            GrammarError: the grammar is too complex to be followed here.
         """
-        mask = bytearray(self._matcher.compute_logit_bias())  # a byte for each token, 0 if it may not follow
-        if self._matcher.is_error() or not any(mask):
-            raise GuideError(f"the grammar cannot be followed any further: {self._matcher.get_error()}")
-        return torch.frombuffer(mask, dtype=torch.uint8)[: self._vocab_size].to(self._device) != 0
+        mask = bytearray(self._matcher.compute_logit_bias())
+        if self._matcher.is_error():  # then it allows the end, wherever it is
+            raise GrammarError(f"the grammar cannot be followed any further: {reason(self._matcher.get_error())}")
+        return torch.frombuffer(mask, dtype=torch.uint8)
 
     def advance(self, token: int) -> None:
         """Go on to what follows `token`. If that cannot be done, the next `allowed` raises."""
@@ -74,9 +72,9 @@ OnCompiled = Callable[[int, "Guide | Exception"], None]
 class GrammarCompiler:
     """Compiles grammars on threads of its own. Its methods belong to one thread."""
 
-    def __init__(self, on_compiled: OnCompiled, *, vocab_size: int, device: str) -> None:
+    def __init__(self, on_compiled: OnCompiled, *, vocab_size: int) -> None:
         """`on_compiled` gets the number of a request and its guide, or the error; on some other thread."""
-        self._on_compiled, self._vocab_size, self._device = on_compiled, vocab_size, device
+        self._on_compiled, self._vocab_size = on_compiled, vocab_size
         self._executor = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="hfstream-grammar")
         self._tokenizer: Future[LLTokenizer] | None = None
         self._source: tuple[str, frozenset[int]] | None = None
@@ -108,23 +106,27 @@ class GrammarCompiler:
     def _compile(self, number: int, grammar: Grammar, tokenizer: Future[LLTokenizer]) -> None:
         result: Guide | Exception
         try:
-            matcher = self._matcher(grammar, tokenizer.result())
-            result = Guide(matcher, vocab_size=self._vocab_size, device=self._device)
+            result = Guide(self._matcher(grammar, tokenizer.result()))
         except Exception as error:  # noqa: BLE001 - the request's error
             result = error.with_traceback(None)
         self._on_compiled(number, result)
 
     def _matcher(self, grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
         with self._lock:
-            if grammar in self._kept:
-                self._kept.move_to_end(grammar)
-                return self._kept[grammar].deep_copy()
-        matcher = compile_grammar(grammar, tokenizer)
+            kept = self._kept.pop(grammar, None)
+        # All copies share what has been computed of the grammar, and its limit. If that is used up, it begins anew.
+        if kept is None or _has_failed(kept.deep_copy()):
+            kept = compile_grammar(grammar, tokenizer)
         with self._lock:
-            self._kept[grammar] = matcher
+            self._kept[grammar] = kept
             if len(self._kept) > KEPT_GRAMMARS:
                 self._kept.popitem(last=False)
-            return matcher.deep_copy()
+        return kept.deep_copy()
+
+
+def _has_failed(matcher: LLMatcher) -> bool:
+    matcher.compute_logit_bias()
+    return matcher.is_error()
 
 
 def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
@@ -137,7 +139,7 @@ def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
     if not matcher.is_error():
         trial = matcher.deep_copy()
         for _ in range(TRIED_STEPS):
-            token = trial.compute_logit_bias().find(200)  # what it writes for a token that may follow
+            token = trial.compute_logit_bias().find(ALLOWED)
             if token < 0 or not trial.consume_token(token) or trial.is_stopped():
                 break
         if not trial.is_error():

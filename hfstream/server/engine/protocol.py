@@ -23,6 +23,10 @@ class ModelProcessError(RuntimeError):
     """The model process has ended by itself; the message says how."""
 
 
+class GrammarError(RuntimeError):
+    """A grammar that could not be followed any further; the message says why."""
+
+
 class InvalidGrammarError(ValueError):
     """A grammar that no output can be made to fit here; the message says which part of it, and why."""
 

@@ -44,7 +44,7 @@ class SamplerState:
         self.length: int = len(prompt)
         self.last: int = prompt[-1]
         self.allowed: Tensor | None = None
-        """Which tokens may be sampled next, [vocab_size] booleans; None: all. Set anew before each step."""
+        """Which tokens may be sampled next, [vocab_size or more] bytes, 0 if not; None: all. New before each step."""
         self.bias: tuple[Tensor, Tensor] | None = None  # ids, and what is added to their logits
         if sampling.logit_bias:
             ids, biases = zip(*sampling.logit_bias, strict=True)
@@ -83,9 +83,8 @@ def sample_tokens(logits: Sequence[Tensor], states: Sequence[SamplerState]) -> l
     the caller passes each token to `SamplerState.update`.
     """
     scores = torch.cat(list(logits)).float()  # a copy, so what follows may write into it
+    _forbid(scores, states)
     for row, state in enumerate(states):
-        if state.allowed is not None:  # first: what follows leaves -inf as it is
-            scores[row].masked_fill_(~state.allowed, -math.inf)
         if state.bias is not None:
             scores[row].index_add_(0, *state.bias)
         if state.sampling.watermark:
@@ -101,6 +100,15 @@ def sample_tokens(logits: Sequence[Tensor], states: Sequence[SamplerState]) -> l
     token_logprobs = map(_finite, _to_list(logprobs.gather(1, tokens[:, None])[:, 0]))
     tops = [_top(logprobs[row], state.sampling.top_n_tokens) for row, state in enumerate(states)]
     return [SampledToken(*fields) for fields in zip(_to_list(tokens), token_logprobs, tops, strict=True)]
+
+
+def _forbid(scores: Tensor, states: Sequence[SamplerState]) -> None:
+    """Write -inf into `scores` for tokens that are not allowed. Biases, penalties and warpers leave it as it is."""
+    rows = [row for row, state in enumerate(states) if state.allowed is not None]
+    if rows:
+        allowed = torch.stack([state.allowed for state in states if state.allowed is not None])
+        forbidden = allowed[:, : scores.shape[1]].to(scores.device) == 0
+        scores[rows] = scores[rows].masked_fill(forbidden, -math.inf)
 
 
 def _apply_penalties(scores: Tensor, states: Sequence[SamplerState]) -> None:

@@ -96,9 +96,7 @@ def _serve(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Genera
         kv_cache_memory=options.kv_cache_memory,
     )
     yield info
-    compiler = GrammarCompiler(
-        lambda number, result: inbox.put(Compiled(number, result)), vocab_size=info.vocab_size, device=info.device
-    )
+    compiler = GrammarCompiler(lambda number, result: inbox.put(Compiled(number, result)), vocab_size=info.vocab_size)
     with torch.inference_mode(), closing(compiler):
         yield from _Worker(Scheduler(runner, info, max_rows=options.max_batch_size), compiler, inbox).steps()
 

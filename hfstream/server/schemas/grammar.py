@@ -6,7 +6,7 @@ Whether a grammar can be followed is only known to the engine, which compiles it
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from hfstream.errors import ValidationError
 
@@ -31,7 +31,7 @@ def parse_grammar(value: object) -> Grammar | None:
     if value is None or value == {"type": "text"}:
         return None
     if not isinstance(value, dict):
-        refuse_grammar("it must be an object with a `type`")
+        raise invalid_grammar("it must be an object with a `type`")
     return _parse(cast("dict[str, Any]", value))
 
 
@@ -49,7 +49,7 @@ def _parse(fields: dict[str, Any]) -> Grammar:
             reason = "type `json` needs a `value`, the schema"
         case kind:
             reason = f"unknown type {_shown(kind)}, expected `json`, `json_object`, `json_schema` or `regex`"
-    refuse_grammar(reason)
+    raise invalid_grammar(reason)
 
 
 def schema_grammar(schema: object) -> Grammar:
@@ -63,7 +63,7 @@ def schema_grammar(schema: object) -> Grammar:
     if schema is True:
         schema = {}
     if not isinstance(schema, dict):
-        refuse_grammar("a schema must be an object")
+        raise invalid_grammar("a schema must be an object")
     check_size(cast("object", schema))
     return Grammar("json_schema", json.dumps(schema))
 
@@ -78,7 +78,7 @@ def check_size(schema: object) -> None:
     while waiting:
         part, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            refuse_grammar(f"it must have at most {MAX_DEPTH} levels")
+            raise invalid_grammar(f"it must have at most {MAX_DEPTH} levels")
         match part:
             case dict():
                 members = cast("dict[str, Any]", part)
@@ -92,12 +92,12 @@ def check_size(schema: object) -> None:
                 pass
         size += 1
         if size > MAX_SIZE:
-            refuse_grammar(f"it must have at most {MAX_SIZE} characters")
+            raise invalid_grammar(f"it must have at most {MAX_SIZE} characters")
 
 
-def refuse_grammar(reason: str) -> NoReturn:
-    """Raises the ValidationError for a grammar."""
-    raise ValidationError(f"Input validation error: `grammar` is not valid: {reason}")
+def invalid_grammar(reason: str) -> ValidationError:
+    """The error for a grammar that cannot be followed."""
+    return ValidationError(f"Input validation error: `grammar` is not valid: {reason}")
 
 
 def _schema_in(fields: dict[str, Any]) -> object:
@@ -108,24 +108,24 @@ def _schema_in(fields: dict[str, Any]) -> object:
         named = cast("dict[str, Any]", config)
         if named.get("schema") is not None:
             return named["schema"]
-    refuse_grammar("type `json_schema` needs a `json_schema` with a `schema`")
+    raise invalid_grammar("type `json_schema` needs a `json_schema` with a `schema`")
 
 
 def _regex(pattern: object) -> Grammar:
     if not isinstance(pattern, str):
-        refuse_grammar("type `regex` needs a `value`, the pattern, which is a string")
+        raise invalid_grammar("type `regex` needs a `value`, the pattern, which is a string")
     if len(pattern) > MAX_SIZE:
-        refuse_grammar(f"it must have at most {MAX_SIZE} characters")
+        raise invalid_grammar(f"it must have at most {MAX_SIZE} characters")
     return Grammar("regex", pattern)
 
 
 def _parse_json(text: str) -> Any:
     if len(text) > MAX_SIZE:
-        refuse_grammar(f"it must have at most {MAX_SIZE} characters")
+        raise invalid_grammar(f"it must have at most {MAX_SIZE} characters")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        refuse_grammar("a schema that is a string must be JSON")
+        raise invalid_grammar("a schema that is a string must be JSON") from None
 
 
 def _shown(kind: object) -> str:

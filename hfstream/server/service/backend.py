@@ -11,13 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from hfstream.errors import GenerationError, IncompleteGenerationError, ValidationError
 
@@ -32,19 +30,18 @@ from ..engine.protocol import (
     RequestFailed,
 )
 from ..model_files import check_model, find_model
-from ..schemas.grammar import refuse_grammar
+from ..schemas.grammar import invalid_grammar
 from ..schemas.sampling_defaults import SamplingDefaults
 from ..schemas.tgi import GenerateRequest
 from ..schemas.validation import Limits, ValidRequest, check_parameters, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
-from ..text.generation_config import end_of_text_ids, read_generation_config
-from ..text.gguf import text_files
 from ..text.output_builder import OutputBuilder
-from ..text.tokenizer import Tokenizer, TokenSpan
+from ..text.tokenizer import TokenSpan
 from .admission import ByteLimiter, ConcurrencyLimiter
 from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
+from .model_text import Model, ModelText, load_text
 from .output_stream import Generation, OutputStream
 from .request_record import RequestRecord
 from .resumable import ResumableStreams
@@ -69,35 +66,6 @@ MAX_TOKENIZED = 131_072
 TOKENIZE_PERMITS = 4
 MAX_BODY_BYTES = 64_000_000
 """Bytes of all request bodies together that are being read or parsed."""
-
-
-class ModelText(NamedTuple):
-    """What belongs to a model besides its weights."""
-
-    tokenizer: Tokenizer
-    chat_template: ChatTemplate | None
-    eos_ids: frozenset[int]
-    """Tokens that end a text by the tokenizer's settings or the chat template."""
-    sampling_defaults: SamplingDefaults
-
-    @classmethod
-    def load(cls, path: Path) -> ModelText:
-        """Of the model at `path`."""
-        with text_files(path) as directory:
-            tokenizer, template = Tokenizer.load(directory), ChatTemplate.load(directory)
-            eos_ids = end_of_text_ids(directory, tokenizer, template)
-            return cls(tokenizer, template, eos_ids, SamplingDefaults.from_config(read_generation_config(directory)))
-
-
-class Model(NamedTuple):
-    """The loaded model, apart from the weights, which are the engine's."""
-
-    info: ModelInfo
-    tokenizer: Tokenizer
-    chat_template: ChatTemplate | None
-    eos_ids: frozenset[int]
-    """Tokens that end a text, from all places that name some."""
-    sampling_defaults: SamplingDefaults
 
 
 class Backend:
@@ -150,7 +118,7 @@ class Backend:
     def start(self) -> None:
         """Starts to load the model, and returns at once."""
         self._loop = asyncio.get_running_loop()
-        self._text = _load_text(self._path)
+        self._text = load_text(self._path)
         self._engine.start(
             on_outputs=self._post_outputs,
             on_ready=self._post_ready,
@@ -330,9 +298,9 @@ class Backend:
         try:
             await output.wait_accepted(GRAMMAR_SECONDS)
         except InvalidGrammarError as error:
-            refuse_grammar(str(error))
+            raise invalid_grammar(str(error)) from None
         except TimeoutError:
-            refuse_grammar(f"it could not be compiled within {GRAMMAR_SECONDS:g} seconds")
+            raise invalid_grammar(f"it could not be compiled within {GRAMMAR_SECONDS:g} seconds") from None
 
     def _submit_to_engine(self, engine_request: EngineRequest) -> None:
         try:
@@ -353,7 +321,7 @@ class Backend:
         self._call_on_loop(self._on_ready, model)
 
     def _post_restart(self, reason: BaseException) -> None:
-        self._text = _load_text(self._path)  # as the weights: it may be another checkpoint by now
+        self._text = load_text(self._path)  # as the weights: it may be another checkpoint by now
         self._call_on_loop(self._on_restart, reason)
 
     def _post_failure(self, error: BaseException) -> None:
@@ -389,17 +357,3 @@ class Backend:
                 output.push(result)
                 if output.complete:  # perhaps by a stop string or an EOS token that the engine does not know about
                     self._engine.cancel(result.request)
-
-
-def _load_text(path: Path) -> Future[ModelText]:
-    """The tokenizer and the chat template, loaded on another thread, while the engine loads the weights."""
-    future: Future[ModelText] = Future()
-
-    def load() -> None:
-        try:
-            future.set_result(ModelText.load(path))
-        except BaseException as error:  # noqa: BLE001 - `result` raises it
-            future.set_exception(error)
-
-    threading.Thread(target=load, name="hfstream-tokenizer", daemon=True).start()
-    return future

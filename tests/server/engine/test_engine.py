@@ -18,6 +18,7 @@ from hfstream.server.engine.protocol import (
     EngineOptions,
     EngineRequest,
     EngineStoppedError,
+    Output,
 )
 from tests.helpers.tiny_models import RunningEngine, engine_threads, prompt_of, reference
 

@@ -12,7 +12,7 @@ import torch
 from hfstream.server.engine.attention import Segment
 from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.prefill_budget import PrefillBudget
-from hfstream.server.engine.protocol import EngineRequest, SamplingParams
+from hfstream.server.engine.protocol import EngineRequest, Output, SamplingParams
 from tests.helpers.tiny_models import CONTEXT, ROWS, RunningEngine, is_clean, prompt_of, reference, save_model
 
 GREEDY = SamplingParams()
