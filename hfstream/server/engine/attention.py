@@ -36,8 +36,8 @@ class Segment:
     row: Row
     """The tokens before; it has room for these."""
     tokens: Sequence[int]
-    needs_logits: bool = True
-    """Whether the logits after its last token are needed."""
+    logits: int = 1
+    """After how many of its last tokens the logits are needed."""
 
     @property
     def end(self) -> int:

@@ -40,7 +40,7 @@ class ModelRunner:
         self._compute, self._dtype, self._device = forward, dtype, device
 
     def forward(self, segments: Sequence[Segment]) -> Tensor:
-        """Append each segment's tokens to its row; logits [segments that need them, vocab_size], in the same order.
+        """Append each segment's tokens to its row; logits [those needed, vocab_size], in the same order.
 
         The rows' lengths change only if all goes well. After an error the same segments may be tried again.
         """
@@ -61,7 +61,7 @@ class ModelRunner:
             ids.extend(segment.tokens)
             positions.extend(range(segment.row.length, segment.end))
             ends[segment] = len(ids) - 1
-        last = [ends[segment] for segment in segments if segment.needs_logits]
+        last = [end for each in segments for end in range(ends[each] + 1 - each.logits, ends[each] + 1)]
         return self._compute(self._tensor(ids), self._tensor(positions), self._tensor(last), plan)
 
     def _tensor(self, numbers: list[int]) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 class UnsupportedModelError(ValueError):
@@ -107,10 +107,21 @@ class EngineRequest:
     """1 to `max_total_tokens` ids."""
     max_new_tokens: int
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    prompt_logprobs: bool = False
+    """Whether the log-probabilities of the prompt's tokens are reported with the first token."""
     grammar: Grammar | None = None
     """Whether it can be followed is known later: its first output is a `RequestAccepted`, or fails it."""
     cancelled: bool = False
     """Set by `cancel`."""
+
+
+class PromptLogprob(NamedTuple):
+    """The log-probability of one token of a prompt, given those before it: the model's, without sampling parameters."""
+
+    logprob: float | None
+    """None for the first token, and if not finite."""
+    top: tuple[tuple[int, float | None], ...] = ()
+    """(id, logprob) of the likeliest tokens in its place, likeliest first; empty without `top_n_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,8 @@ class TokenOutput:
     """(id, logprob) of the likeliest tokens, likeliest first; empty without `top_n_tokens`."""
     last: bool
     """No more tokens follow: `max_new_tokens` or the context is used up, or `token` is an EOS id."""
+    prompt: tuple[PromptLogprob, ...] = ()
+    """One for each token of the prompt, with the first output of a request with `prompt_logprobs`."""
 
 
 @dataclass(frozen=True, slots=True)

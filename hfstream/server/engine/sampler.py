@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .protocol import SamplingParams
+from .protocol import PromptLogprob, SamplingParams
 from .warpers import column, warp
 from .watermark import add_watermark
 
@@ -102,6 +102,18 @@ def sample_tokens(logits: Sequence[Tensor], states: Sequence[SamplerState]) -> l
     return [SampledToken(*fields) for fields in zip(_to_list(tokens), token_logprobs, tops, strict=True)]
 
 
+def score_prompt(logits: Tensor, tokens: Sequence[int], top_n_tokens: int) -> list[PromptLogprob]:
+    """The log-probabilities of `tokens`, each given by its row of `logits` [tokens, vocab_size]."""
+    logprobs = logits.float().log_softmax(-1)
+    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
+    best = logprobs.topk(min(top_n_tokens, logprobs.shape[-1]))
+    tops = [
+        tuple(zip(ids, map(_finite, values), strict=True))
+        for ids, values in zip(_to_list(best.indices), _to_list(best.values), strict=True)
+    ]
+    return [PromptLogprob(_finite(each), top) for each, top in zip(_to_list(chosen), tops, strict=True)]
+
+
 def _forbid(scores: Tensor, states: Sequence[SamplerState]) -> None:
     """Write -inf into `scores` for tokens that are not allowed. Biases, penalties and warpers leave it as it is."""
     rows = [row for row, state in enumerate(states) if state.allowed is not None]
@@ -158,7 +170,7 @@ def _top(logprobs: Tensor, count: int) -> tuple[tuple[int, float | None], ...]:
 
 
 def _to_list(column: Any) -> list[Any]:
-    """The numbers of a tensor [n]; `Any`, because torch's stubs do not say what `tolist` returns."""
+    """The numbers of a tensor; `Any`, because torch's stubs do not say what `tolist` returns."""
     return list(column.tolist())
 
 

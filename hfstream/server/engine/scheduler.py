@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from time import perf_counter
 
+import torch
 from torch import Tensor
 
 from .attention import Segment
@@ -24,8 +25,11 @@ from .kv_cache import TOKENS_PER_PIECE, Row
 from .model_runner import ModelRunner
 from .prefill_budget import PrefillBudget, share_out
 from .prefix_cache import Entry, PrefixCache
-from .protocol import EngineRequest, ModelInfo, RequestFailed, TokenOutput
-from .sampler import SampledToken, SamplerState, sample_tokens
+from .protocol import EngineRequest, ModelInfo, PromptLogprob, RequestFailed, TokenOutput
+from .sampler import SampledToken, SamplerState, sample_tokens, score_prompt
+
+MAX_SCORED = 128
+"""Tokens of a prompt that are read in one step if their log-probabilities are needed: each has logits of its own."""
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 class RunningRequest:
     """A request that has been admitted."""
 
-    __slots__ = ("finite", "generated", "guide", "request", "row", "state", "tokens")
+    __slots__ = ("finite", "generated", "guide", "prompt_logprobs", "request", "row", "state", "tokens")
 
     def __init__(self, request: EngineRequest, info: ModelInfo, guide: Guide | None = None) -> None:
         """Raises ValueError or TypeError if it cannot be run."""
@@ -48,6 +52,8 @@ class RunningRequest:
         self.row: Row
         """Not there while it waits for memory."""
         self.generated: int = 0
+        self.prompt_logprobs: list[PromptLogprob] = [PromptLogprob(None)] if request.prompt_logprobs else []
+        """Those of the tokens that have been read so far; the first token has none."""
         self.finite: bool = True
         """Whether its logits have been numbers so far."""
 
@@ -61,6 +67,27 @@ class RunningRequest:
         """Whether its prompt is complete."""
         return self.remaining == 1 and self.generated > 0
 
+    @property
+    def needs_prompt_logprobs(self) -> bool:
+        """Whether some are still unknown."""
+        return 0 < len(self.prompt_logprobs) < len(self.request.prompt)
+
+    def segment(self, size: int) -> Segment:
+        """The next `size` tokens to be computed."""
+        start, end = self.row.length, self.row.length + size
+        logits = int(size == self.remaining)
+        if self.needs_prompt_logprobs:  # a token's log-probability is in the logits after the token before it
+            logits = end - max(start, len(self.prompt_logprobs) - 1)
+        return Segment(self.row, self.tokens[start:end], logits)
+
+    def add_prompt_logprobs(self, logits: Tensor) -> None:
+        """Takes in the logits [n, vocab_size] after the latest tokens that were computed."""
+        if self.needs_prompt_logprobs:
+            known = len(self.prompt_logprobs)
+            tokens = self.request.prompt[known : known + len(logits)]
+            top_n_tokens = self.request.sampling.top_n_tokens
+            self.prompt_logprobs += score_prompt(logits[: len(tokens)], tokens, top_n_tokens)
+
     def append(self, sampled: SampledToken, info: ModelInfo) -> TokenOutput:
         """Append a sampled token, and return it as an output of the request."""
         self.tokens.append(sampled.token)
@@ -72,7 +99,8 @@ class RunningRequest:
         # The + 1: a sequence's last token needs no position in the context, because nothing is generated after it.
         limit = min(self.request.max_new_tokens, info.max_total_tokens + 1 - len(self.request.prompt))
         last = self.generated >= limit or sampled.token in info.eos_ids
-        return TokenOutput(self.request, sampled.token, sampled.logprob, sampled.top, last)
+        prompt = tuple(self.prompt_logprobs) if self.generated == 1 else ()
+        return TokenOutput(self.request, sampled.token, sampled.logprob, sampled.top, last, prompt)
 
 
 class Scheduler:
@@ -141,7 +169,9 @@ class Scheduler:
         if isinstance(waiting, EngineRequest):
             guide = self._guides.pop(waiting, None)
             waiting = self._waiting[0] = RunningRequest(waiting, self._info, guide)
-        match = self.prefixes.find(waiting.tokens, map(_known, self._running))
+        match = None  # logits are not kept: prompts whose log-probabilities are needed are read from the start
+        if not waiting.needs_prompt_logprobs:
+            match = self.prefixes.find(waiting.tokens, map(_known, self._running))
         if not self._reserve(len(waiting.tokens), match.taken_over if match else None):
             return False
         waiting.row = self._cache.allocate(len(waiting.tokens))
@@ -180,7 +210,8 @@ class Scheduler:
     def _chunks(self, *, decoding: bool) -> dict[RunningRequest, int]:
         """Which prompts are read in this step, and how many tokens of each."""
         reading = [each for each in self._running if not each.decodes]
-        shares = share_out(self._budget.tokens(decoding=decoding), [each.remaining for each in reading])
+        wanted = [min(each.remaining, MAX_SCORED) if each.needs_prompt_logprobs else each.remaining for each in reading]
+        shares = share_out(self._budget.tokens(decoding=decoding), wanted)
         return {each: share for each, share in zip(reading, shares, strict=True) if share}
 
     def _forward(
@@ -188,8 +219,8 @@ class Scheduler:
     ) -> list[tuple[RunningRequest, Tensor]]:
         """Compute the next tokens of those that decode, and chunks of prompts.
 
-        Returns who now has all of its tokens computed, with its logits [vocab_size]. If the pass fails, the sequences
-        that decode and each prompt are tried again, each by itself: so an error fails only what causes it.
+        Returns those that have logits [n, vocab_size], which are those after their latest tokens. If the pass fails,
+        those that decode and each prompt are tried again, each by itself: so an error fails only what causes it.
         """
         groups = [dict.fromkeys(decoding, 1)] if decoding else []
         groups += [{sequence: size} for sequence, size in chunks.items()]
@@ -209,21 +240,20 @@ class Scheduler:
             return []
 
     def _pass(self, sizes: dict[RunningRequest, int]) -> list[tuple[RunningRequest, Tensor]]:
-        complete = [each for each, size in sizes.items() if size == each.remaining]
-        segments = [
-            Segment(each.row, each.tokens[each.row.length : each.row.length + size], size == each.remaining)
-            for each, size in sizes.items()
-        ]
-        return list(zip(complete, self._runner.forward(segments), strict=True))
+        segments = {each: each.segment(size) for each, size in sizes.items()}
+        counts = [segment.logits for segment in segments.values()]
+        logits = torch.split(self._runner.forward(list(segments.values())), counts)
+        return [(each, part) for each, part in zip(segments, logits, strict=True) if len(part)]
 
     def _sample(self, computed: Sequence[tuple[RunningRequest, Tensor]]) -> None:
         """Append a token to every sequence whose tokens are all computed; end those that are complete."""
+        computed = [(each, logits) for each, logits in computed if self._score(each, logits) and not each.remaining]
         computed = [each for each in computed if self._guide(each[0])]
         if not computed:
             return
         sequences = [each for each, _ in computed]
         try:
-            samples = sample_tokens([logits[None] for _, logits in computed], [each.state for each in sequences])
+            samples = sample_tokens([logits[-1:] for _, logits in computed], [each.state for each in sequences])
             outputs = [each.append(sampled, self._info) for each, sampled in zip(sequences, samples, strict=True)]
         except Exception as error:
             logger.exception("sampling failed, and with it %d requests", len(sequences))
@@ -233,6 +263,16 @@ class Scheduler:
             if output.last:
                 self._finish(each)
         self._outputs += outputs
+
+    def _score(self, sequence: RunningRequest, logits: Tensor) -> bool:
+        """Keep the log-probabilities of a prompt's tokens. False if that fails, and with it the request."""
+        try:
+            sequence.add_prompt_logprobs(logits)
+        except Exception as error:
+            logger.exception("the log-probabilities of a prompt could not be computed")
+            self._fail([sequence], error)
+            return False
+        return True
 
     def _guide(self, sequence: RunningRequest) -> bool:
         """Set the tokens that may be sampled next. False if the request has failed by that."""

@@ -93,7 +93,7 @@ def find_deviation(runner: ModelRunner, reference: Reference) -> str | None:
 def _logits(runner: ModelRunner, prompt: list[int], rows: Sequence[Row], tokens: Sequence[int]) -> list[Tensor]:
     checked, other = rows
     half = len(prompt) // 2
-    runner.forward([Segment(checked, prompt[:half], needs_logits=False)])
+    runner.forward([Segment(checked, prompt[:half], logits=0)])
     logits = [runner.forward([Segment(checked, prompt[half:]), Segment(other, prompt + prompt)])[:1]]
     # Each step is given generate()'s token: otherwise one near tie would make all later logits differ.
     logits += [runner.forward([Segment(checked, [token]), Segment(other, [token])])[:1] for token in tokens[:-1]]

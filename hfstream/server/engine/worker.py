@@ -16,7 +16,7 @@ from logging import LogRecord
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
-from .protocol import EngineOptions, EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from .protocol import EngineOptions, EngineRequest, ModelInfo, PromptLogprob, RequestFailed, TokenOutput
 
 if TYPE_CHECKING:
     from .guided import GrammarCompiler, Guide
@@ -48,13 +48,16 @@ Numbers, because a worker in another process has a copy of the request.
 TokenTuple: TypeAlias = tuple[int, int, float | None, tuple[tuple[int, float | None], ...], bool]
 """The number of a request, and the other fields of its `TokenOutput`. A tuple: one is pickled for every token."""
 
+FirstTokenTuple: TypeAlias = tuple[*TokenTuple, tuple[PromptLogprob, ...]]
+"""The same with the log-probabilities of the prompt."""
+
 EndTuple: TypeAlias = tuple[int, Exception | None]
 """The number of a request that has failed, or (None) that was cancelled and is out of the batch."""
 
 AcceptedTuple: TypeAlias = tuple[int]
 """The number of a request whose grammar has been compiled."""
 
-StepReport: TypeAlias = list[TokenTuple | EndTuple | AcceptedTuple]
+StepReport: TypeAlias = list[TokenTuple | FirstTokenTuple | EndTuple | AcceptedTuple]
 
 Report: TypeAlias = ModelInfo | StepReport | Exception | LogRecord
 """The model is loaded; all outputs of one step; why the worker ends; something to log."""
@@ -168,7 +171,8 @@ class _Worker:
             if isinstance(output, RequestFailed):
                 report.append((number, output.error))
             elif not output.request.cancelled:
-                report.append((number, output.token, output.logprob, output.top, output.last))
+                fields = number, output.token, output.logprob, output.top, output.last
+                report.append((*fields, output.prompt) if output.prompt else fields)
         for request in self._scheduler.ended:
             number = self._numbers.pop(request)
             del self._requests[number]

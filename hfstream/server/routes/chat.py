@@ -24,7 +24,7 @@ from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
 from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.chat_template import ChatTemplate
-from .formats import RouteFormat
+from .formats import PlainStream, RouteFormat
 from .openai_responses import (
     DONE_EVENT,
     ResponseMeta,
@@ -57,7 +57,7 @@ async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ChatFormatter:
+class ChatFormatter(PlainStream):
     """A `ResponseFormatter` whose events are chunks of a message."""
 
     request: TemplatedRequest
@@ -74,6 +74,14 @@ class _ChatFormatter:
         return [self.request]
 
     def format_event(self, output: OutputEvent) -> Iterable[str]:
+        # Fields that were set to None stay: OpenAI's clients read them.
+        return (chunk.model_dump_json(exclude_unset=True) for chunk in self.chunks(output))
+
+    def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
+        return self.completion(outputs).model_dump_json(exclude_unset=True)
+
+    def chunks(self, output: OutputEvent) -> Iterable[ChatCompletionChunk]:
+        """What one more token adds to the stream."""
         event = output.event
         text = self.stop_filters[output.generation].push(event)
         # The role is sent once. TGI repeats it, and clients that add up deltas get "assistantassistant".
@@ -86,8 +94,9 @@ class _ChatFormatter:
         if self.streamed_usage and (tokens := self.streamed_usage.push(output)):
             yield self._chunk([], tokens)
 
-    def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
-        completion = ChatCompletion(
+    def completion(self, outputs: Sequence[CompleteOutput]) -> ChatCompletion:
+        """The response that is not streamed."""
+        return ChatCompletion(
             id=self.meta.id,
             object="chat.completion",
             created=self.meta.created,
@@ -96,7 +105,6 @@ class _ChatFormatter:
             usage=usage(*(output.events[-1] for output in outputs), choices=len(outputs)),
             system_fingerprint=self.meta.system_fingerprint,
         )
-        return completion.model_dump_json(exclude_unset=True)
 
     def _choice(self, index: int, events: Sequence[StreamResponse]) -> ChatCompletionChoice:
         text = self.stop_filters[index].strip(events[-1].generated_text or "")
@@ -107,8 +115,8 @@ class _ChatFormatter:
             logprobs=self._logprobs(events),
         )
 
-    def _chunk(self, choices: list[ChatCompletionChunkChoice], tokens: Usage | None) -> str:
-        chunk = ChatCompletionChunk(
+    def _chunk(self, choices: list[ChatCompletionChunkChoice], tokens: Usage | None) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
             id=self.meta.id,
             object="chat.completion.chunk",
             created=self.meta.created,
@@ -117,9 +125,6 @@ class _ChatFormatter:
             usage=tokens,
             system_fingerprint=self.meta.system_fingerprint,
         )
-        return chunk.model_dump_json(
-            exclude_unset=True
-        )  # fields that were set to None stay: OpenAI's clients read them
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> ChatCompletionLogprobs | None:
         if not self.include_logprobs:
@@ -145,10 +150,11 @@ def _bytes(token: Token) -> list[int]:
     return list(token.text.encode())
 
 
-async def _make_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter:
+async def make_chat_formatter(body: ChatRequest, backend: Backend) -> ChatFormatter:
+    """The format of the response to a chat. Raises what `render_chat` raises."""
     request = await render_chat(body, backend)
     choices = request.parameters.generations
-    return _ChatFormatter(
+    return ChatFormatter(
         request=request,
         stream=bool(body.stream),
         meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model_name),
@@ -160,7 +166,7 @@ async def _make_formatter(body: ChatRequest, backend: Backend) -> _ChatFormatter
 
 CHAT = RouteFormat(
     request_model=ChatRequest,
-    make_formatter=_make_formatter,
+    make_formatter=make_chat_formatter,
     format_error=error_json,
     format_parse_error=parse_error_json,
     done_event=DONE_EVENT,

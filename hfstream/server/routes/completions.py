@@ -18,7 +18,7 @@ from ..schemas.tgi import GenerateParameters, GenerateRequest, TokenIdsRequest
 from ..service.backend import Backend
 from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.best_of import best_first
-from .formats import RouteFormat
+from .formats import PlainStream, RouteFormat
 from .openai_responses import (
     DONE_EVENT,
     ResponseMeta,
@@ -32,7 +32,7 @@ from .openai_responses import (
 from .responses import dump_json
 
 
-class _CompletionFormatter:
+class _CompletionFormatter(PlainStream):
     """A `ResponseFormatter` whose events are chunks of texts."""
 
     def __init__(self, requests: Sequence[GenerateRequest], body: CompletionRequest, meta: ResponseMeta) -> None:
@@ -42,22 +42,27 @@ class _CompletionFormatter:
         self._choices_per_prompt = body.choices()
         self._generations_per_prompt = requests[0].parameters.generations
         generations = self._generations_per_prompt * len(requests)
-        self._generations = [_Generation(body) for _ in range(generations)]
+        self._generations = [
+            _Generation(body, each.inputs) for each in requests for _ in range(self._generations_per_prompt)
+        ]
+        self._generates_nothing = body.generates_nothing
         self._streamed_usage = StreamedUsage(generations, self._generations_per_prompt) if body.include_usage else None
 
     def format_event(self, output: OutputEvent) -> Iterable[str]:
         event = output.event
-        choice = self._generations[output.generation].choice_of_event(output.generation, event)
+        choice = self._generations[output.generation].choice_of_event(output)
         # Without `include_usage` the last token's chunk has the usage of its text, as TGI's.
         own_usage = None if self._streamed_usage or event.details is None else usage(event)
         chunk = self._body([choice], own_usage)
-        yield dump_json({**chunk, **event.model_dump(mode="json", exclude={"top_tokens"})})
+        if not self._generates_nothing:
+            chunk |= event.model_dump(mode="json", exclude={"top_tokens"})
+        yield dump_json(chunk)
         if self._streamed_usage and (tokens := self._streamed_usage.push(output)):
             yield dump_json(self._body([], tokens))
 
     def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
         choices = [
-            self._generations[number].choice(index, outputs[number].events)
+            self._generations[number].choice(index, outputs[number])
             for index, number in enumerate(self._chosen(outputs))
         ]
         last_events = [output.events[-1] for output in outputs]
@@ -77,30 +82,46 @@ class _CompletionFormatter:
             "object": "text_completion",
             **asdict(self._meta),
             "choices": choices,
-            "usage": None if tokens is None else tokens.model_dump(),
+            "usage": None if tokens is None else self._usage(tokens),
         }
+
+    def _usage(self, tokens: Usage) -> dict[str, Any]:
+        if self._generates_nothing:
+            tokens = Usage(prompt_tokens=tokens.prompt_tokens, completion_tokens=0, total_tokens=tokens.prompt_tokens)
+        return tokens.model_dump()
 
 
 class _Generation:
     """The format of one text."""
 
-    def __init__(self, body: CompletionRequest) -> None:
+    def __init__(self, body: CompletionRequest, prompt: str) -> None:
+        self._echo = prompt if body.echo else ""
+        self._generates_nothing = body.generates_nothing
         self._include_logprobs = body.logprobs is not None
         self._stop_filter = StopStringFilter(body.stop)
         self._text_offset = 0
         """Characters before the next token."""
 
-    def choice(self, index: int, events: Sequence[StreamResponse]) -> dict[str, Any]:
+    def choice(self, index: int, output: CompleteOutput) -> dict[str, Any]:
         """The complete text, as a choice."""
-        return self._choice(index, self._stop_filter.strip(events[-1].generated_text or ""), events)
+        text = self._stop_filter.strip(output.events[-1].generated_text or "")
+        return self._choice(index, text, output.prompt, output.events)
 
-    def choice_of_event(self, index: int, event: StreamResponse) -> dict[str, Any]:
+    def choice_of_event(self, output: OutputEvent) -> dict[str, Any]:
         """What one more token adds, as a choice."""
-        return self._choice(index, self._stop_filter.push(event), [event])
+        text = self._stop_filter.push(output.event)
+        if output.event.index == 1:
+            text = self._echo + text
+        return self._choice(output.generation, text, output.prompt, [output.event])
 
-    def _choice(self, index: int, text: str, events: Sequence[StreamResponse]) -> dict[str, Any]:
-        logprobs = self._logprobs([event for event in events if not event.token.special])
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason(events[-1])}
+    def _choice(
+        self, index: int, text: str, prompt: Sequence[StreamResponse], events: Sequence[StreamResponse]
+    ) -> dict[str, Any]:
+        reason = finish_reason(events[-1])
+        if self._generates_nothing:
+            text, events, reason = self._echo, (), "length"
+        logprobs = self._logprobs([*prompt, *(event for event in events if not event.token.special)])
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> dict[str, Any] | None:
         if not self._include_logprobs or not events:
@@ -108,7 +129,9 @@ class _Generation:
         offsets: list[int] = []
         for event in events:
             offsets.append(self._text_offset)
-            self._text_offset += len(event.token.text)
+            # A special token that the tokenizer has put before the prompt is not part of the text.
+            if not event.token.special or self._echo.startswith(event.token.text, self._text_offset):
+                self._text_offset += len(event.token.text)
         tops = [_top_logprobs(event) for event in events]
         return {
             "tokens": [event.token.text for event in events],
@@ -118,12 +141,12 @@ class _Generation:
         }
 
 
-def _top_logprobs(event: StreamResponse) -> dict[str, float | None]:
+def _top_logprobs(event: StreamResponse) -> dict[str, float | None] | None:
     """The likeliest tokens by their text. Tokens that are parts of characters share one text: the likeliest is kept."""
     top: dict[str, float | None] = {}
     for token in event.top_tokens or []:
         top.setdefault(token.text, token.logprob)
-    return top
+    return top or None
 
 
 def _request_from_ids(ids: list[int], parameters: GenerateParameters, backend: Backend) -> TokenIdsRequest:

@@ -60,10 +60,7 @@ class GenerateEndpoint(Generic[BodyT]):
                 await self._handle(Request(scope, receive), sse, send, record)
             except InferenceError as error:
                 body = self._format.format_error(error)
-                if sse.is_open:
-                    await sse.send_event(body)
-                    await sse.finish()
-                else:
+                if not sse.is_open:  # `_stream` has sent it otherwise
                     await error_response(error, body)(scope, receive, send)
             except HTTPException as error:
                 log_request(record, f"refused ({error.status_code})")
@@ -164,12 +161,15 @@ class GenerateEndpoint(Generic[BodyT]):
         """
         with suppress(ClientDisconnectedError, InferenceError), stack:
             try:
+                for data in formatter.format_start():
+                    await resumable.append(data, self._format.event_name(data))
                 async with aclosing(output.events()) as events:
                     async for event in events:
                         for data in formatter.format_event(event) if event else ():
-                            await resumable.append(data)
+                            await resumable.append(data, self._format.event_name(data))
             except InferenceError as error:
-                await resumable.append(self._format.format_error(error))
+                for data in self._format.failure(formatter, error):
+                    await resumable.append(data, self._format.event_name(data))
                 raise
         # The permit is free by now: the done event, and the buffer that can be read again, need none.
         with suppress(ClientDisconnectedError):
@@ -178,13 +178,21 @@ class GenerateEndpoint(Generic[BodyT]):
         resumable.finish()
 
     async def _stream(self, output: OutputStream, formatter: ResponseFormatter, sse: SSEResponse) -> None:
-        async with aclosing(output.events(keepalive_interval=self._backend.settings.sse_keepalive)) as events:
-            async for event in events:
-                if event is None:
-                    await sse.send_keep_alive()
-                else:
-                    for data in formatter.format_event(event):
-                        await sse.send_event(data)
+        for data in formatter.format_start():
+            await sse.send_event(data, self._format.event_name(data))
+        try:
+            async with aclosing(output.events(keepalive_interval=self._backend.settings.sse_keepalive)) as events:
+                async for event in events:
+                    if event is None:
+                        await sse.send_keep_alive()
+                    else:
+                        for data in formatter.format_event(event):
+                            await sse.send_event(data, self._format.event_name(data))
+        except InferenceError as error:
+            for data in self._format.failure(formatter, error):
+                await sse.send_event(data, self._format.event_name(data))
+            await sse.finish()
+            raise
         await sse.finish()
 
 

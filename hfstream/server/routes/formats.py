@@ -23,6 +23,16 @@ from ..service.output_stream import CompleteOutput, OutputEvent
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
+class PlainStream:
+    """The beginning and the end of streams that have nothing but events of tokens."""
+
+    def format_start(self) -> Iterable[str]:
+        return ()
+
+    def format_failure(self, error: InferenceError) -> Iterable[str] | None:
+        return None
+
+
 class ResponseFormatter(Protocol):
     """One request in TGI's terms, and the format of its response."""
 
@@ -34,6 +44,14 @@ class ResponseFormatter(Protocol):
     @property
     def stream(self) -> bool:
         """Whether the response is a stream of events."""
+        ...
+
+    def format_start(self) -> Iterable[str]:
+        """The data of the events before those of the first token."""
+        ...
+
+    def format_failure(self, error: InferenceError) -> Iterable[str] | None:
+        """The data of the events that end a stream that fails; None: that of `RouteFormat.format_error`."""
         ...
 
     def format_event(self, output: OutputEvent) -> Iterable[str]:
@@ -58,10 +76,21 @@ class RouteFormat(Generic[BodyT]):
     """The JSON for a body that cannot be parsed. Without it the message is sent as plain text, as TGI does."""
     done_event: str | None = None
     """Data of the event that every stream ends with."""
+    names_events: bool = False
+    """Whether events have names: the `type` of their JSON, which is its first field."""
     renders: bool = False
     """Whether `make_formatter` does work that takes time: then the permit is taken before it."""
     field_names: Callable[[BodyT], Mapping[str, str]] | None = None
     """The fields of a body by the names of the parameters of TGI's that they become, if these differ."""
+
+    def event_name(self, data: str) -> str:
+        """The name of an event; "" for one without."""
+        return data.removeprefix('{"type":"').partition('"')[0] if self.names_events else ""
+
+    def failure(self, formatter: ResponseFormatter, error: InferenceError) -> Iterable[str]:
+        """The data of the events that end a stream that fails."""
+        events = formatter.format_failure(error)
+        return [self.format_error(error)] if events is None else events
 
     @contextmanager
     def naming_errors(self, body: BodyT) -> Generator[None, None, None]:

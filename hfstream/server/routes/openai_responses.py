@@ -41,6 +41,7 @@ class ResponseMeta:
 
 
 _FIELD = re.compile(r"`(\w+)`")
+_PARAMS = {"previous_response_not_found": "previous_response_id"}
 _PARSED_FIELD = re.compile(r"target type: (?:([\w.\[\]]+): |missing field `(\w+)`|duplicate field `(\w+)`)")
 """The field that a message is about."""
 
@@ -48,8 +49,9 @@ _PARSED_FIELD = re.compile(r"target type: (?:([\w.\[\]]+): |missing field `(\w+)
 def error_json(error: InferenceError) -> str:
     """An error as a response's body or an event's data: OpenAI's format, and the keys that TGI's clients read."""
     status, _ = to_response(error)
-    param = _FIELD.search(error.message) if isinstance(error, ValidationError) else None
-    fields = {"message": error.message, "type": error.error_type, "param": param and param[1], "code": error.error_type}
+    found = _FIELD.search(error.message) if isinstance(error, ValidationError) else None
+    param = found[1] if found else _PARAMS.get(error.error_type or "")
+    fields = {"message": error.message, "type": error.error_type, "param": param, "code": error.error_type}
     return dump_json({"error": {**fields, "http_status_code": status}, "error_type": error.error_type})
 
 

@@ -21,9 +21,12 @@ from hfstream.version import __version__
 
 from ..schemas.completions import CompletionRequest
 from ..schemas.openai import ChatRequest
+from ..schemas.responses_api import ResponsesRequest
 from ..schemas.tgi import CompatGenerateRequest, GenerateRequest
 
-_BODIES: tuple[type[BaseModel], ...] = (GenerateRequest, CompatGenerateRequest, ChatRequest, CompletionRequest)
+_BODIES: tuple[type[BaseModel], ...] = (
+    GenerateRequest, CompatGenerateRequest, ChatRequest, CompletionRequest, ResponsesRequest,
+)  # fmt: skip
 _RESPONSES: tuple[type[BaseModel], ...] = (TextGenerationResponse, ChatCompletion)
 
 _POSITIVE, _PENALTY = {"exclusiveMinimum": 0}, {"minimum": -2, "maximum": 2}
@@ -43,6 +46,10 @@ _RULES: dict[str, dict[str, dict[str, Any]]] = {
     "ChatRequest": {
         **_OPENAI, "max_completion_tokens": {"minimum": 1}, "top_logprobs": {"maximum": 20},
         "messages": {"minItems": 1},
+    },
+    "ResponsesRequest": {
+        "temperature": {"minimum": 0}, "top_p": _TOP_P, "max_output_tokens": {"minimum": 1},
+        "top_logprobs": {"maximum": 20}, "truncation": {"enum": ["disabled"]},
     },
     "CompletionRequest": {**_OPENAI, "truncate": {"minimum": 1}},
 }  # fmt: skip
@@ -118,6 +125,9 @@ def _paths(refs: dict[str, Any]) -> dict[str, Any]:
         "/v1/chat/completions": _post("A chat.", refs["ChatRequest"], json_schema=chat, stream=True),
         "/v1/completions": _post(
             "The continuation of a text.", refs["CompletionRequest"], json_schema={"type": "object"}, stream=True
+        ),
+        "/v1/responses": _post(
+            "OpenAI's Responses API.", refs["ResponsesRequest"], json_schema={"type": "object"}, stream=True
         ),
         "/tokenize": _post("The tokens of a prompt.", refs["GenerateRequest"], json_schema=spans),
         "/chat_tokenize": _post("A chat as the model reads it.", refs["ChatRequest"], json_schema={"type": "object"}),

@@ -74,9 +74,9 @@ class SSEResponse:
         raw = [(name.encode(), value.encode()) for name, value in {**_STREAM_HEADERS, **headers}.items()]
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
-    async def send_event(self, data: str) -> None:
+    async def send_event(self, data: str, name: str = "") -> None:
         """Send one event."""
-        await self.send_encoded(encode(data))
+        await self.send_encoded(encode(data, event=name))
 
     async def send_encoded(self, event: bytes) -> None:
         """Send one event that is encoded already."""

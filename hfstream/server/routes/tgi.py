@@ -10,12 +10,12 @@ from ..service.backend import Backend
 from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.best_of import best_first
 from ..text.output_builder import build_response
-from .formats import RouteFormat
+from .formats import PlainStream, RouteFormat
 from .responses import error_json, event_json, response_json
 
 
 @dataclass(frozen=True)
-class _TGIFormatter:
+class _TGIFormatter(PlainStream):
     """A `ResponseFormatter` for TGI's native format."""
 
     request: GenerateRequest
@@ -30,7 +30,8 @@ class _TGIFormatter:
 
     def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
         best, *others = best_first([output.events for output in outputs])
-        return response_json(build_response(outputs[best].events, [outputs[each].events for each in sorted(others)]))
+        not_chosen = [outputs[each].events for each in sorted(others)]
+        return response_json(build_response(outputs[best].events, not_chosen, outputs[best].prompt))
 
 
 class _CompatFormatter(_TGIFormatter):

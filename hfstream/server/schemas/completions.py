@@ -88,6 +88,11 @@ class CompletionRequest(OpenAIRequest):
             )
         return self.prompt
 
+    @property
+    def generates_nothing(self) -> bool:
+        """Whether only the prompt is returned, perhaps with its log-probabilities: `echo` and no tokens."""
+        return bool(self.echo) and self.max_tokens == 0
+
     def _generations(self) -> int:
         """How many generations the choices are the best of."""
         choices = self.choices()
@@ -110,8 +115,9 @@ class CompletionRequest(OpenAIRequest):
             "truncate": self.truncate,
             "watermark": bool(self.watermark),
             "do_sample": self.do_sample is not False,
+            "return_full_text": bool(self.echo),
+            "reports_prompt": bool(self.echo) and self.logprobs is not None,
+            # The engine generates one token at least; it is not returned then.
+            "max_new_tokens": 1 if self.generates_nothing else parameters.max_new_tokens,
         }
         return parameters.model_copy(update=update)
-
-    def _unsupported(self) -> list[str]:
-        return ["`echo` is not supported"] * bool(self.echo) + super()._unsupported()

@@ -39,6 +39,8 @@ class OpenAIParameters(GenerateParameters):
     presence_penalty: F32 | None = None
     logit_bias: FloatMap | None = None
     max_top_n_tokens: int | None = None
+    reports_prompt: bool = False
+    """Whether the log-probabilities of the prompt's tokens are part of the response."""
     generations_per_prompt: int = 1
     """How many times the prompt is continued."""
     greedy: bool = False
@@ -52,6 +54,10 @@ class OpenAIParameters(GenerateParameters):
     @property
     def generations(self) -> int:
         return self.generations_per_prompt
+
+    @property
+    def prompt_logprobs(self) -> bool:
+        return self.reports_prompt
 
     @property
     def presence(self) -> float | None:

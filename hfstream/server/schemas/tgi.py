@@ -52,6 +52,11 @@ class GenerateParameters(BaseModel):
         return self.best_of or 1  # TGI takes 0 for 1
 
     @property
+    def prompt_logprobs(self) -> bool:
+        """Whether the log-probabilities of the prompt's tokens are reported."""
+        return self.decoder_input_details
+
+    @property
     def presence(self) -> float | None:
         """The presence penalty, which only OpenAI's routes have."""
         return None

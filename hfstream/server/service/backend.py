@@ -272,9 +272,7 @@ class Backend:
         """
         model = self.model
         builders = [OutputBuilder(model.tokenizer, each, model.eos_ids) for each in generations]
-        requests = [
-            EngineRequest(each.prompt, each.max_new_tokens, each.sampling, each.grammar) for each in generations
-        ]
+        requests = [each.engine_request() for each in generations]
         output = OutputStream(builders, tokens_per_second=self.settings.tokens_per_second, record=record)
         self._streams.add(output)
         self._outputs.update(zip(requests, output.generations, strict=True))

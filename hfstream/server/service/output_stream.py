@@ -28,12 +28,15 @@ class OutputEvent(NamedTuple):
     generation: int
     """Its number within the request, from 0."""
     event: StreamResponse
+    prompt: Sequence[StreamResponse] = ()
+    """With the first token: the prompt's tokens with their log-probabilities, if requested."""
 
 
 class CompleteOutput(NamedTuple):
     """All tokens of a generation."""
 
     events: list[StreamResponse]
+    prompt: list[StreamResponse]
 
 
 _Item: TypeAlias = OutputEvent | Exception
@@ -108,10 +111,11 @@ class OutputStream:
 
     async def collect(self) -> list[CompleteOutput]:
         """All generations, once they are complete. Raises what `events` raises."""
-        complete = [CompleteOutput([]) for _ in self.generations]
+        complete = [CompleteOutput([], []) for _ in self.generations]
         async for output in self.events():
             if output is not None:
                 complete[output.generation].events.append(output.event)
+                complete[output.generation].prompt.extend(output.prompt)
         return complete
 
 
@@ -171,7 +175,8 @@ class Generation:
 
     def _to_item(self, output: TokenOutput | RequestFailed) -> _Item:
         if isinstance(output, TokenOutput):
-            return OutputEvent(self._number, self._builder.append(output))
+            event = self._builder.append(output)
+            return OutputEvent(self._number, event, self._builder.prompt if event.index == 1 else ())
         return _to_inference_error(output.error)
 
     def _release_paced(self, interval: float) -> None:

@@ -58,7 +58,7 @@ class ResumableStream:
         self.on_abandoned: Callable[[], None] = _do_nothing
         """Called once, when the stream is abandoned: the request that produces its events stops."""
 
-    async def append(self, data: str) -> None:
+    async def append(self, data: str, name: str = "") -> None:
         """Adds an event once there is a reader, and room: fewer than MAX_BUFFERED events wait to be sent.
 
         Raises:
@@ -68,7 +68,7 @@ class ResumableStream:
             await self._wait_for_change()
         if self._abandoned:
             raise ClientDisconnectedError
-        event = encode(data, id=f"{self.id}:{self._last_number + 1}")
+        event = encode(data, event=name, id=f"{self.id}:{self._last_number + 1}")
         self._buffer.append(event)
         self._unsent_size += len(event)
         self._notify()

@@ -19,13 +19,14 @@ from hfstream.types import (
     BestOfSequence,
     Details,
     FinishReason,
+    InputToken,
     StreamDetails,
     StreamResponse,
     TextGenerationResponse,
     Token,
 )
 
-from ..engine.protocol import SamplingParams, TokenOutput
+from ..engine.protocol import PromptLogprob, SamplingParams, TokenOutput
 from .detokenizer import IncrementalDetokenizer
 from .stop_matcher import StopMatcher
 from .tokenizer import Tokenizer
@@ -71,10 +72,14 @@ class OutputBuilder:
         self._count = 0
         self.finish_reason: FinishReason | None = None
         """Why the output has ended; None before the last token."""
+        self.prompt: list[StreamResponse] = []
+        """The prompt's tokens with their log-probabilities, if those were requested. There with the first token."""
 
     def append(self, output: TokenOutput) -> StreamResponse:
         """The event of the next token."""
         self._count += 1
+        if output.prompt:
+            self.prompt = self._prompt_events(output.prompt)
         text = self._tokenizer.specials.get(output.token)
         special = text is not None
         if text is None:
@@ -86,12 +91,41 @@ class OutputBuilder:
             text = text[:end]
             self._texts.append(text)
         reason = self.finish_reason = self._reason(output, stopped=end is not None)
-        return StreamResponse(
+        return self._event(
+            output.token,
+            text,
+            output.logprob,
+            output.top,
+            special=special,
             index=self._count,
-            token=Token(id=output.token, text=text, logprob=_as_float32(output.logprob), special=special),
-            top_tokens=[self._top_token(token, logprob) for token, logprob in output.top] or None,
             generated_text=None if reason is None else self._request.echoed_prompt + "".join(self._texts),
             details=self._details(reason) if reason and self._request.details else None,
+        )
+
+    def _prompt_events(self, logprobs: Sequence[PromptLogprob]) -> list[StreamResponse]:
+        """The prompt's tokens as events. Their joined texts are the prompt's text, as for generated ones."""
+        detokenizer = IncrementalDetokenizer(self._tokenizer, ())
+        events: list[StreamResponse] = []
+        for token, (logprob, top) in zip(self._request.prompt, logprobs, strict=True):
+            special = self._tokenizer.specials.get(token)
+            text = detokenizer.decode(token) if special is None else special
+            events.append(self._event(token, text, logprob, top, special=special is not None))
+        return events
+
+    def _event(
+        self,
+        token: int,
+        text: str,
+        logprob: float | None,
+        top: Sequence[tuple[int, float | None]],
+        *,
+        special: bool,
+        **fields: Any,
+    ) -> StreamResponse:
+        return StreamResponse(
+            token=Token(id=token, text=text, logprob=_as_float32(logprob), special=special),
+            top_tokens=[self._top_token(each, value) for each, value in top] or None,
+            **fields,
         )
 
     def _reason(self, output: TokenOutput, *, stopped: bool) -> FinishReason | None:
@@ -117,19 +151,23 @@ class OutputBuilder:
 
 
 def build_response(
-    events: Sequence[StreamResponse], others: Sequence[Sequence[StreamResponse]] = ()
+    events: Sequence[StreamResponse],
+    others: Sequence[Sequence[StreamResponse]] = (),
+    prompt: Sequence[StreamResponse] = (),
 ) -> TextGenerationResponse:
     """The response that is not streamed, from the events of the one that is.
 
-    `others`: the generations that `best_of` did not choose.
+    `others`: the generations that `best_of` did not choose; `prompt`: the prompt's tokens, if they are reported.
     """
+    prefill = [InputToken(id=each.token.id, text=each.token.text, logprob=each.token.logprob) for each in prompt]
     last = events[-1]
     details = None
     if last.details is not None:
-        details = Details(**_details(events))
+        details = Details(**_details(events), prefill=prefill)
         if others:
             sequences = [
-                BestOfSequence(generated_text=other[-1].generated_text or "", **_details(other)) for other in others
+                BestOfSequence(generated_text=other[-1].generated_text or "", **_details(other), prefill=prefill)
+                for other in others
             ]
             details = details.model_copy(update={"best_of_sequences": sequences})
     return TextGenerationResponse(generated_text=last.generated_text or "", details=details)

@@ -74,7 +74,7 @@ def test_segments_of_all_kinds_share_a_pass(architecture: str) -> None:
     # In one pass: two prompts' first chunks, one token for a row, and a whole prompt.
     logits = runner.forward(
         [
-            Segment(rows[2], PROMPTS[2][:100], needs_logits=False),
+            Segment(rows[2], PROMPTS[2][:100], logits=0),
             Segment(rows[0], expected[0][:1]),
             Segment(rows[3], PROMPTS[3]),
         ]
@@ -107,7 +107,7 @@ def test_rows_with_gaps_between_them_are_decoded_together() -> None:
 def test_a_pass_without_logits() -> None:
     runner, model = make_runner(), make_model()
     row = runner.cache.allocate(21)
-    assert runner.forward([Segment(row, PROMPTS[0][:10], needs_logits=False)]).shape[0] == 0
+    assert runner.forward([Segment(row, PROMPTS[0][:10], logits=0)]).shape[0] == 0
     assert run(runner, (row, PROMPTS[0][10:])) == reference(model, PROMPTS[0], 1)
 
 

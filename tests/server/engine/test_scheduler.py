@@ -67,6 +67,31 @@ def test_logprobs_are_those_of_the_model(engine: RunningEngine, model: Any) -> N
         assert output.top[0] == (output.token, output.logprob)
 
 
+@pytest.mark.parametrize("length", [1, 40, CONTEXT - 1])
+def test_the_logprobs_of_a_prompt_are_those_of_the_model(length: int, engine: RunningEngine, model: Any) -> None:
+    """Whether an earlier request has read the same prompt, in one step or several, alone or among others."""
+    plain = make_request(length, 2)
+    expected = engine.generate(plain)
+    sampling = SamplingParams(temperature=5.0, repetition_penalty=2.0, top_n_tokens=2)
+    scored = [EngineRequest(plain.prompt, 2, params, prompt_logprobs=True) for params in (GREEDY, sampling)]
+    engine.submit(make_request(30, 20, seed=1), *scored, make_request(50, 20, seed=2))
+    with torch.no_grad():
+        logprobs = model(torch.tensor([list(plain.prompt)])).logits[0].log_softmax(-1)
+    assert engine.tokens(scored[0]) == expected
+    for request, tops in zip(scored, (0, 2), strict=True):
+        first, *rest = engine.token_outputs(request)
+        assert not any(output.prompt for output in rest)
+        assert first.prompt[0] == (None, ())
+        found = [each.logprob for each in first.prompt[1:]]
+        assert found == pytest.approx(
+            [row[token].item() for row, token in zip(logprobs, plain.prompt[1:], strict=False)], abs=1e-4
+        )
+        assert [len(each.top) for each in first.prompt[1:]] == [tops] * (length - 1)
+        best = [each.top[0][0] for each in first.prompt[1:] if each.top]
+        assert best == logprobs.argmax(-1)[: len(best)].tolist()
+    assert engine.token_outputs(plain)[0].prompt == ()
+
+
 # When requests end
 
 

@@ -132,6 +132,39 @@ def test_logprobs(url: str) -> None:
     assert (none["tokens"], none["top_logprobs"]) == (["a", "ü"], None)
 
 
+def test_an_echo(url: str) -> None:
+    assert ask(url, echo=True).json()["choices"][0]["text"] == "Hiaü"
+    assert [part["choices"][0]["text"] for part in chunks(stream(url, echo=True))] == ["Hia", "ü", ""]
+    assert ask(url, "Hi", echo=True, stop="ü").json()["choices"][0]["text"] == "Hia"
+    assert ask(url, [TURN, *ids("Hi")], echo=True).json()["choices"][0]["text"].startswith("<turn>Hi")
+
+
+def test_an_echo_with_logprobs(url: str) -> None:
+    """The first token has none; a special token is part of the text if the prompt has it."""
+    prompt = [TURN, *ids("Hi")]
+    complete = ask(url, prompt, echo=True, logprobs=1, max_tokens=1).json()["choices"][0]
+    logprobs = complete["logprobs"]
+    assert "".join(logprobs["tokens"]) == complete["text"]
+    assert logprobs["tokens"][0] == "<turn>"
+    assert logprobs["token_logprobs"] == [None, *[-0.007358551] * (len(prompt))]
+    assert logprobs["top_logprobs"] == [None, *({each: -0.007358551} for each in logprobs["tokens"][1:])]
+    assert logprobs["text_offset"] == [len("".join(logprobs["tokens"][:i])) for i in range(len(prompt) + 1)]
+    (part,) = chunks(stream(url, prompt, echo=True, logprobs=1, max_tokens=1))
+    assert part["choices"][0] == complete
+
+
+def test_an_echo_without_new_tokens(url: str) -> None:
+    fields: dict[str, Any] = {"echo": True, "max_tokens": 0, "logprobs": 0}
+    body = ask(url, **fields).json()
+    assert body["usage"] == {"prompt_tokens": 2, "completion_tokens": 0, "total_tokens": 2}
+    [complete] = body["choices"]
+    assert (complete["text"], complete["finish_reason"]) == ("Hi", "length")
+    assert (complete["logprobs"]["tokens"], complete["logprobs"]["top_logprobs"]) == (["H", "i"], None)
+    (part,) = chunks(stream(url, **fields))
+    assert part["choices"] == body["choices"]
+    assert "token" not in part
+
+
 def test_a_special_token_is_a_chunk_without_text(url: str) -> None:
     parts = chunks(stream(url, "turn"))
     assert [part["choices"][0]["text"] for part in parts] == ["a", "", "ü", ""]
@@ -197,7 +230,6 @@ def error_body(message: str, kind: str = "validation", status: int = 422, param:
             "validation",
         ),
         ({"prompt": [[]]}, "prompt", "Input validation error: `prompt` cannot be empty", "validation"),
-        ({"echo": True}, "echo", "Input validation error: `echo` is not supported", "validation"),
         ({"n": 0}, "n", "Input validation error: `n` must be > 0 and <= 128. Given: 0", "validation"),
         (
             {"n": 3, "best_of": 2},

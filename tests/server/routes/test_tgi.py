@@ -88,6 +88,20 @@ def test_a_response_that_is_not_streamed_byte_for_byte(url: str) -> None:
     assert [len(top) for top in listed["top_tokens"]] == [2, 2]
 
 
+def test_decoder_input_details(url: str) -> None:
+    details = post(url, "/generate", decoder_input_details=True, max_new_tokens=1).json()["details"]
+    first, second = ids("Hi")
+    assert details["prefill"] == [
+        {"id": first, "text": "H", "logprob": None},
+        {"id": second, "text": "i", "logprob": -0.007358551},
+    ]
+    refused = post(url, "/generate_stream", decoder_input_details=True)
+    assert (refused.status_code, refused.json()["error"]) == (
+        422,
+        "Input validation error: `decoder_input_details` == true is not supported when streaming tokens",
+    )
+
+
 def test_best_of(url: str) -> None:
     BEST.extend([ids("a"), ids("b")])  # the logprobs are equal: the first one is chosen
     response = post(url, "/generate", "best", best_of=2, do_sample=True, details=True, top_n_tokens=1, max_new_tokens=3)

@@ -275,7 +275,6 @@ COMPLETION_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"repetition_penalty": 0}, "`repetition_penalty` must be strictly positive"),
     ({"top_k": 0}, "`top_k` must be strictly positive"),
     ({"truncate": 0}, "`truncate` must be strictly positive and less than 19. Given: 0"),
-    ({"echo": True}, "`echo` is not supported"),
 ]
 
 
@@ -336,6 +335,18 @@ def test_a_suffix_or_too_many_prompts_are_refused(fields: dict[str, Any], error_
     with pytest.raises(ValidationError, match=message) as caught:
         completion(**fields).prompts(max_prompts=2)
     assert (caught.value.error_type, caught.value.status_code) == (error_type, 422)
+
+
+def test_the_prompts_logprobs_are_needed_for_an_echo_with_logprobs() -> None:
+    fields: list[dict[str, Any]] = [{}, {"echo": True}, {"logprobs": 0}, {"echo": True, "logprobs": 0}]
+    assert [validated(completion(**each)).prompt_logprobs for each in fields] == [False, False, False, True]
+    assert [validated(completion(**each)).echoed_prompt for each in fields] == ["", "Hi", "", "Hi"]
+
+
+def test_a_request_for_no_tokens_needs_an_echo() -> None:
+    assert validated(completion(echo=True, max_tokens=0)).max_new_tokens == 1
+    with pytest.raises(ValidationError, match="`max_new_tokens` must be strictly positive"):
+        validated(completion(max_tokens=0))
 
 
 @pytest.mark.parametrize(

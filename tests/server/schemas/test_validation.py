@@ -48,7 +48,6 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"inputs": 21 * "a"}, TOO_LONG + "Given: 21 `inputs` tokens and 0 `max_new_tokens`"),
     ({"inputs": 20 * "a"}, "`inputs` must have less than 19 tokens. Given: 20"),
     ({"grammar": {"type": "json"}}, "`grammar` is not valid: type `json` needs a `value`, the schema"),
-    ({"decoder_input_details": True}, "`decoder_input_details` is not supported"),
     ({"adapter_id": "a"}, "`adapter_id` is not supported"),
 ]
 
@@ -109,6 +108,12 @@ def test_the_generations_of_a_prompt_have_seeds_of_their_own() -> None:
 def test_a_best_of_that_passes_before_the_permit() -> None:
     check_streamable(GenerateParameters(best_of=1), stream=True)
     check_streamable(GenerateParameters(best_of=0), stream=False)  # TGI takes 0 for 1
+
+
+def test_decoder_input_details_are_details() -> None:
+    request = validated(decoder_input_details=True)
+    assert (request.details, request.prompt_logprobs) == (True, True)
+    assert request.engine_request().prompt_logprobs
 
 
 def test_limits_are_inclusive() -> None:

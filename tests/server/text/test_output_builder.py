@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tokenizers
 
-from hfstream.server.engine.protocol import EngineRequest, SamplingParams, TokenOutput
+from hfstream.server.engine.protocol import EngineRequest, PromptLogprob, SamplingParams, TokenOutput
 from hfstream.server.schemas.validation import ValidRequest
 from hfstream.server.text.output_builder import OutputBuilder, build_response
 from hfstream.server.text.tokenizer import Tokenizer
@@ -34,6 +34,20 @@ def build(tokens: Sequence[int], *, limit: int | None = None, eos: bool = True, 
         if last or events[-1].generated_text is not None:
             break
     return events
+
+
+def test_the_prompts_tokens_are_events_whose_texts_are_the_prompt() -> None:
+    prompt = [TURN, *ids("Grüße 🙂!")]
+    request = ValidRequest(prompt=prompt, max_new_tokens=1, sampling=SamplingParams())
+    builder = OutputBuilder(MODEL_TOKENIZER, request)
+    assert builder.prompt == []
+    logprobs = (PromptLogprob(None), *(PromptLogprob(-0.5, ((7, -0.25),)) for _ in prompt[1:]))
+    builder.append(TokenOutput(EngineRequest(prompt, 1), ids("a")[0], -0.5, (), last=True, prompt=logprobs))
+    assert [each.token.id for each in builder.prompt] == prompt
+    assert joined_text(builder.prompt) == "Grüße 🙂!"
+    first, second = builder.prompt[:2]
+    assert (first.token.text, first.token.special, first.token.logprob) == ("<turn>", True, None)
+    assert (second.token.logprob, [each.id for each in second.top_tokens or ()]) == (-0.5, [7])
 
 
 def joined_text(events: list[StreamResponse]) -> str:
