@@ -146,6 +146,7 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "langchain": ("langchain-openai==1.7.3",),
     "langchain_huggingface": ("langchain-huggingface==1.2.3",),
     "openai": ("openai==3.52.0",),
+    "openai_agents": ("openai-agents==0.24.0",),
     "text_generation_legacy": ("text-generation==0.7.0",),  # wants a huggingface_hub that the server cannot live with
 }
 """Clients that others wrote, newest when this was last tried; ``nox -s clients -- newest`` takes those of today."""

@@ -18,7 +18,7 @@ from hfstream.errors import GenerationError, InferenceError
 from hfstream.types import StreamResponse
 
 from ..engine.protocol import InvalidGrammarError, Output, RequestAccepted, RequestFailed, TokenOutput
-from ..text.output_builder import OutputBuilder
+from ..text.output_builder import OutputBuilder, PromptTokens
 from .request_record import RequestRecord
 
 
@@ -28,7 +28,7 @@ class OutputEvent(NamedTuple):
     generation: int
     """Its number within the request, from 0."""
     event: StreamResponse
-    prompt: Sequence[StreamResponse] = ()
+    prompt: PromptTokens | None = None
     """With the first token: the prompt's tokens with their log-probabilities, if requested."""
 
 
@@ -36,7 +36,8 @@ class CompleteOutput(NamedTuple):
     """All tokens of a generation."""
 
     events: list[StreamResponse]
-    prompt: list[StreamResponse]
+    prompt: PromptTokens | None
+    """The prompt's tokens with their log-probabilities, if requested."""
 
 
 _Item: TypeAlias = OutputEvent | Exception
@@ -111,12 +112,11 @@ class OutputStream:
 
     async def collect(self) -> list[CompleteOutput]:
         """All generations, once they are complete. Raises what `events` raises."""
-        complete = [CompleteOutput([], []) for _ in self.generations]
+        outputs: list[list[OutputEvent]] = [[] for _ in self.generations]
         async for output in self.events():
             if output is not None:
-                complete[output.generation].events.append(output.event)
-                complete[output.generation].prompt.extend(output.prompt)
-        return complete
+                outputs[output.generation].append(output)
+        return [CompleteOutput([output.event for output in each], each[0].prompt) for each in outputs]
 
 
 class Generation:
@@ -176,7 +176,7 @@ class Generation:
     def _to_item(self, output: TokenOutput | RequestFailed) -> _Item:
         if isinstance(output, TokenOutput):
             event = self._builder.append(output)
-            return OutputEvent(self._number, event, self._builder.prompt if event.index == 1 else ())
+            return OutputEvent(self._number, event, self._builder.prompt if event.index == 1 else None)
         return _to_inference_error(output.error)
 
     def _release_paced(self, interval: float) -> None:
