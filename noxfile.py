@@ -239,6 +239,12 @@ def cost(session: nox.Session) -> None:
 
 
 @nox.session
+def paced(session: nox.Session) -> None:
+    """What a token costs when it comes alone, on many streams at once, of this client and of others. Minutes."""
+    _long_run(session, "paced.py", "aiohttp==3.14.5", "huggingface_hub==2.4.0", "openai==3.52.0", "uvloop")
+
+
+@nox.session
 def guided_cost(session: nox.Session) -> None:
     """What a guided token costs beside an unguided one, on the bundled model. Not among the default sessions."""
     _long_run(session, "guided_cost.py")
