@@ -62,7 +62,7 @@ def close_objects(root: Schema) -> None:
         return
     for schema in schemas:
         names, required = schema.get("properties"), schema.get("required", [])
-        if not names or not isinstance(names, dict) or not isinstance(required, list) or _has(schema, _OPEN):
+        if not isinstance(names, dict) or not isinstance(required, list) or _has(schema, _OPEN):
             continue
         if all(name in names for name in cast("list[Any]", required)):
             schema["additionalProperties"] = False

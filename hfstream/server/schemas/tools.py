@@ -63,7 +63,9 @@ def _function(number: int, tool: object) -> tuple[str, Mapping[str, Any]]:
         case {"type": str(kind)} if kind != "function":
             raise _refused(f"`tools` of type {kind[:100]!r} are not supported, only functions are")
         case _:
-            raise _refused(f"`tools` must be functions with names of 1 to {MAX_NAME} characters. Number {number} is not")
+            raise _refused(
+                f"`tools` must be functions with names of 1 to {MAX_NAME} characters. Number {number} is not"
+            )
     parameters: object = cast("Any", tool)["function"].get("parameters")
     if not parameters:
         parameters = {"type": "object", "properties": {}}

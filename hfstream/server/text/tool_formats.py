@@ -42,7 +42,7 @@ class ToolCallFormat:
 
     def write(self, calls: Sequence[tuple[str, object]]) -> str:
         """A text that calls functions, each with its name and its arguments."""
-        objects = [json.dumps({"name": name, self.arguments: arguments}) for name, arguments in calls]
+        objects = [_dumps({"name": name, self.arguments: arguments}) for name, arguments in calls]
         return ("" if self.bare else self.begin) + self.between.join(objects) + self.end
 
     def grammar(
@@ -60,7 +60,7 @@ class ToolCallFormat:
             "call: " + " | ".join(f"call_{number}" for number in range(len(functions))),
         ]
         for number, (name, schema) in enumerate(functions):
-            head = f'{{"name": {json.dumps(name)}, "{self.arguments}": '
+            head = f'{{"name": {_dumps(name)}, "{self.arguments}": '
             rules.append(f'call_{number}: {json.dumps(head)} tool_{number} "}}"')
             closed = json.loads(json.dumps(schema))
             close_objects(closed)
@@ -85,6 +85,10 @@ _SIGNS = {"[TOOL_CALLS]": MISTRAL, "<tool_call>": HERMES, "<|python_tag|>": LLAM
 def find_format(template: str) -> ToolCallFormat:
     """The format that a chat template has the model write; Hermes' if it has none."""
     return next((each for sign, each in _SIGNS.items() if sign in template), HERMES)
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _literal(text: str, specials: Mapping[int, str]) -> str:
