@@ -105,6 +105,9 @@ class GenerateEndpoint(Generic[BodyT]):
             logger.debug("prompt of id=%s: %r", record.id, inputs)
             generations = (copy for each in valid for copy in each.copies())
             output = stack.enter_context(backend.submit(*generations, record=record))
+            if any(each.grammar for each in valid):
+                with _cancel_on_disconnect(request, output):
+                    await backend.ensure_accepted(output)
             if formatter.stream and _wants_resume(request):
                 resumable = backend.resumable_streams.create()
                 resumable.on_abandoned = partial(output.fail, ClientDisconnectedError())
