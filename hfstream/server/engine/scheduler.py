@@ -77,7 +77,7 @@ class RunningRequest:
         start, end = self.row.length, self.row.length + size
         logits = int(size == self.remaining)
         if self.needs_prompt_logprobs:  # a token's log-probability is in the logits after the token before it
-            logits = end - max(start, len(self.prompt_logprobs) - 1)
+            logits = max(0, end - max(start, len(self.prompt_logprobs) - 1))
         return Segment(self.row, self.tokens[start:end], logits)
 
     def add_prompt_logprobs(self, logits: Tensor) -> None:

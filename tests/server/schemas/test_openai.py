@@ -221,6 +221,14 @@ def test_parameters_of_tgi_and_of_vllm_reach_the_sampler(make: Any) -> None:
 
 
 @BOTH
+def test_a_logit_bias_that_is_no_map(make: Any) -> None:
+    with pytest.raises(HTTPException, match='logit_bias: invalid type: string "5", expected a map'):
+        make(logit_bias="5")
+    with pytest.raises(HTTPException, match='logit_bias: invalid type: string "1", expected f32'):
+        make(logit_bias={"5": "1"})
+
+
+@BOTH
 def test_logit_bias(make: Any) -> None:
     assert validated(make(logit_bias={"5": -100, "199": 0.5})).sampling.logit_bias == ((5, -100.0), (199, 0.5))
 
