@@ -221,6 +221,14 @@ def test_parameters_of_tgi_and_of_vllm_reach_the_sampler(make: Any) -> None:
 
 
 @BOTH
+def test_a_logit_bias_that_is_no_map(make: Any) -> None:
+    with pytest.raises(HTTPException, match='logit_bias: invalid type: string "5", expected a map'):
+        make(logit_bias="5")
+    with pytest.raises(HTTPException, match='logit_bias: invalid type: string "1", expected f32'):
+        make(logit_bias={"5": "1"})
+
+
+@BOTH
 def test_logit_bias(make: Any) -> None:
     assert validated(make(logit_bias={"5": -100, "199": 0.5})).sampling.logit_bias == ((5, -100.0), (199, 0.5))
 
@@ -266,9 +274,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 CHAT_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"top_logprobs": 21}, "`top_n_tokens` must be >= 0 and <= 20. Given: 21"),
     ({"top_logprobs": 21, "logprobs": False}, "`top_n_tokens` must be >= 0 and <= 20. Given: 21"),
-    ({"tools": [{}]}, "grammar is not supported, and `tools` need one"),
-    ({"tools": [{}], "tool_choice": "auto"}, "grammar is not supported, and `tools` need one"),
-    ({"tools": [{}], "tool_choice": {"function": {"name": "f"}}}, "grammar is not supported, and `tools` need one"),
 ]
 COMPLETION_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
