@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
@@ -97,16 +96,15 @@ async def _send(client: AsyncInferenceClient, arguments: argparse.Namespace, lev
 
 async def _contents(client: AsyncInferenceClient, arguments: argparse.Namespace) -> AsyncIterator[None]:
     """Yields at each token, or at each chunk of a chat that has content."""
-    options: dict[str, Any] = {"model": arguments.served_model, "stream": True}
-    limit = arguments.max_new_tokens
+    model, limit = arguments.served_model, arguments.max_new_tokens
     if arguments.api == "chat":
         messages = [{"role": "user", "content": arguments.prompt}]
-        async with client.chat_completion(messages, max_tokens=limit, **options) as chunks:
+        async with client.chat_completion(messages, model=model, max_tokens=limit, stream=True) as chunks:
             async for chunk in chunks:
                 if any(choice.delta.content or choice.delta.tool_calls for choice in chunk.choices):
                     yield
     else:
-        async with client.text_generation(arguments.prompt, max_new_tokens=limit, **options) as tokens:
+        async with client.text_generation(arguments.prompt, model=model, max_new_tokens=limit, stream=True) as tokens:
             async for _ in tokens:
                 yield
 
