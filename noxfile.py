@@ -184,6 +184,13 @@ def real_model(session: nox.Session) -> None:
     session.run("pytest", "-n", "0", "tests/real_model", *session.posargs)
 
 
+@nox.session
+def guided(session: nox.Session) -> None:
+    """2,000 random JSON schemas, 500 regular expressions, hostile ones. Minutes; not among the default sessions."""
+    session.install(*PINNED, "-e", ".[server,test]")
+    session.run("pytest", "-n", "0", "-s", "tests/guided", *session.posargs)
+
+
 def _long_run(session: nox.Session, program: str, *packages: str) -> None:
     session.install(*PINNED, "-e", ".[server,cli]", *packages)
     session.run("python", f"tests/stress/{program}", *session.posargs)
@@ -229,6 +236,12 @@ def hostile(session: nox.Session) -> None:
 def cost(session: nox.Session) -> None:
     """CPU for each streamed token, of this client and of others, beside bare httpx. Not among the default sessions."""
     _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0")
+
+
+@nox.session
+def guided_cost(session: nox.Session) -> None:
+    """What a guided token costs beside an unguided one, on the bundled model. Not among the default sessions."""
+    _long_run(session, "guided_cost.py")
 
 
 @nox.session

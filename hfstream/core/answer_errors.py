@@ -25,7 +25,9 @@ def raise_if_failed(response: Any, text: str) -> None:
     """For a response that is not streamed: raises the error that it or one of its choices carries, with its `text`."""
     error = error_beside(response.__pydantic_extra__)
     for choice in response.choices:
-        error = error or error_beside(choice.__pydantic_extra__) or from_finish_reason(choice.finish_reason or "")
+        message = getattr(choice, "message", choice)  # a completion has none
+        error = error or error_beside(choice.__pydantic_extra__) or error_beside(message.__pydantic_extra__)
+        error = error or from_finish_reason(choice.finish_reason or "")
     if error is not None:
         error.partial_text = text
         raise error

@@ -20,6 +20,7 @@ from ..types import (
     Usage,
 )
 from .chat_builders import ExtraFieldsBuilder, StringBuilder
+from .choice_deltas import begins
 from .choice_states import ChoiceIndices
 from .tool_calls import ToolCallsBuilder
 from .usages import latest_usage, usage_in
@@ -71,13 +72,13 @@ class ChatAccumulator:
                 try:
                     builder = self._choices[choice.index]
                 except KeyError:
-                    builder = self._builder(choice.index)
+                    builder = self._builder(choice, beside=len(chunk.choices) > 1)
                 builder.add(choice)
         return items
 
-    def _builder(self, index: int) -> _ChoiceBuilder:
-        """The builder of a choice whose index has not come before."""
-        key = self._indices.key(index)
+    def _builder(self, choice: ChatCompletionChunkChoice, *, beside: bool) -> _ChoiceBuilder:
+        """The builder of a choice whose index has not come before; `beside`: its chunk has others."""
+        key = self._indices.key(choice.index, begins=begins(choice), beside=beside)
         builder = self._choices.get(key)
         if builder is None:
             is_first = key == 0 or not (self._choices or self._several)

@@ -1,4 +1,4 @@
-"""What a chat's chunk adds, where a server has it in another place than `delta`.
+"""What a chat's chunk adds, also where a server has it in another place than `delta`.
 
 Does not depend on how chunks are received.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ..types import ChatCompletionChunkChoice
+from ..types import ChatCompletionChunkChoice, ChatCompletionDelta
 
-__all__ = ["find_delta"]
+__all__ = ["begins", "find_delta", "has_text"]
 
 
 def find_delta(choice: ChatCompletionChunkChoice, *, first: bool) -> dict[str, Any] | None:
@@ -33,3 +33,13 @@ def find_delta(choice: ChatCompletionChunkChoice, *, first: bool) -> dict[str, A
         return None
     moved = ("message", "text") if "delta" in found else ()
     return {name: value for name, value in dict(choice).items() if name not in moved} | found
+
+
+def has_text(delta: ChatCompletionDelta) -> bool:
+    """Whether a delta adds something that the model generated."""
+    return bool(delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content or delta.refusal)
+
+
+def begins(choice: ChatCompletionChunkChoice) -> bool:
+    """Whether a choice has a role and nothing else, as the first delta of OpenAI's."""
+    return choice.delta.role is not None and not (choice.finish_reason or has_text(choice.delta))

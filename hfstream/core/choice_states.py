@@ -11,8 +11,11 @@ __all__ = ["ChoiceIndices", "ChoiceStates"]
 class ChoiceIndices:
     """Which choice the index of a chunk's choice means.
 
-    OpenAI's indices are those of the `n` choices. Some servers number a single choice with 1, or count its tokens (TGI
-    1.4): if no choice has the index 0, and only one was asked for (`several` is false), then there is only one.
+    OpenAI's indices are those of the `n` choices. If only one was asked for (`several` is false), then there is one,
+    whatever its indices are, and it is kept under the first: some servers number it with 1 or count its tokens (TGI
+    1.4), and gateways to Anthropic's API number the blocks of its content. So `text` is what a loop over the chunks
+    joins. A server that sends several choices nevertheless is known by a chunk that has more than one, or by one that
+    begins after number 0 as OpenAI's do, with a role alone.
     """
 
     __slots__ = ("_first", "_several")
@@ -21,11 +24,13 @@ class ChoiceIndices:
         self._several = several
         self._first: int | None = None
 
-    def key(self, index: int) -> int:
-        """The index under which the choice is kept: the first one that came, if there is only one choice."""
-        if self._first is None or index == 0:
+    def key(self, index: int, *, begins: bool = False, beside: bool = False) -> int:
+        """The index under which a choice is kept: one that `begins` with a role, or has others beside it."""
+        if self._first is None:
             self._first = index
-        return index if self._several or self._first == 0 else self._first
+        elif index != self._first and (beside or (begins and self._first == 0)):
+            self._several = True
+        return index if self._several else self._first
 
 
 class ChoiceStates:
@@ -48,17 +53,17 @@ class ChoiceStates:
         """Whether there is a choice, and every one has finished."""
         return bool(self._finished) and not self.open
 
-    def add(self, index: int, *, has_content: bool) -> None:
-        """Takes a choice without a finish reason."""
-        key = self._indices.key(index)
+    def add(self, index: int, *, has_content: bool, begins: bool = False, beside: bool = False) -> None:
+        """Takes a choice without a finish reason; for `begins` and `beside` see `ChoiceIndices`."""
+        key = self._indices.key(index, begins=begins, beside=beside)
         if key not in self._finished:
             self.open.add(key)
         elif has_content:  # else a usage, or the result of a filter: they may follow with the same choice
             self._reopen(key)
 
-    def finish(self, index: int, *, has_content: bool) -> None:
+    def finish(self, index: int, *, has_content: bool, beside: bool = False) -> None:
         """Takes a choice with a finish reason."""
-        key = self._indices.key(index)
+        key = self._indices.key(index, beside=beside)
         if has_content and key in self._finished:
             self._reopen(key)
         if not (has_content and key in self._misleading):

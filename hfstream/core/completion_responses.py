@@ -42,12 +42,13 @@ class _CompletionAdapter:
             self._add_usage(chunk)
             choice = min(chunk.choices, key=lambda choice: choice.index, default=None)
             # A usage may follow a finish, with an empty choice. With text, it was no finish.
-            if choice is not None and self._is_first(choice) and (choice.text or not self._finished):
+            beside = len(chunk.choices) > 1
+            if choice is not None and self._is_first(choice, beside=beside) and (choice.text or not self._finished):
                 responses += self._responses(chunk, choice)
         return responses
 
-    def _is_first(self, choice: CompletionChoice) -> bool:
-        key = self._indices.key(choice.index)
+    def _is_first(self, choice: CompletionChoice, *, beside: bool) -> bool:
+        key = self._indices.key(choice.index, beside=beside)
         if self._first is None or key == 0:
             self._first = key
         return key == self._first

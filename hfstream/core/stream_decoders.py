@@ -10,12 +10,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, TypeVar
 
-from ..errors import IncompleteStreamError, UnexpectedResponseError
+from ..errors import IncompleteStreamError, InferenceError, UnexpectedResponseError
 from ..errors.response_bodies import from_finish_reason
 from ..types import ChatCompletionChunk, ChatCompletionChunkChoice, StreamResponse
 from ..types.chat import NoChoices
 from .answer_errors import error_beside
-from .choice_deltas import find_delta
+from .choice_deltas import begins, find_delta, has_text
 from .choice_states import ChoiceStates
 from .completions import CompletionChunk
 from .event_stream import EventStreamDecoder, parsed_size
@@ -125,18 +125,21 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
             chunk = unusual
         error = error_beside(extra) if (extra := chunk.__pydantic_extra__) else None
         content = False
+        beside = len(chunk.choices) > 1
         for choice in chunk.choices:
             if choice.__pydantic_extra__:
                 error = error or error_beside(choice.__pydantic_extra__)
                 choice = self._with_delta(chunk, choice)  # noqa: PLW2901  the same one, completed
+            error = error or self._error_within(choice)
             if choice.finish_reason and choice.finish_reason not in _NO_REASON:
                 error = error or from_finish_reason(choice.finish_reason)
-                self._choices.finish(choice.index, has_content=self._has_text(choice))
+                self._choices.finish(choice.index, has_content=self._has_text(choice), beside=beside)
                 self.complete = self._choices.all_finished
                 content = True
                 continue
             if choice.index not in self._open:
-                self._choices.add(choice.index, has_content=self._has_text(choice))
+                has_content, starts = self._has_text(choice), self._begins(choice)
+                self._choices.add(choice.index, has_content=has_content, begins=starts, beside=beside)
                 self.complete = self._choices.all_finished
             content = content or self._is_content(choice)
         if error is not None:
@@ -198,6 +201,14 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
     def _has_text(self, choice: Any) -> bool:
         """Whether a choice adds something that the model generated."""
 
+    def _begins(self, choice: Any) -> bool:
+        """Whether a choice is the first of its index."""
+        return False
+
+    def _error_within(self, choice: Any) -> InferenceError | None:
+        """The error in what a choice adds."""
+        return None
+
     def _with_delta(self, chunk: Any, choice: Any) -> Any:
         """A choice with fields that are not documented; in a chat it may be replaced in the chunk."""
         return choice
@@ -220,14 +231,20 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
     foreign_fields: frozenset[str] = _TEXT_FIELDS | {"token", "generated_text", "delta", "message"}
 
     def _is_content(self, choice: ChatCompletionChunkChoice) -> bool:
-        delta = choice.delta
-        if delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content or delta.refusal:
+        if has_text(choice.delta):
             return True
-        return any((delta.__pydantic_extra__ or {}).values())  # audio, or `function_call`, the older form of tool calls
+        extra = choice.delta.__pydantic_extra__ or {}
+        return any(extra.values())  # audio, or `function_call`, the older form of tool calls
 
     def _has_text(self, choice: ChatCompletionChunkChoice) -> bool:
-        delta = choice.delta
-        return bool(delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content or delta.refusal)
+        return has_text(choice.delta)
+
+    def _begins(self, choice: ChatCompletionChunkChoice) -> bool:
+        return begins(choice)
+
+    def _error_within(self, choice: ChatCompletionChunkChoice) -> InferenceError | None:
+        extra = choice.delta.__pydantic_extra__
+        return error_beside(extra) if extra else None
 
     def _with_delta(self, chunk: ChatCompletionChunk, choice: ChatCompletionChunkChoice) -> ChatCompletionChunkChoice:
         fields = find_delta(choice, first=not self.content_count)

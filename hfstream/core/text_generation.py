@@ -125,6 +125,8 @@ def _tgi_route(endpoint: Endpoint, options: _Options) -> _Route:
 def _openai_route(endpoint: Endpoint, options: _Options) -> _Route:
     """OpenAI's `/v1/completions`."""
     stop, with_top_tokens = options.params.get("stop") or (), bool(options.params.get("top_n_tokens"))
+    if options.extra_body.get("n") not in (None, 1):
+        raise TypeError("text_generation() returns one text: leave out `n`, and call it once for each text")
     model_field = {"model": endpoint.model} if endpoint.model else {}
     body = completion_body(options.prompt, options.params, stream=options.stream, details=options.details)
 

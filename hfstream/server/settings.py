@@ -97,7 +97,7 @@ class Settings:
         if self.max_best_of < 1 or self.max_client_batch_size < 1:
             raise ValueError("max_best_of and max_client_batch_size must be at least 1")
         if min(self.max_stop_sequences, self.max_top_n_tokens) < 0:
-            raise ValueError("max_stop_sequences and max_top_n_tokens must not be negative")
+            raise ValueError("max_stop_sequences and max_top_n_tokens must be at least 0")
         if self.tokens_per_second is not None and not self.tokens_per_second > 0:
             raise ValueError("tokens_per_second must be more than 0")
         if not self.client_timeout > 0:

@@ -6,8 +6,9 @@
     with ScriptedServer(Response(token_events("Hello", ",", " you"))) as server:
         print(list(InferenceClient(server.url).text_generation("Hi", stream=True)))
 
-`faults` builds faulty responses, a `Recorder` records the responses of a real server, a `ChaosProxy` injects network
-faults, and the fixtures `scripted_server` and `reference_backend` are available in pytest without configuration.
+`faults` builds faulty responses, and `UNUSUAL_RESPONSES` has those that users have reported of many servers. A
+`Recorder` records the responses of a real server, a `ChaosProxy` injects network faults, and the fixtures
+`scripted_server` and `reference_backend` are available in pytest without configuration.
 """
 
 from . import faults
@@ -17,9 +18,11 @@ from .recorder import Chunk, Recorder, Recording
 from .request import Request
 from .response import Fault, Response, Step
 from .scripted import ScriptedServer
+from .unusual import UNUSUAL_RESPONSES, UnusualResponse
 
 __all__ = [
     "DONE",
+    "UNUSUAL_RESPONSES",
     "ChaosProxy",
     "Chunk",
     "Fault",
@@ -30,6 +33,7 @@ __all__ = [
     "Response",
     "ScriptedServer",
     "Step",
+    "UnusualResponse",
     "chat_event",
     "chat_events",
     "faults",

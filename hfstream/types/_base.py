@@ -114,7 +114,7 @@ class Usage(APIModel):
     """Token counts of one request. 0 where the server does not report one.
 
     Servers that name them `input_tokens` and `output_tokens`, as OpenAI's Responses API and Anthropic do, are
-    understood too; those names can still be read.
+    understood too; those names can still be read. A count may also come as text, or as a float.
     """
 
     prompt_tokens: int = 0
@@ -130,15 +130,28 @@ class Usage(APIModel):
         if not isinstance(counts, dict):
             return counts
         given = cast("dict[str, Any]", counts)
-        if "prompt_tokens" in given or "completion_tokens" in given:  # first: so are most, perhaps one with every token
+        if "prompt_tokens" in given and "completion_tokens" in given:  # most are so, perhaps one with every token
             return given
-        if "input_tokens" not in given and "output_tokens" not in given:
+        found = {
+            name: count
+            for name, other in _OTHER_NAMES.items()
+            if name not in given and (count := _as_count(given.get(other))) is not None
+        }
+        if not found:
             return given
-        prompt, completion = (
-            count if type(count := given.get(name)) is int else 0 for name in ("input_tokens", "output_tokens")
-        )
-        named = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-        return named | given
+        total = sum(_as_count((given | found).get(name)) or 0 for name in _OTHER_NAMES)
+        return {"total_tokens": total} | given | found
+
+
+_OTHER_NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+
+
+def _as_count(value: Any) -> int | None:
+    """A number of tokens, also as text; None if it is none."""
+    try:
+        return None if isinstance(value, bool) else int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _adapter(response_model: Any) -> TypeAdapter[Any]:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from ._lenient import FieldRepair
 
-__all__ = ["CHAT_REPAIRS", "COMPLETION_REPAIRS"]
+__all__ = ["CHAT_REPAIRS", "COMPLETION_REPAIRS", "choices_with_messages"]
 
 
 def _logprobs_from_number(value: Any) -> dict[str, Any] | None:
@@ -50,6 +50,28 @@ def _finish_reason_from_object(value: Any) -> dict[str, Any]:
 def _message_from_text(value: Any) -> dict[str, Any] | None:
     """A whole message that is only its text."""
     return {"message": {"content": value}} if isinstance(value, str) else None
+
+
+def choices_with_messages(payload: Any) -> Any:
+    """A response whose choices have a `message`: made of `delta`, as in a stream, or of `text`, as in a completion."""
+    if not isinstance(payload, dict):
+        return payload
+    fields = cast("dict[str, Any]", payload)
+    choices = fields.get("choices")
+    if not isinstance(choices, list):
+        return fields
+    return {**fields, "choices": [_with_message(choice) for choice in cast("list[Any]", choices)]}
+
+
+def _with_message(choice: Any) -> Any:
+    if not isinstance(choice, dict) or cast("dict[str, Any]", choice).get("message"):
+        return cast("Any", choice)
+    fields = cast("dict[str, Any]", choice)
+    for name in ("delta", "text"):
+        value = fields.get(name)
+        if value and type(value) in (dict, str):
+            return {other: fields[other] for other in fields if other != name} | {"message": value}
+    return fields
 
 
 def _delta_from_text(value: Any) -> dict[str, Any]:

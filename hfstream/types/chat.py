@@ -7,10 +7,10 @@ what they send in another form (`_chat_repairs`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, SupportsIndex, overload
+from typing import Any, ClassVar, Self, SupportsIndex, overload
 
 from ._base import APIModel, FieldRepair, ParsedModel, Usage
-from ._chat_repairs import CHAT_REPAIRS
+from ._chat_repairs import CHAT_REPAIRS, choices_with_messages
 
 __all__ = [
     "ChatCompletion",
@@ -131,6 +131,10 @@ class ChatCompletion(APIModel):
     choices: list[ChatCompletionChoice]
     usage: Usage | None = None
     system_fingerprint: str | None = None
+
+    @classmethod
+    def validate_lenient(cls, payload: Any) -> Self:
+        return super().validate_lenient(choices_with_messages(payload))
 
     @property
     def parsed(self) -> Any:

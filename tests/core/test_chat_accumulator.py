@@ -88,7 +88,7 @@ def test_text_is_that_of_the_first_choice() -> None:
 
 
 def test_choices_are_sorted_by_index() -> None:
-    expected = final(*(event({"choices": [choice(index, "stop", content=str(index))]}) for index in (2, 0, 10, 1)))
+    expected = final(event({"choices": [choice(index, "stop", content=str(index)) for index in (2, 0, 10, 1)]}))
     assert [(built.index, built.message.content) for built in expected.choices] == [
         (0, "0"),
         (1, "1"),

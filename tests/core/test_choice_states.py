@@ -10,11 +10,11 @@ from hfstream.core.choice_states import ChoiceIndices, ChoiceStates
 @pytest.mark.parametrize(
     ("several", "indices", "keys"),
     [
-        (False, [0, 1, 2, 0], [0, 1, 2, 0]),  # more than were asked for, but they are there
+        (False, [0, 1, 2, 0], [0, 0, 0, 0]),
         (False, [1, 1, 1], [1, 1, 1]),
         (False, [1, 2, 3], [1, 1, 1]),  # TGI 1.4
         (False, [5, 6, 5], [5, 5, 5]),
-        (False, [1, 0, 1], [1, 0, 1]),
+        (False, [1, 0, 1], [1, 1, 1]),
         (True, [1, 2, 1], [1, 2, 1]),
         (True, [2, 0, 1], [2, 0, 1]),
     ],
@@ -22,6 +22,26 @@ from hfstream.core.choice_states import ChoiceIndices, ChoiceStates
 def test_an_index_means_a_choice_only_if_there_are_several(several: bool, indices: list[int], keys: list[int]) -> None:
     found = ChoiceIndices(several=several)
     assert [found.key(index) for index in indices] == keys
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "keys"),
+    [
+        ({}, {"beside": True}, [0, 1, 1, 0]),
+        ({"begins": True}, {"begins": True}, [0, 1, 1, 0]),
+        ({"beside": True}, {}, [0, 0, 0, 0]),
+    ],
+)
+def test_more_choices_than_were_asked_for_are_kept(
+    first: dict[str, bool], second: dict[str, bool], keys: list[int]
+) -> None:
+    found = ChoiceIndices()
+    assert [found.key(0, **first), found.key(1, **second), found.key(1), found.key(0)] == keys
+
+
+def test_a_role_with_every_token_begins_no_choice() -> None:
+    found = ChoiceIndices()
+    assert [found.key(index, begins=True) for index in (1, 2, 3)] == [1, 1, 1], "TGI 1.4, which begins with 1"
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,12 @@ def test_extra_body_overrides_parameters_and_its_nulls_are_sent() -> None:
     assert (body["max_tokens"], body["min_p"], body["stream_options"]) == (7, None, None)
 
 
+def test_several_texts_raise() -> None:
+    assert body_of(extra_body={"n": 1})["n"] == 1
+    with pytest.raises(TypeError, match="leave out `n`"):
+        body_of(extra_body={"n": 2})
+
+
 # --- Responses -------------------------------------------------------------------------------------------------------
 
 VLLM = [
@@ -389,7 +395,7 @@ def test_only_the_first_choice_is_read() -> None:
     assert complete_result({"choices": [{**choice_of("x"), "index": 1}, choice_of("a")]}) == "a"
 
 
-@pytest.mark.parametrize("indices", [[1, 1], [1, 2]])
+@pytest.mark.parametrize("indices", [[1, 1], [1, 2], [0, 1], [1, 0]])
 def test_the_only_choice_may_have_any_index(indices: list[int]) -> None:
     first, last = ({**choice_of(text), "index": index} for text, index in zip("ab", indices, strict=True))
     stream_result = StreamResult([event({"choices": [first]}), event({"choices": [{**last, "finish_reason": "stop"}]})])

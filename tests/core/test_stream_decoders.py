@@ -290,7 +290,7 @@ def test_before_the_finish_a_stream_is_incomplete_without_DONE(rest: list[bytes]
     assert "after 2 tokens" in error.message
 
 
-@pytest.mark.parametrize("indices", [[1, 1, 1], [1, 2, 3]])
+@pytest.mark.parametrize("indices", [[1, 1, 1], [1, 2, 3], [0, 1, 1], [1, 0, 2]])
 def test_one_choice_may_have_any_index(indices: list[int]) -> None:
     """TGI 1.4 counts the tokens. Without [DONE] the stream is complete because its one choice has finished."""
     chunks = [event({"choices": [choice(index, content=text)]}) for index, text in zip(indices, "ab", strict=False)]

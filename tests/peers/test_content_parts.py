@@ -59,14 +59,17 @@ async def test_the_texts_of_parts_are_joined(
 
 INDICES = row(
     FORMS,
-    "the only choice has the index 1, or its index counts the tokens (TGI 1.4), and never 0",
+    "the only choice has the index 1, or its index counts the tokens (TGI 1.4), or the blocks of its content (gateways "
+    "to Anthropic's API)",
     "read, if the loop does not look at the index",
     "the text, as one choice with the first index",
 )
 
 
 @INDICES.only(task="chat")
-@pytest.mark.parametrize("indices", [[0, 0, 0, 0], [1, 1, 1, 1], [1, 2, 3, 4]], ids=repr)
+@pytest.mark.parametrize(
+    "indices", [[0, 0, 0, 0], [1, 1, 1, 1], [1, 2, 3, 4], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 0]], ids=repr
+)
 async def test_the_only_choice_may_have_any_index(variant: Variant, clients: Clients, indices: list[int]) -> None:
     words = [event({"choices": [choice(index, content=word)]}) for index, word in zip(indices, WORDS, strict=False)]
     for end in ([DONE], []):  # without [DONE] the stream is complete because its choice has finished

@@ -18,14 +18,14 @@ from hfstream.testing import Response, ScriptedServer, Step
 from tests.helpers.recordings import DONE, choice, chunk, event
 from tests.helpers.robustness_rows import row
 from tests.helpers.variants import Clients, Variant
-from tests.peers.common import AGAIN, Task, ask_chat, fail_chat
+from tests.peers.common import AGAIN, Task, ask_chat, fail_chat, read_chat
 
 FORMS = "Responses in other forms"
 
 IN_A_CHOICE = row(
     FORMS,
     'an error in the choice: `{"finish_reason": "error", "error": {"code": 502, "message": "upstream"}}` (OpenRouter), '
-    'or only a finish reason `"error"`, `"network_error"`, `"abort"`',
+    'in its `delta` or `message`, or only a finish reason `"error"`, `"network_error"`, `"abort"`',
     "half an answer, or an empty one, as if it were complete",
     "the error, with the text so far",
 )
@@ -64,6 +64,26 @@ async def test_an_error_in_a_choice_is_raised(
     for error in (streamed, caught.value):
         assert (type(error), error.status_code, error.partial_text or "") == (kind, status, text)
         assert words in error.message
+
+
+@IN_A_CHOICE.only(task="chat")
+@pytest.mark.parametrize("reason", [None, "stop"])
+@pytest.mark.parametrize("text", ["", "Hello"], ids=["first", "later"])
+async def test_an_error_in_a_delta_is_raised(variant: Variant, clients: Clients, reason: str | None, text: str) -> None:
+    failed = {"content": "", "error": {"code": 429, "message": "slower"}}
+    events = [chunk(content=text)] if text else []
+    streamed = await fail_chat(variant, clients, [*events, event({"choices": [choice(0, reason, **failed)]}), DONE])
+    with pytest.raises(InferenceError) as caught:
+        await ask_chat(variant, clients, {"choices": [{"message": {**failed, "content": text}}]})
+    for error in (streamed, caught.value):
+        assert (type(error), error.message, error.partial_text or "") == (OverloadedError, "slower", text)
+
+
+@IN_A_CHOICE.only(task="chat")
+async def test_an_error_in_a_delta_that_is_empty_is_none(variant: Variant, clients: Clients) -> None:
+    events = [chunk(content="Hello", error=None), chunk("stop", error={}), DONE]
+    text, _ = await read_chat(variant, clients, events)
+    assert text == "Hello"
 
 
 OUTSIDE = row(

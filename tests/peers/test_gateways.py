@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from hfstream import (
-    BadRequestError,
     IncompleteGenerationError,
     IncompleteStreamError,
     InferenceError,
-    OverloadedError,
     ServerError,
     UnexpectedResponseError,
 )
+from hfstream.testing import UnusualResponse
+from hfstream.testing.unusual.failures import ERRORS
+from hfstream.testing.unusual.failures import OTHER_APIS as UNUSUAL_APIS
+from hfstream.testing.unusual.forms import TEXT_ELSEWHERE
 from tests.helpers.recordings import DONE, chunk, event
 from tests.helpers.robustness_rows import row
 from tests.helpers.variants import Clients, Variant
@@ -29,7 +31,8 @@ FORMS = "Responses in other forms"
 ELSEWHERE = row(
     FORMS,
     "the text of a chunk in `message` or `text` instead of `delta`; the finish reason as `finishReason`; the whole "
-    "message once more with the finish reason (MiniMax, Perplexity)",
+    "message once more with the finish reason (MiniMax, Perplexity); without streaming, `delta` or `text` instead of "
+    "`message`",
     "`AttributeError`, or no text",
     "the text, once",
 )
@@ -37,32 +40,14 @@ ELSEWHERE = row(
 HEL, LO, FINISH = chunk(content="Hel"), chunk(content="lo"), chunk("stop")
 
 
-def only(**choice: Any) -> bytes:
-    """A chunk of one choice, with these fields and no others."""
-    return event({"choices": [{"index": 0, **choice}]})
-
-
 WHOLE = {"role": "assistant", "content": "Hello"}
-GOOD = {
-    # A gateway that wraps a response without streaming into one event.
-    "one chunk with the message": [only(message=WHOLE, finish_reason="stop"), DONE],
-    "a message each": [only(message={"content": "Hel"}), only(message={"content": "lo"}), only(finish_reason="stop")],
-    "a text each": [only(text="Hel"), only(text="lo"), only(text="", finish_reason="stop")],
-    "MiniMax: the whole message at last": [HEL, LO, only(message=WHOLE, finish_reason="stop")],
-    "Perplexity: the message so far beside the delta": [
-        only(delta={"content": "Hel"}, message={"role": "assistant", "content": "Hel"}),
-        only(delta={"content": "lo"}, message=WHOLE, finish_reason="stop"),
-    ],
-    "Gemini's beta: finishReason, and no [DONE]": [
-        HEL, only(delta={"content": "lo"}, finish_reason=None, finishReason="stop"),
-    ],
-}  # fmt: skip
+GOOD = {name: unusual for name, unusual in TEXT_ELSEWHERE.items() if unusual.stream}
 
 
 @ELSEWHERE.only(task="chat")
-@pytest.mark.parametrize("events", GOOD.values(), ids=GOOD)
-async def test_text_elsewhere_is_read_once(variant: Variant, clients: Clients, events: list[bytes]) -> None:
-    text, stream = await read_chat(variant, clients, events)
+@pytest.mark.parametrize("unusual", GOOD.values(), ids=GOOD)
+async def test_text_elsewhere_is_read_once(variant: Variant, clients: Clients, unusual: UnusualResponse) -> None:
+    text, stream = await read_chat(variant, clients, unusual.response.body)
     final = await variant.final(stream)
     assert (text, final.choices[0].message.content, final.choices[0].finish_reason) == ("Hello", "Hello", "stop")
 
@@ -71,6 +56,24 @@ async def test_text_elsewhere_is_read_once(variant: Variant, clients: Clients, e
 async def test_a_message_that_is_its_text_is_read(variant: Variant, clients: Clients) -> None:
     whole = await ask_chat(variant, clients, {"choices": [{"message": "Hello", "finish_reason": "stop"}]})
     assert whole.choices[0].message.content == "Hello"
+
+
+@ELSEWHERE.only(task="chat")
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"text": "Hello"},
+        {"delta": {"role": "assistant", "content": "Hello"}},
+        {"delta": {"content": "Hello"}, "message": None},
+        {"delta": "Hello"},
+        {"text": "Hello", "delta": {}},
+    ],
+    ids=["text", "delta", "message is null", "delta is text", "an empty delta"],
+)
+async def test_a_whole_message_is_found_elsewhere(variant: Variant, clients: Clients, choice: dict[str, Any]) -> None:
+    whole = await ask_chat(variant, clients, {"choices": [{"index": 0, **choice, "finish_reason": "stop"}]})
+    [found] = whole.choices
+    assert (found.message.role, found.message.content, found.finish_reason) == ("assistant", "Hello", "stop")
 
 
 HARMLESS = row(
@@ -134,46 +137,16 @@ SAID = row(
     "the error, with the server's message; an overload is `OverloadedError`",
 )
 
-ERRORS: dict[str, tuple[Any, type[InferenceError], str]] = {
-    "LM Studio": ({"error": {"message": "Compute error."}, "message": "Compute error."}, ServerError, "Compute error."),
-    "RAGFlow": ({"code": 102, "message": "no such chat", "data": False}, ServerError, "no such chat"),
-    "Cloudflare": ({"errors": [{"message": "no model", "code": 5007}], "success": False}, ServerError, "no model"),
-    "Databricks": ({"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "slow down"}, OverloadedError, "slow down"),
-    "DashScope": ({"code": "Throttling.RateQuota", "message": "slow down"}, OverloadedError, "slow down"),
-    "Moonshot": ({"error": {"type": "engine_overloaded_error", "message": "busy"}}, OverloadedError, "busy"),
-    "Google": ({"error": {"message": "quota", "status": "RESOURCE_EXHAUSTED"}}, OverloadedError, "quota"),
-    "Google, in a list": ([{"error": {"code": 503, "message": "busy"}}], OverloadedError, "busy"),
-    "Z.ai": ({"code": 500, "msg": "404 NOT_FOUND", "success": False}, ServerError, "404 NOT_FOUND"),
-    "SiliconFlow": ({"code": 20012, "message": "no such model", "data": None}, ServerError, "no such model"),
-    "Qianfan": ({"error_code": 17, "error_msg": "daily limit"}, ServerError, "daily limit"),
-    "Mistral": (
-        {"object": "error", "message": {"detail": [{"loc": ["body", "n"], "msg": "bad"}]}}, ServerError, "body.n: bad",
-    ),
-    "LiteLLM": ({"error": {"message": "slower", "type": "None", "code": "429"}}, OverloadedError, "slower"),
-    "an error that is true": ({"error": True, "message": "no words left"}, ServerError, "no words left"),
-    "Groq": (
-        {"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"error": "over capacity"}},
-        ServerError, "over capacity",
-    ),
-    "SGLang": (
-        {"choices": [{"delta": {}, "finish_reason": {"type": "abort", "message": "cache full", "status_code": 503}}]},
-        OverloadedError, "cache full",
-    ),
-    "OpenRouter": (
-        {"error": {"code": 400, "message": "gone"}, "choices": [{"delta": {"content": ""}, "finish_reason": "error"}]},
-        BadRequestError, "gone",
-    ),
-}  # fmt: skip
-
 
 @SAID.only(task="chat")
-@pytest.mark.parametrize(("payload", "kind", "words"), ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize("unusual", ERRORS.values(), ids=ERRORS)
 async def test_an_error_in_a_gateways_form_is_raised(
-    variant: Variant, clients: Clients, payload: Any, kind: type[InferenceError], words: str
+    variant: Variant, clients: Clients, unusual: UnusualResponse
 ) -> None:
-    for events, text in (([], ""), ([HEL], "Hel")):
-        error = await fail_chat(variant, clients, [*events, event(payload), DONE])
-        assert (type(error), error.message, error.partial_text or "") == (kind, words, text)
+    text, *events = unusual.response.body
+    for start, partial in (([], ""), ([text], "Hel")):
+        error = await fail_chat(variant, clients, [*start, *events])
+        assert (type(error), error.message, error.partial_text or "") == (unusual.error, unusual.message, partial)
 
 
 REASONS = {
@@ -230,25 +203,13 @@ OTHER_APIS = row(
     "`UnexpectedResponseError`, which quotes it; not retried",
 )
 
-APIS = {
-    "Anthropic": [
-        b'event: message_start\ndata: {"type":"message_start","message":{"role":"assistant","content":[]}}\n\n',
-        b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"Hello"}}\n\n',
-        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
-    ],
-    "OpenAI's responses": [
-        b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"Hello"}\n\n',
-        b'event: response.completed\ndata: {"type":"response.completed"}\n\n',
-    ],
-    "Cloudflare": [event({"response": "Hello", "p": "abc"}), DONE],
-    "Ollama": [event({"model": "m", "message": {"role": "assistant", "content": "Hello"}, "done": False})],
-}
-
 
 @OTHER_APIS.only(task="chat")
-@pytest.mark.parametrize("events", APIS.values(), ids=APIS)
-async def test_the_stream_of_another_API_is_quoted(variant: Variant, clients: Clients, events: list[bytes]) -> None:
-    error = await fail_chat(variant, clients, events)
+@pytest.mark.parametrize("unusual", UNUSUAL_APIS.values(), ids=UNUSUAL_APIS)
+async def test_the_stream_of_another_API_is_quoted(
+    variant: Variant, clients: Clients, unusual: UnusualResponse
+) -> None:
+    error = await fail_chat(variant, clients, unusual.response.body)
     assert type(error) is UnexpectedResponseError
     assert "message_start" in error.message or "Hello" in error.message
     assert not error.retryable

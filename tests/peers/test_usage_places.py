@@ -13,7 +13,8 @@ from tests.peers.common import read_chat
 
 USAGES = row(
     "Responses in other forms",
-    "the usage is in the choice (Moonshot), in `x_groq` (Groq), on every chunk, or followed by one of zeros",
+    "the usage is in the choice (Moonshot), in `x_groq` (Groq), on every chunk, or followed by one of zeros; its "
+    'counts are named `input_tokens` and `output_tokens`, or written as `"12"` or `12.0`',
     "kept where it is; no usage, or zeros, for a program that reads `usage`",
     "`stream.usage` and the final result have it",
 )
@@ -44,6 +45,11 @@ PLACES: dict[str, list[dict[str, Any]]] = {
     "fractions and nulls": [
         {"choices": [HELLO]},
         {"choices": [STOP], "usage": {**USAGE, "prompt_tokens": 7.0, "prompt_tokens_details": None}},
+    ],
+    "numbers as text": [{"choices": [HELLO]}, {"choices": [], "usage": {name: f"{USAGE[name]}" for name in USAGE}}],
+    "other names": [{"choices": [HELLO]}, {"choices": [], "usage": {"input_tokens": 7, "output_tokens": 3}}],
+    "other names, text and a float": [
+        {"choices": [HELLO]}, {"choices": [STOP], "usage": {"input_tokens": "7", "output_tokens": 3.0}},
     ],
 }  # fmt: skip
 

@@ -122,7 +122,8 @@ class OpenAIRequest(BaseModel):
 
     def field_names(self) -> dict[str, str]:
         """The fields by the names of the parameters of TGI's that they become."""
-        return {"max_new_tokens": "max_tokens"}
+        names = {"max_new_tokens": "max_tokens"}
+        return names if self.grammar is not None else {**names, "grammar": "response_format"}
 
     @property
     def include_usage(self) -> bool:
@@ -172,11 +173,7 @@ class OpenAIRequest(BaseModel):
         return self.n
 
     def _grammar(self) -> Any:
-        match self.response_format:
-            case {"type": "text"}:
-                return self.grammar
-            case response_format:
-                return response_format if self.grammar is None else self.grammar
+        return self.response_format if self.grammar is None else self.grammar
 
     def _unsupported(self) -> list[str]:
         messages: list[str] = []
@@ -203,7 +200,7 @@ class ChatRequest(OpenAIRequest):
 
     def field_names(self) -> dict[str, str]:
         limit = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        return {"max_new_tokens": limit, "inputs": "messages", "top_n_tokens": "top_logprobs"}
+        return {**super().field_names(), "max_new_tokens": limit, "inputs": "messages", "top_n_tokens": "top_logprobs"}
 
     @model_validator(mode="after")
     def _one_token_limit(self) -> Self:

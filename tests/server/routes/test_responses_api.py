@@ -12,6 +12,7 @@ import pytest
 
 from hfstream.server import BackgroundServer, Settings
 from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.routes import responses_api
 from tests.helpers.scripted_engine import EOS, TOKENIZER, Script, ScriptedEngine, eventually, http, idle, ids, metric
 
 PATH = "/v1/responses"
@@ -102,6 +103,13 @@ def test_items_as_input(url: str) -> None:
         {"role": "user", "content": "Again"},
     ]
     assert texts(ask(url, again).json()) == ["b"]
+
+
+def test_a_long_conversation_is_converted_on_another_thread(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses_api, "INLINE_ITEMS", 0)
+    first = ask(url).json()
+    assert texts(ask(url, "Again", previous_response_id=first["id"]).json()) == ["b"]
+    assert ask(url, [{"type": "reasoning"}]).json()["error"]["param"] == "input"
 
 
 def test_a_response_that_is_cut(url: str) -> None:
