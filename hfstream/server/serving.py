@@ -11,10 +11,10 @@ import ipaddress
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from types import CoroutineType, FrameType, TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, cast
 
 import uvicorn
@@ -138,7 +138,7 @@ class _Server(uvicorn.Server):
         self._uds = settings.uds
         self._socket = _listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
         self.url = _url(self._socket) if self._uds is None else f"unix:{self._uds}"
-        self._serving: CoroutineType[Any, Any, None] | None = None
+        self._serving: Coroutine[Any, Any, None] | None = None
         self._local = self._uds is not None or is_loopback(settings.host)
         if not self._local and settings.api_key is None:
             logger.warning(
@@ -191,7 +191,9 @@ class _Server(uvicorn.Server):
             if self._uds is not None:
                 Path(self._uds).unlink(missing_ok=True)
 
-    def serve(self, sockets: list[socket.socket] | None = None) -> CoroutineType[Any, Any, None]:
+    def serve(
+        self, sockets: list[socket.socket] | None = None
+    ) -> Any:  # of a coroutine, mypy and pyright have different types
         self._serving = super().serve(sockets)
         return self._serving
 

@@ -27,6 +27,7 @@ PAGE = '<body><p id="output"></p><script>const question = "Why?";\n{}\n</script>
 
 def block(language: str, word: str) -> str:
     """The one block of code in the guide that has a word."""
+    found: str
     [found] = [code for code in re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL) if word in code]
     return found
 

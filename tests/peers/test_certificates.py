@@ -34,7 +34,7 @@ PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
 def context(certificate: trustme.LeafCert) -> ssl.SSLContext:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(server)
+    certificate.configure_cert(server)  # pyright: ignore[reportUnknownMemberType]  it takes pyOpenSSL's too
     return server
 
 
