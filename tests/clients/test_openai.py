@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Literal
 
 import openai
+import pydantic
 import pytest
 from conftest import KEY
 
@@ -165,6 +167,18 @@ def test_a_response_continues_an_earlier_one(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="not found") as caught:
         client.responses.create(model="bundled", input="Hi", previous_response_id=unstored.id)
     assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
+
+
+class Shop(pydantic.BaseModel):
+    name: Literal["dairy", "bakery"]
+    open: bool
+
+
+def test_a_response_of_a_schema(client: openai.OpenAI) -> None:
+    response = client.responses.parse(model="bundled", input="Which shop?", text_format=Shop, temperature=0)
+    assert isinstance(response.output_parsed, Shop)
+    with client.responses.stream(model="bundled", input="Which shop?", text_format=Shop, temperature=0) as stream:
+        assert stream.get_final_response().output_parsed == response.output_parsed
 
 
 def test_what_responses_do_not_have_is_told(client: openai.OpenAI) -> None:

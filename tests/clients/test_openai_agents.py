@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import openai
+import pydantic
 import pytest
 from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, set_tracing_disabled
 
@@ -37,6 +39,16 @@ def test_an_agent_streams(agent: Agent) -> None:
     text, final = asyncio.run(main())
     assert "curd" in text
     assert text == final
+
+
+class Shop(pydantic.BaseModel):
+    name: Literal["dairy", "bakery"]
+    open: bool
+
+
+def test_an_output_type(agent: Agent) -> None:
+    result = Runner.run_sync(agent.clone(output_type=Shop), "Which shop?")
+    assert isinstance(result.final_output, Shop)
 
 
 def test_a_second_turn(agent: Agent) -> None:
