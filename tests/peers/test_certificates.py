@@ -76,20 +76,6 @@ async def test_a_certificate_that_is_not_accepted_is_told_at_once(
 
 
 @CERTIFICATES
-async def test_a_server_that_wants_a_client_certificate_is_told_at_once(
-    variant: Variant, clients: Clients, task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    OURS.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    secure = context(OURS.issue_cert("127.0.0.1"))
-    secure.verify_mode = ssl.CERT_REQUIRED
-    with ScriptedServer(Response(task.whole(*WORDS))) as server, tls_server(server.url, secure) as url:
-        with pytest.raises(InferenceConnectionError, match=f"^{url} asks for a client certificate: ") as caught:
-            await task.open(variant, clients(url, retry=AGAIN))
-        assert not caught.value.retryable
-
-
-@CERTIFICATES
 async def test_a_server_without_TLS_at_a_https_URL_is_told_at_once(
     variant: Variant, clients: Clients, task: Task
 ) -> None:
@@ -143,7 +129,6 @@ async def test_a_SOCKS_proxy_is_used(
 
 
 @SOCKS
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore leaves the socket open
 async def test_a_SOCKS_proxy_that_wants_another_password_is_named(
     variant: Variant, clients: Clients, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,4 +138,4 @@ async def test_a_SOCKS_proxy_that_wants_another_password_is_named(
             await task.open(variant, clients("http://model.invalid", retry=None))
         assert "secret" not in str(caught.value)
     del caught
-    gc.collect()  # else the warning comes in another test
+    gc.collect()  # what httpcore leaves open would be told here
