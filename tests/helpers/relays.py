@@ -13,7 +13,7 @@ __all__ = ["socks_proxy", "tls_server"]
 
 Target = tuple[str, int]
 Accept = Callable[[socket.socket], tuple[socket.socket, Target]]
-"""Takes a new connection; returns what is to be read from then on, and where its data go."""
+"""Takes a new connection; returns what to read from then on, and where its data go."""
 
 
 @contextmanager
