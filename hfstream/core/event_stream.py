@@ -32,6 +32,20 @@ _MAX_PARSED_SIZE = 128 * 1024 * 1024
 """Bytes of an event; larger ones are parsed only if the parsed objects take no more than so many bytes, roughly."""
 
 
+_SIGNS_OF_LIFE = frozenset({"ping", "[ping]", "heartbeat", "[heartbeat]", "keep-alive", "[keep-alive]", "keepalive"})
+"""Data of events that gateways send instead of comments."""
+
+
+def _error_in_lines(text: str) -> InferenceError | None:
+    """The error in data of several lines: after an event that a failure cut off, or as words after ``error:``."""
+    for line in text.split("\n"):
+        field, _, words = line.partition(":")
+        is_field = field.strip().lower() == "error" and bool(words.strip())
+        if (error := from_event({"error": words.strip()} if is_field else try_json(line))) is not None:
+            return error
+    return None
+
+
 def parsed_size(data: bytes) -> int:
     """Roughly how many bytes the objects take that JSON stands for: a million of ``{}`` are more than two million."""
     return len(data) + 256 * (data.count(b"{") + data.count(b"[")) + 128 * data.count(b",")
@@ -163,11 +177,13 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         return f"the stream ended after {self.content_count} token{plural}, without a final event"
 
     def _read_rest(self) -> None:
-        """Looks for an error in what the body's end cut off: a server that fails may not even write a blank line."""
+        """Looks for ``[DONE]`` or an error in what the body's end cut off: some servers end them with no blank line."""
         with suppress(EventTooLargeError):
             for event in self._parser.finish():
                 if event.name == UNFRAMED:
                     self._handle_unframed(event.data)
+                elif event.data.strip() == b"[DONE]":
+                    self._on_done()
                 elif (error := from_event(try_json(decode_lossy(event.data)))) is not None:
                     self._fail(error)
 
@@ -233,8 +249,11 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             return self._read_object(cast("dict[str, Any]", payload), data)
         elif stripped.upper() in ("DONE", "[DONE]"):
             self._on_done()
-        elif stripped and not self._handle_parts(stripped, payload, items) and not self.complete:
-            self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
+        elif not stripped or stripped.startswith(":") or stripped.lower() in _SIGNS_OF_LIFE:
+            pass
+        elif not self._handle_parts(stripped, payload, items) and not self.complete:
+            unexpected = UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}")
+            self._fail(_error_in_lines(text) or unexpected)
         return None
 
     def _is_documented(self, payload: Any) -> bool:
@@ -265,7 +284,9 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         That is: several objects, in a list or one a line; data framed or encoded twice; a value that holds no text.
         """
         parts: list[str] = []
-        if isinstance(payload, list):
+        if payload is None and text.endswith("}[DONE]"):
+            parts = [text.removesuffix("[DONE]"), "[DONE]"]
+        elif isinstance(payload, list):
             entries = cast("list[Any]", payload)
             parts = [json.dumps(entry) for entry in entries if isinstance(entry, dict)]
         elif isinstance(payload, str):

@@ -280,14 +280,18 @@ def test_after_the_finish_a_stream_is_complete_without_DONE(rest: list[bytes]) -
     assert decoder.finish() == []
 
 
-@pytest.mark.parametrize(
-    "rest", [[], [b":\n\n"], [b'data: {"cho'], [b"data: [DO"], [b"data: [DONE]"], [PRELUDE], [USAGE]]
-)
+@pytest.mark.parametrize("rest", [[], [b":\n\n"], [b'data: {"cho'], [b"data: [DO"], [PRELUDE], [USAGE]])
 def test_before_the_finish_a_stream_is_incomplete_without_DONE(rest: list[bytes]) -> None:
     items, error = texts([PRELUDE, *HELLO, *rest])
     assert items[:3] == ["", "Hel", "lo"]
     assert type(error) is IncompleteStreamError
     assert "after 2 tokens" in error.message
+
+
+@pytest.mark.parametrize("done", [b"data: [DONE]", b"data:[DONE]\n", b"data: [DONE]\r"])
+def test_DONE_needs_no_blank_line(done: bytes) -> None:
+    assert decode_all([*HELLO, done])[1] is None
+    assert type(failure(done)) is IncompleteStreamError, "of nothing"
 
 
 @pytest.mark.parametrize("indices", [[1, 1, 1], [1, 2, 3], [0, 1, 1], [1, 0, 2]])
