@@ -7,7 +7,6 @@ first. Does not depend on the format of an event, nor on where bytes come from.
 
 from __future__ import annotations
 
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ..errors.error_shapes import is_notice
 from ..errors.response_bodies import from_event
 from ..types._base import APIModel
 from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, has_text, try_json, unexpected_body_parser
+from .event_parts import error_in_lines, split_parts
 from .sse import UNFRAMED, EventTooLargeError, SSEParser
 
 __all__ = ["EventStreamDecoder", "parsed_size"]
@@ -30,20 +30,6 @@ EventT = TypeVar("EventT", bound=APIModel)
 _LARGE_EVENT = 1024 * 1024
 _MAX_PARSED_SIZE = 128 * 1024 * 1024
 """Bytes of an event; larger ones are parsed only if the parsed objects take no more than so many bytes, roughly."""
-
-
-_SIGNS_OF_LIFE = frozenset({"ping", "[ping]", "heartbeat", "[heartbeat]", "keep-alive", "[keep-alive]", "keepalive"})
-"""Data of events that gateways send instead of comments."""
-
-
-def _error_in_lines(text: str) -> InferenceError | None:
-    """The error in data of several lines: after an event that a failure cut off, or as words after ``error:``."""
-    for line in text.split("\n"):
-        field, _, words = line.partition(":")
-        is_field = field.strip().lower() == "error" and bool(words.strip())
-        if (error := from_event({"error": words.strip()} if is_field else try_json(line))) is not None:
-            return error
-    return None
 
 
 def parsed_size(data: bytes) -> int:
@@ -249,11 +235,13 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             return self._read_object(cast("dict[str, Any]", payload), data)
         elif stripped.upper() in ("DONE", "[DONE]"):
             self._on_done()
-        elif not stripped or stripped.startswith(":") or stripped.lower() in _SIGNS_OF_LIFE:
-            pass
-        elif not self._handle_parts(stripped, payload, items) and not self.complete:
+        elif (parts := split_parts(stripped, payload)) is not None:
+            for part in parts:
+                if not self.done:
+                    self._handle_event(part.encode("utf-8", "replace"), "message", items)
+        elif not self.complete:
             unexpected = UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}")
-            self._fail(_error_in_lines(text) or unexpected)
+            self._fail(error_in_lines(text) or unexpected)
         return None
 
     def _is_documented(self, payload: Any) -> bool:
@@ -277,28 +265,3 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         else:
             logger.debug("an event without content was passed over: %s", ", ".join(list(payload)[:5]))
         return None
-
-    def _handle_parts(self, text: str, payload: Any, items: list[EventT]) -> bool:
-        """Takes data that is not one JSON object; returns whether it is known what it stands for.
-
-        That is: several objects, in a list or one a line; data framed or encoded twice; a value that holds no text.
-        """
-        parts: list[str] = []
-        if payload is None and text.endswith("}[DONE]"):
-            parts = [text.removesuffix("[DONE]"), "[DONE]"]
-        elif isinstance(payload, list):
-            entries = cast("list[Any]", payload)
-            parts = [json.dumps(entry) for entry in entries if isinstance(entry, dict)]
-        elif isinstance(payload, str):
-            parts = [payload] if payload.startswith(("{", "[DONE]")) else []
-            if payload and not parts:
-                return False
-        elif payload is None and text != "null":
-            parts = [line.removeprefix("data:").strip() for line in text.split("\n")]
-            known = all(part in ("", "[DONE]") or isinstance(try_json(part), dict) for part in parts)
-            if not known or (text.removeprefix("data:") == text and len(parts) == 1):
-                return False
-        for part in parts:
-            if not self.done:
-                self._handle_event(part.encode("utf-8", "replace"), "message", items)
-        return True
