@@ -45,6 +45,10 @@ TEXT_ELSEWHERE: Mapping[str, UnusualResponse] = {
     "the text in the choice": read(
         "`content` without a delta around it", choice(content="Hel"), choice(content="lo", finish_reason="stop")
     ),
+    "text in the delta": read(
+        "`text` in the delta, as in Anthropic's API",
+        *(choice(delta={"type": "text_delta", "text": text}) for text in ("Hel", "lo")), FINISH, DONE,
+    ),
     "one chunk with the text as its message": read(
         "a string as `message`", choice(message="Hello", finish_reason="stop")
     ),
