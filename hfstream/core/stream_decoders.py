@@ -128,6 +128,7 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
         error = error_beside(extra) if (extra := chunk.__pydantic_extra__) else None
         content = False
         beside = len(chunk.choices) > 1
+        choice: Any  # of a chat or of a completion
         for choice in chunk.choices:
             if choice.__pydantic_extra__ or (self._has_deltas and choice.delta.__pydantic_extra__):
                 error = error or self._error_in(choice)
