@@ -70,6 +70,8 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         self._resumed_from_id: str | None = None
         # The start of what came outside of events, to be quoted if nothing else comes: such as a page.
         self._unframed = b""
+        # The error of an event that could not be read, after a finish reason.
+        self._unread: InferenceError | None = None
         # A message that may be an error, and how much content came before it: it is one if the stream ends there.
         self._notice: tuple[InferenceError, int] | None = None
 
@@ -81,7 +83,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         with suppress(EventTooLargeError):
             self._parser.finish()  # drops an incomplete event: the server sends it again
         self._unframed = b""
-        self._error = self._notice = None
+        self._error = self._notice = self._unread = None
         self.done = False
         self._resumed_from_id = self._parser.last_event_id
 
@@ -142,7 +144,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             self._read_rest()
         # The traceback of a raised error refers to this frame. If the frame or the decoder referred to the error too,
         # that would be a cycle, which only the garbage collector can free.
-        error, self._error = self._error, None
+        error, self._error, self._unread = self._error, None, None
         if error is None and not self.complete:
             error = self._last_notice()
         if error:
@@ -239,10 +241,16 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             for part in parts:
                 if not self.done:
                     self._handle_event(part.encode("utf-8", "replace"), "message", items)
-        elif not self.complete:
-            unexpected = UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}")
-            self._fail(error_in_lines(text) or unexpected)
+        else:
+            self._handle_unknown(data, text)
         return None
+
+    def _handle_unknown(self, data: bytes, text: str) -> None:
+        """Fails; after a finish reason only if the answer goes on: then this may have been a part of it."""
+        unexpected = UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}")
+        self._unread = error_in_lines(text) or unexpected
+        if not self.complete:
+            self._fail(self._unread)
 
     def _is_documented(self, payload: Any) -> bool:
         """Whether a JSON value has one of the fields that every event of this stream must have."""

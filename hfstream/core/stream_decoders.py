@@ -135,12 +135,15 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
                 choice = self._with_delta(chunk, choice)  # noqa: PLW2901  the same one, completed
             if choice.finish_reason and choice.finish_reason not in _NO_REASON:
                 error = error or from_finish_reason(choice.finish_reason)
-                self._choices.finish(choice.index, has_content=self._has_text(choice), beside=beside)
+                has_content = self._has_text(choice)
+                error = error or (self._unread if has_content else None)
+                self._choices.finish(choice.index, has_content=has_content, beside=beside)
                 self.complete = self._choices.all_finished
                 content = True
                 continue
             if choice.index not in self._open:
                 has_content, starts = self._has_text(choice), self._begins(choice)
+                error = error or (self._unread if has_content else None)
                 self._choices.add(choice.index, has_content=has_content, begins=starts, beside=beside)
                 self.complete = self._choices.all_finished
             content = content or self._is_content(choice)
@@ -160,8 +163,8 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
             self._buffer(chunk, data)
 
     def _add_failed(self, chunk: ChunkT, error: Any, items: list[ChunkT]) -> None:
-        """Fails, after the text that came together with the error."""
-        if any(self._has_text(choice) for choice in chunk.choices):
+        """Fails, after the text that came together with the error, unless text has been lost before it."""
+        if error is not self._unread and any(self._has_text(choice) for choice in chunk.choices):
             items += self._prelude
             items.append(chunk)
             self._prelude = []

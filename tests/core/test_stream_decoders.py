@@ -302,6 +302,16 @@ def test_one_choice_may_have_any_index(indices: list[int]) -> None:
     assert type(failure(*chunks)) is IncompleteStreamError
 
 
+@pytest.mark.parametrize("garbage", [b"data: bye\n\n", b'data: {"choices":[{"del\n\n'])
+def test_what_cannot_be_read_after_a_finish_is_an_error_if_the_answer_goes_on(garbage: bytes) -> None:
+    """A finish reason on every chunk: between two of them it may have been text."""
+    every = [chunk("stop", content=text) for text in "ab"]
+    assert decode_all([every[0], garbage, DONE])[1] is None
+    for more in (every[1], chunk(content="b")):
+        items, error = texts([every[0], garbage, more, DONE])
+        assert (items, type(error)) == (["a"], UnexpectedResponseError)
+
+
 def test_content_after_a_finish_means_that_it_was_none() -> None:
     """Some servers send a finish reason with every chunk: a cut stream of theirs must not pass for a whole one."""
     each = [chunk("stop", content=text) for text in "abc"]
