@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Literal
 
@@ -250,7 +251,27 @@ def test_a_key_is_asked_for(guarded: str) -> None:
     assert answer.choices
 
 
-def test_tools_are_refused_in_words(client: openai.OpenAI) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    with pytest.raises(openai.UnprocessableEntityError, match="grammar is not supported"):
-        client.chat.completions.create(model="bundled", messages=CHEESE, tools=[tool])
+def test_a_tool_that_must_be_called_is_called(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"unit": {"enum": ["C", "F"]}}, "required": ["unit"]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    choice = {"type": "function", "function": {"name": "f"}}
+    fields = {"model": "bundled", "messages": CHEESE, "tools": [tool], "tool_choice": choice}
+    answer = client.chat.completions.create(**fields).choices[0]
+    assert answer.finish_reason == "tool_calls"
+    [call] = answer.message.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments)["unit"] in ("C", "F")) == ("f", True)
+    with client.chat.completions.stream(**fields) as stream:
+        [call] = stream.get_final_completion().choices[0].message.tool_calls
+    assert call.function.name == "f"
+
+
+def test_json_by_a_schema(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"size": {"enum": ["small", "large"]}},
+        "required": ["size"],
+        "additionalProperties": False,
+    }
+    response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    answer = client.chat.completions.create(model="bundled", messages=CHEESE, response_format=response_format)
+    assert json.loads(answer.choices[0].message.content)["size"] in ("small", "large")

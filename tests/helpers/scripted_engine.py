@@ -76,9 +76,11 @@ class ScriptedEngine:
         interval: float = 0.0,
         load: Callable[[], object] = lambda: None,
         logprob: float | None = -0.007358551,
+        context: int = CONTEXT,
     ) -> None:
         """`load` is called before the engine is ready, and may wait or raise. `logprob`: that of every token."""
         self._script, self._interval, self._load, self._logprob = script, interval, load, logprob
+        self._context = context
         self._requests: dict[EngineRequest, Iterator[int | Exception | None]] = {}
         self._counts: dict[EngineRequest, int] = {}
         self._end = threading.Event()
@@ -91,7 +93,7 @@ class ScriptedEngine:
         """Set by a test to end the model process: requests fail with this error, then the model is loaded again."""
 
     def start(self, *, on_outputs: Any, on_ready: Any, on_restart: Any, on_failure: Any) -> None:
-        info = ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0)
+        info = ModelInfo("scripted", self._context, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0)
 
         def run() -> None:
             try:

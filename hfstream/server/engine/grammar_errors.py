@@ -15,6 +15,8 @@ from .grammar_source import json_schema
 from .json_schemas import Schema, children
 from .protocol import Grammar, InvalidGrammarError
 
+_TOOL_SCHEMA = re.compile(r"failed to compile JSON schema: ([^\n]*)\n.*\| tool_(\d+): [^\n]*\n *\^", re.DOTALL)
+"""In the grammar of tool calls (`text.tool_formats`): the schema of a function's arguments."""
 MAX_TRIED = 200
 """Parts that are compiled to find the one that is wrong; the path ends where they are used up."""
 MAX_TRIED_SIZE = 20_000
@@ -26,6 +28,8 @@ MAX_MESSAGE = 500
 def describe_error(grammar: Grammar, error: str, tokenizer: LLTokenizer) -> str:
     """The path of the part that is wrong, a JSON pointer, and the reason."""
     path = ""
+    if grammar.kind == "lark" and (tool := _TOOL_SCHEMA.search(error)):
+        return f"at /{tool[2]}/function/parameters: {reason(tool[1])}"
     if grammar.kind == "json_schema" and len(grammar.source) <= MAX_TRIED_SIZE:
         path = _path_of(error, json.loads(grammar.source), tokenizer)
     return f"at {path}: {reason(error)}" if path else reason(error)

@@ -7,17 +7,8 @@ from typing import Any, cast
 
 from llguidance import LLMatcher
 
-from .json_schemas import Schema, close_objects
+from .json_schemas import JSON_OPTIONS, Schema, close_objects
 from .protocol import Grammar, InvalidGrammarError
-
-JSON_OPTIONS: dict[str, Any] = {
-    "whitespace_flexible": False,  # a model could go on with spaces and line feeds for ever
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "lenient": False,  # what is not known is an error
-    "coerce_one_of": False,
-}
-"""How JSON is written: on one line, as Python's `json.dumps` does, and as models have read most of it."""
 
 
 def to_llguidance(grammar: Grammar) -> str:

@@ -1,4 +1,4 @@
-"""Where JSON schemas stand within a JSON schema, and which additional members its objects may have.
+"""Where JSON schemas stand within a JSON schema, which members its objects may have, and how the JSON is written.
 
 Does not depend on how schemas are compiled.
 """
@@ -9,6 +9,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, cast
 
 Schema: TypeAlias = dict[str, Any]
+
+JSON_OPTIONS: dict[str, Any] = {
+    "whitespace_flexible": False,  # a model could go on with spaces and line feeds for ever
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "lenient": False,  # what is not known is an error
+    "coerce_one_of": False,
+}
+"""How JSON is written: on one line, as Python's `json.dumps` does, and as models have read most of it."""
 
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -53,7 +62,7 @@ def close_objects(root: Schema) -> None:
         return
     for schema in schemas:
         names, required = schema.get("properties"), schema.get("required", [])
-        if not names or not isinstance(names, dict) or not isinstance(required, list) or _has(schema, _OPEN):
+        if not isinstance(names, dict) or not isinstance(required, list) or _has(schema, _OPEN):
             continue
         if all(name in names for name in cast("list[Any]", required)):
             schema["additionalProperties"] = False

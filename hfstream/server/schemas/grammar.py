@@ -28,7 +28,9 @@ def parse_grammar(value: object) -> Grammar | None:
     Raises:
         ValidationError: it has another form, or is too large.
     """
-    if value is None or value == {"type": "text"}:
+    if value is None or isinstance(value, Grammar):  # one that the server has made
+        return value
+    if value == {"type": "text"}:
         return None
     if not isinstance(value, dict):
         raise invalid_grammar("it must be an object with a `type`")
@@ -64,21 +66,18 @@ def schema_grammar(schema: object) -> Grammar:
         schema = {}
     if not isinstance(schema, dict):
         raise invalid_grammar("a schema must be an object")
-    check_size(cast("object", schema))
+    if limit := exceeds(cast("object", schema)):
+        raise invalid_grammar(f"it must have {limit}")
     return Grammar("json_schema", json.dumps(schema))
 
 
-def check_size(schema: object) -> None:
-    """Checks that a JSON value is not too large, and does so quickly if it is.
-
-    Raises:
-        ValidationError: it is.
-    """
+def exceeds(schema: object) -> str | None:
+    """Which limit a JSON value exceeds, if it does. Quick for those that do."""
     size, waiting = 0, [(schema, 1)]
     while waiting:
         part, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise invalid_grammar(f"it must have at most {MAX_DEPTH} levels")
+            return f"at most {MAX_DEPTH} levels"
         match part:
             case dict():
                 members = cast("dict[str, Any]", part)
@@ -92,7 +91,8 @@ def check_size(schema: object) -> None:
                 pass
         size += 1
         if size > MAX_SIZE:
-            raise invalid_grammar(f"it must have at most {MAX_SIZE} characters")
+            return f"at most {MAX_SIZE} characters"
+    return None
 
 
 def invalid_grammar(reason: str) -> ValidationError:

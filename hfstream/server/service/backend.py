@@ -38,6 +38,7 @@ from ..settings import Settings
 from ..text.chat_template import ChatTemplate
 from ..text.output_builder import OutputBuilder
 from ..text.tokenizer import TokenSpan
+from ..text.tool_formats import FORMATS, HERMES, ToolCallFormat
 from .admission import ByteLimiter, ConcurrencyLimiter
 from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
@@ -182,6 +183,14 @@ class Backend:
         return SamplingDefaults() if self._model is None else self._model.sampling_defaults
 
     @property
+    def call_format(self) -> ToolCallFormat:
+        """How the model writes tool calls: by the setting, or by its chat template."""
+        template = self.model.chat_template
+        if self.settings.tool_call_format is not None:
+            return FORMATS[self.settings.tool_call_format]
+        return HERMES if template is None else template.call_format
+
+    @property
     def max_input_tokens(self) -> int:
         """Tokens that a prompt may have. Raises what `model` raises."""
         limit = self.model.info.max_total_tokens - 1
@@ -208,7 +217,7 @@ class Backend:
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    async def render_prompt(self, render: Callable[[ChatTemplate], str]) -> str:
+    async def render_prompt(self, render: Callable[[ChatTemplate], ResultT]) -> ResultT:
         """``render(chat_template)`` on another thread: a template is a program, and may take any time.
 
         Raises:

@@ -21,11 +21,11 @@ def test_children() -> None:
 
 CLOSED: list[dict[str, Any]] = [
     {"properties": {"a": A}},
+    {"properties": {}},
     {"type": "object", "properties": {"a": A}, "required": ["a"]},
 ]
 LEFT_ALONE: list[dict[str, Any]] = [
     {"type": "object"},
-    {"properties": {}},
     {"properties": {"a": A}, "additionalProperties": B},
     {"properties": {"a": A}, "patternProperties": {"^x": A}},
     {"properties": {"a": A}, "minProperties": 2},

@@ -274,9 +274,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 CHAT_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"top_logprobs": 21}, "`top_n_tokens` must be >= 0 and <= 20. Given: 21"),
     ({"top_logprobs": 21, "logprobs": False}, "`top_n_tokens` must be >= 0 and <= 20. Given: 21"),
-    ({"tools": [{}]}, "grammar is not supported, and `tools` need one"),
-    ({"tools": [{}], "tool_choice": "auto"}, "grammar is not supported, and `tools` need one"),
-    ({"tools": [{}], "tool_choice": {"function": {"name": "f"}}}, "grammar is not supported, and `tools` need one"),
 ]
 COMPLETION_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
