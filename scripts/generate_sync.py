@@ -36,11 +36,10 @@ SUBSTITUTIONS = [
     # the transport
     (r"^import anyio\n", ""),
     (r", anyio\.move_on_after\(CANCEL_TIMEOUT\)", ""),
-    (r"httpcore\.AnyIOBackend\(\)  # type: .*", "httpcore.SyncBackend()"),
     (r"httpx\.AsyncByteStream", "httpx.SyncByteStream"),
     (r"(httpx|httpcore)\.Async", r"\1."),
     (r"handle_async_request", "handle_request"),
-    (r"\basync_(?=exhaust|time_limit|body)", "sync_"),
+    (r"\basync_(?=exhaust|time_limit|body|backend)", "sync_"),
     (r"aiter_raw", "iter_raw"),
     (r"\._async\b", "._sync"),
     # names and keywords

@@ -45,9 +45,12 @@ class BaseStreamedResponse:
         """Wakes the reader, from any thread or task; returns whether that was possible."""
         if self.at_end or self._socket is None:
             return False
-        shutdown(self._socket)
         if self._follows_deadline:
-            self._response.extensions["network_stream"].limit.aborted = True
+            network_stream = self._response.extensions["network_stream"]
+            network_stream.limit.aborted = True
+            network_stream.abort()
+        else:
+            shutdown(self._socket)
         return True
 
     def detach(self) -> None:

@@ -8,9 +8,11 @@ of ours asks the `Deadline` of the call that is using it. Does not depend on why
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import socket
+import struct
 import threading
 from collections.abc import Generator
 from contextvars import ContextVar
@@ -102,9 +104,17 @@ def require_socksio(proxy: Proxy) -> None:
         )
 
 
+_RESET_ON_CLOSE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # struct linger: on, no time
+
+
 def shutdown(sock: Any) -> None:
-    """Wakes the reader of the socket, in any thread. Closing would not: a blocked recv() stays blocked."""
+    """Wakes the reader of the socket, in any thread. Closing would not: a blocked recv() stays blocked.
+
+    Its peer gets a reset once it is closed. A peer whose send buffer is full would not learn of it otherwise: what is
+    read of a socket that is shut down makes no room for more.
+    """
     with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         if isinstance(sock, socket.socket):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which takes the session from the reader
         else:
@@ -125,12 +135,19 @@ class _SocketHandle:
         return self._number if os.fstat(self._number).st_ino == self._inode else -1
 
     def shutdown(self, how: int) -> None:
-        copy = os.dup(self._number)
-        if os.fstat(copy).st_ino != self._inode:
-            os.close(copy)
-            return
-        with socket.socket(fileno=copy) as same:
-            same.shutdown(how)
+        with self._copy() as copy:
+            copy.shutdown(how)
+
+    def setsockopt(self, *option: Any) -> None:
+        with self._copy() as copy:
+            copy.setsockopt(*option)
+
+    def _copy(self) -> socket.socket:
+        number = os.dup(self._number)
+        if os.fstat(number).st_ino != self._inode:
+            os.close(number)
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return socket.socket(fileno=number)
 
 
 def socket_handle(sock: Any) -> Any:
@@ -151,7 +168,7 @@ class OpenSockets:
             self._streams.add(stream)
             register_socket(stream)
             if self._aborted:
-                shutdown(stream.get_extra_info("socket"))
+                stream.abort()
 
     def all(self) -> list[Any]:
         with self._lock:
@@ -162,4 +179,4 @@ class OpenSockets:
         with self._lock:
             self._aborted = True
         for stream in self.all():
-            shutdown(stream.get_extra_info("socket"))
+            stream.abort()

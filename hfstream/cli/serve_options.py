@@ -45,6 +45,11 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         "--tokens-per-second", type=float, metavar="N", help="limit the speed of each response, for demonstrations"
     )
     serve.add_argument(
+        "--tool-call-format",
+        choices=["hermes", "llama3", "mistral"],
+        help="how the model writes tool calls (default: as its chat template says)",
+    )
+    serve.add_argument(
         "--dtype",
         default="float32",
         choices=["float32", "bfloat16", "float16"],

@@ -60,6 +60,8 @@ class Settings:
     """Stop strings of one request."""
     max_top_n_tokens: int = 5
     """How many of the likeliest tokens a request may have reported at each step."""
+    tool_call_format: str | None = None
+    """How the model writes tool calls: "hermes", "llama3" or "mistral". None: as its chat template says."""
     kv_cache_memory: int | None = None
     """Bytes that keys and values may take, those included that are kept for later requests. None: a quarter of the
     memory. What does not fit waits; if a whole context does not fit, `max_total_tokens` is what does."""
@@ -86,6 +88,11 @@ class Settings:
     """Seconds that a resumable stream keeps its permit and waits for a client whose connection was lost."""
 
     def __post_init__(self) -> None:
+        if self.tool_call_format not in (None, "hermes", "llama3", "mistral"):
+            raise ValueError('tool_call_format must be None, "hermes", "llama3" or "mistral"')
+        self._check_limits()
+
+    def _check_limits(self) -> None:
         if any(limit is not None and limit < 1 for limit in (self.max_input_tokens, self.max_total_tokens)):
             raise ValueError("max_input_tokens and max_total_tokens must be at least 1")
         if self.max_input_tokens and self.max_total_tokens and self.max_input_tokens >= self.max_total_tokens:
@@ -97,7 +104,7 @@ class Settings:
         if self.max_best_of < 1 or self.max_client_batch_size < 1:
             raise ValueError("max_best_of and max_client_batch_size must be at least 1")
         if min(self.max_stop_sequences, self.max_top_n_tokens) < 0:
-            raise ValueError("max_stop_sequences and max_top_n_tokens must not be negative")
+            raise ValueError("max_stop_sequences and max_top_n_tokens must be at least 0")
         if self.tokens_per_second is not None and not self.tokens_per_second > 0:
             raise ValueError("tokens_per_second must be more than 0")
         if not self.client_timeout > 0:

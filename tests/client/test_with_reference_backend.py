@@ -384,8 +384,8 @@ INVALID = "Input validation error: "
             INVALID + "`temperature` must be strictly positive",
         ),
         (
-            "Hi", {"grammar": {"type": "regex", "value": "a*"}}, ValidationError, 422,
-            INVALID + "grammar is not supported",
+            "Hi", {"grammar": {"type": "regex", "value": "(a"}}, ValidationError, 422,
+            INVALID + "`grammar` is not valid: regex parse error: unclosed group",
         ),
         (
             "Hi", {"max_new_tokens": "12"}, ValidationError, 422,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from typing import Any, Literal
 
 import openai
+import pydantic
 import pytest
 from conftest import KEY
 
@@ -167,6 +170,52 @@ def test_a_response_continues_an_earlier_one(client: openai.OpenAI) -> None:
     assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
 
 
+WEATHER: Any = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "The weather in a city.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+def test_a_response_that_calls_a_function(client: openai.OpenAI) -> None:
+    question = "What is the weather in Paris?"
+    options: dict[str, Any] = {"model": "bundled", "tools": [WEATHER], "temperature": 0}
+    [call] = client.responses.create(input=question, tool_choice="required", **options).output
+    assert (call.type, call.name) == ("function_call", "get_weather")
+    assert json.loads(call.arguments)["city"] in ("Paris", "Rome")
+    with client.responses.stream(input=question, tool_choice="required", **options) as stream:
+        events = list(stream)
+        streamed = stream.get_final_response()
+    assert "".join(event.delta for event in events if event.type == "response.function_call_arguments.delta") == (
+        call.arguments
+    )
+    [streamed_call] = streamed.output
+    assert (streamed_call.name, streamed_call.arguments) == (call.name, call.arguments)
+    result = {"type": "function_call_output", "call_id": streamed_call.call_id, "output": "sunny"}
+    answer = client.responses.create(input=[result], previous_response_id=streamed.id, **options)
+    assert answer.status == "completed"
+    assert client.responses.create(input=question, tool_choice="none", **options).output_text
+
+
+class Shop(pydantic.BaseModel):
+    name: Literal["dairy", "bakery"]
+    open: bool
+
+
+def test_a_response_of_a_schema(client: openai.OpenAI) -> None:
+    response = client.responses.parse(model="bundled", input="Which shop?", text_format=Shop, temperature=0)
+    assert isinstance(response.output_parsed, Shop)
+    with client.responses.stream(model="bundled", input="Which shop?", text_format=Shop, temperature=0) as stream:
+        assert stream.get_final_response().output_parsed == response.output_parsed
+
+
 def test_what_responses_do_not_have_is_told(client: openai.OpenAI) -> None:
     with pytest.raises(openai.UnprocessableEntityError, match="only functions are") as caught:
         client.responses.create(model="bundled", input="Hi", tools=[{"type": "web_search"}])
@@ -236,7 +285,27 @@ def test_a_key_is_asked_for(guarded: str) -> None:
     assert answer.choices
 
 
-def test_tools_are_refused_in_words(client: openai.OpenAI) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    with pytest.raises(openai.UnprocessableEntityError, match="grammar is not supported"):
-        client.chat.completions.create(model="bundled", messages=CHEESE, tools=[tool])
+def test_a_tool_that_must_be_called_is_called(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"unit": {"enum": ["C", "F"]}}, "required": ["unit"]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    choice = {"type": "function", "function": {"name": "f"}}
+    fields = {"model": "bundled", "messages": CHEESE, "tools": [tool], "tool_choice": choice}
+    answer = client.chat.completions.create(**fields).choices[0]
+    assert answer.finish_reason == "tool_calls"
+    [call] = answer.message.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments)["unit"] in ("C", "F")) == ("f", True)
+    with client.chat.completions.stream(**fields) as stream:
+        [call] = stream.get_final_completion().choices[0].message.tool_calls
+    assert call.function.name == "f"
+
+
+def test_json_by_a_schema(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"size": {"enum": ["small", "large"]}},
+        "required": ["size"],
+        "additionalProperties": False,
+    }
+    response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    answer = client.chat.completions.create(model="bundled", messages=CHEESE, response_format=response_format)
+    assert json.loads(answer.choices[0].message.content)["size"] in ("small", "large")

@@ -56,7 +56,7 @@ def url(shared_engine: SharedEngine) -> Iterator[str]:
 @pytest.mark.parametrize(("page", "line", "code"), PROGRAMS)
 def test_python_runs_as_it_is_written(page: Path, line: int, code: str, url: str) -> None:
     program = "\n" * (line - 1) + code.replace(URL, url)  # so that a traceback has the page's own lines
-    exec(compile(program, page, "exec"), {"__name__": "__main__"})
+    exec(compile(program, page, "exec", dont_inherit=True), {"__name__": "__main__"})
     gc.collect()  # what it leaves unclosed is warned of here
 
 

@@ -17,7 +17,15 @@ from typing import Any
 import httpx
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from hfstream.server.engine.protocol import EngineRequest, ModelInfo, PromptLogprob, RequestFailed, TokenOutput
+from hfstream.server.engine.protocol import (
+    EngineRequest,
+    ModelInfo,
+    Output,
+    PromptLogprob,
+    RequestAccepted,
+    RequestFailed,
+    TokenOutput,
+)
 
 EOS = 0
 CONTEXT = 100
@@ -68,9 +76,11 @@ class ScriptedEngine:
         interval: float = 0.0,
         load: Callable[[], object] = lambda: None,
         logprob: float | None = -0.007358551,
+        context: int = CONTEXT,
     ) -> None:
         """`load` is called before the engine is ready, and may wait or raise. `logprob`: that of every token."""
         self._script, self._interval, self._load, self._logprob = script, interval, load, logprob
+        self._context = context
         self._requests: dict[EngineRequest, Iterator[int | Exception | None]] = {}
         self._counts: dict[EngineRequest, int] = {}
         self._end = threading.Event()
@@ -83,7 +93,7 @@ class ScriptedEngine:
         """Set by a test to end the model process: requests fail with this error, then the model is loaded again."""
 
     def start(self, *, on_outputs: Any, on_ready: Any, on_restart: Any, on_failure: Any) -> None:
-        info = ModelInfo("scripted", CONTEXT, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0)
+        info = ModelInfo("scripted", self._context, frozenset({EOS}), TOKENIZER.get_vocab_size(), "float32", "cpu", 0)
 
         def run() -> None:
             try:
@@ -114,7 +124,11 @@ class ScriptedEngine:
     def unpause(self) -> None:
         self._unpaused.set()
 
+    def set_tokenizer(self, tokenizer: str, eos_ids: frozenset[int]) -> None:
+        self.tokenizer_set = True
+
     def submit(self, request: EngineRequest) -> None:
+        assert request.grammar is None or self.tokenizer_set
         self.submitted.append(request)
         self._requests[request] = iter(self._script(request))
 
@@ -134,9 +148,9 @@ class ScriptedEngine:
         for request in [request for request in self._requests if request.cancelled]:
             self._requests.pop(request, None)
 
-    def _step(self) -> list[TokenOutput | RequestFailed]:
+    def _step(self) -> list[Output]:
         self._remove_cancelled()
-        results: list[TokenOutput | RequestFailed] = []
+        results: list[Output] = []
         for request, script in list(self._requests.items()):
             token = next(script, EOS)
             if token is None:
@@ -145,6 +159,8 @@ class ScriptedEngine:
                 results.append(RequestFailed(request, token))
                 self._requests.pop(request)
                 continue
+            if request.grammar is not None and request not in self._counts:
+                results.append(RequestAccepted(request))
             count = self._counts[request] = self._counts.get(request, 0) + 1
             last = count == request.max_new_tokens or token == EOS
             top = tuple((token, self._logprob) for _ in range(request.sampling.top_n_tokens))

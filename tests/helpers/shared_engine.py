@@ -16,6 +16,7 @@ from hfstream.server.engine.protocol import (
     OnOutputs,
     OnReady,
     OnRestart,
+    Output,
     RequestFailed,
     TokenOutput,
 )
@@ -28,6 +29,7 @@ class SharedEngine:
     def __init__(self) -> None:
         self._engine = Engine(EngineOptions(find_model(Settings().model)))
         self._loaded = threading.Event()
+        self._tokenizer_set = False
         self._info: ModelInfo
         self._callbacks: dict[EngineRequest, OnOutputs] = {}
 
@@ -42,6 +44,11 @@ class SharedEngine:
 
     def connect(self) -> _Connection:
         return _Connection(self)
+
+    def set_tokenizer(self, tokenizer: str, eos_ids: frozenset[int]) -> None:
+        if not self._tokenizer_set:
+            self._engine.set_tokenizer(tokenizer, eos_ids)
+        self._tokenizer_set = True
 
     def submit(self, request: EngineRequest, on_outputs: OnOutputs) -> None:
         self._callbacks[request] = on_outputs
@@ -62,12 +69,12 @@ class SharedEngine:
     def _on_end(self, reason: BaseException) -> None:
         raise AssertionError("the model process that tests share has ended") from reason
 
-    def _dispatch(self, outputs: Iterable[TokenOutput | RequestFailed]) -> None:
-        batches: dict[OnOutputs, list[TokenOutput | RequestFailed]] = {}
+    def _dispatch(self, outputs: Iterable[Output]) -> None:
+        batches: dict[OnOutputs, list[Output]] = {}
         for output in outputs:
             if on_outputs := self._callbacks.get(output.request):
                 batches.setdefault(on_outputs, []).append(output)
-            if isinstance(output, RequestFailed) or output.last:
+            if isinstance(output, RequestFailed) or (isinstance(output, TokenOutput) and output.last):
                 self._callbacks.pop(output.request, None)
         for on_outputs, batch in batches.items():
             on_outputs(batch)
@@ -86,6 +93,9 @@ class _Connection:
         # on another thread, as an engine calls: the server's event loop does not wait for the tokenizer
         threading.Thread(target=on_ready, args=(self._shared.info,), daemon=True).start()
 
+    def set_tokenizer(self, tokenizer: str, eos_ids: frozenset[int]) -> None:
+        self._shared.set_tokenizer(tokenizer, eos_ids)
+
     def submit(self, request: EngineRequest) -> None:
         self._requests.add(request)
         self._shared.submit(request, self._take)
@@ -103,8 +113,8 @@ class _Connection:
     def running(self) -> int:
         return len(self._requests)
 
-    def _take(self, outputs: list[TokenOutput | RequestFailed]) -> None:
+    def _take(self, outputs: list[Output]) -> None:
         for output in outputs:
-            if isinstance(output, RequestFailed) or output.last:
+            if isinstance(output, RequestFailed) or (isinstance(output, TokenOutput) and output.last):
                 self._requests.discard(output.request)
         self._on_outputs(outputs)

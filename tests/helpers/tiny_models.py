@@ -7,14 +7,22 @@ from collections import defaultdict
 from collections.abc import Callable, Generator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from hfstream.server.engine.engine import Engine
 from hfstream.server.engine.model_runner import ModelRunner
-from hfstream.server.engine.protocol import EngineOptions, EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from hfstream.server.engine.protocol import (
+    EngineOptions,
+    EngineRequest,
+    ModelInfo,
+    Output,
+    RequestAccepted,
+    RequestFailed,
+    TokenOutput,
+)
 from hfstream.server.engine.worker import Command, Report, run
 
 torch.set_num_threads(1)  # more are slower at this size
@@ -111,19 +119,19 @@ class RunningEngine:
         self,
         path: Path,
         *,
-        on_delivery: Callable[[list[TokenOutput | RequestFailed]], None] | None = None,
+        on_delivery: Callable[[list[Output]], None] | None = None,
         launch: Callable[[EngineOptions], Any] = WorkerOnThread,
         **options: Any,
     ) -> None:
         """`on_delivery`: called on the engine's thread with what is delivered next. `options`: those of the engine."""
         self._other_threads = engine_threads()
         self.engine = Engine(EngineOptions(path, **options), launch=launch)
-        self.deliveries: list[list[TokenOutput | RequestFailed]] = []
+        self.deliveries: list[list[Output]] = []
         self.info: ModelInfo | None = None
         self.failure: BaseException | None = None
         self.restarts: list[BaseException] = []
         self.on_delivery = on_delivery
-        self._outputs: dict[EngineRequest, list[TokenOutput | RequestFailed]] = defaultdict(list)
+        self._outputs: dict[EngineRequest, list[Output]] = defaultdict(list)
         self._changed = threading.Condition()
         self._submitting = threading.RLock()
 
@@ -172,16 +180,14 @@ class RunningEngine:
     def running(self) -> int:
         return self.engine.running
 
-    def outputs(self, request: EngineRequest) -> list[TokenOutput | RequestFailed]:
+    def outputs(self, request: EngineRequest) -> list[Output]:
         """All that was delivered for a request, once it has ended."""
-        self.wait_until(
-            lambda: any(isinstance(output, RequestFailed) or output.last for output in self._outputs[request])
-        )
+        self.wait_until(lambda: any(map(_is_last, self._outputs[request])))
         return self._outputs[request]
 
     def token_outputs(self, request: EngineRequest) -> list[TokenOutput]:
         """The outputs of a request that must not fail."""
-        return [output if isinstance(output, TokenOutput) else _raise(output) for output in self.outputs(request)]
+        return [_token_output(output) for output in self.outputs(request) if not isinstance(output, RequestAccepted)]
 
     def tokens(self, request: EngineRequest) -> list[int]:
         """The tokens of a request that must not fail."""
@@ -202,7 +208,7 @@ class RunningEngine:
         """The indices of the deliveries that had an output of this request."""
         return [i for i, outputs in enumerate(self.deliveries) if any(output.request is request for output in outputs)]
 
-    def _on_outputs(self, outputs: list[TokenOutput | RequestFailed]) -> None:
+    def _on_outputs(self, outputs: list[Output]) -> None:
         with self._submitting:
             if self.on_delivery is not None:
                 self.on_delivery(outputs)
@@ -229,8 +235,14 @@ class RunningEngine:
             self._changed.notify_all()
 
 
-def _raise(failure: RequestFailed) -> NoReturn:
-    raise failure.error
+def _is_last(output: Output) -> bool:
+    return isinstance(output, RequestFailed) or (isinstance(output, TokenOutput) and output.last)
+
+
+def _token_output(output: TokenOutput | RequestFailed) -> TokenOutput:
+    if isinstance(output, RequestFailed):
+        raise output.error
+    return output
 
 
 def is_clean(runner: ModelRunner) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from ..backends import async_backend
 from ..chunked import HeadSplitter
 from ..proxies import Proxy
 from ..socket_info import AsyncSocketInfo
@@ -80,7 +81,7 @@ class AsyncStream(AsyncSocketInfo, httpcore.AsyncNetworkStream):
 
 class _AsyncBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, sockets: OpenSockets) -> None:
-        self._backend: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # type: ignore[assignment,unused-ignore]
+        self._backend = async_backend()
         self._sockets = sockets
 
     async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:

@@ -12,6 +12,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from ..backends import sync_backend
 from ..chunked import HeadSplitter
 from ..proxies import Proxy
 from ..socket_info import SyncSocketInfo
@@ -80,7 +81,7 @@ class SyncStream(SyncSocketInfo, httpcore.NetworkStream):
 
 class _SyncBackend(httpcore.NetworkBackend):
     def __init__(self, sockets: OpenSockets) -> None:
-        self._backend: httpcore.NetworkBackend = httpcore.SyncBackend()
+        self._backend = sync_backend()
         self._sockets = sockets
 
     def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:

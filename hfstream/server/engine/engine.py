@@ -24,10 +24,12 @@ from .protocol import (
     OnOutputs,
     OnReady,
     OnRestart,
+    Output,
+    RequestAccepted,
     RequestFailed,
     TokenOutput,
 )
-from .worker import Command, Report, StepReport
+from .worker import Command, Report, SetTokenizer, StepReport
 
 MAX_FAILED_LOADS = 3
 """Workers in a row that end before their model is loaded; then the engine gives up."""
@@ -86,6 +88,12 @@ class Engine:
         callbacks = _Callbacks(on_outputs, on_ready, on_restart, on_failure)
         self._thread = threading.Thread(target=self._run, args=(callbacks,), name="hfstream-engine", daemon=True)
         self._thread.start()
+
+    def set_tokenizer(self, tokenizer: str, eos_ids: frozenset[int]) -> None:
+        """What the present worker compiles grammars with; requests that have one wait for it."""
+        with self._lock:
+            if self._worker is not None:
+                self._worker.send(SetTokenizer(tokenizer, eos_ids))
 
     def submit(self, request: EngineRequest) -> None:
         """Queue a request; first come, first served, also while the model is being loaded.
@@ -189,14 +197,14 @@ class Engine:
         elif outputs := self._take_outputs(report):
             callbacks.on_outputs(outputs)
 
-    def _take_outputs(self, report: StepReport) -> list[TokenOutput | RequestFailed]:
-        outputs: list[TokenOutput | RequestFailed] = []
+    def _take_outputs(self, report: StepReport) -> list[Output]:
+        outputs: list[Output] = []
         with self._lock:
             for number, *fields in report:
                 if (request := self._requests.get(number)) is None:
                     continue
                 output = _make_output(request, fields)
-                if not (isinstance(output, TokenOutput) and not output.last):
+                if _is_end(output):
                     del self._requests[number], self._numbers[request]
                     self._productive = self._productive or not isinstance(output, RequestFailed)
                 if output is not None and not request.cancelled:
@@ -233,8 +241,14 @@ class Engine:
             callbacks.on_outputs([*failed])
 
 
-def _make_output(request: EngineRequest, fields: list[Any]) -> TokenOutput | RequestFailed | None:
+def _is_end(output: Output | None) -> bool:
+    return not (isinstance(output, RequestAccepted) or (isinstance(output, TokenOutput) and not output.last))
+
+
+def _make_output(request: EngineRequest, fields: list[Any]) -> Output | None:
     """The output that the fields of a report's tuple stand for; None for the end of a cancelled request."""
+    if not fields:
+        return RequestAccepted(request)
     if len(fields) > 1:
         return TokenOutput(request, *fields)
     [error] = fields

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 class UnsupportedModelError(ValueError):
@@ -21,6 +21,14 @@ class EngineStoppedError(RuntimeError):
 
 class ModelProcessError(RuntimeError):
     """The model process has ended by itself; the message says how."""
+
+
+class GrammarError(RuntimeError):
+    """A grammar that could not be followed any further; the message says why."""
+
+
+class InvalidGrammarError(ValueError):
+    """A grammar that no output can be made to fit here; the message says which part of it, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,15 @@ class SamplingParams:
         return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What a request's output must fit."""
+
+    kind: Literal["json_schema", "regex", "lark"]
+    source: str
+    """A JSON schema as JSON, a regular expression, or a grammar in llguidance's variant of Lark's format."""
+
+
 @dataclass(slots=True, eq=False)
 class EngineRequest:
     """One generation. Requests are compared and hashed by identity; the engine gives them no other id."""
@@ -92,6 +109,8 @@ class EngineRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     prompt_logprobs: bool = False
     """Whether the log-probabilities of the prompt's tokens are reported with the first token."""
+    grammar: Grammar | None = None
+    """Whether it can be followed is known later: its first output is a `RequestAccepted`, or fails it."""
     cancelled: bool = False
     """Set by `cancel`."""
 
@@ -103,6 +122,13 @@ class PromptLogprob(NamedTuple):
     """None for the first token, and if not finite."""
     top: tuple[tuple[int, float | None], ...] = ()
     """(id, logprob) of the likeliest tokens in its place, likeliest first; empty without `top_n_tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAccepted:
+    """The grammar of a request has been compiled, and the request waits for its turn. Tokens follow."""
+
+    request: EngineRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +174,8 @@ class ModelInfo:
     """Tokens of all requests whose keys and values fit into memory together."""
 
 
-OnOutputs = Callable[[list[TokenOutput | RequestFailed]], None]
+Output = TokenOutput | RequestAccepted | RequestFailed
+OnOutputs = Callable[[list[Output]], None]
 OnReady = Callable[[ModelInfo], None]
 OnRestart = Callable[[BaseException], None]
 OnFailure = Callable[[BaseException], None]
@@ -160,6 +187,13 @@ class EngineProtocol(Protocol):
     def start(
         self, *, on_outputs: OnOutputs, on_ready: OnReady, on_restart: OnRestart, on_failure: OnFailure
     ) -> None: ...
+
+    def set_tokenizer(self, tokenizer: str, eos_ids: frozenset[int]) -> None:
+        """What grammars are compiled with: the content of tokenizer.json, and the tokens that end a text.
+
+        Called after each `on_ready`, before requests with a grammar are submitted.
+        """
+        ...
 
     def submit(self, request: EngineRequest) -> None: ...
 

@@ -36,13 +36,15 @@ class SampledToken:
 class SamplerState:
     """What one sequence keeps between steps: its random generator, and which tokens occurred so far, how often."""
 
-    __slots__ = ("bias", "counts", "generator", "last", "length", "sampling")
+    __slots__ = ("allowed", "bias", "counts", "generator", "last", "length", "sampling")
 
     def __init__(self, sampling: SamplingParams, prompt: Sequence[int], *, vocab_size: int, device: str) -> None:
         """`prompt`: ids below `vocab_size`. `device`: where the logits will be."""
         self.sampling: SamplingParams = sampling
         self.length: int = len(prompt)
         self.last: int = prompt[-1]
+        self.allowed: Tensor | None = None
+        """Which tokens may be sampled next, [vocab_size or more] bytes, 0 if not; None: all. New before each step."""
         self.bias: tuple[Tensor, Tensor] | None = None  # ids, and what is added to their logits
         if sampling.logit_bias:
             ids, biases = zip(*sampling.logit_bias, strict=True)
@@ -81,6 +83,7 @@ def sample_tokens(logits: Sequence[Tensor], states: Sequence[SamplerState]) -> l
     the caller passes each token to `SamplerState.update`.
     """
     scores = torch.cat(list(logits)).float()  # a copy, so what follows may write into it
+    _forbid(scores, states)
     for row, state in enumerate(states):
         if state.bias is not None:
             scores[row].index_add_(0, *state.bias)
@@ -109,6 +112,15 @@ def score_prompt(logits: Tensor, tokens: Sequence[int], top_n_tokens: int) -> li
         for ids, values in zip(_to_list(best.indices), _to_list(best.values), strict=True)
     ]
     return [PromptLogprob(_finite(each), top) for each, top in zip(_to_list(chosen), tops, strict=True)]
+
+
+def _forbid(scores: Tensor, states: Sequence[SamplerState]) -> None:
+    """Write -inf into `scores` for tokens that are not allowed. Biases, penalties and warpers leave it as it is."""
+    rows = [row for row, state in enumerate(states) if state.allowed is not None]
+    if rows:
+        allowed = torch.stack([state.allowed for state in states if state.allowed is not None])
+        forbidden = allowed[:, : scores.shape[1]].to(scores.device) == 0
+        scores[rows] = scores[rows].masked_fill(forbidden, -math.inf)
 
 
 def _apply_penalties(scores: Tensor, states: Sequence[SamplerState]) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .attention import Segment
+from .guided import Guide
 from .kv_cache import TOKENS_PER_PIECE, Row
 from .model_runner import ModelRunner
 from .prefill_budget import PrefillBudget, share_out
@@ -36,12 +37,13 @@ logger: logging.Logger = logging.getLogger(__name__)
 class RunningRequest:
     """A request that has been admitted."""
 
-    __slots__ = ("finite", "generated", "prompt_logprobs", "request", "row", "state", "tokens")
+    __slots__ = ("finite", "generated", "guide", "prompt_logprobs", "request", "row", "state", "tokens")
 
-    def __init__(self, request: EngineRequest, info: ModelInfo) -> None:
+    def __init__(self, request: EngineRequest, info: ModelInfo, guide: Guide | None = None) -> None:
         """Raises ValueError or TypeError if it cannot be run."""
         _check_prompt(request, info)
         self.request: EngineRequest = request
+        self.guide: Guide | None = guide
         self.tokens: array[int] = array("i", request.prompt)
         """Prompt and output."""
         self.state: SamplerState = SamplerState(
@@ -75,7 +77,7 @@ class RunningRequest:
         start, end = self.row.length, self.row.length + size
         logits = int(size == self.remaining)
         if self.needs_prompt_logprobs:  # a token's log-probability is in the logits after the token before it
-            logits = end - max(start, len(self.prompt_logprobs) - 1)
+            logits = max(0, end - max(start, len(self.prompt_logprobs) - 1))
         return Segment(self.row, self.tokens[start:end], logits)
 
     def add_prompt_logprobs(self, logits: Tensor) -> None:
@@ -91,6 +93,8 @@ class RunningRequest:
         self.tokens.append(sampled.token)
         self.generated += 1
         self.state.update(sampled.token)
+        if self.guide is not None:
+            self.guide.advance(sampled.token)
         self.finite = self.finite and sampled.logprob is not None
         # The + 1: a sequence's last token needs no position in the context, because nothing is generated after it.
         limit = min(self.request.max_new_tokens, info.max_total_tokens + 1 - len(self.request.prompt))
@@ -107,6 +111,8 @@ class Scheduler:
         self._cache = runner.cache
         self._budget = PrefillBudget()
         self._waiting: deque[EngineRequest | RunningRequest] = deque()
+        self._guides: dict[EngineRequest, Guide] = {}
+        """Of those that wait and have not run yet."""
         self._running: list[RunningRequest] = []
         """Those with a row, in order of their admission."""
         self.prefixes: PrefixCache = PrefixCache(runner.cache)
@@ -119,8 +125,10 @@ class Scheduler:
         """Whether a step would do nothing."""
         return not (self._running or self._waiting)
 
-    def add(self, request: EngineRequest) -> None:
-        """Queue a request; first come, first served."""
+    def add(self, request: EngineRequest, guide: Guide | None = None) -> None:
+        """Queue a request; first come, first served. `guide`: says which tokens may be sampled."""
+        if guide is not None:
+            self._guides[request] = guide
         self._waiting.append(request)
 
     def release_memory(self) -> None:
@@ -159,7 +167,8 @@ class Scheduler:
     def _start(self, waiting: EngineRequest | RunningRequest) -> bool:
         """Give a request a row, and what is known of its tokens. False if there is no memory for it now."""
         if isinstance(waiting, EngineRequest):
-            waiting = self._waiting[0] = RunningRequest(waiting, self._info)
+            guide = self._guides.pop(waiting, None)
+            waiting = self._waiting[0] = RunningRequest(waiting, self._info, guide)
         match = None  # logits are not kept: prompts whose log-probabilities are needed are read from the start
         if not waiting.needs_prompt_logprobs:
             match = self.prefixes.find(waiting.tokens, map(_known, self._running))
@@ -239,6 +248,7 @@ class Scheduler:
     def _sample(self, computed: Sequence[tuple[RunningRequest, Tensor]]) -> None:
         """Append a token to every sequence whose tokens are all computed; end those that are complete."""
         computed = [(each, logits) for each, logits in computed if self._score(each, logits) and not each.remaining]
+        computed = [each for each in computed if self._guide(each[0])]
         if not computed:
             return
         sequences = [each for each, _ in computed]
@@ -264,6 +274,16 @@ class Scheduler:
             return False
         return True
 
+    def _guide(self, sequence: RunningRequest) -> bool:
+        """Set the tokens that may be sampled next. False if the request has failed by that."""
+        if sequence.guide is not None:
+            try:
+                sequence.state.allowed = sequence.guide.allowed()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this request alone
+                self._fail([sequence], error)
+                return False
+        return True
+
     # --- ends --------------------------------------------------------------------------------------------------------
 
     def _finish_cancelled(self) -> None:
@@ -271,6 +291,8 @@ class Scheduler:
             self._finish(each)
         if cancelled := {_request(each) for each in self._waiting if _request(each).cancelled}:
             self._waiting = deque(each for each in self._waiting if _request(each) not in cancelled)
+            for request in cancelled:
+                self._guides.pop(request, None)
             self.ended |= cancelled
 
     def _finish(self, sequence: RunningRequest) -> None:

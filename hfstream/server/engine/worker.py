@@ -10,6 +10,8 @@ thread. The loader and the scheduler import torch, which takes seconds, so they 
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
 from logging import LogRecord
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,9 +19,27 @@ from typing import TYPE_CHECKING, TypeAlias
 from .protocol import EngineOptions, EngineRequest, ModelInfo, PromptLogprob, RequestFailed, TokenOutput
 
 if TYPE_CHECKING:
+    from .guided import GrammarCompiler, Guide
     from .scheduler import Scheduler
 
-Command: TypeAlias = tuple[int, EngineRequest | None]
+
+@dataclass(frozen=True, slots=True)
+class SetTokenizer:
+    """What grammars are compiled with (`EngineProtocol.set_tokenizer`)."""
+
+    tokenizer: str
+    eos_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """From the worker's own compiler: the grammar of the request with this number has been compiled, or cannot be."""
+
+    number: int
+    result: Guide | Exception
+
+
+Command: TypeAlias = tuple[int, EngineRequest | None] | SetTokenizer | Compiled
 """A number and the new request that has it from now on, or None to cancel the request of that number.
 
 Numbers, because a worker in another process has a copy of the request.
@@ -34,7 +54,10 @@ FirstTokenTuple: TypeAlias = tuple[*TokenTuple, tuple[PromptLogprob, ...]]
 EndTuple: TypeAlias = tuple[int, Exception | None]
 """The number of a request that has failed, or (None) that was cancelled and is out of the batch."""
 
-StepReport: TypeAlias = list[TokenTuple | FirstTokenTuple | EndTuple]
+AcceptedTuple: TypeAlias = tuple[int]
+"""The number of a request whose grammar has been compiled."""
+
+StepReport: TypeAlias = list[TokenTuple | FirstTokenTuple | EndTuple | AcceptedTuple]
 
 Report: TypeAlias = ModelInfo | StepReport | Exception | LogRecord
 """The model is loaded; all outputs of one step; why the worker ends; something to log."""
@@ -62,6 +85,7 @@ def run(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Generator
 def _serve(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Generator[Report]:
     import torch
 
+    from .guided import GrammarCompiler
     from .loader import load
     from .scheduler import Scheduler
 
@@ -75,15 +99,18 @@ def _serve(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Genera
         kv_cache_memory=options.kv_cache_memory,
     )
     yield info
-    with torch.inference_mode():
-        yield from _Worker(Scheduler(runner, info, max_rows=options.max_batch_size), inbox).steps()
+    compiler = GrammarCompiler(lambda number, result: inbox.put(Compiled(number, result)), vocab_size=info.vocab_size)
+    with torch.inference_mode(), closing(compiler):
+        yield from _Worker(Scheduler(runner, info, max_rows=options.max_batch_size), compiler, inbox).steps()
 
 
 class _Worker:
     """A scheduler, and the numbers of its requests."""
 
-    def __init__(self, scheduler: Scheduler, inbox: SimpleQueue[Command | None]) -> None:
-        self._scheduler, self._inbox = scheduler, inbox
+    def __init__(self, scheduler: Scheduler, compiler: GrammarCompiler, inbox: SimpleQueue[Command | None]) -> None:
+        self._scheduler, self._compiler, self._inbox = scheduler, compiler, inbox
+        self._compiled: StepReport = []
+        """What came of grammars since the last report."""
         self._requests: dict[int, EngineRequest] = {}
         self._numbers: dict[EngineRequest, int] = {}
 
@@ -97,9 +124,15 @@ class _Worker:
         may_block = self._scheduler.idle
         while may_block or not self._inbox.empty():
             command = self._next_command()
-            if command is None:
-                return False
-            self._execute(*command)
+            match command:
+                case None:
+                    return False
+                case SetTokenizer():
+                    self._compiler.set_tokenizer(command.tokenizer, command.eos_ids)
+                case Compiled():
+                    self._start_guided(command.number, command.result)
+                case (number, request):
+                    self._execute(number, request)
             may_block = False
         return True
 
@@ -115,12 +148,24 @@ class _Worker:
         if request is not None:
             self._requests[number] = request
             self._numbers[request] = number
-            self._scheduler.add(request)
+            if request.grammar is None:
+                self._scheduler.add(request)
+            else:
+                self._compiler.compile(number, request.grammar)
         elif cancelled := self._requests.get(number):  # otherwise it has ended in the meantime
             cancelled.cancelled = True
 
+    def _start_guided(self, number: int, result: Guide | Exception) -> None:
+        request = self._requests[number]
+        if isinstance(result, Exception):
+            del self._requests[number], self._numbers[request]
+            self._compiled.append((number, result))
+        else:
+            self._scheduler.add(request, result)
+            self._compiled.append((number,))
+
     def _report(self, outputs: list[TokenOutput | RequestFailed]) -> StepReport:
-        report: StepReport = []
+        report, self._compiled = self._compiled, []
         for output in outputs:
             number = self._numbers[output.request]
             if isinstance(output, RequestFailed):

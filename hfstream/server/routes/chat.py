@@ -13,25 +13,24 @@ from hfstream.types import (
     ChatCompletionDelta,
     ChatCompletionLogprob,
     ChatCompletionLogprobs,
-    ChatCompletionMessage,
     ChatCompletionTopLogprob,
     StreamResponse,
     Token,
     Usage,
 )
 
+from ..engine.protocol import Grammar
 from ..schemas.openai import ChatRequest, TemplatedRequest
 from ..service.backend import Backend
 from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.chat_template import ChatTemplate
 from .formats import PlainStream, RouteFormat
+from .message_deltas import MessageDeltas
 from .openai_responses import (
     DONE_EVENT,
     ResponseMeta,
-    StopStringFilter,
     StreamedUsage,
     error_json,
-    finish_reason,
     parse_error_json,
     usage,
 )
@@ -43,17 +42,28 @@ async def render_chat(body: ChatRequest, backend: Backend) -> TemplatedRequest:
     Raises:
         ValidationError: the model has no template, or the template refuses the conversation.
     """
+    use = body.tool_use()
 
-    def render(template: ChatTemplate) -> str:
-        return template.render(
+    def render(template: ChatTemplate) -> tuple[str, Grammar | None]:
+        call_format = backend.call_format
+        prompt = template.render(
             body.template_messages(),
             continue_final_message=body.continues_final_message,
             add_generation_prompt=body.add_generation_prompt,
             variables=body.chat_template_kwargs,
+            tools=use.tools if use else (),
+            call_format=call_format,
         )
+        if use is None or not use.required:
+            return prompt, None
+        specials = backend.model.tokenizer.specials
+        return prompt, call_format.grammar(list(use.functions.items()), parallel=use.parallel, specials=specials)
 
-    inputs = await backend.render_prompt(render)
-    return TemplatedRequest(inputs=inputs, parameters=body.to_parameters(backend.sampling_defaults))
+    inputs, grammar = await backend.render_prompt(render)
+    parameters = body.to_parameters(backend.sampling_defaults)
+    if grammar is not None:
+        parameters = parameters.model_copy(update={"grammar": grammar})
+    return TemplatedRequest(inputs=inputs, parameters=parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +76,7 @@ class ChatFormatter(PlainStream):
     streamed_usage: StreamedUsage | None
     """None: the stream does not report it."""
     include_logprobs: bool
-    stop_filters: Sequence[StopStringFilter]
+    messages: Sequence[MessageDeltas]
     """One for each choice."""
 
     @property
@@ -82,15 +92,17 @@ class ChatFormatter(PlainStream):
 
     def chunks(self, output: OutputEvent) -> Iterable[ChatCompletionChunk]:
         """What one more token adds to the stream."""
-        event = output.event
-        text = self.stop_filters[output.generation].push(event)
-        # The role is sent once. TGI repeats it, and clients that add up deltas get "assistantassistant".
-        first = event.index == 1
-        delta = ChatCompletionDelta(role="assistant", content=text) if first else ChatCompletionDelta(content=text)
-        choice = ChatCompletionChunkChoice(
-            index=output.generation, delta=delta, finish_reason=finish_reason(event), logprobs=self._logprobs([event])
-        )
-        yield self._chunk([choice], None)
+        event, message = output.event, self.messages[output.generation]
+        logprobs = self._logprobs([event])
+        deltas = message.push(event)
+        if not deltas and (logprobs or event.details):
+            deltas = [ChatCompletionDelta()]
+        for number, delta in enumerate(deltas, 1):
+            reason = message.finish_reason(event) if number == len(deltas) else None
+            choice = ChatCompletionChunkChoice(
+                index=output.generation, delta=delta, finish_reason=reason, logprobs=logprobs if number == 1 else None
+            )
+            yield self._chunk([choice], None)
         if self.streamed_usage and (tokens := self.streamed_usage.push(output)):
             yield self._chunk([], tokens)
 
@@ -107,11 +119,11 @@ class ChatFormatter(PlainStream):
         )
 
     def _choice(self, index: int, events: Sequence[StreamResponse]) -> ChatCompletionChoice:
-        text = self.stop_filters[index].strip(events[-1].generated_text or "")
+        message = self.messages[index]
         return ChatCompletionChoice(
             index=index,
-            message=ChatCompletionMessage(role="assistant", content=text),
-            finish_reason=finish_reason(events[-1]),
+            message=message.whole(events),
+            finish_reason=message.finish_reason(events[-1]),
             logprobs=self._logprobs(events),
         )
 
@@ -152,6 +164,7 @@ def _bytes(token: Token) -> list[int]:
 
 async def make_chat_formatter(body: ChatRequest, backend: Backend) -> ChatFormatter:
     """The format of the response to a chat. Raises what `render_chat` raises."""
+    use = body.tool_use()
     request = await render_chat(body, backend)
     choices = request.parameters.generations
     return ChatFormatter(
@@ -160,7 +173,7 @@ async def make_chat_formatter(body: ChatRequest, backend: Backend) -> ChatFormat
         meta=ResponseMeta.new("chatcmpl", body.model or backend.settings.model_name),
         streamed_usage=StreamedUsage(choices, choices) if body.include_usage else None,
         include_logprobs=bool(body.logprobs),
-        stop_filters=[StopStringFilter(body.stop) for _ in range(choices)],
+        messages=[MessageDeltas(body.stop, use, backend.call_format) for _ in range(choices)],
     )
 
 

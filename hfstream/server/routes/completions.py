@@ -18,6 +18,7 @@ from ..schemas.tgi import GenerateParameters, GenerateRequest, TokenIdsRequest
 from ..service.backend import Backend
 from ..service.output_stream import CompleteOutput, OutputEvent
 from ..text.best_of import best_first
+from ..text.output_builder import PromptTokens
 from .formats import PlainStream, RouteFormat
 from .openai_responses import (
     DONE_EVENT,
@@ -115,12 +116,14 @@ class _Generation:
         return self._choice(output.generation, text, output.prompt, [output.event])
 
     def _choice(
-        self, index: int, text: str, prompt: Sequence[StreamResponse], events: Sequence[StreamResponse]
+        self, index: int, text: str, prompt: PromptTokens | None, events: Sequence[StreamResponse]
     ) -> dict[str, Any]:
         reason = finish_reason(events[-1])
         if self._generates_nothing:
             text, events, reason = self._echo, (), "length"
-        logprobs = self._logprobs([*prompt, *(event for event in events if not event.token.special)])
+        logprobs = self._logprobs(
+            [*(prompt.events() if prompt else ()), *(event for event in events if not event.token.special)]
+        )
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
     def _logprobs(self, events: Sequence[StreamResponse]) -> dict[str, Any] | None:
@@ -156,8 +159,8 @@ def _request_from_ids(ids: list[int], parameters: GenerateParameters, backend: B
         ValidationError: the model has no such token.
     """
     limits = backend.limits
-    wrong = next((each for each in ids if not 0 <= each < limits.vocab_size), None)
-    if wrong is not None:
+    if ids and not 0 <= min(ids) <= max(ids) < limits.vocab_size:
+        wrong = next(each for each in ids if not 0 <= each < limits.vocab_size)
         message = f"`prompt` must have ids of tokens, 0 to {limits.vocab_size - 1}. Given: {wrong}"
         raise ValidationError(f"Input validation error: {message}")
     # Not more than fit are converted to text, which is quick then; `Backend.prepare` refuses longer prompts.

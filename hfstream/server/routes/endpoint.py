@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from functools import partial
 from typing import Generic, TypeVar
@@ -28,9 +28,10 @@ from ..schemas.validation import check_streamable
 from ..service.backend import Backend
 from ..service.errors import ClientDisconnectedError
 from ..service.metrics import log_request
-from ..service.output_stream import OutputStream
+from ..service.output_stream import OutputEvent, OutputStream
 from ..service.request_record import RequestRecord
 from ..service.resumable import ResumableStream
+from ..text.output_builder import PromptTokens
 from .formats import ResponseFormatter, RouteFormat
 from .request_body import parse_request
 from .responses import RequestTimer, SSEResponse, compute_headers, error_response
@@ -38,6 +39,11 @@ from .responses import RequestTimer, SSEResponse, compute_headers, error_respons
 logger: logging.Logger = logging.getLogger(__name__)
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
+ResultT = TypeVar("ResultT")
+
+INLINE_TOKENS = 200
+"""Tokens of prompts that are formatted on the event loop. More, which can take a second, go to another thread."""
+FORMAT_SECONDS = 30.0
 
 
 class GenerateEndpoint(Generic[BodyT]):
@@ -99,6 +105,9 @@ class GenerateEndpoint(Generic[BodyT]):
             logger.debug("prompt of id=%s: %r", record.id, inputs)
             generations = (copy for each in valid for copy in each.copies())
             output = stack.enter_context(backend.submit(*generations, record=record))
+            if any(each.grammar for each in valid):
+                with _cancel_on_disconnect(request, output):
+                    await backend.ensure_accepted(output)
             if formatter.stream and _wants_resume(request):
                 resumable = backend.resumable_streams.create()
                 resumable.on_abandoned = partial(output.fail, ClientDisconnectedError())
@@ -115,7 +124,9 @@ class GenerateEndpoint(Generic[BodyT]):
                 tokens = sum(len(each.events) for each in outputs)
                 timings = timer.headers(prompt_tokens=prompt_tokens, generated_tokens=tokens)
                 headers = {**compute_headers(inputs), **timings}
-                response = Response(formatter.format_response(outputs), headers=headers, media_type="application/json")
+                format_response = partial(formatter.format_response, outputs)
+                text = await self._formatted(format_response, *(each.prompt for each in outputs))
+                response = Response(text, headers=headers, media_type="application/json")
                 await response(request.scope, request.receive, send)
 
     def _count_generations(self, formatter: ResponseFormatter) -> int:
@@ -134,6 +145,17 @@ class GenerateEndpoint(Generic[BodyT]):
                 f"<= {settings.max_concurrent_requests}. Given: {count}"
             )
         return count
+
+    async def _event_data(self, formatter: ResponseFormatter, event: OutputEvent) -> Iterable[str]:
+        if event.prompt is None:
+            return formatter.format_event(event)
+        return await self._formatted(lambda: [*formatter.format_event(event)], event.prompt)
+
+    async def _formatted(self, function: Callable[[], ResultT], *prompts: PromptTokens | None) -> ResultT:
+        """``function()``, on another thread if it formats long prompts."""
+        if sum(len(each) for each in prompts if each is not None) <= INLINE_TOKENS:
+            return function()
+        return await self._backend.text_work.run(function, seconds=FORMAT_SECONDS)
 
     async def _resume(self, request: Request, sse: SSEResponse, send: Send) -> None:
         """Continues a stream after the event in `Last-Event-ID`; a DELETE ends that stream instead.
@@ -162,7 +184,7 @@ class GenerateEndpoint(Generic[BodyT]):
                     await resumable.append(data, self._format.event_name(data))
                 async with aclosing(output.events()) as events:
                     async for event in events:
-                        for data in formatter.format_event(event) if event else ():
+                        for data in await self._event_data(formatter, event) if event else ():
                             await resumable.append(data, self._format.event_name(data))
             except InferenceError as error:
                 for data in self._format.failure(formatter, error):
@@ -183,7 +205,7 @@ class GenerateEndpoint(Generic[BodyT]):
                     if event is None:
                         await sse.send_keep_alive()
                     else:
-                        for data in formatter.format_event(event):
+                        for data in await self._event_data(formatter, event):
                             await sse.send_event(data, self._format.event_name(data))
         except InferenceError as error:
             for data in self._format.failure(formatter, error):

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from hfstream.errors import BadRequestError, InferenceError
 
+from ..schemas.openai import ChatRequest
 from ..schemas.responses_api import ChatMessage, ResponsesRequest
 from ..schemas.tgi import GenerateRequest
 from ..service.backend import Backend
@@ -21,6 +22,10 @@ from .formats import RouteFormat
 from .openai_responses import error_json, parse_error_json
 from .response_events import ResponseEvents
 from .responses import dump_json
+
+INLINE_ITEMS = 200
+"""Items of a conversation that are converted on the event loop, in 20 µs each; more go to another thread."""
+CONVERT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +73,24 @@ async def _make_formatter(
     conversations: Conversations, body: ResponsesRequest, backend: Backend
 ) -> _ResponsesFormatter:
     body.check()
-    messages = [*_previous(body, conversations), *body.messages()]
-    chat = await make_chat_formatter(body.to_chat(messages), backend)
+    previous = _previous(body, conversations)
+    if len(previous) + len(body.input) <= INLINE_ITEMS:
+        messages, chat_body = _to_chat(body, previous)
+    else:
+        messages, chat_body = await backend.text_work.run(_to_chat, body, previous, seconds=CONVERT_SECONDS)
+    chat = await make_chat_formatter(chat_body, backend)
     return _ResponsesFormatter(
         chat=chat,
         events=ResponseEvents(_fields(body, body.model or backend.settings.model_name)),
         messages=messages,
         conversations=None if body.store is False else conversations,
     )
+
+
+def _to_chat(body: ResponsesRequest, previous: list[ChatMessage]) -> tuple[list[ChatMessage], ChatRequest]:
+    """The whole conversation, and the request for its next message."""
+    messages = [*previous, *body.messages()]
+    return messages, body.to_chat(messages)
 
 
 def _previous(body: ResponsesRequest, conversations: Conversations) -> list[ChatMessage]:

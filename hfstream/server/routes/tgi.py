@@ -30,8 +30,9 @@ class _TGIFormatter(PlainStream):
 
     def format_response(self, outputs: Sequence[CompleteOutput]) -> str:
         best, *others = best_first([output.events for output in outputs])
+        prompt = outputs[best].prompt
         not_chosen = [outputs[each].events for each in sorted(others)]
-        return response_json(build_response(outputs[best].events, not_chosen, outputs[best].prompt))
+        return response_json(build_response(outputs[best].events, not_chosen, prompt.events() if prompt else ()))
 
 
 class _CompatFormatter(_TGIFormatter):

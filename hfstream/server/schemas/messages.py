@@ -5,7 +5,8 @@ Does not depend on HTTP or on chat templates.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+import json
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, FailFast
 
@@ -49,4 +50,36 @@ class Message(BaseModel):
                 )
         text = "".join(part.text or "" for part in self.content)  # of a null too: templates would print "None"
         extra = {name: value for name, value in (self.model_extra or {}).items() if value not in (None, [])}
+        if "tool_calls" in extra:
+            extra["tool_calls"] = _template_calls(extra["tool_calls"])
         return {**extra, "role": self.role, "content": text}
+
+
+def _template_calls(calls: object) -> list[dict[str, Any]]:
+    """Tool calls as templates read them: their arguments, which OpenAI's clients send as JSON, are objects.
+
+    Raises:
+        ValidationError: something is no call of a function.
+    """
+    result: list[dict[str, Any]] = []
+    for call in cast("list[object]", calls) if isinstance(calls, list) else [calls]:
+        match call:
+            case {"function": {"name": str()}}:
+                fields = cast("dict[str, Any]", call)
+            case _:
+                raise ValidationError(
+                    "Input validation error: `messages` must have `tool_calls` that are functions with a name"
+                )
+        function = fields["function"]
+        result.append({**fields, "function": {**function, "arguments": _arguments(function.get("arguments"))}})
+    return result
+
+
+def _arguments(arguments: object) -> object:
+    """The object; what is none stays as it is."""
+    if not isinstance(arguments, str):
+        return {} if arguments is None else arguments
+    try:
+        return json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        return arguments

@@ -16,11 +16,13 @@ from pydantic import BaseModel, FailFast, model_validator
 
 from hfstream.errors import ValidationError
 
+from .grammar import parse_grammar
 from .messages import Message
 from .sampling_defaults import SamplingDefaults
 from .serde_errors import duplicate_field
 from .serde_types import F32, I32, U32, U64, Bool, FloatMap, Str, StrList, string_or_list
 from .tgi import GenerateParameters, GenerateRequest
+from .tools import ToolUse, parse_tools
 
 MAX_MODEL_NAME = 1_024
 """Characters of `model`, which each event of a response repeats."""
@@ -122,7 +124,8 @@ class OpenAIRequest(BaseModel):
 
     def field_names(self) -> dict[str, str]:
         """The fields by the names of the parameters of TGI's that they become."""
-        return {"max_new_tokens": "max_tokens"}
+        names = {"max_new_tokens": "max_tokens"}
+        return names if self.grammar is not None else {**names, "grammar": "response_format"}
 
     @property
     def include_usage(self) -> bool:
@@ -172,11 +175,7 @@ class OpenAIRequest(BaseModel):
         return self.n
 
     def _grammar(self) -> Any:
-        match self.response_format:
-            case {"type": "text"}:
-                return self.grammar
-            case response_format:
-                return response_format if self.grammar is None else self.grammar
+        return self.response_format if self.grammar is None else self.grammar
 
     def _unsupported(self) -> list[str]:
         messages: list[str] = []
@@ -197,13 +196,15 @@ class ChatRequest(OpenAIRequest):
     top_logprobs: U32 | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: Bool | None = None
     add_generation_prompt: Bool | None = None
     continue_final_message: Bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
     def field_names(self) -> dict[str, str]:
         limit = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        return {"max_new_tokens": limit, "inputs": "messages", "top_n_tokens": "top_logprobs"}
+        names = {**super().field_names(), "max_new_tokens": limit, "inputs": "messages", "top_n_tokens": "top_logprobs"}
+        return names if self._grammar() is not None else {**names, "grammar": "tools"}
 
     @model_validator(mode="after")
     def _one_token_limit(self) -> Self:
@@ -245,6 +246,13 @@ class ChatRequest(OpenAIRequest):
         }
         return super().to_parameters(defaults).model_copy(update=update)
 
-    def _unsupported(self) -> list[str]:
-        tools = ["grammar is not supported, and `tools` need one"] if self.tools and self.tool_choice != "none" else []
-        return tools + super()._unsupported()
+    def tool_use(self) -> ToolUse | None:
+        """The functions that may be called, if any.
+
+        Raises:
+            ValidationError: something is no tool, or there is a grammar as well.
+        """
+        use = parse_tools(self.tools, self.tool_choice, parallel=self.parallel_tool_calls)
+        if use is not None and parse_grammar(self._grammar()) is not None:
+            raise ValidationError("Tool error: Grammar and tools are mutually exclusive", error_type="tool_error")
+        return use

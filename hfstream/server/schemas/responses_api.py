@@ -103,6 +103,7 @@ class ResponsesRequest(BaseModel):
             "messages": "input",
             "top_n_tokens": "top_logprobs",
             "response_format": "text",
+            "grammar": "text",
         }
 
     def check(self) -> None:

@@ -16,7 +16,8 @@ from typing import NoReturn
 
 from hfstream.errors import ValidationError
 
-from ..engine.protocol import EngineRequest, SamplingParams
+from ..engine.protocol import EngineRequest, Grammar, SamplingParams
+from .grammar import parse_grammar
 from .tgi import GenerateParameters, GenerateRequest
 
 MAX_STOP_LENGTH = 1_024
@@ -54,13 +55,14 @@ class ValidRequest:
     echoed_prompt: str = ""
     """The prompt, if the full text begins with it, else empty."""
     details: bool = False
+    grammar: Grammar | None = None
     prompt_logprobs: bool = False
     generations: int = 1
     """How many times the prompt is continued."""
 
     def engine_request(self) -> EngineRequest:
         """The engine's part of it."""
-        return EngineRequest(self.prompt, self.max_new_tokens, self.sampling, self.prompt_logprobs)
+        return EngineRequest(self.prompt, self.max_new_tokens, self.sampling, self.prompt_logprobs, self.grammar)
 
     def copies(self) -> list[ValidRequest]:
         """One request for each generation. Sampled ones have seeds of their own, one after the other."""
@@ -118,6 +120,7 @@ def validate(request: GenerateRequest, prompt: list[int], limits: Limits) -> Val
         stop=tuple(parameters.stop),
         echoed_prompt=request.inputs if full_text else "",
         details=parameters.details or parameters.decoder_input_details,
+        grammar=parse_grammar(parameters.grammar),
         prompt_logprobs=parameters.prompt_logprobs,
         generations=parameters.generations,
     )
@@ -195,8 +198,6 @@ def _broken_stop_rules(stop: list[str], max_stop_sequences: int) -> Iterator[str
 
 def _unsupported(params: GenerateParameters) -> Iterator[str]:
     """The messages for what was requested that TGI supports and this server does not."""
-    if params.grammar is not None:
-        yield "grammar is not supported"
     if params.adapter_id is not None:
         yield "`adapter_id` is not supported"
     yield from params.unsupported

@@ -11,31 +11,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from hfstream.errors import GenerationError, IncompleteGenerationError, ValidationError
 
 from ..engine.engine import Engine
-from ..engine.protocol import EngineOptions, EngineProtocol, EngineRequest, ModelInfo, RequestFailed, TokenOutput
+from ..engine.protocol import (
+    EngineOptions,
+    EngineProtocol,
+    EngineRequest,
+    InvalidGrammarError,
+    ModelInfo,
+    Output,
+    RequestFailed,
+)
 from ..model_files import check_model, find_model
+from ..schemas.grammar import invalid_grammar
 from ..schemas.sampling_defaults import SamplingDefaults
 from ..schemas.tgi import GenerateRequest
 from ..schemas.validation import Limits, ValidRequest, check_parameters, validate
 from ..settings import Settings
 from ..text.chat_template import ChatTemplate
-from ..text.generation_config import end_of_text_ids, read_generation_config
-from ..text.gguf import text_files
 from ..text.output_builder import OutputBuilder
-from ..text.tokenizer import Tokenizer, TokenSpan
+from ..text.tokenizer import TokenSpan
+from ..text.tool_formats import FORMATS, HERMES, ToolCallFormat
 from .admission import ByteLimiter, ConcurrencyLimiter
 from .errors import EngineFailedError, NotReadyError
 from .metrics import Metrics
+from .model_text import Model, ModelText, load_text
 from .output_stream import Generation, OutputStream
 from .request_record import RequestRecord
 from .resumable import ResumableStreams
@@ -53,40 +60,13 @@ TEMPLATE_SECONDS = 3.0
 """How long a chat template may take for one conversation. They take less than a millisecond."""
 TOKENIZE_SECONDS = 30.0
 """How long a text may take to be tokenised. Two million characters take a second."""
+GRAMMAR_SECONDS = 10.0
+"""How long a grammar may wait for others to be compiled, and take itself. Most take a millisecond."""
 MAX_TOKENIZED = 131_072
 """Characters of a text that the routes take which only tokenise; a prompt can be longer, and needs a permit."""
 TOKENIZE_PERMITS = 4
 MAX_BODY_BYTES = 64_000_000
 """Bytes of all request bodies together that are being read or parsed."""
-
-
-class ModelText(NamedTuple):
-    """What belongs to a model besides its weights."""
-
-    tokenizer: Tokenizer
-    chat_template: ChatTemplate | None
-    eos_ids: frozenset[int]
-    """Tokens that end a text by the tokenizer's settings or the chat template."""
-    sampling_defaults: SamplingDefaults
-
-    @classmethod
-    def load(cls, path: Path) -> ModelText:
-        """Of the model at `path`."""
-        with text_files(path) as directory:
-            tokenizer, template = Tokenizer.load(directory), ChatTemplate.load(directory)
-            eos_ids = end_of_text_ids(directory, tokenizer, template)
-            return cls(tokenizer, template, eos_ids, SamplingDefaults.from_config(read_generation_config(directory)))
-
-
-class Model(NamedTuple):
-    """The loaded model, apart from the weights, which are the engine's."""
-
-    info: ModelInfo
-    tokenizer: Tokenizer
-    chat_template: ChatTemplate | None
-    eos_ids: frozenset[int]
-    """Tokens that end a text, from all places that name some."""
-    sampling_defaults: SamplingDefaults
 
 
 class Backend:
@@ -139,7 +119,7 @@ class Backend:
     def start(self) -> None:
         """Starts to load the model, and returns at once."""
         self._loop = asyncio.get_running_loop()
-        self._text = _load_text(self._path)
+        self._text = load_text(self._path)
         self._engine.start(
             on_outputs=self._post_outputs,
             on_ready=self._post_ready,
@@ -203,6 +183,14 @@ class Backend:
         return SamplingDefaults() if self._model is None else self._model.sampling_defaults
 
     @property
+    def call_format(self) -> ToolCallFormat:
+        """How the model writes tool calls: by the setting, or by its chat template."""
+        template = self.model.chat_template
+        if self.settings.tool_call_format is not None:
+            return FORMATS[self.settings.tool_call_format]
+        return HERMES if template is None else template.call_format
+
+    @property
     def max_input_tokens(self) -> int:
         """Tokens that a prompt may have. Raises what `model` raises."""
         limit = self.model.info.max_total_tokens - 1
@@ -229,7 +217,7 @@ class Backend:
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    async def render_prompt(self, render: Callable[[ChatTemplate], str]) -> str:
+    async def render_prompt(self, render: Callable[[ChatTemplate], ResultT]) -> ResultT:
         """``render(chat_template)`` on another thread: a template is a program, and may take any time.
 
         Raises:
@@ -307,6 +295,20 @@ class Backend:
                 del self._outputs[request]
                 self._engine.cancel(request)
 
+    async def ensure_accepted(self, output: OutputStream) -> None:
+        """Waits until the engine has compiled the grammar of `output`.
+
+        Raises:
+            ValidationError: the engine cannot follow it.
+            InferenceError: generation failed.
+        """
+        try:
+            await output.wait_accepted(GRAMMAR_SECONDS)
+        except InvalidGrammarError as error:
+            raise invalid_grammar(str(error)) from None
+        except TimeoutError:
+            raise invalid_grammar(f"it could not be compiled within {GRAMMAR_SECONDS:g} seconds") from None
+
     def _submit_to_engine(self, engine_request: EngineRequest) -> None:
         try:
             self._engine.submit(engine_request)
@@ -315,17 +317,18 @@ class Backend:
 
     # --- callbacks on the engine's thread ----------------------------------------------------------------------------
 
-    def _post_outputs(self, results: list[TokenOutput | RequestFailed]) -> None:
+    def _post_outputs(self, results: list[Output]) -> None:
         self._call_on_loop(self._dispatch, results)
 
     def _post_ready(self, info: ModelInfo) -> None:
         text = self._text.result()  # an error raised here stops the engine, which reports it
         eos_ids = info.eos_ids | text.eos_ids
         model = Model(info, text.tokenizer, text.chat_template, eos_ids, text.sampling_defaults)
+        self._engine.set_tokenizer(text.tokenizer.tokenizer.to_str(), eos_ids)
         self._call_on_loop(self._on_ready, model)
 
     def _post_restart(self, reason: BaseException) -> None:
-        self._text = _load_text(self._path)  # as the weights: it may be another checkpoint by now
+        self._text = load_text(self._path)  # as the weights: it may be another checkpoint by now
         self._call_on_loop(self._on_restart, reason)
 
     def _post_failure(self, error: BaseException) -> None:
@@ -355,23 +358,9 @@ class Backend:
         for output in self._streams:
             output.fail(GenerationError(f"Request failed during generation: Server error: {error}"))
 
-    def _dispatch(self, results: Sequence[TokenOutput | RequestFailed]) -> None:
+    def _dispatch(self, results: Sequence[Output]) -> None:
         for result in results:
             if output := self._outputs.get(result.request):
                 output.push(result)
                 if output.complete:  # perhaps by a stop string or an EOS token that the engine does not know about
                     self._engine.cancel(result.request)
-
-
-def _load_text(path: Path) -> Future[ModelText]:
-    """The tokenizer and the chat template, loaded on another thread, while the engine loads the weights."""
-    future: Future[ModelText] = Future()
-
-    def load() -> None:
-        try:
-            future.set_result(ModelText.load(path))
-        except BaseException as error:  # noqa: BLE001 - `result` raises it
-            future.set_exception(error)
-
-    threading.Thread(target=load, name="hfstream-tokenizer", daemon=True).start()
-    return future

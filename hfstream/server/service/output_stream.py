@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from hfstream.errors import GenerationError, InferenceError
 from hfstream.types import StreamResponse
 
-from ..engine.protocol import RequestFailed, TokenOutput
-from ..text.output_builder import OutputBuilder
+from ..engine.protocol import InvalidGrammarError, Output, RequestAccepted, RequestFailed, TokenOutput
+from ..text.output_builder import OutputBuilder, PromptTokens
 from .request_record import RequestRecord
 
 
@@ -28,7 +28,7 @@ class OutputEvent(NamedTuple):
     generation: int
     """Its number within the request, from 0."""
     event: StreamResponse
-    prompt: Sequence[StreamResponse] = ()
+    prompt: PromptTokens | None = None
     """With the first token: the prompt's tokens with their log-probabilities, if requested."""
 
 
@@ -36,7 +36,8 @@ class CompleteOutput(NamedTuple):
     """All tokens of a generation."""
 
     events: list[StreamResponse]
-    prompt: list[StreamResponse]
+    prompt: PromptTokens | None
+    """The prompt's tokens with their log-probabilities, if requested."""
 
 
 _Item: TypeAlias = OutputEvent | Exception
@@ -60,12 +61,31 @@ class OutputStream:
         self.generations: list[Generation] = [
             Generation(number, builder, self._queue, interval, record) for number, builder in enumerate(builders)
         ]
+        self._failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: Exception) -> None:
         """Ends the stream from outside: the reader gets `error`, after the events that are queued already."""
         for generation in self.generations:
             generation.complete = True
         self._queue.put_nowait(error)
+        if not self._failed.done():
+            self._failed.set_result(error)
+
+    async def wait_accepted(self, seconds: float) -> None:
+        """Waits until the engine has accepted all generations: those with a grammar, once that is compiled.
+
+        Raises:
+            TimeoutError: that takes longer than `seconds`.
+            InvalidGrammarError: there is no such text, or it cannot be followed here.
+            Exception: a generation failed, or see `fail`.
+        """
+        pending: set[asyncio.Future[Any]] = {self._failed, *(generation.accepted for generation in self.generations)}
+        async with asyncio.timeout(seconds):
+            while len(pending) > 1:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    if error := each.result():
+                        raise error
 
     async def events(self, *, keepalive_interval: float | None = None) -> AsyncGenerator[OutputEvent | None, None]:
         """The events as they come, and None after every `keepalive_interval` seconds without one.
@@ -92,12 +112,11 @@ class OutputStream:
 
     async def collect(self) -> list[CompleteOutput]:
         """All generations, once they are complete. Raises what `events` raises."""
-        complete = [CompleteOutput([], []) for _ in self.generations]
+        outputs: list[list[OutputEvent]] = [[] for _ in self.generations]
         async for output in self.events():
             if output is not None:
-                complete[output.generation].events.append(output.event)
-                complete[output.generation].prompt.extend(output.prompt)
-        return complete
+                outputs[output.generation].append(output)
+        return [CompleteOutput([output.event for output in each], each[0].prompt) for each in outputs]
 
 
 class Generation:
@@ -122,10 +141,16 @@ class Generation:
         self._paced: deque[_Item] = deque()
         self.complete: bool = False
         """Whether the engine has nothing more to add: further outputs are ignored."""
+        self.accepted: asyncio.Future[Exception | None] = self._loop.create_future()
+        """Done once the engine has accepted the request, or with the error if it fails before that."""
 
-    def push(self, output: TokenOutput | RequestFailed) -> None:
+    def push(self, output: Output) -> None:
         """Adds the engine's next output."""
         if self.complete:
+            return
+        if not self.accepted.done():
+            self.accepted.set_result(_error_before_tokens(output))
+        if isinstance(output, RequestAccepted):
             return
         try:
             item = self._to_item(output)
@@ -151,7 +176,7 @@ class Generation:
     def _to_item(self, output: TokenOutput | RequestFailed) -> _Item:
         if isinstance(output, TokenOutput):
             event = self._builder.append(output)
-            return OutputEvent(self._number, event, self._builder.prompt if event.index == 1 else ())
+            return OutputEvent(self._number, event, self._builder.prompt if event.index == 1 else None)
         return _to_inference_error(output.error)
 
     def _release_paced(self, interval: float) -> None:
@@ -188,6 +213,13 @@ class _KeepAliveTimer:
             self._queue.put_nowait(None)
             silence = 0
         self._timer = self._loop.call_later(self._interval - silence, self._fire)
+
+
+def _error_before_tokens(output: Output) -> Exception | None:
+    if not isinstance(output, RequestFailed):
+        return None
+    error = output.error
+    return error if isinstance(error, InvalidGrammarError) else _to_inference_error(error)
 
 
 def _to_inference_error(error: Exception) -> InferenceError:

@@ -14,6 +14,9 @@ from typing import Any, cast
 
 from hfstream.errors import ValidationError
 
+from .tool_formats import ToolCallFormat, find_format
+from .tool_prompt import write_tools
+
 _RESERVED = (
     "chat_template", "conversations", "tools", "documents", "add_generation_prompt", "continue_final_message",
     "return_assistant_tokens_mask",
@@ -29,6 +32,8 @@ class ChatTemplate:
         from transformers.utils import chat_template_utils  # noqa: PLC0415
 
         self._source = source
+        self.call_format: ToolCallFormat = find_format(source)
+        """How the model writes tool calls."""
         self._tokens = dict(tokens)
         self._render = cast("Any", chat_template_utils).render_jinja_template
         with contextlib.suppress(ValidationError):  # compiles it, so that no request waits for that
@@ -51,22 +56,27 @@ class ChatTemplate:
         continue_final_message: bool = False,
         add_generation_prompt: bool | None = None,
         variables: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        call_format: ToolCallFormat | None = None,
     ) -> str:
         """The prompt for the assistant's next message, or with `continue_final_message` for the rest of the last one.
 
         `add_generation_prompt`: whether the prompt ends with the beginning of the assistant's message; None: if none is
-        continued. `variables` are for the template.
+        continued. `variables` are for the template. `tools` are functions in OpenAI's form, which the model may call
+        in `call_format`, or in the template's own.
 
         Raises:
             ValidationError: the template rejects the conversation, or fails, or `variables` has a reserved name.
         """
         if reserved := sorted({*_RESERVED, "messages"}.intersection(variables or ())):
             raise ValidationError(f"Input validation error: `chat_template_kwargs` must not have `{reserved[0]}`")
+        written = write_tools(self._source, messages, tools, call_format or self.call_format)
         if add_generation_prompt is None:
             add_generation_prompt = not continue_final_message
         try:
             prompts, _ = self._render(
-                [[self._known_role(message) for message in messages]],
+                [[self._known_role(message) for message in written]],
+                tools=list(tools) or None,
                 chat_template=self._source,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,

@@ -72,14 +72,14 @@ class OutputBuilder:
         self._count = 0
         self.finish_reason: FinishReason | None = None
         """Why the output has ended; None before the last token."""
-        self.prompt: list[StreamResponse] = []
+        self.prompt: PromptTokens | None = None
         """The prompt's tokens with their log-probabilities, if those were requested. There with the first token."""
 
     def append(self, output: TokenOutput) -> StreamResponse:
         """The event of the next token."""
         self._count += 1
         if output.prompt:
-            self.prompt = self._prompt_events(output.prompt)
+            self.prompt = PromptTokens(self._tokenizer, self._request.prompt, output.prompt)
         text = self._tokenizer.specials.get(output.token)
         special = text is not None
         if text is None:
@@ -91,41 +91,12 @@ class OutputBuilder:
             text = text[:end]
             self._texts.append(text)
         reason = self.finish_reason = self._reason(output, stopped=end is not None)
-        return self._event(
-            output.token,
-            text,
-            output.logprob,
-            output.top,
-            special=special,
+        return StreamResponse(
             index=self._count,
+            token=Token(id=output.token, text=text, logprob=_as_float32(output.logprob), special=special),
+            top_tokens=_top_tokens(self._tokenizer, output.top),
             generated_text=None if reason is None else self._request.echoed_prompt + "".join(self._texts),
             details=self._details(reason) if reason and self._request.details else None,
-        )
-
-    def _prompt_events(self, logprobs: Sequence[PromptLogprob]) -> list[StreamResponse]:
-        """The prompt's tokens as events. Their joined texts are the prompt's text, as for generated ones."""
-        detokenizer = IncrementalDetokenizer(self._tokenizer, ())
-        events: list[StreamResponse] = []
-        for token, (logprob, top) in zip(self._request.prompt, logprobs, strict=True):
-            special = self._tokenizer.specials.get(token)
-            text = detokenizer.decode(token) if special is None else special
-            events.append(self._event(token, text, logprob, top, special=special is not None))
-        return events
-
-    def _event(
-        self,
-        token: int,
-        text: str,
-        logprob: float | None,
-        top: Sequence[tuple[int, float | None]],
-        *,
-        special: bool,
-        **fields: Any,
-    ) -> StreamResponse:
-        return StreamResponse(
-            token=Token(id=token, text=text, logprob=_as_float32(logprob), special=special),
-            top_tokens=[self._top_token(each, value) for each, value in top] or None,
-            **fields,
         )
 
     def _reason(self, output: TokenOutput, *, stopped: bool) -> FinishReason | None:
@@ -145,9 +116,37 @@ class OutputBuilder:
             input_length=len(request.prompt),
         )
 
-    def _top_token(self, token: int, logprob: float | None) -> Token:
-        special = token in self._tokenizer.specials
-        return Token(id=token, text=self._tokenizer.decode_token(token), logprob=_as_float32(logprob), special=special)
+
+class PromptTokens:
+    """The tokens of a prompt with their log-probabilities. Events are made on demand: each takes 10 µs or more."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], logprobs: Sequence[PromptLogprob]) -> None:
+        """`logprobs`: one for each token of `prompt`."""
+        self._tokenizer, self._prompt, self._logprobs = tokenizer, prompt, logprobs
+
+    def __len__(self) -> int:
+        """How many tokens the events have, the likeliest ones included."""
+        return sum(1 + len(each.top) for each in self._logprobs)
+
+    def events(self) -> list[StreamResponse]:
+        """The tokens as events. Their joined texts are the prompt's text, as for generated ones."""
+        detokenizer = IncrementalDetokenizer(self._tokenizer, ())
+        events: list[StreamResponse] = []
+        for id_, (logprob, top) in zip(self._prompt, self._logprobs, strict=True):
+            special = self._tokenizer.specials.get(id_)
+            text = detokenizer.decode(id_) if special is None else special
+            token = Token(id=id_, text=text, logprob=_as_float32(logprob), special=special is not None)
+            events.append(StreamResponse(token=token, top_tokens=_top_tokens(self._tokenizer, top)))
+        return events
+
+
+def _top_tokens(tokenizer: Tokenizer, top: Sequence[tuple[int, float | None]]) -> list[Token] | None:
+    specials, decode = tokenizer.specials, tokenizer.decode_token
+    tokens = (
+        Token(id=token, text=decode(token), logprob=_as_float32(logprob), special=token in specials)
+        for token, logprob in top
+    )
+    return list(tokens) or None
 
 
 def build_response(

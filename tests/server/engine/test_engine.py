@@ -18,8 +18,7 @@ from hfstream.server.engine.protocol import (
     EngineOptions,
     EngineRequest,
     EngineStoppedError,
-    RequestFailed,
-    TokenOutput,
+    Output,
 )
 from tests.helpers.tiny_models import RunningEngine, engine_threads, prompt_of, reference
 
@@ -126,7 +125,7 @@ def test_closing_an_idle_engine(checkpoint: Path) -> None:
 def test_closing_a_busy_engine_fails_running_and_queued_requests(checkpoint: Path) -> None:
     requests, dropped = [make_request(tokens=500, seed=i) for i in range(3)], make_request()
 
-    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
+    def on_delivery(outputs: list[Output]) -> None:
         while len(engine.deliveries) > 3 and not engine.engine._closing.is_set():
             time.sleep(0.001)  # or a slow machine would finish the first request before it closes the engine
 
@@ -181,7 +180,7 @@ def test_requests_fail_if_the_model_cannot_be_loaded(tmp_path: Path) -> None:
 
 
 def test_a_callback_that_raises_stops_the_engine(checkpoint: Path) -> None:
-    def on_delivery(outputs: Sequence[TokenOutput | RequestFailed]) -> None:
+    def on_delivery(outputs: Sequence[Output]) -> None:
         raise RuntimeError("Event loop is closed")
 
     with RunningEngine(checkpoint, on_delivery=on_delivery) as engine:

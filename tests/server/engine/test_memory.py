@@ -20,7 +20,7 @@ from hfstream.server.engine.model_runner import ModelRunner, TransformersForward
 from hfstream.server.engine.prefill_budget import PrefillBudget
 from hfstream.server.engine.prefix_cache import MAX_ENTRIES, MIN_TOKENS
 from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFailed, SamplingParams, TokenOutput
-from hfstream.server.engine.scheduler import Scheduler
+from hfstream.server.engine.scheduler import MAX_SCORED, Scheduler
 from tests.helpers.tiny_models import VOCAB, make_model, prompt_of, reference
 
 LONG = 8192
@@ -217,6 +217,33 @@ def test_what_is_kept_makes_room_for_requests(long_model: Any) -> None:
 
 
 # Reading prompts
+
+
+def test_a_prompt_whose_logprobs_are_needed_is_read_in_small_steps_even_if_it_is_interrupted(long_model: Any) -> None:
+    """It reads each of its tokens again then, and reports each once."""
+    batch = Batch(long_model)
+    first = EngineRequest(prompt_of(100, 1), 20)
+    scored = EngineRequest(prompt_of(300, 2), 2, SamplingParams(top_n_tokens=1), prompt_logprobs=True)
+    batch.add(first)
+    batch.step()
+    batch.add(scored)
+    batch.step()
+    batch.step()
+    with torch.inference_mode():  # as if the memory had run out
+        interrupted = batch.scheduler._running.pop()
+        batch.cache.free(interrupted.row)
+    batch.scheduler._waiting.appendleft(interrupted)
+    assert 1 < len(interrupted.prompt_logprobs) < 300
+    batch.run()
+    outputs = [output for outputs in batch.steps for output in outputs if output.request is scored]
+    assert isinstance(outputs[0], TokenOutput)
+    with torch.no_grad():
+        logprobs = long_model(torch.tensor([list(scored.prompt)])).logits[0].log_softmax(-1)
+    expected = logprobs[range(299), scored.prompt[1:]].tolist()
+    assert [each.logprob for each in outputs[0].prompt[1:]] == pytest.approx(expected, abs=1e-4)
+    assert max(size for sizes in batch.runner.passes[1:] for size in sizes) <= MAX_SCORED
+    assert batch.tokens[scored] == reference(long_model, list(scored.prompt), 2)
+    assert batch.tokens[first] == reference(long_model, list(first.prompt), 20)
 
 
 def test_prompts_that_wait_together_are_read_together(batch: Batch) -> None:

@@ -12,7 +12,7 @@ import torch
 from hfstream.server.engine.attention import Segment
 from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.prefill_budget import PrefillBudget
-from hfstream.server.engine.protocol import EngineRequest, RequestFailed, SamplingParams, TokenOutput
+from hfstream.server.engine.protocol import EngineRequest, Output, SamplingParams
 from tests.helpers.tiny_models import CONTEXT, ROWS, RunningEngine, is_clean, prompt_of, reference, save_model
 
 GREEDY = SamplingParams()
@@ -236,7 +236,7 @@ def test_first_come_first_served(engine: RunningEngine) -> None:
 def test_the_row_of_a_cancelled_request_is_free_after_the_step(checkpoint: Path, model: Any) -> None:
     cancelled, other, queued = (make_request(tokens=tokens, seed=i) for i, tokens in enumerate((99, 30, 5), 1))
 
-    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
+    def on_delivery(outputs: list[Output]) -> None:
         if len(engine.deliveries) == 3:
             engine.cancel(cancelled)
             engine.cancel(cancelled)
@@ -257,7 +257,7 @@ def test_what_is_cancelled_while_queued_or_in_prefill_is_not_generated(
     running, prefilling = make_request(tokens=12), make_request(600, 5)
     queued, next_one = make_request(tokens=5, seed=1), make_request(tokens=5, seed=2)
 
-    def on_delivery(outputs: list[TokenOutput | RequestFailed]) -> None:
+    def on_delivery(outputs: list[Output]) -> None:
         if len(engine.deliveries) == 0:
             engine.submit(prefilling, queued, next_one)
         if len(engine.deliveries) == 2:

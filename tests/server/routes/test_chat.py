@@ -267,7 +267,11 @@ def error_body(message: str, kind: str = "validation", status: int = 422, param:
         ({"top_logprobs": 21}, "top_logprobs", "`top_logprobs` must be >= 0 and <= 20. Given: 21"),
         ({"presence_penalty": 3}, "presence_penalty", "`presence_penalty` must be >= -2.0 and <= 2.0"),
         ({"n": 129}, "n", "`n` must be > 0 and <= 128. Given: 129"),
-        ({"tools": [{"type": "function"}]}, "tools", "grammar is not supported, and `tools` need one"),
+        (
+            {"tools": [{"type": "web_search"}]},
+            "tools",
+            "`tools` of type 'web_search' are not supported, only functions are",
+        ),
         ({"messages": []}, "messages", "`messages` cannot be empty"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},

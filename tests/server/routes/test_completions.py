@@ -12,6 +12,7 @@ import pytest
 
 from hfstream.server import BackgroundServer, Settings
 from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.routes import endpoint
 from hfstream.version import __version__
 from tests.helpers.scripted_engine import (
     EOS,
@@ -151,6 +152,18 @@ def test_an_echo_with_logprobs(url: str) -> None:
     assert logprobs["text_offset"] == [len("".join(logprobs["tokens"][:i])) for i in range(len(prompt) + 1)]
     (part,) = chunks(stream(url, prompt, echo=True, logprobs=1, max_tokens=1))
     assert part["choices"][0] == complete
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_long_echo_is_formatted_on_another_thread(url: str, streamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def formatted() -> list[Any]:
+        if streamed:
+            return [part["choices"] for part in chunks(stream(url, echo=True, logprobs=1))]
+        return [ask(url, echo=True, logprobs=1).json()["choices"]]
+
+    expected = formatted()
+    monkeypatch.setattr(endpoint, "INLINE_TOKENS", 0)
+    assert formatted() == expected
 
 
 def test_an_echo_without_new_tokens(url: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from hfstream.server import BackgroundServer, Settings
 from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.routes import responses_api
 from tests.helpers.scripted_engine import EOS, TOKENIZER, Script, ScriptedEngine, eventually, http, idle, ids, metric
 
 PATH = "/v1/responses"
@@ -104,6 +105,13 @@ def test_items_as_input(url: str) -> None:
     assert texts(ask(url, again).json()) == ["b"]
 
 
+def test_a_long_conversation_is_converted_on_another_thread(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses_api, "INLINE_ITEMS", 0)
+    first = ask(url).json()
+    assert texts(ask(url, "Again", previous_response_id=first["id"]).json()) == ["b"]
+    assert ask(url, [{"type": "reasoning"}]).json()["error"]["param"] == "input"
+
+
 def test_a_response_that_is_cut(url: str) -> None:
     whole = ask(url, max_output_tokens=1).json()
     assert (texts(whole), whole["status"]) == (["a"], "incomplete")
@@ -137,6 +145,35 @@ def test_a_resumable_stream(url: str) -> None:
     event_id = blocks[3].split("\n")[1].removeprefix("id: ")
     rest = http.post(url + PATH, json=body, headers={"last-event-id": event_id}).text
     assert rest == "".join(f"{block}\n\n" for block in blocks[4:])
+
+
+TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {"city": {}}}}
+CALLS = (
+    'I look.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>\n'
+    '<tool_call>\n{"name": "weather", "arguments": {"city": "Bonn"}}\n</tool_call>'
+)
+
+
+def test_calls_of_functions(chat_model: Path) -> None:
+    """Streamed and whole; a later request sends their outputs, and the template reads all of it."""
+    engine = ScriptedEngine(lambda job: [*ids(CALLS), EOS], context=2_000)
+    with BackgroundServer(Settings(model=str(chat_model)), engine=engine) as server:
+        whole = ask(server.url, tools=[TOOL]).json()
+        events = stream(server.url, tools=[TOOL])
+        calls = [item for item in whole["output"] if item["type"] == "function_call"]
+        assert [(item["name"], json.loads(item["arguments"])["city"]) for item in calls] == [
+            ("weather", "Rome"), ("weather", "Bonn"),
+        ]  # fmt: skip
+        assert whole["output"][0]["content"][0]["text"] == "I look."
+        assert [item["type"] for item in events[-1]["response"]["output"]] == ["message", *2 * ["function_call"]]
+        assert (whole["status"], whole["tools"]) == ("completed", [TOOL])
+        for index, item in enumerate(calls, 1):
+            pieces = [event for event in events if event.get("output_index") == index and "delta" in event]
+            assert "".join(event["delta"] for event in pieces) == item["arguments"]
+        outputs = [{"type": "function_call_output", "call_id": item["call_id"], "output": "sunny"} for item in calls]
+        assert ask(server.url, outputs, tools=[TOOL], previous_response_id=whole["id"]).status_code == 200
+    prompt = TOKENIZER.decode(list(engine.submitted[-1].prompt))
+    assert prompt.index("I look.") < prompt.index("Rome") < prompt.index("Bonn") < prompt.index("sunny")
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -221,6 +221,14 @@ def test_parameters_of_tgi_and_of_vllm_reach_the_sampler(make: Any) -> None:
 
 
 @BOTH
+def test_a_logit_bias_that_is_no_map(make: Any) -> None:
+    with pytest.raises(HTTPException, match='logit_bias: invalid type: string "5", expected a map'):
+        make(logit_bias="5")
+    with pytest.raises(HTTPException, match='logit_bias: invalid type: string "1", expected f32'):
+        make(logit_bias={"5": "1"})
+
+
+@BOTH
 def test_logit_bias(make: Any) -> None:
     assert validated(make(logit_bias={"5": -100, "199": 0.5})).sampling.logit_bias == ((5, -100.0), (199, 0.5))
 
@@ -238,6 +246,7 @@ def test_top_logprobs_of_a_chat() -> None:
 
 # --- refused requests -------------------------------------------------------------------------------------------------
 
+NO_SCHEMA = "`grammar` is not valid: type `json_schema` needs a `json_schema` with a `schema`"
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"temperature": -1}, "`temperature` must be strictly positive"),
     ({"frequency_penalty": 2.1}, "`frequency_penalty` must be >= -2.0 and <= 2.0"),
@@ -254,17 +263,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"a": 1}}, "`logit_bias` must have ids of tokens, 0 to 199. Given: 'a'"),
     ({"logit_bias": {"5": 101}}, "`logit_bias` must have numbers >= -100.0 and <= 100.0. Given: 101"),
     ({"min_p": 2}, "`min_p` must be >= 0.0 and <= 1.0"),
-    ({"grammar": {"type": "regex", "value": "a"}}, "grammar is not supported"),
-    ({"response_format": {"type": "json_object"}}, "grammar is not supported"),
-    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "grammar is not supported"),
-    ({"response_format": {"type": "text"}, "grammar": {"type": "json"}}, "grammar is not supported"),
+    (
+        {"grammar": {"type": "regex"}},
+        "`grammar` is not valid: type `regex` needs a `value`, the pattern, which is a string",
+    ),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, NO_SCHEMA),
+    ({"response_format": {"type": "json_schema"}}, NO_SCHEMA),
+    ({"response_format": {"type": "text"}, "grammar": {"type": "json_schema"}}, NO_SCHEMA),
 ]
 CHAT_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"top_logprobs": 21}, "`top_n_tokens` must be >= 0 and <= 20. Given: 21"),
     ({"top_logprobs": 21, "logprobs": False}, "`top_n_tokens` must be >= 0 and <= 20. Given: 21"),
-    ({"tools": [{}]}, "grammar is not supported, and `tools` need one"),
-    ({"tools": [{}], "tool_choice": "auto"}, "grammar is not supported, and `tools` need one"),
-    ({"tools": [{}], "tool_choice": {"function": {"name": "f"}}}, "grammar is not supported, and `tools` need one"),
 ]
 COMPLETION_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),

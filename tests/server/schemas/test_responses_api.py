@@ -38,13 +38,14 @@ def test_null_means_not_given() -> None:
 def test_items_are_messages() -> None:
     parts = [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]
     answer = {"type": "output_text", "text": "c", "annotations": []}
+    refusal = {"type": "refusal", "refusal": "!"}
     assert messages(
         {"role": "developer", "content": parts},
-        {"type": "message", "id": "msg_1", "role": "assistant", "content": [answer], "status": "completed"},
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": [answer, refusal], "status": "completed"},
         {"role": "user", "content": "d"},
     ) == [
         {"role": "developer", "content": "ab"},
-        {"role": "assistant", "content": "c"},
+        {"role": "assistant", "content": "c!"},
         {"role": "user", "content": "d"},
     ]
 
@@ -91,6 +92,11 @@ def test_the_options_become_those_of_a_chat() -> None:
     }  # fmt: skip
     assert {name: given[name] for name in expected} == expected
     assert given["tools"] == [{"type": "function", "function": {key: tool[key] for key in tool if key != "type"}}]
+
+
+def test_any_json_object_as_the_format() -> None:
+    chat = body(text={"format": {"type": "json_object"}}).to_chat([USER])
+    assert chat.response_format == {"type": "json_object"}
 
 
 def test_a_last_message_of_the_assistant_is_not_continued() -> None:

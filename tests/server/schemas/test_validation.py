@@ -47,7 +47,7 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"max_new_tokens": 16}, TOO_LONG + "Given: 5 `inputs` tokens and 16 `max_new_tokens`"),
     ({"inputs": 21 * "a"}, TOO_LONG + "Given: 21 `inputs` tokens and 0 `max_new_tokens`"),
     ({"inputs": 20 * "a"}, "`inputs` must have less than 19 tokens. Given: 20"),
-    ({"grammar": {"type": "regex", "value": "a"}}, "grammar is not supported"),
+    ({"grammar": {"type": "json"}}, "`grammar` is not valid: type `json` needs a `value`, the schema"),
     ({"adapter_id": "a"}, "`adapter_id` is not supported"),
 ]
 

@@ -40,12 +40,15 @@ def test_the_prompts_tokens_are_events_whose_texts_are_the_prompt() -> None:
     prompt = [TURN, *ids("Grüße 🙂!")]
     request = ValidRequest(prompt=prompt, max_new_tokens=1, sampling=SamplingParams())
     builder = OutputBuilder(MODEL_TOKENIZER, request)
-    assert builder.prompt == []
+    assert builder.prompt is None
     logprobs = (PromptLogprob(None), *(PromptLogprob(-0.5, ((7, -0.25),)) for _ in prompt[1:]))
     builder.append(TokenOutput(EngineRequest(prompt, 1), ids("a")[0], -0.5, (), last=True, prompt=logprobs))
-    assert [each.token.id for each in builder.prompt] == prompt
-    assert joined_text(builder.prompt) == "Grüße 🙂!"
-    first, second = builder.prompt[:2]
+    assert builder.prompt is not None
+    assert len(builder.prompt) == 2 * len(prompt) - 1
+    events = builder.prompt.events()
+    assert [each.token.id for each in events] == prompt
+    assert joined_text(events) == "Grüße 🙂!"
+    first, second = events[:2]
     assert (first.token.text, first.token.special, first.token.logprob) == ("<turn>", True, None)
     assert (second.token.logprob, [each.id for each in second.top_tokens or ()]) == (-0.5, [7])
 

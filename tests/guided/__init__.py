@@ -1,0 +1,1 @@
+"""Thousands of grammars. They run by themselves: nox -s guided."""

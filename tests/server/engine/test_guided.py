@@ -1,0 +1,167 @@
+"""Following grammars: which tokens may come next, and which grammars are refused, where, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from llguidance import LLTokenizer
+
+from hfstream.server.engine import guided
+from hfstream.server.engine.guided import GrammarCompiler, Guide, compile_grammar
+from hfstream.server.engine.protocol import Grammar, GrammarError, InvalidGrammarError
+from tests.helpers.scripted_engine import EOS, TOKENIZER
+
+VOCAB_SIZE = TOKENIZER.get_vocab_size()
+TEXT = TOKENIZER.to_str()
+DIGITS = Grammar("regex", "[0-9]{2}")
+
+
+def schema(**keywords: Any) -> Grammar:
+    return Grammar("json_schema", json.dumps(keywords))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> LLTokenizer:
+    return LLTokenizer(TEXT, eos_token=[EOS])
+
+
+class Compiler:
+    """A compiler and what it has delivered."""
+
+    def __init__(self) -> None:
+        self._results: SimpleQueue[tuple[int, Guide | Exception]] = SimpleQueue()
+        self.compiler = GrammarCompiler(
+            lambda number, result: self._results.put((number, result)), vocab_size=VOCAB_SIZE
+        )
+
+    def next(self) -> tuple[int, Guide | Exception]:
+        return self._results.get(timeout=60)
+
+    def guide(self, grammar: Grammar) -> Guide:
+        self.compiler.compile(1, grammar)
+        _, guide = self.next()
+        assert isinstance(guide, Guide)
+        return guide
+
+
+@pytest.fixture
+def compiler() -> Iterator[Compiler]:
+    made = Compiler()
+    made.compiler.set_tokenizer(TEXT, frozenset({EOS}))
+    yield made
+    made.compiler.close()
+
+
+def allowed_texts(guide: Guide) -> set[str]:
+    return {TOKENIZER.decode([token], skip_special_tokens=False) for token in guide.allowed().nonzero()[:, 0].tolist()}
+
+
+def test_a_guide_allows_what_fits_and_at_the_end_the_end(compiler: Compiler) -> None:
+    guide = compiler.guide(DIGITS)
+    for _ in range(2):
+        assert allowed_texts(guide) == set("0123456789")
+        guide.advance(TOKENIZER.encode("7").ids[0])
+    assert allowed_texts(guide) == {"<eos>"}
+    guide.advance(EOS)
+    assert allowed_texts(guide) == {"<eos>"}
+
+
+def test_guides_of_one_grammar_do_not_move_each_other(compiler: Compiler) -> None:
+    first, second = compiler.guide(DIGITS), compiler.guide(DIGITS)
+    first.advance(TOKENIZER.encode("7").ids[0])
+    first.advance(TOKENIZER.encode("7").ids[0])
+    assert allowed_texts(first) == {"<eos>"}
+    assert allowed_texts(second) == set("0123456789")
+
+
+def test_a_token_that_does_not_fit_is_an_error_of_the_next_step(compiler: Compiler) -> None:
+    guide = compiler.guide(DIGITS)
+    guide.advance(TOKENIZER.encode("a").ids[0])
+    with pytest.raises(GrammarError, match="the grammar cannot be followed any further: "):
+        guide.allowed()
+
+
+def test_a_grammar_whose_limit_is_used_up_is_compiled_anew(compiler: Compiler) -> None:
+    """All guides of a grammar share its limit: the next request must not fail because of an earlier one."""
+    grammar = schema(type="string", pattern="^((a{1,1000}){1,1000}){1,1000}$")
+    for _ in range(2):
+        guide = compiler.guide(grammar)
+        guide.advance(TOKENIZER.encode('"').ids[0])
+        with pytest.raises(GrammarError, match="too many expressions"):
+            for _ in range(1_000):
+                assert "a" in allowed_texts(guide)
+                guide.advance(TOKENIZER.encode("a").ids[0])
+
+
+def test_grammars_wait_for_the_tokenizer() -> None:
+    compiler = Compiler()
+    compiler.compiler.compile(5, DIGITS)
+    compiler.compiler.set_tokenizer(TEXT, frozenset({EOS}))
+    number, guide = compiler.next()
+    assert (number, type(guide)) == (5, Guide)
+    compiler.compiler.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "eos_ids", "reason"),
+    [
+        (TEXT, frozenset[int](), "this model has no token that ends a text"),
+        ("{}", frozenset({EOS}), "the tokenizer of this model cannot be used with grammars"),
+    ],
+)
+def test_a_model_without_what_is_needed_refuses_grammars(text: str, eos_ids: frozenset[int], reason: str) -> None:
+    compiler = Compiler()
+    compiler.compiler.set_tokenizer(text, eos_ids)
+    for number in range(2):
+        compiler.compiler.compile(number, DIGITS)
+        _, error = compiler.next()
+        assert isinstance(error, InvalidGrammarError)
+        assert reason in str(error)
+    compiler.compiler.close()
+
+
+def test_a_model_with_more_logits_than_tokens_forbids_those_without_text() -> None:
+    results: SimpleQueue[Any] = SimpleQueue()
+    compiler = GrammarCompiler(lambda number, result: results.put(result), vocab_size=VOCAB_SIZE + 30)
+    compiler.set_tokenizer(TEXT, frozenset({EOS}))
+    compiler.compile(1, Grammar("regex", "(?s:.*)"))
+    allowed = results.get(timeout=60).allowed()
+    assert len(allowed) == VOCAB_SIZE + 30
+    assert not allowed[VOCAB_SIZE:].any()
+    compiler.close()
+
+
+def test_only_some_grammars_are_kept(compiler: Compiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guided, "KEPT_GRAMMARS", 2)
+    for pattern in ("a", "b", "a", "c"):
+        compiler.guide(Grammar("regex", pattern))
+    assert [grammar.source for grammar in compiler.compiler._kept] == ["a", "c"]
+
+
+ONE_OF = "oneOf constraints are not supported. Enable 'coerce_one_of' option to approximate oneOf with anyOf"
+NOT, UNIQUE = 'Unimplemented keys: ["not"]', 'Unimplemented keys: ["uniqueItems"]'
+LOOK_AROUND = "look-around, including look-ahead and look-behind, is not supported"
+REFUSED: list[tuple[Grammar, str]] = [
+    (schema(type="object", properties={"a": {"items": {"not": {}}}}), "at /properties/a/items: " + NOT),
+    (schema(anyOf=[{"type": "null"}, {"type": "strin"}]), "at /anyOf/1: Invalid type: strin"),
+    (schema(items={"properties": {"a/b~": {"oneOf": [{}, {}]}}}), "at /items/properties/a~1b~0: " + ONE_OF),
+    (schema(properties={"a": {"$ref": "#/$defs/x"}}), "at /properties/a: Pointer '/$defs/x' does not exist"),
+    (schema(**{"$ref": "#/$defs/x", "$defs": {"x": {"uniqueItems": True}}}), "at /$defs/x: " + UNIQUE),
+    (schema(type="string", pattern="(a"), "regex parse error: unclosed group"),
+    (schema(**{"$ref": "#"}), "no text fits it"),
+    (Grammar("regex", "(?=a)b"), "regex parse error: " + LOOK_AROUND),
+    (Grammar("regex", "a[]"), "regex parse error: unclosed character class"),
+    (Grammar("lark", "start: /a/ other"), "unknown name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("grammar", "reason"), REFUSED)
+def test_refused_with_path_and_reason(grammar: Grammar, reason: str, tokenizer: LLTokenizer) -> None:
+    with pytest.raises(InvalidGrammarError) as caught:
+        compile_grammar(grammar, tokenizer)
+    message = str(caught.value)
+    assert message == reason or (grammar.kind == "lark" and reason in message)

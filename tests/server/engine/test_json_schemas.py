@@ -1,0 +1,51 @@
+"""Schemas within schemas, and objects whose members are those that a schema names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hfstream.server.engine.json_schemas import children, close_objects
+
+A, B = {"type": "string"}, {"type": "integer"}
+
+
+def test_children() -> None:
+    schema = {
+        "properties": {"a/b": A, "c~": True}, "$defs": {"d": B}, "anyOf": [A, False], "items": B,
+        "const": {"items": {}},
+    }  # fmt: skip
+    assert list(children(schema)) == [("/properties/a~1b", A), ("/$defs/d", B), ("/anyOf/0", A), ("/items", B)]
+
+
+CLOSED: list[dict[str, Any]] = [
+    {"properties": {"a": A}},
+    {"properties": {}},
+    {"type": "object", "properties": {"a": A}, "required": ["a"]},
+]
+LEFT_ALONE: list[dict[str, Any]] = [
+    {"type": "object"},
+    {"properties": {"a": A}, "additionalProperties": B},
+    {"properties": {"a": A}, "patternProperties": {"^x": A}},
+    {"properties": {"a": A}, "minProperties": 2},
+    {"properties": {"a": A}, "required": ["b"]},
+    {"allOf": [{"properties": {"a": A}}, {"properties": {"b": B}, "required": ["b"]}]},
+    {"properties": {"a": A}, "anyOf": [{"properties": {"b": B}, "required": ["b"]}, {"properties": {"c": B}}]},
+    {"const": {"properties": {"a": 1}}},
+    {"properties": {"a": A}, "required": "a"},
+]
+
+
+@pytest.mark.parametrize("schema", CLOSED)
+def test_an_object_has_the_members_that_its_schema_names(schema: dict[str, Any]) -> None:
+    outer: dict[str, Any] = {"type": "array", "items": {"anyOf": [schema]}}
+    close_objects(outer)
+    assert outer["items"]["anyOf"][0]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("schema", LEFT_ALONE)
+def test_objects_that_may_need_others_are_left_alone(schema: dict[str, Any]) -> None:
+    before = str(schema)
+    close_objects(schema)
+    assert str(schema) == before
