@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import math
 import os
 import select
@@ -278,6 +279,8 @@ async def _connect(host: str, port: int, local_address: str | None) -> _Connecti
 
 async def _resolve(host: str, port: int) -> list[str]:
     """The addresses of `host`, those of the two families in turn."""
+    if _is_address(host):  # to ask the system would take a thread
+        return [host]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     first_family = found[0][0]
     by_family: tuple[list[str], list[str]] = ([], [])
@@ -285,6 +288,14 @@ async def _resolve(host: str, port: int) -> list[str]:
         by_family[family != first_family].append(str(address[0]))
     ranked = [(place, other, address) for other, each in enumerate(by_family) for place, address in enumerate(each)]
     return [address for *_, address in sorted(ranked)]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _joined(errors: list[OSError]) -> OSError:

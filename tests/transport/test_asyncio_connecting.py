@@ -69,3 +69,11 @@ async def test_a_host_none_of_whose_addresses_answers(monkeypatch: pytest.Monkey
     monkeypatch.setattr(asyncio_streams, "CONNECTION_ATTEMPT_DELAY", 0.01)
     with pytest.raises(httpcore.ConnectTimeout):
         await AsyncioBackend().connect_tcp("example.org", 1, timeout=0.1)
+
+
+async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch)  # which has no address
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream = await AsyncioBackend().connect_tcp("127.0.0.1", listener.getsockname()[1], timeout=60)
+        await stream.aclose()
+    assert host.tried == ["127.0.0.1"]
