@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import math
-import os
 import select
-import socket
 import threading
 from collections.abc import Generator, Iterable
 from typing import Any, cast
 
-import anyio
 import httpcore
 
+from .asyncio_connecting import connect
 from .asyncio_tls import AsyncioNetworkStream
 
 __all__ = ["AsyncioBackend"]
@@ -29,9 +26,6 @@ READ_SIZE = 64 * 1024
 
 MAX_UNREAD = 256 * 1024
 """Bytes that are received before they are read; then the peer waits."""
-
-CONNECTION_ATTEMPT_DELAY = 0.25
-"""Seconds until the next address of a host is tried beside the one before: RFC 8305, section 8."""
 
 
 class _ReadBuffer(threading.local):
@@ -233,77 +227,11 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
             async with asyncio.timeout(timeout):
-                connection = await _connect(host, port, local_address)
+                connection = await connect(_Connection, host, port, local_address)
         return _configured(connection, socket_options)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-async def _connect(host: str, port: int, local_address: str | None) -> _Connection:
-    """Connects to the first address of `host` that answers (RFC 8305, which uvloop's `create_connection` lacks)."""
-    loop = asyncio.get_running_loop()
-    local = (local_address, 0) if local_address else None
-    connections: list[_Connection] = []
-    errors: list[OSError] = []
-
-    async def attempt(address: str, failed: asyncio.Event) -> None:
-        try:
-            _, connection = await loop.create_connection(_Connection, address, port, local_addr=local)
-        except OSError as error:
-            errors.append(error)
-            failed.set()
-        else:
-            connections.append(connection)
-            group.cancel_scope.cancel()
-
-    addresses = await _resolve(host, port)
-    connected: _Connection | None = None
-    try:
-        async with anyio.create_task_group() as group:
-            for address in addresses:
-                failed = asyncio.Event()
-                group.start_soon(attempt, address, failed)
-                if address is not addresses[-1]:
-                    with anyio.move_on_after(CONNECTION_ATTEMPT_DELAY):
-                        await failed.wait()
-        connected = connections[0] if connections else None
-    finally:
-        for connection in connections:
-            if connection is not connected:
-                connection.transport.abort()
-    if connected is None:
-        raise _joined(errors)
-    return connected
-
-
-async def _resolve(host: str, port: int) -> list[str]:
-    """The addresses of `host`, those of the two families in turn."""
-    if _is_address(host):  # to ask the system would take a thread
-        return [host]
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    first_family = found[0][0]
-    by_family: tuple[list[str], list[str]] = ([], [])
-    for family, *_, address in found:
-        by_family[family != first_family].append(str(address[0]))
-    ranked = [(place, other, address) for other, each in enumerate(by_family) for place, address in enumerate(each)]
-    return [address for *_, address in sorted(ranked)]
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _joined(errors: list[OSError]) -> OSError:
-    """The one reason, in the system's words, or all of them."""
-    reasons = {os.strerror(error.errno) if error.errno else str(error) for error in errors}
-    if len(reasons) > 1:
-        return OSError("; ".join(sorted(reasons)))
-    return OSError(errors[0].errno, *reasons)
 
 
 def _configured(connection: _Connection, options: Iterable[Any] | None) -> _AsyncioStream:

@@ -10,7 +10,7 @@ from typing import Any
 import httpcore
 import pytest
 
-from hfstream._transport import asyncio_streams
+from hfstream._transport import asyncio_connecting
 from hfstream._transport.asyncio_streams import AsyncioBackend
 
 
@@ -51,7 +51,7 @@ V4, V6 = socket.AF_INET, socket.AF_INET6
 async def test_the_addresses_of_a_host_are_tried_by_turns(
     monkeypatch: pytest.MonkeyPatch, addresses: list[tuple[Any, str]], tried: list[str]
 ) -> None:
-    monkeypatch.setattr(asyncio_streams, "CONNECTION_ATTEMPT_DELAY", 0.5 if "silent" in tried else 60.0)
+    monkeypatch.setattr(asyncio_connecting, "CONNECTION_ATTEMPT_DELAY", 0.5 if "silent" in tried else 60.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         host = Host(monkeypatch, *addresses)
@@ -66,7 +66,7 @@ async def test_a_host_none_of_whose_addresses_answers(monkeypatch: pytest.Monkey
     with pytest.raises(httpcore.ConnectError, match=r"^Connection refused; Network is unreachable$"):
         await AsyncioBackend().connect_tcp("example.org", 1, timeout=60)
     Host(monkeypatch, (V6, "silent"), (V4, "refuses"))
-    monkeypatch.setattr(asyncio_streams, "CONNECTION_ATTEMPT_DELAY", 0.01)
+    monkeypatch.setattr(asyncio_connecting, "CONNECTION_ATTEMPT_DELAY", 0.01)
     with pytest.raises(httpcore.ConnectTimeout):
         await AsyncioBackend().connect_tcp("example.org", 1, timeout=0.1)
 
