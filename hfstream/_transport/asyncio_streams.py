@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import math
 import os
 import select
@@ -262,6 +263,8 @@ async def _connect(host: str, port: int, local_address: str | None) -> _Connecti
 
 async def _resolve(host: str, port: int) -> list[str]:
     """The addresses of `host`, those of the two families in turn."""
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]  # without the thread in which the loop looks names up
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     first_family = found[0][0]
     by_family: tuple[list[str], list[str]] = ([], [])
