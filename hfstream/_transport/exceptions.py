@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 from ..core.urls import origin
@@ -43,10 +44,25 @@ _PROXY_AUTHENTICATION = ". Put user and password into the proxy's URL (http://us
 
 _LOCALHOST = re.compile(r"https?://(localhost|127\.|\[::1\])")
 
-_UNTRUSTED = (
-    "the certificate of {origin} is not trusted: {why}. Set SSL_CERT_FILE to its "
-    "issuer's certificate, or pass an http_client= with verify="
-)
+_TLS: Mapping[re.Pattern[str], str] = {
+    re.compile("CERTIFICATE_VERIFY_FAILED.*(expired|not yet valid)"): (
+        "the certificate of {origin} is not valid today: {why}. Renew it, or set this computer's clock"
+    ),
+    re.compile("CERTIFICATE_VERIFY_FAILED.*mismatch"): (
+        "the certificate of {origin} is for another host: {why}. Write the name that it is for into the URL"
+    ),
+    re.compile("CERTIFICATE_VERIFY_FAILED"): (
+        "the certificate of {origin} is not trusted: {why}. Set SSL_CERT_FILE to its issuer's certificate, or pass an "
+        "http_client= with verify="
+    ),
+    re.compile("ALERT_(CERTIFICATE_REQUIRED|UNKNOWN_CA|BAD_CERTIFICATE)"): (
+        "{origin} asks for a client certificate: {why}. Pass an http_client= with one"
+    ),
+    re.compile("WRONG_VERSION_NUMBER|record layer failure", re.IGNORECASE): (
+        "{origin} does not answer in TLS: {why}. Check the URL: is it http://?"
+    ),
+}
+"""What OpenSSL says, the first that fits, and the message for it. None of these errors passes by itself."""
 
 _INVALID_HOST = "{origin} is not a valid URL: its host name cannot be encoded ({why})"
 
@@ -133,8 +149,9 @@ def _mapping(error: Exception) -> _Mapping | None:
 
 def _by_message(error: Exception, name: str) -> _Mapping:
     error_class, _, fields = found = _ERRORS[name]
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return error_class, _UNTRUSTED, fields
+    for pattern, message in _TLS.items() if "SSL" in str(error) else ():
+        if pattern.search(str(error)):
+            return error_class, message, {**fields, "retryable": False}
     if str(error).startswith(INVALID_LOCATION):
         return UnexpectedResponseError, _INVALID_REDIRECT, {}
     if name == "ConnectError" and getattr(error, PROXY, None) is not None:

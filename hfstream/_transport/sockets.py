@@ -174,6 +174,10 @@ class OpenSockets:
         with self._lock:
             return list(self._streams)
 
+    def used_by(self, deadline: Any) -> list[Any]:
+        """The sockets to which the request with this deadline was the last to write."""
+        return [stream for stream in self.all() if stream.limit.deadline is deadline]
+
     def abort(self) -> None:
         """Wakes every reader of every connection, also of those that are just being made. For good."""
         with self._lock:

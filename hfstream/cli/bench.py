@@ -30,13 +30,20 @@ class _Results:
 
 
 def bench(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Sends the requests, prints the measurements, and returns 1 if any request failed."""
+    """Sends the requests, prints the measurements, and returns 1 if any request failed.
+
+    After a Ctrl-C it prints those of the requests that have ended until then, and returns 130.
+    """
     results = _Results()
     started = time.monotonic()
-    asyncio.run(_run(arguments, results))
+    interrupted = False
+    try:
+        asyncio.run(_run(arguments, results))
+    except KeyboardInterrupt:
+        interrupted = True
     seconds = time.monotonic() - started
     terminal.write(_report(arguments, results, seconds))
-    return 1 if results.failures else 0
+    return 130 if interrupted else 1 if results.failures else 0
 
 
 async def _run(arguments: argparse.Namespace, results: _Results) -> None:
@@ -71,8 +78,12 @@ async def _measure(client: AsyncInferenceClient, arguments: argparse.Namespace, 
 
 def _report(arguments: argparse.Namespace, results: _Results, seconds: float) -> str:
     first, between = results.first_token, results.between_tokens
+    ended = len(first) + results.failures.total()
+    requests = (
+        f"{arguments.requests} requests" if ended == arguments.requests else f"{ended} of {arguments.requests} requests"
+    )
     lines = [
-        f"{arguments.requests} requests, concurrency {arguments.concurrency}, {seconds:.2f} s",
+        f"{requests}, concurrency {arguments.concurrency}, {seconds:.2f} s",
         f"  tokens            {results.tokens} ({results.tokens / seconds:.0f} tokens/s in total)",
     ]
     if first:

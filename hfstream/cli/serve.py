@@ -31,8 +31,12 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
             path = shlex.quote(settings.uds)
             terminal.print_note(f"Try: curl --unix-socket {path} http://localhost/health\nPress Ctrl-C to stop.")
 
+    def stopping(running: int, seconds: float) -> None:
+        requests = "1 running request" if running == 1 else f"{running} running requests"
+        terminal.print_note(f"Waiting up to {seconds:g} s for {requests}. Press Ctrl-C again to stop now.", style="")
+
     try:
-        server.serve(settings, started=started)
+        server.serve(settings, started=started, stopping=stopping)
     except server.StartError as error:
         return terminal.print_error(error)
     terminal.print_note("Stopped.")

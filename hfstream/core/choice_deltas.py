@@ -15,23 +15,29 @@ __all__ = ["begins", "find_delta", "has_text"]
 def find_delta(choice: ChatCompletionChunkChoice, *, first: bool) -> dict[str, Any] | None:
     """The fields of a choice with its `delta` and `finish_reason` in their places; None if nothing is elsewhere.
 
-    Without a delta the text may be in `message`, as in a response that is not streamed, or in `text`, as in a
-    completion. A message beside the finish reason has the whole text once more, unless it is the `first` content.
-    `finishReason` is Gemini's own name.
+    Without a delta the text may be in `message`, as in a response that is not streamed, in `text`, as in a
+    completion, or in `content`; within one it may be in `text`, as in Anthropic's API. A message beside the finish
+    reason has the whole text once more, unless it is the `first` content. `finishReason` is Gemini's own name.
     """
     extra = choice.__pydantic_extra__ or {}
+    text_of_delta = (choice.delta.__pydantic_extra__ or {}).get("text")
     found: dict[str, Any] = {}
     if choice.finish_reason is None and isinstance(extra.get("finishReason"), str):
         found["finish_reason"] = extra["finishReason"]
     if "delta" not in choice.__pydantic_fields_set__:
-        message, text = extra.get("message"), extra.get("text")
+        message, text = extra.get("message"), extra.get("text") or extra.get("content")
+        if isinstance(message, str):
+            message = {"content": message}
         if isinstance(text, str) and text:
             found["delta"] = {"content": text}
         elif isinstance(message, dict) and message and (first or choice.finish_reason is None):
             found["delta"] = dict(cast("dict[str, Any]", message))
+    elif isinstance(text_of_delta, str) and text_of_delta and not choice.delta.content:
+        others = {name: value for name, value in dict(choice.delta).items() if name != "text"}
+        found["delta"] = others | {"content": text_of_delta}
     if not found:
         return None
-    moved = ("message", "text") if "delta" in found else ()
+    moved = ("message", "text", "content") if "delta" in found else ()
     return {name: value for name, value in dict(choice).items() if name not in moved} | found
 
 

@@ -7,7 +7,6 @@ first. Does not depend on the format of an event, nor on where bytes come from.
 
 from __future__ import annotations
 
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ..errors.error_shapes import is_notice
 from ..errors.response_bodies import from_event
 from ..types._base import APIModel
 from .decoders import MAX_ERROR_BODY_SIZE, decode_lossy, excerpt, has_text, try_json, unexpected_body_parser
+from .event_parts import error_in_lines, split_parts
 from .sse import UNFRAMED, EventTooLargeError, SSEParser
 
 __all__ = ["EventStreamDecoder", "parsed_size"]
@@ -70,6 +70,8 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         self._resumed_from_id: str | None = None
         # The start of what came outside of events, to be quoted if nothing else comes: such as a page.
         self._unframed = b""
+        # The error of an event that could not be read, after a finish reason.
+        self._unread: InferenceError | None = None
         # A message that may be an error, and how much content came before it: it is one if the stream ends there.
         self._notice: tuple[InferenceError, int] | None = None
 
@@ -81,7 +83,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         with suppress(EventTooLargeError):
             self._parser.finish()  # drops an incomplete event: the server sends it again
         self._unframed = b""
-        self._error = self._notice = None
+        self._error = self._notice = self._unread = None
         self.done = False
         self._resumed_from_id = self._parser.last_event_id
 
@@ -142,7 +144,7 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             self._read_rest()
         # The traceback of a raised error refers to this frame. If the frame or the decoder referred to the error too,
         # that would be a cycle, which only the garbage collector can free.
-        error, self._error = self._error, None
+        error, self._error, self._unread = self._error, None, None
         if error is None and not self.complete:
             error = self._last_notice()
         if error:
@@ -163,11 +165,13 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         return f"the stream ended after {self.content_count} token{plural}, without a final event"
 
     def _read_rest(self) -> None:
-        """Looks for an error in what the body's end cut off: a server that fails may not even write a blank line."""
+        """Looks for ``[DONE]`` or an error in what the body's end cut off: some servers end them with no blank line."""
         with suppress(EventTooLargeError):
             for event in self._parser.finish():
                 if event.name == UNFRAMED:
                     self._handle_unframed(event.data)
+                elif event.data.strip() == b"[DONE]":
+                    self._on_done()
                 elif (error := from_event(try_json(decode_lossy(event.data)))) is not None:
                     self._fail(error)
 
@@ -233,9 +237,20 @@ class EventStreamDecoder(ABC, Generic[EventT]):
             return self._read_object(cast("dict[str, Any]", payload), data)
         elif stripped.upper() in ("DONE", "[DONE]"):
             self._on_done()
-        elif stripped and not self._handle_parts(stripped, payload, items) and not self.complete:
-            self._fail(UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}"))
+        elif (parts := split_parts(stripped, payload)) is not None:
+            for part in parts:
+                if not self.done:
+                    self._handle_event(part.encode("utf-8", "replace"), "message", items)
+        else:
+            self._handle_unknown(data, text)
         return None
+
+    def _handle_unknown(self, data: bytes, text: str) -> None:
+        """Fails; after a finish reason only if the answer goes on: then this may have been a part of it."""
+        unexpected = UnexpectedResponseError(f"an event of the stream is not a token: {excerpt(data)}")
+        self._unread = error_in_lines(text) or unexpected
+        if not self.complete:
+            self._fail(self._unread)
 
     def _is_documented(self, payload: Any) -> bool:
         """Whether a JSON value has one of the fields that every event of this stream must have."""
@@ -258,26 +273,3 @@ class EventStreamDecoder(ABC, Generic[EventT]):
         else:
             logger.debug("an event without content was passed over: %s", ", ".join(list(payload)[:5]))
         return None
-
-    def _handle_parts(self, text: str, payload: Any, items: list[EventT]) -> bool:
-        """Takes data that is not one JSON object; returns whether it is known what it stands for.
-
-        That is: several objects, in a list or one a line; data framed or encoded twice; a value that holds no text.
-        """
-        parts: list[str] = []
-        if isinstance(payload, list):
-            entries = cast("list[Any]", payload)
-            parts = [json.dumps(entry) for entry in entries if isinstance(entry, dict)]
-        elif isinstance(payload, str):
-            parts = [payload] if payload.startswith(("{", "[DONE]")) else []
-            if payload and not parts:
-                return False
-        elif payload is None and text != "null":
-            parts = [line.removeprefix("data:").strip() for line in text.split("\n")]
-            known = all(part in ("", "[DONE]") or isinstance(try_json(part), dict) for part in parts)
-            if not known or (text.removeprefix("data:") == text and len(parts) == 1):
-                return False
-        for part in parts:
-            if not self.done:
-                self._handle_event(part.encode("utf-8", "replace"), "message", items)
-        return True

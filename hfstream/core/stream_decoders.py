@@ -102,6 +102,8 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
     complete: bool
     content_count: int
     required_fields: frozenset[str] = frozenset({"choices"})
+    _has_deltas = False
+    """Whether what a choice adds is in its `delta`, and not in the choice itself."""
 
     def __init__(self, *, several: bool = False) -> None:
         super().__init__()
@@ -126,19 +128,22 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
         error = error_beside(extra) if (extra := chunk.__pydantic_extra__) else None
         content = False
         beside = len(chunk.choices) > 1
+        choice: Any  # of a chat or of a completion
         for choice in chunk.choices:
-            if choice.__pydantic_extra__:
-                error = error or error_beside(choice.__pydantic_extra__)
+            if choice.__pydantic_extra__ or (self._has_deltas and choice.delta.__pydantic_extra__):
+                error = error or self._error_in(choice)
                 choice = self._with_delta(chunk, choice)  # noqa: PLW2901  the same one, completed
-            error = error or self._error_within(choice)
             if choice.finish_reason and choice.finish_reason not in _NO_REASON:
                 error = error or from_finish_reason(choice.finish_reason)
-                self._choices.finish(choice.index, has_content=self._has_text(choice), beside=beside)
+                has_content = self._has_text(choice)
+                error = error or (self._unread if has_content else None)
+                self._choices.finish(choice.index, has_content=has_content, beside=beside)
                 self.complete = self._choices.all_finished
                 content = True
                 continue
             if choice.index not in self._open:
                 has_content, starts = self._has_text(choice), self._begins(choice)
+                error = error or (self._unread if has_content else None)
                 self._choices.add(choice.index, has_content=has_content, begins=starts, beside=beside)
                 self.complete = self._choices.all_finished
             content = content or self._is_content(choice)
@@ -158,8 +163,8 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
             self._buffer(chunk, data)
 
     def _add_failed(self, chunk: ChunkT, error: Any, items: list[ChunkT]) -> None:
-        """Fails, after the text that came together with the error."""
-        if any(self._has_text(choice) for choice in chunk.choices):
+        """Fails, after the text that came together with the error, unless text has been lost before it."""
+        if error is not self._unread and any(self._has_text(choice) for choice in chunk.choices):
             items += self._prelude
             items.append(chunk)
             self._prelude = []
@@ -205,9 +210,9 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
         """Whether a choice is the first of its index."""
         return False
 
-    def _error_within(self, choice: Any) -> InferenceError | None:
-        """The error in what a choice adds."""
-        return None
+    def _error_in(self, choice: Any) -> InferenceError | None:
+        """The error in the fields of a choice that are not documented."""
+        return error_beside(choice.__pydantic_extra__)
 
     def _with_delta(self, chunk: Any, choice: Any) -> Any:
         """A choice with fields that are not documented; in a chat it may be replaced in the chunk."""
@@ -229,12 +234,13 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
 
     model = ChatCompletionChunk
     foreign_fields: frozenset[str] = _TEXT_FIELDS | {"token", "generated_text", "delta", "message"}
+    _has_deltas = True
 
     def _is_content(self, choice: ChatCompletionChunkChoice) -> bool:
-        if has_text(choice.delta):
+        delta = choice.delta
+        if delta.content or has_text(delta):  # the usual case first, without another call
             return True
-        extra = choice.delta.__pydantic_extra__ or {}
-        return any(extra.values())  # audio, or `function_call`, the older form of tool calls
+        return any((delta.__pydantic_extra__ or {}).values())  # audio, or `function_call`, the older form of tool calls
 
     def _has_text(self, choice: ChatCompletionChunkChoice) -> bool:
         return has_text(choice.delta)
@@ -242,9 +248,8 @@ class ChatStreamDecoder(_OpenAIStreamDecoder[ChatCompletionChunk]):
     def _begins(self, choice: ChatCompletionChunkChoice) -> bool:
         return begins(choice)
 
-    def _error_within(self, choice: ChatCompletionChunkChoice) -> InferenceError | None:
-        extra = choice.delta.__pydantic_extra__
-        return error_beside(extra) if extra else None
+    def _error_in(self, choice: ChatCompletionChunkChoice) -> InferenceError | None:
+        return super()._error_in(choice) or error_beside(choice.delta.__pydantic_extra__)
 
     def _with_delta(self, chunk: ChatCompletionChunk, choice: ChatCompletionChunkChoice) -> ChatCompletionChunkChoice:
         fields = find_delta(choice, first=not self.content_count)

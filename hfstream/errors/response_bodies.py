@@ -132,6 +132,8 @@ def from_event(payload: Any) -> InferenceError | None:
 def from_finish_reason(reason: str) -> InferenceError | None:
     """The error for a finish reason that says that the answer could not be finished; None for any other."""
     status = FAILED_REASONS.get(reason.lower())
+    if status is None and "exception" in reason.lower():  # a gateway's words for a failure of Amazon Bedrock
+        status = 500
     if status is None:
         return None
     error_class = OverloadedError if status == 503 else IncompleteGenerationError

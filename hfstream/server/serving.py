@@ -11,11 +11,11 @@ import ipaddress
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import uvicorn
 
@@ -38,16 +38,22 @@ class StartError(RuntimeError):
     """The server could not start, or failed later. The message is written for the user of the command line."""
 
 
-def serve(settings: Settings | None = None, *, started: Callable[[str], None] | None = None) -> None:
+def serve(
+    settings: Settings | None = None,
+    *,
+    started: Callable[[str], None] | None = None,
+    stopping: Callable[[int, float], None] | None = None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Running requests get `settings.shutdown_grace` seconds to finish, or until a second signal. `started` is called with
-    the URL once the port is open; the model is then still being loaded.
+    the URL once the port is open; the model is then still being loaded. `stopping` is called when the server begins to
+    wait for running requests, with their number and the seconds that they get.
 
     Raises:
         StartError: the port is taken, or the model could not be loaded.
     """
-    server = _Server(settings or Settings(), on_started=started)
+    server = _Server(settings or Settings(), on_started=started, on_stopping=stopping)
     server.run()
     server.raise_if_failed()
 
@@ -118,16 +124,21 @@ class _Server(uvicorn.Server):
         engine: EngineProtocol | None = None,
         on_started: Callable[[str], None] | None = None,
         on_ready: Callable[[], None] | None = None,
+        on_stopping: Callable[[int, float], None] | None = None,
     ) -> None:
-        """`on_started` is called when the port is open, `on_ready` when the model is loaded or could not be."""
+        """`on_started` is called when the port is open, `on_ready` when the model is loaded or could not be.
+
+        For `on_stopping` see `serve`.
+        """
         try:
             self._backend = Backend(settings, engine)
         except ModelFilesError as error:
             raise StartError(str(error)) from error
-        self._on_started, self._on_ready = on_started, on_ready
+        self._on_started, self._on_ready, self._on_stopping = on_started, on_ready, on_stopping
         self._uds = settings.uds
         self._socket = _listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
         self.url = _url(self._socket) if self._uds is None else f"unix:{self._uds}"
+        self._serving: Coroutine[Any, Any, None] | None = None
         self._local = self._uds is not None or is_loopback(settings.host)
         if not self._local and settings.api_key is None:
             logger.warning(
@@ -175,8 +186,16 @@ class _Server(uvicorn.Server):
             with self._socket:
                 super().run([self._socket])
         finally:
+            if self._serving is not None:
+                self._serving.close()  # a Ctrl-C may have come before its first step
             if self._uds is not None:
                 Path(self._uds).unlink(missing_ok=True)
+
+    def serve(
+        self, sockets: list[socket.socket] | None = None
+    ) -> Any:  # of a coroutine, mypy and pyright have different types
+        self._serving = super().serve(sockets)
+        return self._serving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -210,6 +229,9 @@ class _Server(uvicorn.Server):
             loop.call_later(self._grace, self._backend.abort_all),
             loop.call_later(self._grace + ABORT_SECONDS, self._drop_connections),
         ]
+        running = self._backend.limiter.running
+        if running and self._on_stopping:
+            self._on_stopping(running, self._grace)
         await super().shutdown(sockets)
         for timer in timers:
             timer.cancel()

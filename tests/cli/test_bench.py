@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+
 import pytest
 
-from hfstream.testing import Response, ScriptedServer
-from tests.helpers.command_line import run_hfstream
+from hfstream.testing import Fault, Response, ScriptedServer, token_event, token_events
+from tests.helpers.command_line import ENVIRONMENT, HFSTREAM, TIMEOUT, run_hfstream
 
 pytestmark = pytest.mark.slow
 
@@ -16,6 +19,27 @@ def test_bench_measures_streams(backend: str) -> None:
     assert "6 requests, concurrency 3" in done.stdout
     assert "tokens            48 (" in done.stdout
     assert "6 for 6 responses" in done.stdout
+
+
+def test_ctrl_c_ends_bench_with_the_results_so_far() -> None:
+    with ScriptedServer(
+        Response(token_events("Hello", ",", " you")), Response([token_event(1, "Hi"), Fault.STALL])
+    ) as server:
+        process = subprocess.Popen(
+            [*HFSTREAM, "bench", server.url, "--requests", "9", "--concurrency", "2"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        )  # fmt: skip
+        with process:
+            try:
+                assert server.wait_until_running(2)
+                assert len(server.requests) == 3
+                process.send_signal(signal.SIGINT)
+                stdout, stderr = process.communicate(timeout=TIMEOUT)
+            finally:
+                process.kill()
+    assert (process.returncode, stderr) == (130, "")
+    assert "1 of 9 requests, concurrency 2" in stdout
+    assert "tokens            3 (" in stdout
 
 
 def test_bench_counts_failures_by_message() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -12,6 +13,8 @@ import pytest
 
 from hfstream.testing import Response, ScriptedServer, token_events
 from tests.helpers.command_line import ENVIRONMENT, HFSTREAM, PAUSE, TIMEOUT, TerminalProcess, run_hfstream
+from tests.helpers.processes import children_of, is_running
+from tests.helpers.scripted_engine import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -86,3 +89,20 @@ def test_ctrl_c_during_generate_exits_with_130() -> None:
                 assert server.wait_until_running(0)
             finally:
                 process.kill()
+
+
+def test_ctrl_c_while_the_model_is_loaded_ends_quietly() -> None:
+    process = subprocess.Popen(
+        [*HFSTREAM, "generate", "Hi"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    with process:
+        try:
+            assert eventually(lambda: bool(children_of(process.pid)))
+            [model] = children_of(process.pid)
+            os.kill(model, signal.SIGSTOP)  # so that the model is not loaded before the signal comes
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=TIMEOUT) == (b"", b"")
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert not is_running(model)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import socket
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from hfstream import IncompleteGenerationError, InferenceClient, RetryPolicy
 from tests.helpers.command_line import ENVIRONMENT, HFSTREAM, TIMEOUT, run_hfstream
 
 pytestmark = pytest.mark.slow
@@ -35,6 +38,43 @@ def test_serve_prints_its_url_and_stops_on_ctrl_c() -> None:
             assert "Traceback" not in stderr
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def serving(*options: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """A server, and its URL; the model is being loaded."""
+    process = subprocess.Popen(
+        [*HFSTREAM, "serve", "--port", "0", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    with process:
+        try:
+            assert process.stderr is not None
+            url = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
+            assert url is not None
+            yield process, url[0]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_serve_says_that_it_waits_for_running_requests(name: str) -> None:
+    with serving("--tokens-per-second", "10") as (process, url):
+        with InferenceClient(url, retry=RetryPolicy(attempts=100, max_wait=1)) as client:
+            stream = client.text_generation("Hi", max_new_tokens=500, stream=True)
+            process.send_signal(signal.Signals[name])
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            assert "Waiting up to 10 s for 1 running request. Press Ctrl-C again" in next(
+                line for line in lines if "Waiting" in line
+            )
+            process.send_signal(signal.Signals[name])  # ends it, long before its 500 tokens
+            with pytest.raises(IncompleteGenerationError, match="the server is stopping"):
+                stream.final()
+        _, stderr = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
+    assert stderr.endswith("Stopped.\n")
+    assert "Traceback" not in stderr
 
 
 def test_a_port_in_use_is_a_one_line_error(backend: str) -> None:

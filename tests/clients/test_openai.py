@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import openai
 import pydantic
@@ -168,6 +168,40 @@ def test_a_response_continues_an_earlier_one(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="not found") as caught:
         client.responses.create(model="bundled", input="Hi", previous_response_id=unstored.id)
     assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
+
+
+WEATHER: Any = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "The weather in a city.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+def test_a_response_that_calls_a_function(client: openai.OpenAI) -> None:
+    question = "What is the weather in Paris?"
+    options: dict[str, Any] = {"model": "bundled", "tools": [WEATHER], "temperature": 0}
+    [call] = client.responses.create(input=question, tool_choice="required", **options).output
+    assert (call.type, call.name) == ("function_call", "get_weather")
+    assert json.loads(call.arguments)["city"] in ("Paris", "Rome")
+    with client.responses.stream(input=question, tool_choice="required", **options) as stream:
+        events = list(stream)
+        streamed = stream.get_final_response()
+    assert "".join(event.delta for event in events if event.type == "response.function_call_arguments.delta") == (
+        call.arguments
+    )
+    [streamed_call] = streamed.output
+    assert (streamed_call.name, streamed_call.arguments) == (call.name, call.arguments)
+    result = {"type": "function_call_output", "call_id": streamed_call.call_id, "output": "sunny"}
+    answer = client.responses.create(input=[result], previous_response_id=streamed.id, **options)
+    assert answer.status == "completed"
+    assert client.responses.create(input=question, tool_choice="none", **options).output_text
 
 
 class Shop(pydantic.BaseModel):

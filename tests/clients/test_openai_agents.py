@@ -8,7 +8,7 @@ from typing import Literal
 import openai
 import pydantic
 import pytest
-from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, set_tracing_disabled
+from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
 
 CHEESE = "How do you make cheese?"
 
@@ -49,6 +49,33 @@ class Shop(pydantic.BaseModel):
 def test_an_output_type(agent: Agent) -> None:
     result = Runner.run_sync(agent.clone(output_type=Shop), "Which shop?")
     assert isinstance(result.final_output, Shop)
+
+
+@function_tool
+def get_weather(city: Literal["Paris", "Rome"]) -> str:
+    """The weather in a city."""
+    return f"sunny in {city}"
+
+
+def test_a_required_tool_is_called(agent: Agent) -> None:
+    settings = ModelSettings(temperature=0, tool_choice="required")
+    caller = agent.clone(tools=[get_weather], model_settings=settings, tool_use_behavior="stop_on_first_tool")
+    result = Runner.run_sync(caller, "What is the weather in Paris?")
+    assert result.final_output in ("sunny in Paris", "sunny in Rome")
+
+
+def test_an_answer_after_a_tool(agent: Agent) -> None:
+    """The SDK does not require a second call: the next response is a text."""
+    settings = ModelSettings(temperature=0, tool_choice="required")
+    result = Runner.run_sync(
+        agent.clone(tools=[get_weather], model_settings=settings), "What is the weather in Paris?", max_turns=3
+    )
+    assert [item.type for item in result.new_items] == [
+        "tool_call_item",
+        "tool_call_output_item",
+        "message_output_item",
+    ]
+    assert result.final_output
 
 
 def test_a_second_turn(agent: Agent) -> None:

@@ -280,14 +280,18 @@ def test_after_the_finish_a_stream_is_complete_without_DONE(rest: list[bytes]) -
     assert decoder.finish() == []
 
 
-@pytest.mark.parametrize(
-    "rest", [[], [b":\n\n"], [b'data: {"cho'], [b"data: [DO"], [b"data: [DONE]"], [PRELUDE], [USAGE]]
-)
+@pytest.mark.parametrize("rest", [[], [b":\n\n"], [b'data: {"cho'], [b"data: [DO"], [PRELUDE], [USAGE]])
 def test_before_the_finish_a_stream_is_incomplete_without_DONE(rest: list[bytes]) -> None:
     items, error = texts([PRELUDE, *HELLO, *rest])
     assert items[:3] == ["", "Hel", "lo"]
     assert type(error) is IncompleteStreamError
     assert "after 2 tokens" in error.message
+
+
+@pytest.mark.parametrize("done", [b"data: [DONE]", b"data:[DONE]\n", b"data: [DONE]\r"])
+def test_DONE_needs_no_blank_line(done: bytes) -> None:
+    assert decode_all([*HELLO, done])[1] is None
+    assert type(failure(done)) is IncompleteStreamError, "of nothing"
 
 
 @pytest.mark.parametrize("indices", [[1, 1, 1], [1, 2, 3], [0, 1, 1], [1, 0, 2]])
@@ -296,6 +300,16 @@ def test_one_choice_may_have_any_index(indices: list[int]) -> None:
     chunks = [event({"choices": [choice(index, content=text)]}) for index, text in zip(indices, "ab", strict=False)]
     assert decode_all([*chunks, event({"choices": [choice(indices[-1], "stop")]})])[1] is None
     assert type(failure(*chunks)) is IncompleteStreamError
+
+
+@pytest.mark.parametrize("garbage", [b"data: bye\n\n", b'data: {"choices":[{"del\n\n'])
+def test_what_cannot_be_read_after_a_finish_is_an_error_if_the_answer_goes_on(garbage: bytes) -> None:
+    """A finish reason on every chunk: between two of them it may have been text."""
+    every = [chunk("stop", content=text) for text in "ab"]
+    assert decode_all([every[0], garbage, DONE])[1] is None
+    for more in (every[1], chunk(content="b")):
+        items, error = texts([every[0], garbage, more, DONE])
+        assert (items, type(error)) == (["a"], UnexpectedResponseError)
 
 
 def test_content_after_a_finish_means_that_it_was_none() -> None:

@@ -88,7 +88,16 @@ async def test_a_client_is_copied_and_pickled(variant: Variant, clients: Clients
         assert server.connections == 4
 
 
+NESTED = row(
+    PROCESSES,
+    "a stream that is left in a loop of nest_asyncio's (notebooks)",
+    "`async generator ignored GeneratorExit` (huggingface_hub), `no running event loop` (openai)",
+    "silent, and the connection is closed",
+)
+
+
 @pytest.mark.slow
+@NESTED.only(variant="async")
 def test_a_loop_without_hooks_for_async_generators_is_silent(task: Task) -> None:
     """As nest_asyncio's nested loops are: a generator that is collected there cannot be awaited."""
     with ScriptedServer(Response(task.whole(*WORDS))) as server:

@@ -6,6 +6,7 @@ import inspect
 import json
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import AsyncMock, create_autospec
 
 import httpx
 import pytest
@@ -136,8 +137,45 @@ def test_an_async_generator_is_not_decorated_in_vain(task: Task) -> None:
         retry_on_overload()(tokens)
 
 
-def test_the_methods_look_like_huggingface_hubs(variant: Variant) -> None:
+SIGNATURES = row(
+    PROGRAMS,
+    "`inspect.signature`, `inspect.iscoroutinefunction` and completion of a client's methods, `AsyncMock(spec=...)`",
+    "work (huggingface_hub); openai's methods are no coroutine functions, and a mock of them is not awaited",
+    "every parameter is shown; async methods are coroutine functions, and mocks of them are awaited",
+)
+
+
+@SIGNATURES
+async def test_the_methods_look_like_huggingface_hubs(variant: Variant, task: Task) -> None:
     client = variant.client("http://h")
-    for method, first in ((client.text_generation, "prompt"), (client.chat_completion, "messages")):
-        assert inspect.iscoroutinefunction(method) == (variant.name == "async")
-        assert {first, "stream", "model", "temperature", "seed"} <= set(inspect.signature(method).parameters)
+    name, first = ("text_generation", "prompt") if task.text else ("chat_completion", "messages")
+    method = getattr(client, name)
+    assert inspect.iscoroutinefunction(method) == (variant.name == "async")
+    assert {first, "stream", "model", "temperature", "seed"} <= set(inspect.signature(method).parameters)
+    for mock in (AsyncMock(spec=type(client)), create_autospec(type(client), instance=True)):
+        getattr(mock, name).return_value = "mocked"
+        mocked = getattr(mock, name)("Hi", temperature=1)
+        assert (await mocked if inspect.isawaitable(mocked) else mocked) == "mocked"
+        assert inspect.isawaitable(mocked) == (variant.name == "async")
+
+
+ATTRIBUTES = row(
+    PROGRAMS,
+    "`client.model`, `.token`, `.headers`, `.cookies`, `.timeout`, `.provider`; `repr(client)`",
+    "can be read (huggingface_hub)",
+    "can be read; `repr` shows no secret",
+)
+
+
+@ATTRIBUTES
+async def test_what_a_client_was_made_with_can_be_read(variant: Variant, clients: Clients, task: Task) -> None:
+    given = {"token": "secret", "headers": {"X-Key": "secret"}, "cookies": {"session": "secret"}, "timeout": 5}
+    with ScriptedServer(Response(task.whole(*WORDS))) as server:
+        client = clients(server.url, **given)
+        await variant.rest(await task.open(variant, client))
+        assert (client.model, client.token, client.provider) == (server.url, "secret", None)
+        assert client.headers["X-Key"] == client.cookies["session"] == "secret"
+        assert client.timeout == Timeouts(5, 5, 5)
+        assert server.requests[0].headers["x-key"] == "secret"
+    assert client.model in repr(client)
+    assert "secret" not in repr(client)

@@ -83,21 +83,27 @@ class Reading:
 
 
 class FirstChoice:
-    """Which choices are the first one: those with the index 0, and others until one of these has come."""
+    """Which choices are the first one: all, unless after number 0 one with another index begins, with a role alone."""
 
     def __init__(self) -> None:
-        self._seen = False
+        self._first: int | None = None
+        self._several = False
 
-    def __call__(self, index: Any) -> bool:
-        self._seen = self._seen or not index
-        return not index or not self._seen
+    def __call__(self, index: Any, *, begins: bool) -> bool:
+        number = index if isinstance(index, int) else 0
+        if self._first is None:
+            self._first = number
+        self._several = self._several or (begins and self._first == 0 != number)
+        return number == self._first or not self._several
 
 
 def reading(kind: str, body: bytes) -> Reading:
     """Reads all events of a body, as far as they are JSON, one after the other."""
     found, is_first = Reading(), FirstChoice()
     finished = False
-    for data, *_ in plain(body)[0]:
+    events, closed = plain(body)[0], plain(body + b"\n\n")[0]
+    is_done = len(closed) > len(events) and closed[-1][0].strip() == "[DONE]"  # it needs no blank line
+    for data, *_ in [*events, *closed[-1:]] if is_done else events:
         for payload in _payloads(data):
             if payload == "[DONE]":
                 found.ends.add(found.text)
@@ -148,8 +154,10 @@ def _read(kind: str, payload: dict[str, Any], *, first: bool, is_first: FirstCho
     for choice in map(_fields, _entries(payload.get("choices"))):
         delta = _fields(choice.get("delta"))
         end = end or bool(choice.get("finish_reason"))
-        if is_first(choice.get("index")):
-            text += _string(choice.get("text")) + _string(choice.get("delta")) + _string(delta.get("content"))
+        content = _string(choice.get("text")) + _string(choice.get("delta")) + _string(delta.get("content"))
+        has_more = bool(content or delta.get("tool_calls") or choice.get("finish_reason"))
+        if is_first(choice.get("index"), begins=isinstance(delta.get("role"), str) and not has_more):
+            text += content
             for call in map(_fields, _entries(delta.get("tool_calls"))):
                 function = _fields(call.get("function"))
                 text += _string(function.get("name")) + _string(function.get("arguments"))

@@ -92,10 +92,12 @@ def _texts(items: list[Any]) -> tuple[str, str]:
             received, text = received + new, text + new
         else:
             for choice in item.choices:
-                if is_first(choice.index):
-                    text += choice.delta.content or ""
-                    received += choice.delta.content or ""
-                    for call in choice.delta.tool_calls or ():
+                delta = choice.delta
+                has_more = bool(delta.content or delta.tool_calls or choice.finish_reason)
+                if is_first(choice.index, begins=delta.role is not None and not has_more):
+                    text += delta.content or ""
+                    received += delta.content or ""
+                    for call in delta.tool_calls or ():
                         if call.function:
                             received += (call.function.name or "") + (call.function.arguments or "")
     return received, text

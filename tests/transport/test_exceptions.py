@@ -103,6 +103,15 @@ def test_a_timeout_before_there_is_a_connection_has_the_phase_connect(kind: type
     assert mapped.phase == phase
 
 
+@pytest.mark.parametrize("kind", [httpx.ReadError, httpcore.ConnectError])
+def test_a_server_that_wants_a_client_certificate_is_told(kind: type[Exception]) -> None:
+    """Not with a real one, which may reset the connection before its alert has been read."""
+    mapped = map_exception(kind("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] alert"), spec_with_secrets().url)
+    assert isinstance(mapped, CONNECTION)
+    assert not mapped.retryable
+    assert str(mapped).startswith("https://h:8080 asks for a client certificate: ")
+
+
 @pytest.mark.parametrize("kind", [httpx.LocalProtocolError, httpcore.LocalProtocolError])
 def test_an_illegal_header_is_not_quoted(kind: type[Exception]) -> None:
     assert "secret" not in str(map_exception(kind("Illegal header value b'Bearer secret\\n'"), spec_with_secrets().url))

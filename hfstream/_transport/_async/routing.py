@@ -10,7 +10,7 @@ import httpx
 
 from ..certificates import ssl_context
 from ..proxies import Proxy, ProxySettings
-from ..sockets import OpenSockets, mark_proxy
+from ..sockets import DEADLINE, OpenSockets, mark_proxy
 from .transport import AsyncTransport, make_pool
 
 __all__ = ["AsyncRouter"]
@@ -29,7 +29,13 @@ class AsyncRouter(httpx.AsyncBaseTransport):
         proxy = self._settings.proxy_for(request.url.scheme, request.url.host, request.url.port)
         transport = self._transport(proxy, request.url.scheme == "https")
         with mark_proxy(proxy):
-            return await transport.handle_async_request(request)
+            try:
+                return await transport.handle_async_request(request)
+            except httpx.ProxyError:
+                # httpcore leaves the connection open on which a SOCKS proxy has refused a request.
+                for stream in self.sockets.used_by(request.extensions.get(DEADLINE)):
+                    await stream.aclose()
+                raise
 
     def _transport(self, proxy: Proxy | None, tls: bool) -> AsyncTransport:
         found = self._transports.get((proxy, tls))

@@ -10,7 +10,7 @@ import httpx
 
 from ..certificates import ssl_context
 from ..proxies import Proxy, ProxySettings
-from ..sockets import OpenSockets, mark_proxy
+from ..sockets import DEADLINE, OpenSockets, mark_proxy
 from .transport import SyncTransport, make_pool
 
 __all__ = ["SyncRouter"]
@@ -29,7 +29,13 @@ class SyncRouter(httpx.BaseTransport):
         proxy = self._settings.proxy_for(request.url.scheme, request.url.host, request.url.port)
         transport = self._transport(proxy, request.url.scheme == "https")
         with mark_proxy(proxy):
-            return transport.handle_request(request)
+            try:
+                return transport.handle_request(request)
+            except httpx.ProxyError:
+                # httpcore leaves the connection open on which a SOCKS proxy has refused a request.
+                for stream in self.sockets.used_by(request.extensions.get(DEADLINE)):
+                    stream.close()
+                raise
 
     def _transport(self, proxy: Proxy | None, tls: bool) -> SyncTransport:
         found = self._transports.get((proxy, tls))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from ..events import chat_events
 from .entries import UnusualResponse, read
 from .failures import ERRORS, OTHER_APIS, UNFINISHED
-from .forms import PASSED_OVER, TEXT_ELSEWHERE, TOOL_CALLS
+from .forms import FRAMING, PASSED_OVER, TEXT_ELSEWHERE, TOOL_CALLS
 from .heads import HEADS
 from .native import TEXT_GENERATION
 
@@ -26,6 +26,7 @@ UNUSUAL_RESPONSES: Mapping[str, UnusualResponse] = {
     **TEXT_ELSEWHERE,
     **PASSED_OVER,
     **TOOL_CALLS,
+    **FRAMING,
     **ERRORS,
     **UNFINISHED,
     **OTHER_APIS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...core.sse import encode
 from ...errors import (
     BadRequestError,
     IncompleteGenerationError,
@@ -14,7 +15,7 @@ from ...errors import (
 )
 from ..events import DONE, chat_event
 from ..response import Response
-from .entries import HEL, UnusualResponse, cut_off, error_event, event
+from .entries import FINISH, HEL, LO, UnusualResponse, cut_off, error_event, event
 
 __all__ = ["ERRORS", "OTHER_APIS", "UNFINISHED"]
 
@@ -84,6 +85,13 @@ ERRORS: Mapping[str, UnusualResponse] = {
         ServerError, "upstream", "an error in the choice",
         {"choices": [{"delta": {}, "finish_reason": "error", "error": {"code": 502, "message": "upstream"}}]},
     ),
+    "OpenRouter: an error without choices": error_event(
+        ServerError, "upstream", "`choices` is empty", {"choices": [], "error": {"code": 502, "message": "upstream"}}
+    ),
+    "vLLM: an error object": error_event(
+        BadRequestError, "too long", "vLLM and SGLang report what they refuse in a 200",
+        {"error": {"object": "error", "message": "too long", "type": "BadRequestError", "param": None, "code": 400}},
+    ),
     "an error in the delta": error_event(
         OverloadedError, "slower", "an error in the delta",
         {"choices": [{"delta": {"error": {"code": 429, "message": "slower"}}, "finish_reason": "stop"}]},
@@ -102,6 +110,34 @@ UNFINISHED: Mapping[str, UnusualResponse] = {
     "network_error": cut_off(
         IncompleteGenerationError, "Hel", "a finish reason that is a failure (Z.ai)",
         HEL, chat_event(finish_reason="network_error"), DONE,
+    ),
+    "Bedrock: an exception": cut_off(
+        IncompleteGenerationError, "Hel", "gateways write the exception where the finish reason is",
+        HEL, chat_event(finish_reason="internalServerException"), DONE,
+    ),
+    "Anthropic: an error event": UnusualResponse(
+        "an event named error, from a gateway to Anthropic's API",
+        Response([
+            HEL, b"event: error\n", event({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}),
+        ]),
+        "Hel", OverloadedError, "busy",
+    ),
+    "an error in words": UnusualResponse(
+        "an event whose data is `error: ...` (Crane)", Response([HEL, encode("error: engine died"), DONE]),
+        "Hel", ServerError, "engine died",
+    ),
+    "an error in half of an event": UnusualResponse(
+        "a gateway adds an error to an event that its server has not ended",
+        Response([HEL, b'data: {"choices":[{"del\ndata: {"error":{"message":"stream_read_error"}}\n\n', DONE]),
+        "Hel", ServerError, "stream_read_error",
+    ),
+    "half of an event, and the next": cut_off(
+        UnexpectedResponseError, "Hel", "the text of the first is lost (GLM)",
+        HEL, b'data: {"choices":[{"del\n' + LO, FINISH, DONE,
+    ),
+    "words at the end": cut_off(IncompleteStreamError, "Hel", "no event, and no JSON", HEL, "Stream ended with error."),
+    "a null from a gateway": cut_off(
+        IncompleteStreamError, "Hel", "a finish reason that is the word null", chat_event("Hel", finish_reason="null")
     ),
     "llama.cpp: a field error": UnusualResponse(
         "an error as a field of the event stream (until late 2025)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..events import DONE, chat_event
 from ..response import Fault, Response
 from .entries import FINISH, HEL, HELLO, LO, UnusualResponse, choice, event, read, whole_answer
 
-__all__ = ["PASSED_OVER", "TEXT_ELSEWHERE", "TOOL_CALLS"]
+__all__ = ["FRAMING", "PASSED_OVER", "TEXT_ELSEWHERE", "TOOL_CALLS"]
 
 WHOLE = {"role": "assistant", "content": "Hello"}
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
@@ -40,6 +41,16 @@ TEXT_ELSEWHERE: Mapping[str, UnusualResponse] = {
         "a `message` with the text so far beside each `delta`",
         choice(delta={"content": "Hel"}, message={"role": "assistant", "content": "Hel"}),
         choice(delta={"content": "lo"}, message=WHOLE, finish_reason="stop"),
+    ),
+    "the text in the choice": read(
+        "`content` without a delta around it", choice(content="Hel"), choice(content="lo", finish_reason="stop")
+    ),
+    "text in the delta": read(
+        "`text` in the delta, as in Anthropic's API",
+        *(choice(delta={"type": "text_delta", "text": text}) for text in ("Hel", "lo")), FINISH, DONE,
+    ),
+    "one chunk with the text as its message": read(
+        "a string as `message`", choice(message="Hello", finish_reason="stop")
     ),
     "Gemini: finishReason": read(
         "Gemini's own name of the finish reason, and no [DONE]",
@@ -86,6 +97,37 @@ PASSED_OVER: Mapping[str, UnusualResponse] = {
         "a chunk without choices before the first token",
         event({"id": "", "object": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}), *HELLO,
     ),
+    "Azure: annotations": read(
+        "chunks without a delta, with the filter's results",
+        HEL, choice(finish_reason=None, content_filter_offsets={"check_offset": 44}), LO, FINISH,
+        choice(finish_reason=None, content_filter_results={"hate": {"filtered": False}}), DONE,
+    ),
+    "Azure: the filter has failed": read(
+        "an error of the filter is none of the answer", HEL, LO,
+        choice(delta={}, finish_reason="stop", content_filter_result={"error": {"message": "not filtered"}}), DONE,
+    ),
+    "vLLM: the text beside the finish": read(
+        "the last text in the chunk with the finish reason", HEL, chat_event("lo", finish_reason="length"), DONE
+    ),
+    "SGLang: two finish reasons": read(
+        "one with the last text", HEL, chat_event("lo", finish_reason="stop"), FINISH, DONE
+    ),
+    "Gemini gateways: stop on every chunk": read(
+        "also beside the reasoning", chat_event(reasoning_content="Well", finish_reason="stop"),
+        chat_event("Hel", finish_reason="stop"), chat_event("lo", finish_reason="stop"), DONE,
+    ),
+    "Ollama: load": read("a finish reason before the answer", chat_event("", finish_reason="load"), *HELLO),
+    "Cloudflare: no index, no finish": read(
+        "only the text, and [DONE]", event({"choices": [{"delta": {"content": "Hello"}}]}), DONE
+    ),
+    "Open WebUI: another id each": read(
+        "`id` is not the answer's",
+        *(event({"id": text, "choices": [{"delta": {"content": text}}]}) for text in ("Hel", "lo")), FINISH, DONE,
+    ),
+    "MiniMax: an empty role": read(
+        "and a usage that counts characters", event({"choices": [{"delta": {"role": "", "reasoning_content": ""}}],
+        "usage": {"total_tokens": 0, "total_characters": 0}}), *HELLO,
+    ),
     "events without choices": read(
         "pings, prices, citations and the place in a queue as events (OpenRouter, Perplexity, gateways)",
         *map(event, ({}, {"type": "ping"}, {"message": "queued"})), HEL, event({"citations": ["https://example.org"]}),
@@ -121,6 +163,26 @@ PASSED_OVER: Mapping[str, UnusualResponse] = {
     ),
 }  # fmt: skip
 
+FRAMING: Mapping[str, UnusualResponse] = {
+    "no blank lines": read(
+        "events that no blank line ends (DeepSeek's models on Azure)",
+        b"".join(event.removesuffix(b"\n") for event in (HEL, LO, FINISH)), DONE,
+    ),
+    "data: twice": read("framed twice, by a server and a gateway", *(b"data: " + event for event in HELLO)),
+    "encoded twice": read("a string of JSON", *(encode(json.dumps(event[6:].decode().strip())) for event in HELLO)),
+    "[DONE] in the last chunk": read("no line end between them", HEL, LO, FINISH.rstrip() + b"[DONE]\n\n"),
+    "[DONE] without a line end": read("and without a finish reason", HEL, LO, b"data: [DONE]"),
+    "pings as data": read(
+        "what others send as a comment", HEL, encode("[HEARTBEAT]"), encode("ping"), encode(": processing"), LO, FINISH,
+        DONE,
+    ),
+    "NaN": read(
+        "numbers that JSON does not have, as Python writes them (vLLM)",
+        HEL, choice(delta={"content": "lo"}, logprobs={"content": [{"token": "lo", "logprob": float("-inf")}]}),
+        FINISH, DONE,
+    ),
+}  # fmt: skip
+
 TOOL_CALLS: Mapping[str, UnusualResponse] = {
     "Gemini: {} first": read(
         "empty arguments before the real ones", _call("{}", index=0, id="a"), _call('{"x":1}', index=0, id="a"),
@@ -129,6 +191,16 @@ TOOL_CALLS: Mapping[str, UnusualResponse] = {
     "Ollama: every call has the index 0": read(
         "two calls with one index", _call('{"x":1}', index=0, id="a"), _call('{"x":2}', index=0, id="b"),
         chat_event(finish_reason="tool_calls"), DONE, text="",
+    ),
+    "LM Studio: empty names": read(
+        "the name is empty in later pieces", _call('{"x"', index=0, id="a"),
+        chat_event(tool_calls=[{"index": 0, "type": "function", "function": {"name": "", "arguments": ":1}"}}]),
+        chat_event(finish_reason="tool_calls"), DONE, text="",
+    ),
+    "Copilot: the call in a choice of its own": read(
+        "text with the index 0, the tool call with 1", chat_event("Hello"),
+        event({"choices": [{"index": 1, "delta": {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}}]}),
+        event({"choices": [{"index": 1, "delta": {}, "finish_reason": "tool_calls"}]}), DONE,
     ),
     "calls without an index": read(
         "neither an index nor an id", _call('{"x":1}'), _call('{"x":2}'), chat_event(finish_reason="tool_calls"), DONE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import shutil
 import threading
 import time
 from base64 import b64encode
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 import hfstream.server
 from hfstream.server import BackgroundServer, Settings
 from hfstream.server.engine.protocol import EngineRequest
+from tests.helpers.browsers import BROWSER_TIMEOUT, chromium
 from tests.helpers.scripted_engine import (
     Script,
     ScriptedEngine,
@@ -153,22 +153,10 @@ def test_every_field_has_a_label_and_every_reference_a_target() -> None:
 # --- In a browser -----------------------------------------------------------------------------------------------------
 
 
-TIMEOUT = 60_000
-"""Milliseconds that anything in the browser may take: a test must also pass on a busy machine."""
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or another in the PATH, or the one that ``playwright install chromium`` downloaded."""
-    # The tests that use it must not be coroutines: playwright's sync API keeps an event loop running in their thread.
-    with sync_playwright() as playwright:
-        in_path = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-        executable = Path(next(in_path, playwright.chromium.executable_path))
-        if not executable.exists():
-            pytest.skip("Chromium is not installed")
-        # Without its sandbox, which the root user of a container cannot have.
-        with playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], timeout=TIMEOUT) as browser:
-            yield browser
+    with chromium() as opened:
+        yield opened
 
 
 Open = Callable[..., Page]
@@ -192,7 +180,7 @@ def opened(browser: Browser) -> Iterator[Open]:
             is_mobile=width < 500,
         )
         pages.append(page)
-        page.set_default_timeout(TIMEOUT)
+        page.set_default_timeout(BROWSER_TIMEOUT)
         page.on("console", log)  # what the policy of the page forbids is logged here
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url + "/demo")
@@ -211,9 +199,9 @@ def until(page: Page, condition: str) -> Any:
 
     Not with playwright's ``wait_for_function``: that calls ``eval`` in the page, which the page's policy forbids.
     """
-    end = time.monotonic() + TIMEOUT / 1000
+    end = time.monotonic() + BROWSER_TIMEOUT / 1000
     while not (value := page.evaluate(condition)):
-        assert time.monotonic() < end, f"not true within {TIMEOUT} ms: {condition}"
+        assert time.monotonic() < end, f"not true within {BROWSER_TIMEOUT} ms: {condition}"
         page.wait_for_timeout(20)
     return value
 

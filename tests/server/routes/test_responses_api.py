@@ -147,6 +147,35 @@ def test_a_resumable_stream(url: str) -> None:
     assert rest == "".join(f"{block}\n\n" for block in blocks[4:])
 
 
+TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {"city": {}}}}
+CALLS = (
+    'I look.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>\n'
+    '<tool_call>\n{"name": "weather", "arguments": {"city": "Bonn"}}\n</tool_call>'
+)
+
+
+def test_calls_of_functions(chat_model: Path) -> None:
+    """Streamed and whole; a later request sends their outputs, and the template reads all of it."""
+    engine = ScriptedEngine(lambda job: [*ids(CALLS), EOS], context=2_000)
+    with BackgroundServer(Settings(model=str(chat_model)), engine=engine) as server:
+        whole = ask(server.url, tools=[TOOL]).json()
+        events = stream(server.url, tools=[TOOL])
+        calls = [item for item in whole["output"] if item["type"] == "function_call"]
+        assert [(item["name"], json.loads(item["arguments"])["city"]) for item in calls] == [
+            ("weather", "Rome"), ("weather", "Bonn"),
+        ]  # fmt: skip
+        assert whole["output"][0]["content"][0]["text"] == "I look."
+        assert [item["type"] for item in events[-1]["response"]["output"]] == ["message", *2 * ["function_call"]]
+        assert (whole["status"], whole["tools"]) == ("completed", [TOOL])
+        for index, item in enumerate(calls, 1):
+            pieces = [event for event in events if event.get("output_index") == index and "delta" in event]
+            assert "".join(event["delta"] for event in pieces) == item["arguments"]
+        outputs = [{"type": "function_call_output", "call_id": item["call_id"], "output": "sunny"} for item in calls]
+        assert ask(server.url, outputs, tools=[TOOL], previous_response_id=whole["id"]).status_code == 200
+    prompt = TOKENIZER.decode(list(engine.submitted[-1].prompt))
+    assert prompt.index("I look.") < prompt.index("Rome") < prompt.index("Bonn") < prompt.index("sunny")
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     ("fields", "param"),
