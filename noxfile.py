@@ -107,7 +107,7 @@ def lowest(session: nox.Session) -> None:
     """The client's tests with the lowest versions that pyproject.toml allows."""
     # Without FastAPI and httpx2, which need newer versions of what hfstream depends on.
     plugins = ("pytest-asyncio", "pytest-randomly", "pytest-xdist")
-    session.install("-e", ".", *lowest_versions(), "hypothesis", "pytest", *plugins, "respx", "trio")
+    session.install("-e", ".", *lowest_versions(), "hypothesis", "pytest", *plugins, "respx", "trio", "trustme")
     session.run("pip", "list")
     ignored = [f"--ignore={path}" for path in NEED_SERVER]
     session.run("pytest", "-q", *CLIENT_TESTS, *ignored, *session.posargs)
@@ -236,6 +236,12 @@ def hostile(session: nox.Session) -> None:
 def cost(session: nox.Session) -> None:
     """CPU for each streamed token, of this client and of others, beside bare httpx. Not among the default sessions."""
     _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0")
+
+
+@nox.session
+def paced(session: nox.Session) -> None:
+    """What a token costs when it comes alone, on many streams at once, of this client and of others. Minutes."""
+    _long_run(session, "paced.py", "aiohttp==3.14.5", "huggingface_hub==2.4.0", "openai==3.52.0", "uvloop")
 
 
 @nox.session

@@ -86,7 +86,7 @@ class BaseClient:
         self._connect()
 
     def _settings(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_requests", "_http")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_requests", "_made_http")}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self._config.redacted_model!r})"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
-from ._transport import renew_in_child
+from ._transport.forking import renew_in_child
 from .core import server_info
 from .core.chat_completion import chat_completion
 from .core.exchange import Exchange

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from hfstream._transport import response_base
-from tests.helpers.shared_engine import SharedEngine
 from tests.helpers.skips import pytest_addoption, pytest_sessionfinish, pytest_terminal_summary
 from tests.helpers.variants import VARIANTS, Clients, Variant
+
+if TYPE_CHECKING:
+    from tests.helpers.shared_engine import SharedEngine
 
 __all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]  # hooks: pytest finds them by name
 
@@ -52,6 +55,8 @@ def patient_drain(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def shared_engine() -> Iterator[SharedEngine]:
     """The bundled model: `BackgroundServer(settings, engine=shared_engine.connect())` takes no time to start."""
+    from tests.helpers.shared_engine import SharedEngine  # noqa: PLC0415  the client's tests run without the server
+
     engine = SharedEngine()
     engine.start()
     yield engine

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-import httpx
-
+from .. import _transport
 from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._request_factory import RequestFactory
 from .._signatures import coroutine_function, with_parameters_of
 from .._stream_manager import AsyncStreamManager
-from .._transport import AsyncHTTP
 from ..core.exchange import Exchange
 from ..core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
 from ..core.retry import RetryPolicy
@@ -25,11 +23,18 @@ from ..errors import InferenceError, OverloadedError
 from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
 from .stream import AsyncTokenStream
 
+if TYPE_CHECKING:
+    import httpx
+
+    from .._transport import AsyncHTTP
+
 __all__ = ["AsyncInferenceClient"]
 
 
 class AsyncInferenceClient(BaseClient):
     """A client for a server that generates text, token by token."""
+
+    _made_http: AsyncHTTP
 
     def __init__(
         self,
@@ -95,7 +100,15 @@ class AsyncInferenceClient(BaseClient):
 
     def _connect(self) -> None:
         self._requests = RequestFactory(self._config)
-        self._http = AsyncHTTP(self._http_client)
+
+    @property
+    def _http(self) -> AsyncHTTP:
+        """Made on its first use, because httpx is imported for it."""
+        try:
+            return self._made_http
+        except AttributeError:  # two threads may be here at once: both get what one of them has made
+            http: AsyncHTTP = self.__dict__.setdefault("_made_http", _transport.AsyncHTTP(self._http_client))
+            return http
 
     @overload
     def text_generation(

@@ -8,13 +8,17 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from .._transport import AsyncHTTP, AsyncStreamedResponse, keep_forever, map_exception
+from .. import _transport
+from .._transport.forking import keep_forever
 from ..core.base_stream import BaseStream
 from ..core.exchange import Exchange
 from ..errors import InferenceConnectionError
 from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGenerationResponse
+
+if TYPE_CHECKING:
+    from .._transport import AsyncHTTP, AsyncStreamedResponse
 
 __all__ = ["AsyncTokenStream"]
 
@@ -170,7 +174,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
                 self._closed = True
                 raise
             if not self._closed:
-                exchange.handle_error(map_exception(error, exchange.spec.url, redirection))
+                exchange.handle_error(_transport.map_exception(error, exchange.spec.url, redirection))
             return []
         except BaseException:  # cancelled or interrupted
             self._closed = True

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-import httpx
-
+from .. import _transport
 from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._request_factory import RequestFactory
 from .._signatures import with_parameters_of
-from .._transport import SyncHTTP
 from ..core.exchange import Exchange
 from ..core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
 from ..core.retry import RetryPolicy
@@ -24,11 +22,18 @@ from ..errors import InferenceError, OverloadedError
 from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
 from .stream import TokenStream
 
+if TYPE_CHECKING:
+    import httpx
+
+    from .._transport import SyncHTTP
+
 __all__ = ["InferenceClient"]
 
 
 class InferenceClient(BaseClient):
     """A client for a server that generates text, token by token."""
+
+    _made_http: SyncHTTP
 
     def __init__(
         self,
@@ -94,7 +99,15 @@ class InferenceClient(BaseClient):
 
     def _connect(self) -> None:
         self._requests = RequestFactory(self._config)
-        self._http = SyncHTTP(self._http_client)
+
+    @property
+    def _http(self) -> SyncHTTP:
+        """Made on its first use, because httpx is imported for it."""
+        try:
+            return self._made_http
+        except AttributeError:  # two threads may be here at once: both get what one of them has made
+            http: SyncHTTP = self.__dict__.setdefault("_made_http", _transport.SyncHTTP(self._http_client))
+            return http
 
     @overload
     def text_generation(

@@ -13,6 +13,7 @@ import math
 import os
 import select
 import socket
+import threading
 from collections.abc import Generator, Iterable
 from typing import Any, cast
 
@@ -23,6 +24,9 @@ from .asyncio_tls import AsyncioNetworkStream
 
 __all__ = ["AsyncioBackend"]
 
+READ_SIZE = 64 * 1024
+"""Bytes that one read takes from the system, at most."""
+
 MAX_UNREAD = 256 * 1024
 """Bytes that are received before they are read; then the peer waits."""
 
@@ -30,16 +34,30 @@ CONNECTION_ATTEMPT_DELAY = 0.25
 """Seconds until the next address of a host is tried beside the one before: RFC 8305, section 8."""
 
 
-class _Connection(asyncio.Protocol):
+class _ReadBuffer(threading.local):
+    """Where a thread's event loop reads into. What has come is copied at once, so all connections use the same one.
+
+    For a `Protocol` asyncio would allocate 256 KiB for each read, and give them back: more work than all else that a
+    token needs.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_SIZE))
+
+
+_read_buffer = _ReadBuffer()
+
+
+class _Connection(asyncio.BufferedProtocol):
     """What one socket has received, and the task that waits for more."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
+        self.received: list[bytes] = []
         self.ended = False
         """Nothing more will be received."""
         self.error: Exception | None = None
         self.loop = asyncio.get_running_loop()
-        self._received: list[bytes] = []
         self._unread = 0
         self._paused = False
         self._reader: asyncio.Future[bool] | None = None
@@ -57,9 +75,12 @@ class _Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(0)  # `write` returns when the system has taken all of it
 
-    def data_received(self, data: bytes) -> None:
-        self._received.append(data)
-        self._unread += len(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _read_buffer.view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.received.append(bytes(_read_buffer.view[:nbytes]))
+        self._unread += nbytes
         if self._unread > MAX_UNREAD and not self._paused:
             self._paused = True
             self.transport.pause_reading()
@@ -89,18 +110,13 @@ class _Connection(asyncio.Protocol):
 
     # --- called by the stream ----------------------------------------------------------------------------------------
 
-    async def wait_readable(self, timeout: float | None) -> bool:
-        """Waits until there is something to read, or the end; False if that takes longer than `timeout` seconds."""
-        if self._received or self.ended:
-            return True
+    def wait_readable(self, timeout: float | None) -> asyncio.Future[bool]:
+        """Until more is received, or the end: True. False if that takes longer than `timeout` seconds."""
         self._reader = self.loop.create_future()
         self._expires_at = math.inf if timeout is None else self.loop.time() + timeout
         if self._expires_at < self._timer_at:
             self._start_timer()
-        try:
-            return await self._reader
-        finally:
-            self._reader = None
+        return self._reader
 
     async def wait_written(self) -> None:
         """Waits until the system has taken all that was written, or the connection is lost."""
@@ -118,7 +134,7 @@ class _Connection(asyncio.Protocol):
 
     def take(self, max_bytes: int) -> bytes:
         """Up to `max_bytes` of what has been received; nothing at the end."""
-        received = self._received
+        received = self.received
         if not received:
             return b""
         data = received.pop() if len(received) == 1 else b"".join(received)
@@ -135,7 +151,7 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_readable(self) -> bool:
-        return bool(self._received) or self.ended or self.transport.is_closing()
+        return bool(self.received) or self.ended or self.transport.is_closing()
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -169,7 +185,7 @@ class _AsyncioStream(AsyncioNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         connection = self._connection
-        if not await connection.wait_readable(timeout):
+        if not (connection.received or connection.ended) and not await connection.wait_readable(timeout):
             raise httpcore.ReadTimeout
         data = connection.take(max_bytes)
         if not data and connection.error is not None:

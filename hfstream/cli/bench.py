@@ -1,103 +1,125 @@
-"""`hfstream bench`: measures the latency and throughput of a server's streams."""
+"""`hfstream bench`: measures the latency and throughput of a server's streams, at one concurrency after the other."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from pathlib import Path
 
-from .. import AsyncInferenceClient, AsyncTokenStream, InferenceError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from .. import AsyncInferenceClient, InferenceError, OverloadedError
+from .bench_plot import plot
+from .bench_results import Level, report, table
 from .terminal import Terminal
 
 __all__ = ["bench"]
 
 
-@dataclass
-class _Results:
-    """Measurements of all successful streams, one list item per stream, and the failures by message."""
-
-    first_token: list[float] = field(default_factory=list[float])
-    """Seconds to the first token."""
-    between_tokens: list[float] = field(default_factory=list[float])
-    """95th percentile of the seconds between two tokens."""
-    rates: list[float] = field(default_factory=list[float])
-    """Tokens per second."""
-    tokens: int = 0
-    attempts: int = 0
-    failures: Counter[str] = field(default_factory=Counter[str])
-
-
 def bench(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Sends the requests, prints the measurements, and returns 1 if any request failed.
+    """Sends the requests, and prints the measurements; also those of a run that Ctrl-C ends.
 
-    After a Ctrl-C it prints those of the requests that have ended until then, and returns 130.
+    Returns 1 if a request failed, 130 after Ctrl-C.
     """
-    results = _Results()
-    started = time.monotonic()
-    interrupted = False
-    try:
-        asyncio.run(_run(arguments, results))
-    except KeyboardInterrupt:
-        interrupted = True
-    seconds = time.monotonic() - started
-    terminal.write(_report(arguments, results, seconds))
-    return 130 if interrupted else 1 if results.failures else 0
+    levels: list[Level] = []
+    code = 0
+    with _progress(terminal) as progress:
+        try:
+            asyncio.run(_run(arguments, levels, progress))
+        except KeyboardInterrupt:
+            code = 130
+    for level in levels:
+        level.end()
+    terminal.write(table(levels))
+    results = report(levels, url=arguments.url, api=arguments.api, max_tokens=arguments.max_new_tokens)
+    if arguments.json is not None:
+        _save(arguments.json, json.dumps(results, indent=2) + "\n", terminal)
+    if arguments.plot is not None:
+        _save(arguments.plot, plot(results), terminal)
+    return code or int(any(level.failed for level in levels))
 
 
-async def _run(arguments: argparse.Namespace, results: _Results) -> None:
-    remaining = iter(range(arguments.requests))  # shared by all workers
-    async with AsyncInferenceClient(arguments.url, token=arguments.api_key) as client:
-
-        async def worker() -> None:
-            for _ in remaining:
-                await _measure(client, arguments, results)
-
-        await asyncio.gather(*(worker() for _ in range(arguments.concurrency)))
-
-
-async def _measure(client: AsyncInferenceClient, arguments: argparse.Namespace, results: _Results) -> None:
-    stream: AsyncTokenStream[str] | None = None
-    try:
-        async with client.text_generation(
-            arguments.prompt, model=arguments.served_model, max_new_tokens=arguments.max_new_tokens, stream=True
-        ) as stream:
-            async for _ in stream:
-                pass
-    except InferenceError as error:
-        results.failures[f"{type(error).__name__}: {error}"] += 1
+def _save(path: str, text: str, terminal: Terminal) -> None:
+    if path == "-":
+        terminal.write(text)
         return
-    metrics = stream.metrics
-    results.first_token.append(metrics.time_to_first_token or 0.0)
-    results.between_tokens.append(metrics.inter_token.p95)
-    results.rates.append(metrics.tokens_per_second)
-    results.tokens += metrics.tokens
-    results.attempts += len(stream.attempts)
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}") from error
+    terminal.print_note(f"written to {path}")
 
 
-def _report(arguments: argparse.Namespace, results: _Results, seconds: float) -> str:
-    first, between = results.first_token, results.between_tokens
-    ended = len(first) + results.failures.total()
-    requests = (
-        f"{arguments.requests} requests" if ended == arguments.requests else f"{ended} of {arguments.requests} requests"
-    )
-    lines = [
-        f"{requests}, concurrency {arguments.concurrency}, {seconds:.2f} s",
-        f"  tokens            {results.tokens} ({results.tokens / seconds:.0f} tokens/s in total)",
-    ]
-    if first:
-        lines += [
-            f"  first token       median {_quantile(first, 0.5):.3f} s, p95 {_quantile(first, 0.95):.3f} s",
-            f"  between tokens    p95 per stream: median {_quantile(between, 0.5):.3f} s, max {max(between):.3f} s",
-            f"  tokens/s          per stream: median {_quantile(results.rates, 0.5):.0f}, min {min(results.rates):.0f}",
-            f"  attempts          {results.attempts} for {len(first)} responses",
-        ]
-    lines += [f"  failed            {count} x {message}" for message, count in results.failures.most_common()]
-    return "\n".join(lines) + "\n"
+async def _run(arguments: argparse.Namespace, levels: list[Level], progress: Progress) -> None:
+    # Without retries: a request that was refused and came back later would have a time to first token of its own kind.
+    async with AsyncInferenceClient(arguments.url, token=arguments.api_key, retry=None) as client:
+        await _send(client, arguments, Level(1))  # what is made or loaded once is not a request's
+        for concurrency in arguments.concurrency:
+            level = Level(concurrency)
+            levels.append(level)
+            await _measure(client, arguments, level, progress)
+            level.end()
 
 
-def _quantile(values: list[float], q: float) -> float:
-    """The `q` quantile of `values`, always one of them; `q` is between 0 and 1."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+async def _measure(
+    client: AsyncInferenceClient, arguments: argparse.Namespace, level: Level, progress: Progress
+) -> None:
+    """Sends the requests of one level."""
+    task = progress.add_task(f"{level.concurrency} at a time", total=arguments.requests, level=level)
+    remaining = iter(range(arguments.requests))  # shared by all workers
+
+    async def worker() -> None:
+        for _ in remaining:
+            await _send(client, arguments, level)
+            progress.advance(task)
+
+    await asyncio.gather(*(worker() for _ in range(level.concurrency)))
+
+
+async def _send(client: AsyncInferenceClient, arguments: argparse.Namespace, level: Level) -> None:
+    """One request; its measurements or its failure go to `level`."""
+    began = time.perf_counter()
+    times: list[float] = []
+    try:
+        async for _ in _contents(client, arguments):
+            times.append(time.perf_counter())
+            level.tokens += 1
+    except InferenceError as error:
+        level.add_failure(error, overloaded=isinstance(error, OverloadedError))
+    else:
+        level.add(began, times)
+
+
+async def _contents(client: AsyncInferenceClient, arguments: argparse.Namespace) -> AsyncIterator[None]:
+    """Yields at each token, or at each chunk of a chat that has content."""
+    model, limit = arguments.served_model, arguments.max_new_tokens
+    if arguments.api == "chat":
+        messages = [{"role": "user", "content": arguments.prompt}]
+        async with client.chat_completion(messages, model=model, max_tokens=limit, stream=True) as chunks:
+            async for chunk in chunks:
+                if any(choice.delta.content or choice.delta.tool_calls for choice in chunk.choices):
+                    yield
+    else:
+        async with client.text_generation(arguments.prompt, model=model, max_new_tokens=limit, stream=True) as tokens:
+            async for _ in tokens:
+                yield
+
+
+def _progress(terminal: Terminal) -> Progress:
+    """Bars on stderr while the requests run, if that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Figures())
+    return Progress(*columns, console=terminal.notes, transient=True, disable=not terminal.notes.is_terminal)
+
+
+class _Figures(ProgressColumn):
+    """The figures of a level so far."""
+
+    max_refresh = 0.25
+
+    def render(self, task: Task) -> Text:
+        level: Level = task.fields["level"]
+        return Text(f"{level.tokens_per_second:.0f} tokens/s" + (f", {level.failed} failed" if level.failed else ""))

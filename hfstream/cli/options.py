@@ -43,7 +43,7 @@ examples:
     "bench": """\
 examples:
   hfstream bench http://127.0.0.1:8080
-  hfstream bench http://127.0.0.1:8080 --requests 100 --concurrency 16 --max-new-tokens 128
+  hfstream bench http://127.0.0.1:8080 --concurrency 1,4,16 --requests 100 --plot bench.svg
 """,
 }
 
@@ -143,10 +143,27 @@ def _add_bench(commands: Any) -> None:
     bench.add_argument(
         "--prompt", default="How do you make cheese?", help="the prompt (default: How do you make cheese?)"
     )
-    bench.add_argument("--requests", type=positive, default=20, metavar="N", help="number of requests (default: 20)")
-    bench.add_argument("--concurrency", type=positive, default=4, metavar="N", help="requests at a time (default: 4)")
+    bench.add_argument(
+        "--requests", type=positive, default=20, metavar="N", help="requests at each concurrency (default: 20)"
+    )
+    bench.add_argument(
+        "--concurrency",
+        type=_numbers,
+        default=[4],
+        metavar="N[,N...]",
+        help="requests at a time; several numbers are measured one after the other (default: 4)",
+    )
+    bench.add_argument(
+        "--api", choices=["text", "chat"], default="text", help="text generation or chat completions (default: text)"
+    )
+    bench.add_argument("--json", metavar="FILE", help="write all figures to FILE; - is stdout")
+    bench.add_argument("--plot", metavar="FILE.svg", help="draw them; SVG")
     _add_model(bench)
     _add_length(bench, "max_new_tokens", default=64)
+
+
+def _numbers(text: str) -> list[int]:
+    return [positive(number) for number in text.split(",")]
 
 
 def _add_server(command: argparse.ArgumentParser) -> None:

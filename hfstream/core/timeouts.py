@@ -125,7 +125,10 @@ class Deadline:
 
     def remaining(self) -> float | None:
         """Seconds left, at least a millisecond, so that what has arrived already can still be read; None: no limit."""
-        return None if self.at == math.inf else max(MIN_TIMEOUT, self.at - self._clock())
+        if self.at == math.inf:
+            return None
+        seconds = self.at - self._clock()
+        return seconds if seconds > MIN_TIMEOUT else MIN_TIMEOUT  # noqa: FURB136  once a token: max() is a call
 
 
 def transport_timeout(

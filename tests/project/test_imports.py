@@ -26,6 +26,13 @@ def loaded_by(module: str) -> list[str]:
 
 
 @pytest.mark.slow
+def test_a_client_is_made_without_httpx() -> None:
+    code = "import hfstream, sys; hfstream.InferenceClient('http://x'); print('httpx' in sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert process.stdout == "False\n"
+
+
+@pytest.mark.slow
 def test_the_import_is_light() -> None:
     found = [
         f"{module} loads {name}"

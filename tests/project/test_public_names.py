@@ -8,8 +8,10 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
+
 import hfstream
-from hfstream import errors
+from hfstream import _transport, errors
 from hfstream.types import aliases, inputs
 from tests.helpers.modules import MODULES, ROOT, parse
 
@@ -52,7 +54,11 @@ def declared(module: str) -> list[str]:
 
 
 def top_level_names(module: str) -> Iterator[str]:
-    for node in parse(module).body:
+    statements = list(parse(module).body)
+    for node in statements:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            statements += node.body  # names that `__getattr__` imports when they are used: the test below uses them
+    for node in statements:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name
         elif isinstance(node, ast.ImportFrom | ast.Import):
@@ -67,6 +73,12 @@ def test_every_module_has_the_names_in_its_all() -> None:
     """In the text: without importing modules that need torch."""
     missing = [(module, set(declared(module)) - set(top_level_names(module))) for module in MODULES]
     assert [f"{module}.{name}" for module, names in missing for name in sorted(names)] == []
+
+
+def test_the_transports_names_are_imported_when_they_are_used() -> None:
+    assert all(callable(getattr(_transport, name)) for name in _transport.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'AsyncHttp'"):
+        _ = _transport.AsyncHttp
 
 
 def test_the_names_of_this_version_are_there() -> None:
