@@ -6,8 +6,10 @@ Not among the default tests: the model takes half a minute to load and a few tok
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,6 +94,68 @@ def test_a_seed_gives_the_same_text_also_beside_others(client: InferenceClient) 
     alone = sample(1)
     with ThreadPoolExecutor(4) as pool:
         assert next(iter(pool.map(sample, [1, 2, 3, 4]))) == alone
+
+
+COUNTRIES = ("France", "Italy", "Japan", "Spain", "Germany", "Greece", "Egypt", "Peru")
+CAPITAL = {
+    "type": "object",
+    "properties": {"capital": {"type": "string", "maxLength": 20}, "continent": {"enum": ["Europe", "Asia", "other"]}},
+    "required": ["capital", "continent"],
+}
+
+
+COUNTRY = {
+    "type": "object",
+    "properties": {"country": {"type": "string", "maxLength": 20}},
+    "required": ["country"],
+}
+
+
+def capital_of(client: InferenceClient, country: str) -> dict[str, str]:
+    """Asks for JSON by a schema."""
+    messages = [{"role": "user", "content": f"What is the capital of {country}?"}]
+    response_format = {"type": "json_schema", "json_schema": {"name": "capital", "schema": CAPITAL}}
+    stream = client.chat_completion(
+        messages, response_format=response_format, temperature=0, max_tokens=60, stream=True
+    )
+    assert stream.final().choices[0].finish_reason == "stop"
+    answer: dict[str, str] = json.loads(stream.text)
+    assert list(answer) == ["capital", "continent"]
+    return answer
+
+
+def weather_call(client: InferenceClient, country: str) -> str:
+    """Asks a question that a function must be called for; returns its arguments."""
+    function = {"name": "weather", "description": "The weather in a country", "parameters": COUNTRY}
+    completion = client.chat_completion(
+        [{"role": "user", "content": f"How is the weather in {country}?"}],
+        tools=[{"type": "function", "function": function}],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        temperature=0,
+        max_tokens=60,
+    )
+    choice = completion.choices[0]
+    assert choice.finish_reason == "tool_calls"
+    [call] = choice.message.tool_calls or []
+    assert call.function.name == "weather"
+    return str(json.loads(call.function.arguments)["country"])
+
+
+def test_json_by_a_schema_alone_and_eight_at_once(client: InferenceClient) -> None:
+    alone = capital_of(client, COUNTRIES[0])
+    assert alone["capital"] == "Paris"
+    with ThreadPoolExecutor(len(COUNTRIES)) as pool:
+        answers = list(pool.map(partial(capital_of, client), COUNTRIES))
+    assert answers[0] == alone
+
+
+def test_a_required_tool_call_alone_and_eight_at_once(client: InferenceClient) -> None:
+    alone = weather_call(client, COUNTRIES[0])
+    with ThreadPoolExecutor(len(COUNTRIES)) as pool:
+        named = list(pool.map(partial(weather_call, client), COUNTRIES))
+    assert named[0] == alone
+    assert sum(country in name for country, name in zip(COUNTRIES, named, strict=True)) >= 4
 
 
 def test_null_content_and_a_second_turn(client: InferenceClient) -> None:

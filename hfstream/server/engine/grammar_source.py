@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from llguidance import LLMatcher
 
-from .json_schemas import JSON_OPTIONS, Schema, close_objects
+from .json_schemas import JSON_OPTIONS, Schema, prepare
 from .protocol import Grammar, InvalidGrammarError
 
 
@@ -20,7 +20,7 @@ def to_llguidance(grammar: Grammar) -> str:
     match grammar.kind:
         case "json_schema":
             schema: Schema = json.loads(grammar.source)
-            close_objects(schema)
+            prepare(schema)
             return json_schema(schema)
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)

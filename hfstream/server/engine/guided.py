@@ -15,9 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-from torch import Tensor
 
 from .grammar_errors import describe_error, reason
 from .grammar_source import to_llguidance
@@ -50,16 +48,16 @@ class Guide:
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
 
-    def allowed(self) -> Tensor:
-        """Which tokens may follow, [vocab_size or more] bytes, 0 if not. At the end those that end a text.
+    def allowed(self) -> bytes:
+        """Which tokens may follow: a byte for each or more, 0 if not. At the end of the grammar those that end a text.
 
         Raises:
             GrammarError: the grammar is too complex to be followed here.
         """
-        mask = bytearray(self._matcher.compute_logit_bias())
+        mask = self._matcher.compute_logit_bias()
         if self._matcher.is_error():  # then it allows the end, wherever it is
             raise GrammarError(f"the grammar cannot be followed any further: {reason(self._matcher.get_error())}")
-        return torch.frombuffer(mask, dtype=torch.uint8)
+        return mask
 
     def advance(self, token: int) -> None:
         """Go on to what follows `token`. If that cannot be done, the next `allowed` raises."""

@@ -19,6 +19,11 @@ JSON_OPTIONS: dict[str, Any] = {
 }
 """How JSON is written: on one line, as Python's `json.dumps` does, and as models have read most of it."""
 
+KNOWN_FORMATS = (
+    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
+)  # fmt: skip
+"""Values of `format` that llguidance makes a string fit."""
+
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "additionalItems", "not", "contains", "propertyNames")
@@ -46,6 +51,12 @@ def children(schema: Schema) -> Iterator[tuple[str, Schema]]:
             yield f"/{keyword}", cast("Schema", part)
 
 
+def prepare(root: Schema) -> None:
+    """Changes a schema so that it is compiled as it is meant here."""
+    drop_unknown_formats(root)
+    close_objects(root)
+
+
 def close_objects(root: Schema) -> None:
     """Forbid members that are not among an object's `properties`, where a schema says nothing about them.
 
@@ -66,6 +77,19 @@ def close_objects(root: Schema) -> None:
             continue
         if all(name in names for name in cast("list[Any]", required)):
             schema["additionalProperties"] = False
+
+
+def drop_unknown_formats(root: Schema) -> None:
+    """Take away each `format` that is not known: by JSON Schema a format need not be checked, and anybody may name one.
+
+    pydantic's are among them, such as "path" and "binary".
+    """
+    waiting = [root]
+    while waiting:
+        schema = waiting.pop()
+        if schema.get("format") not in KNOWN_FORMATS:
+            schema.pop("format", None)
+        waiting += [part for _, part in children(schema)]
 
 
 def _combines(schema: Schema) -> bool:

@@ -43,8 +43,8 @@ class SamplerState:
         self.sampling: SamplingParams = sampling
         self.length: int = len(prompt)
         self.last: int = prompt[-1]
-        self.allowed: Tensor | None = None
-        """Which tokens may be sampled next, [vocab_size or more] bytes, 0 if not; None: all. New before each step."""
+        self.allowed: bytes | None = None
+        """Which tokens may be sampled next: a byte for each or more, 0 if not; None: all. New before each step."""
         self.bias: tuple[Tensor, Tensor] | None = None  # ids, and what is added to their logits
         if sampling.logit_bias:
             ids, biases = zip(*sampling.logit_bias, strict=True)
@@ -118,7 +118,8 @@ def _forbid(scores: Tensor, states: Sequence[SamplerState]) -> None:
     """Write -inf into `scores` for tokens that are not allowed. Biases, penalties and warpers leave it as it is."""
     rows = [row for row, state in enumerate(states) if state.allowed is not None]
     if rows:
-        allowed = torch.stack([state.allowed for state in states if state.allowed is not None])
+        marks = b"".join(state.allowed for state in states if state.allowed is not None)
+        allowed = torch.frombuffer(bytearray(marks), dtype=torch.uint8).view(len(rows), -1)
         forbidden = allowed[:, : scores.shape[1]].to(scores.device) == 0
         scores[rows] = scores[rows].masked_fill(forbidden, -math.inf)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from ..engine.json_schemas import JSON_OPTIONS, close_objects
+from ..engine.json_schemas import JSON_OPTIONS, prepare
 from ..engine.protocol import Grammar
 
 MAX_PARALLEL = 8
@@ -62,9 +62,9 @@ class ToolCallFormat:
         for number, (name, schema) in enumerate(functions):
             head = f'{{"name": {_dumps(name)}, "{self.arguments}": '
             rules.append(f'call_{number}: {json.dumps(head)} tool_{number} "}}"')
-            closed = json.loads(json.dumps(schema))
-            close_objects(closed)
-            rules.append(f"tool_{number}: %json {json.dumps({**closed, 'x-guidance': JSON_OPTIONS})}")
+            prepared = json.loads(json.dumps(schema))
+            prepare(prepared)
+            rules.append(f"tool_{number}: %json {json.dumps({**prepared, 'x-guidance': JSON_OPTIONS})}")
         return Grammar("lark", "\n".join(rules) + "\n")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hfstream.server.engine.json_schemas import children, close_objects
+from hfstream.server.engine.json_schemas import children, close_objects, drop_unknown_formats
 
 A, B = {"type": "string"}, {"type": "integer"}
 
@@ -17,6 +17,18 @@ def test_children() -> None:
         "const": {"items": {}},
     }  # fmt: skip
     assert list(children(schema)) == [("/properties/a~1b", A), ("/$defs/d", B), ("/anyOf/0", A), ("/items", B)]
+
+
+def test_formats_that_are_not_known_need_not_be_checked() -> None:
+    schema: dict[str, Any] = {
+        "properties": {"a": {"type": "string", "format": "path"}, "format": {"type": "string", "format": "date"}},
+        "const": {"format": "path"},
+    }
+    drop_unknown_formats(schema)
+    assert schema == {
+        "properties": {"a": {"type": "string"}, "format": {"type": "string", "format": "date"}},
+        "const": {"format": "path"},
+    }
 
 
 CLOSED: list[dict[str, Any]] = [

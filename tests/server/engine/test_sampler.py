@@ -174,6 +174,20 @@ def test_biases_come_before_the_penalties() -> None:
     assert sample_one(logits_of(1), make_state(logit_bias=((7, 100.0),))).token == 7
 
 
+def test_tokens_that_are_not_allowed_are_excluded_whatever_else_is_asked_for() -> None:
+    guided = make_sampling_state(
+        top_n_tokens=VOCAB, logit_bias=((0, 100.0),), repetition_penalty=0.5, watermark=True, temperature=2.0, top_k=9
+    )
+    guided.allowed = bytes(200 if token in (4, 7, 9) else 0 for token in range(VOCAB + 3))
+    plain = make_state(top_n_tokens=3)
+    logits = logits_of(2)
+    first, second = sample_tokens([logits], [guided, plain])
+    assert {token for token, _ in first.top} == {4, 7, 9}
+    assert math.fsum(math.exp(logprob or 0) for _, logprob in first.top) == pytest.approx(1)
+    assert first.token in (4, 7, 9)
+    assert second == sample_one(logits[1:], plain)
+
+
 def test_the_watermark_depends_on_the_token_before() -> None:
     state = make_state([1, 2], watermark=True, top_n_tokens=VOCAB)
     for last in (2, 9):

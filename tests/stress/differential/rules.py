@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from .catalogue import CATALOGUE, FAILURE
 from .readers import Reading
 from .shapes import Stream
 
@@ -87,11 +88,30 @@ def _ours_is_right(difference: Difference) -> bool:
     return ours.text == stream.text or ("cut" in stream.labels and stream.text.startswith(ours.text))
 
 
+def _carries_an_error(difference: Difference) -> bool:
+    return FAILURE in difference.stream.labels and bool(difference.ours.error)
+
+
+def _has_text_elsewhere(difference: Difference) -> bool:
+    return CATALOGUE in difference.stream.labels and _ours_is_right(difference)
+
+
+def _has_another_whole_text(difference: Difference) -> bool:
+    stream, ours = difference.stream, difference.ours
+    sent = f'"generated_text":"{ours.final}"'.encode()
+    return (
+        difference.kind == "sent" and (ours.text, ours.error) == (stream.text, "") and sent in b"".join(stream.events)
+    )
+
+
 RULES: Mapping[str, Callable[[Difference], bool]] = {
     "the stream was cut before its end: the others take half an answer for a whole one": _is_cut,
     "neither a finish reason nor [DONE] says that the stream is whole": _has_no_end,
     "the last event of a stream without a finish reason is a message: it says why the stream ended": _ends_with_message,
     "with a byte order mark the others lose the first event": _loses_first_event,
+    "the stream carries an error, or has no end: the others take it for a whole answer": _carries_an_error,
+    "the text is where the others do not look for it": _has_text_elsewhere,
+    "TGI's `generated_text` is not its tokens: `final()` returns it as it came": _has_another_whole_text,
 }
 """Reason, and whether it is that of a difference."""
 

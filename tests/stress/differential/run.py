@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hfstream import AsyncInferenceClient
 
+from .catalogue import catalogue
 from .mutations import mutated
 from .readers import NO_ROUTE, PEERS, Reader, Reading, hfstream_async, hfstream_sync
 from .rules import Difference, differences, reason_for
@@ -22,11 +23,11 @@ __all__ = ["corpus", "main", "read_all"]
 
 
 def corpus(count: int, seed: int) -> list[Stream]:
-    """All shapes as they are, and then changed once or twice in turn, until there are `count`."""
+    """All shapes and the catalogue as they are, then the shapes changed once or twice in turn: `count` in all."""
     rng = random.Random(seed)
-    plain = list(shapes())
-    changed = [mutated(plain[at % len(plain)], rng, rng.choice((1, 1, 2))) for at in range(count - len(plain))]
-    return plain + changed
+    plain, unusual = list(shapes()), list(catalogue())
+    rest = range(count - len(plain) - len(unusual))
+    return [*plain, *unusual, *(mutated(plain[at % len(plain)], rng, rng.choice((1, 1, 2))) for at in rest)]
 
 
 def read_all(streams: Sequence[Stream], peers: Mapping[str, Callable[[], Reader]]) -> dict[str, list[Reading]]:
