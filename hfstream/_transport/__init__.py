@@ -3,7 +3,6 @@
 Adds what httpx does not offer: a read limit that changes while a response is read, a close that wakes a blocked reader,
 a client for each event loop. Does not depend on what the bytes mean, nor on whether a request is retried.
 
-
 Importing this package imports none of its modules: httpx takes longer to import than all of hfstream, and is not needed
 to make a client. Each name is imported when it is first used.
 """

@@ -19,27 +19,6 @@ from tests.helpers.command_line import ENVIRONMENT, HFSTREAM, TIMEOUT, run_hfstr
 pytestmark = pytest.mark.slow
 
 
-def test_serve_prints_its_url_and_stops_on_ctrl_c() -> None:
-    process = subprocess.Popen(
-        [*HFSTREAM, "serve", "--port", "0", "--max_concurrent_requests", "3"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    with process:
-        try:
-            assert process.stderr is not None
-            url = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
-            assert url is not None
-            done = run_hfstream("generate", "How do you make cheese?", "--url", url[0], "--max-new-tokens", "8")
-            assert done.returncode == 0, done.stderr  # retried while the model was loading
-            process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=TIMEOUT)
-            assert process.returncode == 0
-            assert "Stopped." in stderr
-            assert "Traceback" not in stderr
-        finally:
-            process.kill()
-
-
 @contextlib.contextmanager
 def serving(*options: str) -> Generator[tuple[subprocess.Popen[str], str]]:
     """A server, and its URL; the model is being loaded."""
@@ -55,6 +34,17 @@ def serving(*options: str) -> Generator[tuple[subprocess.Popen[str], str]]:
             yield process, url[0]
         finally:
             process.kill()
+
+
+def test_serve_prints_its_url_and_stops_on_ctrl_c() -> None:
+    with serving("--max_concurrent_requests", "3") as (process, url):
+        done = run_hfstream("generate", "How do you make cheese?", "--url", url, "--max-new-tokens", "8")
+        assert done.returncode == 0, done.stderr  # retried while the model was loading
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0
+        assert "Stopped." in stderr
+        assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])

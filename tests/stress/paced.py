@@ -16,7 +16,6 @@ import contextlib
 import gc
 import importlib
 import importlib.metadata
-import json
 import multiprocessing
 import os
 import platform
@@ -29,24 +28,12 @@ from typing import Any
 
 import httpx
 
+from hfstream.testing import DONE, chat_event, final_event, token_event
+
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 MESSAGES = [{"role": "user", "content": "Hi"}]
 WARM_UP = 1.0
 """Seconds after its request until a stream's first token: by then all streams are open."""
-
-
-def token_event(text: str, last: bool) -> bytes:
-    """A token of TGI's stream, with the fields that TGI sends."""
-    token = {"id": 5, "text": text, "logprob": -0.25, "special": False}
-    event = {"index": 1, "token": token, "generated_text": text if last else None, "details": None}
-    return b"data:" + json.dumps(event).encode() + b"\n\n"
-
-
-def chat_event(text: str, last: bool) -> bytes:
-    """A chunk of OpenAI's stream, and the end after the last one."""
-    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": "stop" if last else None}
-    chunk = {"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n" + b"data: [DONE]\n\n" * last
 
 
 class Paced(asyncio.Protocol):
@@ -64,7 +51,7 @@ class Paced(asyncio.Protocol):
         waiting = b"\r\n\r\n" not in self._request
         self._request += data
         if waiting and b"\r\n\r\n" in self._request:
-            self._make_event = chat_event if b"/chat/" in self._request[:100] else token_event
+            self._is_chat = b"/chat/" in self._request[:100]
             self._transport.write(HEAD)
             spread = id(self) // 64 % 1000 / 1000 * self.interval  # or all streams would get theirs at the same time
             asyncio.get_running_loop().call_later(WARM_UP + spread, self._send)
@@ -80,6 +67,11 @@ class Paced(asyncio.Protocol):
             self._transport.close()
         else:
             asyncio.get_running_loop().call_later(self.interval, self._send)
+
+    def _make_event(self, text: str, last: bool) -> bytes:
+        if self._is_chat:
+            return chat_event(text, finish_reason="stop" if last else None) + DONE * last
+        return final_event(self._sent, text, text) if last else token_event(self._sent, text)
 
 
 def serve(tokens: int, interval: float, pipe: Connection) -> None:
