@@ -67,7 +67,7 @@ from tests.stress.soak import in_a_row, scripted
 
 response_base.DRAIN_SECONDS = 60.0
 with scripted() as url:
-    print(json.dumps([asdict(state) for _, state in in_a_row(url, 300, warm=300, every=300, variant=sys.argv[1])]))
+    print(json.dumps([asdict(state) for _, state in in_a_row(url, 1200, warm=300, every=300, variant=sys.argv[1])]))
 """
 
 
@@ -76,9 +76,11 @@ def test_streams_in_a_row_leave_nothing_behind(variant: str) -> None:
     # In a process of its own: what other tests have left here is paged out and in again, and their threads end.
     command = [sys.executable, "-c", IN_A_ROW, variant]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=300)
-    first, last = json.loads(done.stdout)
+    first, *_, last = json.loads(done.stdout)
     assert [last[name] for name in COUNTED] == [first[name] for name in COUNTED]
-    assert last["objects"] - first["objects"] < 100
+    # asyncio keeps up to a hundred cancelled timers before it drops them, with a few objects each. One object left by
+    # each stream would be 1,200.
+    assert last["objects"] - first["objects"] < 700
     assert last["kilobytes"] - first["kilobytes"] < 4096
 
 
