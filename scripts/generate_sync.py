@@ -32,7 +32,7 @@ SUBSTITUTIONS = [
     (r"^    @coroutine_function\n", ""),
     (r"import coroutine_function, ", "import "),
     (r"Coroutine, ", ""),
-    (r"Coroutine\[Any, Any, (.+?)\](?=:| \|)", r"\1"),
+    (r"Coroutine\[Any, Any, (.+?)\](?=:| \||\n)", r"\1"),
     # the transport
     (r"^import anyio\n", ""),
     (r", anyio\.move_on_after\(CANCEL_TIMEOUT\)", ""),

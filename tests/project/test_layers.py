@@ -11,7 +11,7 @@ SERVER = "hfstream.server"
 CORE = "hfstream.core"
 
 LAYERS: list[tuple[str, ...]] = [
-    ("hfstream.errors", "hfstream.version"),
+    ("hfstream.errors", "hfstream.version", "hfstream._lazy_names"),
     ("hfstream.types",),
     (CORE,),
     (
