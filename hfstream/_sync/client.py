@@ -151,11 +151,7 @@ class InferenceClient(BaseClient):
         details: bool | None = None,
         stream: bool | None = None,
         **options: Unpack[TextGenerationOptions],
-    ) -> (
-        str | types.TextGenerationResponse
-        | TokenStream[str]
-        | TokenStream[types.StreamResponse]
-    ): ...
+    ) -> str | types.TextGenerationResponse | TokenStream[str] | TokenStream[types.StreamResponse]: ...
 
     @with_parameters_of(TextGenerationOptions)
     def text_generation(
@@ -299,9 +295,7 @@ class InferenceClient(BaseClient):
             raise
         return True
 
-    def tokenize(
-        self, text: str, *, model: str | None = None, timeout: TimeoutTypes = None
-    ) -> list[types.SimpleToken]:
+    def tokenize(self, text: str, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[types.SimpleToken]:
         """The tokens of `text` for the model of a TGI server, with the special tokens that its tokenizer adds.
 
         Raises:
