@@ -233,6 +233,15 @@ def hostile(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """All figures of docs/comparison.md; ``-- --write`` replaces them. Half an hour; not among the default sessions."""
+    peers = ("aiohttp==3.14.5", "huggingface_hub==2.4.0", "openai==3.57.0", "httpx==0.28.1")
+    session.install(*PINNED, "-e", ".", *peers)
+    session.install("--no-deps", "text-generation==0.7.0")  # it asks for an older huggingface_hub, and works with this
+    session.run("python", "-m", "tests.stress.bench", *session.posargs)
+
+
+@nox.session
 def cost(session: nox.Session) -> None:
     """CPU for each streamed token, of this client and of others, beside bare httpx. Not among the default sessions."""
     _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0")

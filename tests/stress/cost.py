@@ -1,11 +1,12 @@
 """Cost: microseconds of CPU for each streamed token, of this client and of others, beside bare httpx.
 
-    python tests/stress/cost.py [--tokens 20000] [--rounds 5]
+    python tests/stress/cost.py [--tokens 20000] [--rounds 5] [--one-send-per-event]
 
 The server, in a process of its own, has the whole answer ready: one event a token, one HTTP chunk an event. Chunks are
-not reads: one read of the socket brings as many as have come, and no reader waits for one. Contenders take turns,
+not reads: one read of the socket brings as many as have come, and no reader waits for one. With
+``--one-send-per-event`` each chunk is a `send` of its own, and fewer come together. Contenders take turns,
 each makes a list of all texts, and what counts is its best round: CPU time of this process alone. Reports a Markdown
-table; in brackets what is above bare httpx, which hands on bytes and reads none, and how many times hfstream's cost.
+table; in brackets how many times hfstream's cost. The socket, aiohttp and httpx hand on bytes and read none of them.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import importlib
 import importlib.metadata
 import multiprocessing
 import platform
+import socket
 import socketserver
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -30,9 +33,10 @@ import httpx
 from hfstream import AsyncInferenceClient, InferenceClient
 from hfstream.testing import chat_events, token_events
 
-__all__ = ["Answers", "Contender", "contenders", "measured", "serving", "table"]
+__all__ = ["Answers", "Contender", "contenders", "measured", "run", "serving", "table"]
 
 COLUMNS = ("text", "details", "chat")
+END = b"\r\n0\r\n\r\n"
 PATHS = {"text": "/generate_stream", "details": "/generate_stream", "chat": "/v1/chat/completions"}
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -48,19 +52,23 @@ class Answers:
         self.events: dict[str, list[bytes]] = {"text": token_events(*self.texts), "chat": chat_events(*self.texts)}
         self.events["details"] = self.events["text"]
 
-    def response(self, column: str) -> bytes:
-        """Head and body, ready to be sent."""
+    def response(self, column: str) -> list[bytes]:
+        """Head, chunks and end, ready to be sent."""
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in self.events[column]]
-        return b"".join([head, *chunks, b"0\r\n\r\n"])
+        return [head, *chunks, b"0\r\n\r\n"]
 
 
-def serve(tokens: int, pipe: Connection) -> None:
+def serve(tokens: int, one_send_per_event: bool, pipe: Connection) -> None:
     """Answers every request with all that there is to say; never returns."""
     answers = Answers(tokens)
     chat, text = answers.response("chat"), answers.response("text")
+    if not one_send_per_event:
+        chat, text = [b"".join(chat)], [b"".join(text)]
 
     class Handler(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True
+
         def handle(self) -> None:
             while line := self.rfile.readline():
                 size = 0
@@ -69,7 +77,8 @@ def serve(tokens: int, pipe: Connection) -> None:
                     size = int(value) if name.lower() == b"content-length" else size
                 self.rfile.read(size)
                 with contextlib.suppress(ConnectionError):  # one that stops reading at [DONE] may hang up
-                    self.wfile.write(chat if b"chat" in line else text)
+                    for part in chat if b"chat" in line else text:
+                        self.wfile.write(part)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -78,11 +87,11 @@ def serve(tokens: int, pipe: Connection) -> None:
 
 
 @contextlib.contextmanager
-def serving(tokens: int) -> Iterator[str]:
+def serving(tokens: int, one_send_per_event: bool = False) -> Iterator[str]:
     """The URL of a server in a process of its own."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(tokens, there), daemon=True)
+    process = context.Process(target=serve, args=(tokens, one_send_per_event, there), daemon=True)
     process.start()
     try:
         yield here.recv()
@@ -92,6 +101,56 @@ def serving(tokens: int) -> Iterator[str]:
 
 
 # The contenders -------------------------------------------------------------------------------------------------------
+
+
+def raw_socket(url: str) -> tuple[Openers, Openers]:
+    """What the system and asyncio's own streams cost: bytes as they come, with the chunks' sizes among them."""
+    address = httpx.URL(url)
+
+    def request(column: str) -> bytes:
+        return f"POST {PATHS[column]} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n".encode()
+
+    def opened(column: str) -> Iterator[bytes]:
+        with socket.create_connection((address.host, address.port)) as connection:
+            connection.sendall(request(column))
+            last = b""
+            while not last.endswith(END):
+                data = connection.recv(65_536)
+                last = last[-len(END) :] + data[-len(END) :]
+                yield data
+
+    async def opening(column: str) -> AsyncIterator[bytes]:
+        async def read() -> AsyncIterator[bytes]:
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            writer.write(request(column))
+            last = b""
+            while not last.endswith(END):
+                data = await reader.read(65_536)
+                last = last[-len(END) :] + data[-len(END) :]
+                yield data
+            writer.close()
+
+        return read()
+
+    return (
+        {"text": lambda: opened("text"), "chat": lambda: opened("chat")},
+        {"text": lambda: opening("text"), "chat": lambda: opening("chat")},
+    )
+
+
+def aiohttp(url: str) -> tuple[Openers, Openers]:
+    """aiohttp alone, which is async only: bytes as they come."""
+    package = importlib.import_module("aiohttp")
+
+    async def opening(column: str) -> AsyncIterator[bytes]:
+        async def read() -> AsyncIterator[bytes]:
+            async with package.ClientSession() as session, session.post(url + PATHS[column]) as response:
+                async for data in response.content.iter_any():
+                    yield data
+
+        return read()
+
+    return {}, {"text": lambda: opening("text"), "chat": lambda: opening("chat")}
 
 
 def bare(url: str) -> tuple[Openers, Openers]:
@@ -129,6 +188,17 @@ def _like_hub(client: Any) -> Openers:
         "details": lambda: client.text_generation("Hi", stream=True, details=True),
         "chat": lambda: client.chat_completion(MESSAGES, stream=True),
     }
+
+
+def text_generation(url: str) -> tuple[Openers, Openers]:
+    """TGI's own client."""
+    package = importlib.import_module("text_generation")
+    client, async_client = package.Client(url), package.AsyncClient(url)
+
+    async def opening() -> Any:
+        return async_client.generate_stream("Hi")
+
+    return {"details": lambda: client.generate_stream("Hi")}, {"details": opening}
 
 
 def openai(url: str) -> tuple[Openers, Openers]:
@@ -189,31 +259,40 @@ class Contender:
 
 def contenders(url: str, answers: Answers, runner: asyncio.Runner) -> Iterator[Contender]:
     """All whose packages are there; the async ones read in `runner`."""
-    for make in (bare, hfstream, huggingface_hub, openai):
+    for make in (raw_socket, aiohttp, bare, hfstream, huggingface_hub, text_generation, openai):
         name = make.__name__
         try:
-            sync_openers, async_openers = make(url)
+            openers = make(url)
         except ModuleNotFoundError as error:
             print(f"{name} is left out: {error}")
             continue
-        title = f"{name} {importlib.metadata.version('httpx' if make is bare else name)}".replace("bare", "bare httpx")
-        for column in COLUMNS:
-            if column not in sync_openers:
-                continue
-            way = "pieces" if make is bare else column
-            expected: list[Any] = answers.events[column] if make is bare else answers.texts
+        title = TITLES.get(name) or f"{name} {importlib.metadata.version(name)}"
+        for variant, its_openers in zip(("sync", "async"), openers, strict=True):
+            for column, opener in its_openers.items():
+                is_bytes = name in ("raw_socket", "aiohttp", "bare")
+                way = "pieces" if is_bytes else column
+                expected: list[Any] = answers.texts
+                if is_bytes:
+                    expected = [b"".join(answers.response(column))] if name == "raw_socket" else answers.events[column]
+                reader = partial(READ[way]) if variant == "sync" else partial(_run, runner, READ_ASYNC[way])
+                yield Contender(title, variant, column, partial(_read, reader, opener), expected)
 
-            def read(opened: Callable[[], Any] = sync_openers[column], way: str = way) -> list[Any]:
-                return READ[way](opened())
 
-            async def wait(opened: Callable[[], Any], way: str) -> list[Any]:
-                return await READ_ASYNC[way](await opened())
+TITLES = {
+    "raw_socket": f"socket, asyncio.open_connection (Python {platform.python_version()})",
+    "bare": f"httpx {httpx.__version__}",
+}
 
-            def read_async(opened: Callable[[], Any] = async_openers[column], way: str = way) -> list[Any]:
-                return runner.run(wait(opened, way))
 
-            yield Contender(title, "sync", column, read, expected)
-            yield Contender(title, "async", column, read_async, expected)
+def _read(reader: Callable[[Any], list[Any]], opener: Callable[[], Any]) -> list[Any]:
+    return reader(opener())
+
+
+def _run(runner: asyncio.Runner, read: Callable[[Any], Awaitable[list[Any]]], opening: Any) -> list[Any]:
+    async def wait() -> list[Any]:
+        return await read(await opening)
+
+    return runner.run(wait())
 
 
 # What it costs --------------------------------------------------------------------------------------------------------
@@ -225,10 +304,7 @@ def measured(contender: Contender, tokens: int) -> float:
     began = time.process_time()
     received = contender.read()
     spent = time.process_time() - began
-    if received and isinstance(
-        received[0], bytes
-    ):  # where a read ended within a chunk, bare httpx hands on both halves
-        assert len(received) >= len(contender.expected), f"{contender.name} took chunks together"
+    if received and isinstance(received[0], bytes):  # those that hand on bytes divide them as they like
         assert b"".join(received) == b"".join(contender.expected), f"{contender.name} read something else"
     else:
         assert len(received) == len(contender.expected), (
@@ -243,7 +319,7 @@ Costs = Mapping[tuple[str, str, str], float]
 
 
 def table(costs: Costs) -> str:
-    """The costs in Markdown."""
+    """The costs in Markdown; in brackets how many times hfstream's."""
     rows = list(dict.fromkeys((name, variant) for name, variant, _ in costs))
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---|---|---|---|"]
     lines += [
@@ -257,30 +333,29 @@ def _cell(costs: Costs, name: str, variant: str, column: str) -> str:
     if (name, variant, column) not in costs:
         return ""
     cost = costs[name, variant, column]
-    if name.startswith("bare"):
-        return f"{cost:.1f}"
-    (floor,) = [
-        known
-        for (other, its, kind), known in costs.items()
-        if other.startswith("bare") and its == variant and PATHS[kind] == PATHS[column]
-    ]
     (ours,) = [known for (other, *where), known in costs.items() if "hfstream" in other and where == [variant, column]]
-    times = "" if ours == cost else f", {cost / ours:.1f} times"
-    return f"{cost:.1f} (+{cost - floor:.1f}{times})"
+    return f"{cost:.1f}" if ours == cost else f"{cost:.1f} ({cost / ours:.2f})"
+
+
+def run(tokens: int, rounds: int, *, one_send_per_event: bool = False) -> Costs:
+    """All contenders, by turns: the best of so many rounds."""
+    costs: dict[tuple[str, str, str], float] = {}
+    with serving(tokens, one_send_per_event) as url, asyncio.Runner() as runner:
+        all_contenders = list(contenders(url, Answers(tokens), runner))
+        for _ in range(rounds):
+            for contender in all_contenders:
+                key = contender.name, contender.variant, contender.column
+                costs[key] = min(costs.get(key, float("inf")), measured(contender, tokens))
+    return costs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--one-send-per-event", action="store_true")
     arguments = parser.parse_args()
-    costs: dict[tuple[str, str, str], float] = {}
-    with serving(arguments.tokens) as url, asyncio.Runner() as runner:
-        all_contenders = list(contenders(url, Answers(arguments.tokens), runner))
-        for _ in range(arguments.rounds):
-            for contender in all_contenders:
-                key = contender.name, contender.variant, contender.column
-                costs[key] = min(costs.get(key, float("inf")), measured(contender, arguments.tokens))
+    costs = run(arguments.tokens, arguments.rounds, one_send_per_event=arguments.one_send_per_event)
     print(f"Python {platform.python_version()}, {arguments.tokens} tokens, the best of {arguments.rounds} rounds\n")
     print(table(costs))
 

@@ -269,6 +269,32 @@ def row(name: str, kind: str, cost: Cost, ours: dict[str, float]) -> str:
     return f"| {name.replace('_', ' ')} {version}, {kind} | {cost.cpu:.1f} | {times} | {delays} | {cost.memory:.0f} |"
 
 
+def run(streams: int, *, rate: float, seconds: float, rounds: int, uvloop: bool = False) -> dict[tuple[str, str], Cost]:
+    """All contenders with so many streams, by turns: the best of so many rounds, by name and kind."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    tokens = round(rate * seconds)
+    costs: dict[tuple[str, str], Cost] = {}
+    for _ in range(rounds):
+        for name, kinds in KINDS.items():
+            for kind in kinds:
+                with (
+                    process_of(serve, tokens, 1 / rate) as url,
+                    process_of(contend, name, kind, url, streams, tokens, uvloop) as cost,
+                ):
+                    best = costs.get((name, kind))
+                    if cost is not None and (best is None or cost.cpu < best.cpu):
+                        costs[name, kind] = cost
+    return costs
+
+
+def table(costs: dict[tuple[str, str], Cost]) -> str:
+    """The costs in Markdown."""
+    ours = {kind: cost.cpu for (name, kind), cost in costs.items() if name == "hfstream"}
+    head = ["| | CPU, us a token | times hfstream's | delay, ms: p50, p99 | KiB a stream |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *(row(name, kind, cost, ours) for (name, kind), cost in costs.items())])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, nargs="+", default=[100, 400, 1000])
@@ -277,27 +303,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--uvloop", action="store_true")
     arguments = parser.parse_args()
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    tokens = round(arguments.rate * arguments.seconds)
     print(f"{arguments.rate:g} tokens a second on each stream, {os.cpu_count()} processors, best of {arguments.rounds}")
     for streams in arguments.streams:
-        costs: dict[tuple[str, str], Cost] = {}
-        for _ in range(arguments.rounds):
-            for name, kinds in KINDS.items():
-                for kind in kinds:
-                    with (
-                        process_of(serve, tokens, 1 / arguments.rate) as url,
-                        process_of(contend, name, kind, url, streams, tokens, arguments.uvloop) as cost,
-                    ):
-                        best = costs.get((name, kind))
-                        if cost is not None and (best is None or cost.cpu < best.cpu):
-                            costs[name, kind] = cost
-        ours = {kind: cost.cpu for (name, kind), cost in costs.items() if name == "hfstream"}
-        print(f"\n{streams} streams:\n\n| | CPU, us a token | times hfstream's | delay, ms: p50, p99 | KiB a stream |")
-        print("|---|---|---|---|---|")
-        for (name, kind), cost in costs.items():
-            print(row(name, kind, cost, ours), flush=True)
+        costs = run(
+            streams,
+            rate=arguments.rate,
+            seconds=arguments.seconds,
+            rounds=arguments.rounds,
+            uvloop=arguments.uvloop,
+        )
+        print(f"\n{streams} streams:\n\n{table(costs)}", flush=True)
 
 
 if __name__ == "__main__":
