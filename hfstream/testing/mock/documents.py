@@ -9,10 +9,12 @@ import bisect
 import importlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .json_values import is_array, is_object
 
 __all__ = ["DocumentError", "Node", "read_document"]
 
@@ -38,15 +40,9 @@ class Node:
 
     def plain(self) -> Any:
         """The value without lines."""
-        match self.value:
-            case dict():
-                items: Mapping[str, Node] = self.value
-                return {key: node.plain() for key, node in items.items()}
-            case list():
-                nodes: Sequence[Node] = self.value
-                return [node.plain() for node in nodes]
-            case _:
-                return self.value
+        if is_object(self.value):
+            return {key: node.plain() for key, node in self.value.items()}
+        return [node.plain() for node in self.value] if is_array(self.value) else self.value
 
     def line_of(self, path: Sequence[str | int]) -> int:
         """The line of the value that the keys and indices of `path` lead to; of the last one there is on the way."""
@@ -189,7 +185,8 @@ def _read_yaml(text: str) -> Node:
             raise DocumentError("the file is empty", 1)
         return _YAMLNodes(loader).convert(root, 0)
     except yaml.reader.ReaderError as error:
-        raise DocumentError(f"a character that YAML does not allow: {error.reason}", None) from error
+        message = f"the character {chr(error.character)!r}, which YAML does not allow"
+        raise DocumentError(message, text.count("\n", 0, error.position) + 1) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise DocumentError(str(error.problem or error.context), mark and mark.line + 1) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .documents import DocumentError, Node, read_document
+from .json_values import is_array, is_object
 from .rules import MODELS, Rules, When
 
 __all__ = ["LoadedRules", "RulesError", "load_rules", "parse_rules"]
@@ -54,7 +55,7 @@ def parse_rules(value: Mapping[str, Any]) -> LoadedRules:
     Raises:
         RulesError: They are not valid.
     """
-    return LoadedRules(_validate(value, lambda _: "rules"), [])
+    return LoadedRules(_validate(dict(value), lambda _: "rules"), [])
 
 
 def _rules_of(document: Node) -> Sequence[Node]:
@@ -62,11 +63,15 @@ def _rules_of(document: Node) -> Sequence[Node]:
     return rules
 
 
-def _validate(value: Any, place: Any) -> Rules:
-    if not isinstance(value, Mapping):
+Place = Callable[[Sequence[str | int]], str]
+"""Where the value is written that keys and indices lead to, in words."""
+
+
+def _validate(value: Any, place: Place) -> Rules:
+    if not is_object(value):
         raise RulesError(f"{place(())}: must be a mapping with the field `rules`, not {_name(value)}")
     try:
-        return Rules.model_validate(dict[str, Any](value))
+        return Rules.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         location = [_SPELLED.get(str(step), step) for step in first["loc"]]
@@ -78,11 +83,12 @@ _SPELLED = {"json_text": "json", "json_body": "json"}
 
 
 def _field(location: Sequence[str | int]) -> str:
-    """``rules[1].when.contains``, where the rules are counted from 1 as people do."""
-    text = ""
-    for step in location:
-        text += f"[{step + 1}]" if isinstance(step, int) else f".{step}"
-    return f"`{text.removeprefix('.')}` " if text else ""
+    """``rule 2: `when.contains` ``: the rules are counted from 1, as they are when they answer."""
+    prefix, path = "", list(location)
+    if path[:1] == ["rules"] and len(path) > 1:
+        prefix, path = f"rule {int(path[1]) + 1}: ", path[2:]
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+    return f"{prefix}`{text}` " if text else prefix
 
 
 def _message(error: Any, location: Sequence[str | int]) -> str:
@@ -94,6 +100,8 @@ def _message(error: Any, location: Sequence[str | int]) -> str:
         return "is missing"
     if kind == "value_error":
         return str(error["ctx"]["error"])
+    if kind == "too_short":
+        return "must have at least one rule"
     return f"{_requirement(error)}, not {_name(given)}" + (f" ({_YAML_BOOLEANS})" if isinstance(given, bool) else "")
 
 
@@ -129,4 +137,4 @@ def _similar(name: str, known: Sequence[str]) -> str:
 
 
 def _name(value: Any) -> str:
-    return "nothing" if value is None else "a list" if isinstance(value, list) else f"{value!r:.50}"
+    return "nothing" if value is None else "a list" if is_array(value) else f"{value!r:.50}"

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from ..request import Request
+from .json_values import is_array, is_object
 
 __all__ = ["InvalidModelRequestError", "ModelRequest", "Route", "read_model_request", "route_of"]
 
@@ -67,7 +68,7 @@ class ModelRequest:
     def parameters(self) -> Mapping[str, Any]:
         """The parameters of TGI's own routes."""
         parameters = self.body.get("parameters")
-        return parameters if isinstance(parameters, dict) else {}
+        return parameters if is_object(parameters) else {}
 
 
 def route_of(path: str) -> Route | None:
@@ -89,7 +90,7 @@ def read_model_request(request: Request, route: Route) -> ModelRequest:
         body = request.json()
     except (ValueError, RecursionError) as error:
         raise InvalidModelRequestError(f"Failed to parse the request body as JSON: {error}", 400) from error
-    if not isinstance(body, dict):
+    if not is_object(body):
         raise InvalidModelRequestError("the request body must be a JSON object")
     fields: dict[str, Any] = body
     path = request.path.partition("?")[0]
@@ -127,9 +128,9 @@ def _optional(body: Mapping[str, Any], name: str, kind: type) -> Any:
 
 def _prompt(body: Mapping[str, Any]) -> str:
     prompt = body.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1:
+    if is_array(prompt) and len(prompt) == 1:
         [prompt] = prompt
-    if isinstance(prompt, list):
+    if is_array(prompt):
         raise InvalidModelRequestError("`prompt` must be one text: the mock has one answer for a request")
     if not isinstance(prompt, str):
         raise InvalidModelRequestError("`prompt` must be a string")
@@ -139,9 +140,9 @@ def _prompt(body: Mapping[str, Any]) -> str:
 def _messages(body: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Role and text of each message of a chat."""
     messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
+    if not is_array(messages) or not messages:
         raise InvalidModelRequestError("`messages` must be a list of at least one message")
-    if not all(isinstance(message, dict) for message in messages):
+    if not all(is_object(message) for message in messages):
         raise InvalidModelRequestError("each of `messages` must be an object")
     return [(str(message.get("role", "user")), _text(message.get("content"))) for message in messages]
 
@@ -151,7 +152,7 @@ def _items(body: Mapping[str, Any]) -> list[tuple[str, str]]:
     items: Any = body.get("input")
     if isinstance(items, str):
         items = [{"role": "user", "content": items}]
-    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+    if not is_array(items) or not items or not all(is_object(item) for item in items):
         raise InvalidModelRequestError("`input` must be a string or a list of items")
     instructions = body.get("instructions")
     read = [("system", instructions)] if isinstance(instructions, str) else []
@@ -167,9 +168,9 @@ def _text(content: Any) -> str:
     """The text of a message's content, which may be a list of parts."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
+    if is_array(content):
         parts: list[Any] = content
-        texts = [part.get("text") for part in parts if isinstance(part, dict)]
+        texts = [part.get("text") for part in parts if is_object(part)]
         return "".join(text for text in texts if isinstance(text, str))
     return "" if content is None else json.dumps(content, ensure_ascii=False)
 
@@ -177,6 +178,6 @@ def _text(content: Any) -> str:
 def _tools(body: Mapping[str, Any]) -> list[str]:
     """The names of the tools: OpenAI's chats have them within `function`, its responses beside `type`."""
     tools = body.get("tools")
-    entries: list[Any] = tools if isinstance(tools, list) else []
-    functions = [tool.get("function", tool) for tool in entries if isinstance(tool, dict)]
-    return [function["name"] for function in functions if isinstance(function, dict) and "name" in function]
+    entries: list[Any] = tools if is_array(tools) else []
+    functions = [tool.get("function", tool) for tool in entries if is_object(tool)]
+    return [function["name"] for function in functions if is_object(function) and "name" in function]

@@ -15,6 +15,7 @@ from typing import Any
 from ...core.sse import encode
 from ..events import DONE
 from .answers import LOGPROB, Answer
+from .json_values import is_object
 from .model_requests import ModelRequest
 from .rules import ToolCall
 from .tgi_format import TGIFormat
@@ -39,7 +40,7 @@ class _OpenAIFormat:
     def __init__(self, request: ModelRequest, answer: Answer) -> None:
         self._request, self._answer = request, answer
         options = request.body.get("stream_options")
-        self._include_usage = isinstance(options, dict) and options.get("include_usage") is True
+        self._include_usage = is_object(options) and options.get("include_usage") is True
         self._created = int(time.time())
 
     @property

@@ -25,7 +25,7 @@ class ResponsesFormat:
         self._events = ResponseEvents(_fields(request.body, answer))
 
     def events(self) -> list[bytes]:
-        chunks = [*self._chat.chunks(), {"choices": [], "usage": self._chat.usage()}]
+        chunks: list[dict[str, Any]] = [*self._chat.chunks(), {"choices": [], "usage": self._chat.usage()}]
         events = [_encode(event) for event in self._events.start()]
         for chunk in map(ChatCompletionChunk.model_validate, chunks):
             events += map(_encode, self._events.push(chunk))  # encoded at once: the response in it grows

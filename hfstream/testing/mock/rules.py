@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..unusual import UNUSUAL_RESPONSES
+from .json_values import is_array
 
 __all__ = [
     "EVENT_FAULTS", "INTERRUPTIONS", "MODELS", "NAMED_ERRORS", "RESPONSE_FAULTS", "Error", "RawResponse", "Rule",
@@ -49,7 +50,7 @@ def split_text(text: str) -> list[str]:
 def _as_texts(value: Any) -> Any:
     if isinstance(value, str):
         return (value,)
-    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+    if is_array(value) and value and all(isinstance(each, str) for each in value):
         return tuple(value)
     raise ValueError(f"must be text or a list of texts, not {value!r:.50}{_quote_hint(value)}")
 
@@ -59,7 +60,7 @@ def _as_tokens(value: Any) -> Any:
 
 
 def _as_numbers(value: Any) -> Any:
-    numbers = value if isinstance(value, list) and value else [value]
+    numbers = value if is_array(value) and value else [value]
     if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in numbers):
         raise ValueError(f"must be a number, or a list of numbers, from 1 upward, not {value!r:.50}")
     return tuple(numbers)
@@ -224,8 +225,13 @@ class Rule(_Fields):
                 "has no answer: give `text`, `tool_calls`, `json`, `error`, `fault`, `unusual` or `response`"
             )
         self._check_faults()
-        "".join((*self.tokens(), *(call.arguments_json() for call in self.tool_calls))).encode()  # no half of a pair
+        self._check_unicode()
         return self
+
+    def _check_unicode(self) -> None:
+        texts = (*self.tokens(), *(self.reasoning or ()), *(call.arguments_json() for call in self.tool_calls))
+        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+            raise ValueError(r"has half of a surrogate pair, such as \ud83d, which UTF-8 cannot have")
 
     def _check_faults(self) -> None:
         if self.fault in EVENT_FAULTS and not self.has_content:

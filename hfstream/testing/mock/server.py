@@ -120,7 +120,7 @@ class MockServer:
         self._responder = responder
         self._requests: deque[MockedRequest] = deque(maxlen=keep)
         self._unmatched: deque[MockedRequest] = deque(maxlen=keep)
-        self._count = 0
+        self._count = self._unmatched_count = 0
         self._lock = threading.Lock()
         self._on_request = on_request
         self._server = ScriptedServer(self._respond, host=host, port=port)
@@ -139,6 +139,16 @@ class MockServer:
     def unmatched(self) -> Sequence[MockedRequest]:
         """The requests for which no rule held, or which the tape does not have."""
         return list(self._unmatched)
+
+    @property
+    def count(self) -> int:
+        """The number of requests so far, also of those that are not kept."""
+        return self._count
+
+    @property
+    def unmatched_count(self) -> int:
+        """The number of requests in `unmatched`, also of those that are not kept."""
+        return self._unmatched_count
 
     @property
     def unused(self) -> Sequence[str]:
@@ -191,5 +201,6 @@ class MockServer:
             self._requests.append(noted)
             if reply.source is None:
                 self._unmatched.append(noted)
+                self._unmatched_count += 1
         if self._on_request is not None:
             self._on_request(noted)

@@ -12,6 +12,7 @@ from typing import Any
 from ..recorder import Recording
 from ..request import Request
 from ..response import Response
+from .json_values import is_array, is_object
 from .loading import RulesError
 from .model_requests import InvalidModelRequestError, read_model_request, route_of
 from .rendering import error_response
@@ -33,7 +34,7 @@ def is_tape(path: Path) -> bool:
         head = json.loads(first)
     except ValueError:
         return False
-    return isinstance(head, dict) and {"method", "path", "request"} <= head.keys()
+    return is_object(head) and {"method", "path", "request"} <= head.keys()
 
 
 def load_tape(path: Path) -> Sequence[Recording]:
@@ -120,11 +121,11 @@ def _canonical(body: bytes) -> Any:
 
 def _differing(recorded: Any, sent: Any, place: str = "") -> list[str]:
     """The places in which two JSON values differ, such as ``messages[1].content``."""
-    if isinstance(recorded, dict) and isinstance(sent, dict):
+    if is_object(recorded) and is_object(sent):
         names = sorted({*recorded, *sent})
         dot = "." if place else ""
         pairs = [(recorded.get(name, ...), sent.get(name, ...), f"{place}{dot}{name}") for name in names]
-    elif isinstance(recorded, list) and isinstance(sent, list) and len(recorded) == len(sent):
+    elif is_array(recorded) and is_array(sent) and len(recorded) == len(sent):
         pairs = [(one, other, f"{place}[{at}]") for at, (one, other) in enumerate(zip(recorded, sent, strict=True))]
     else:
         return [] if recorded == sent else [f"`{place}`" if place else "the body"]
