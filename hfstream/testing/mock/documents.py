@@ -117,7 +117,7 @@ class _JSONReader:
         try:
             value, self._at = self._decoder.raw_decode(self._text, self._at)
         except json.JSONDecodeError as error:
-            message = error.msg if error.pos > self._at else f"expected {what}"
+            message = f"expected {what}" if error.msg == "Expecting value" else error.msg
             raise self._error(message, error.pos) from error
         except ValueError as error:
             raise self._error(str(error)) from error

@@ -152,7 +152,10 @@ class CompletionFormat(_OpenAIFormat):
         self._offsets = list(itertools.accumulate(map(len, answer.tokens), initial=0))
 
     def events(self) -> list[bytes]:
-        native = [json.loads(event[len("data: ") :]) for event in TGIFormat(self._request, self._answer).events()]
+        native = [
+            json.loads(event[len("data: ") :])
+            for event in TGIFormat(self._request, self._answer, details=True).events()
+        ]
         chunks: list[dict[str, Any]] = []
         for index, event in enumerate(native):
             last = index == len(native) - 1

@@ -20,7 +20,7 @@ from .responses_format import ResponsesFormat
 from .rules import INTERRUPTIONS, Error, Rule
 from .tgi_format import TGIFormat
 
-__all__ = ["Settings", "error_response", "render"]
+__all__ = ["Settings", "error_response", "paced", "render"]
 
 _FORMATS: Mapping[Route, Callable[[ModelRequest, Answer], AnswerFormat]] = {
     Route.GENERATE: TGIFormat,
@@ -49,17 +49,17 @@ def render(rule: Rule, request: ModelRequest | None, number: int, settings: Sett
     """The response of a rule to request number `number`; `request` is None on a path that is no route of a model."""
     delay = settings.delay if rule.delay is None else rule.delay
     if request is None or not rule.has_content:
-        response = _without_content(rule, request.route if request else None)
+        response = _without_content(rule, request)
         return replace(response, delay=response.delay + delay / settings.speed)
     answer = make_answer(rule, request, number, settings.model)
     answer_format = _FORMATS[request.route](request, answer)
     pace = rule.tokens_per_second or settings.tokens_per_second
-    seconds = 1 / pace / settings.speed if pace else 0.0
+    seconds = 1 / pace if pace else 0.0
     if request.stream:
-        response = _paced(_stream(rule, answer_format.events(), request.route), seconds)
+        response = paced(_stream(rule, answer_format.events(), request.route), seconds / settings.speed)
     else:
         response = _complete(rule, answer_format.body(), request.route)
-        delay += seconds * settings.speed * answer.completion_tokens  # a model generates all of it first
+        delay += seconds * answer.completion_tokens  # a model generates all of it first
     return replace(response, delay=delay / settings.speed)
 
 
@@ -86,7 +86,8 @@ def _error_events(route: Route, error: Error) -> list[bytes]:
     return [encode_json(_error_value(route, error))] + [DONE] * route.is_openai
 
 
-def _without_content(rule: Rule, route: Route | None) -> Response:
+def _without_content(rule: Rule, request: ModelRequest | None) -> Response:
+    route = request.route if request else None
     if rule.unusual is not None:
         return UNUSUAL_RESPONSES[rule.unusual].response
     if rule.response is not None:
@@ -95,8 +96,8 @@ def _without_content(rule: Rule, route: Route | None) -> Response:
         return Response([raw.encoded()], raw.status, kind, raw.headers)
     if rule.error is None:
         return _response_fault(rule, route)
-    if rule.after is not None and route is not None:
-        return Response(_error_events(route, rule.error), headers=_STREAM_HEADERS)
+    if rule.after is not None and request is not None and request.stream:
+        return Response(_error_events(request.route, rule.error), headers=_STREAM_HEADERS)
     return error_response(route, rule.error, rule.retry_after)
 
 
@@ -145,7 +146,7 @@ _EVENT_START = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\r)|(?<=\r\n\r\n))(?:\xef\xbb
 """Where an event begins; comments and `retry` fields are none."""
 
 
-def _paced(response: Response, seconds: float) -> Response:
+def paced(response: Response, seconds: float) -> Response:
     """The response with `seconds` before each event, wherever the boundaries of its chunks are."""
     if not seconds:
         return response

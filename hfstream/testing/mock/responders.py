@@ -79,7 +79,7 @@ class RulesResponder:
         index = self._choose([_holds(rule, read, self._rules.model) for rule in self._rules.rules])
         if index is None:
             message = f"no rule of the mock holds for {request.method} {read.path}: {asked}"
-            return Reply(error_response(route, Error(status=404, message=message, type="no_rule")), None, asked)
+            return Reply(error_response(route, Error(status=404, message=message)), None, asked)
         rule = self._rules.rules[index]
         return Reply(render(rule, read, number, self._settings), self._name(index), asked)
 

@@ -220,11 +220,11 @@ class Rule(_Fields):
         if len(answers) > 1 or (answers and (self.has_content or self.error)):
             names = sorted(answers) + ["an answer"] * self.has_content + ["`error`"] * bool(self.error)
             raise ValueError(f"has more than one answer ({', '.join(names)}): give one of them")
+        self._check_faults()
         if not (answers or self.has_content or self.error):
             raise ValueError(
                 "has no answer: give `text`, `tool_calls`, `json`, `error`, `fault`, `unusual` or `response`"
             )
-        self._check_faults()
         self._check_unicode()
         return self
 
@@ -249,9 +249,7 @@ class Rule(_Fields):
         if self.fault == "split_utf8" and "".join((*self.tokens(), *(self.reasoning or ()))).isascii():
             raise ValueError("the fault split_utf8 needs a text with characters of several bytes, such as é or 👍")
         if self.unusual is not None and self.unusual not in UNUSUAL_RESPONSES:
-            raise ValueError(
-                f"`unusual` must be the name of one of hfstream.testing.UNUSUAL_RESPONSES, not {self.unusual!r}"
-            )
+            raise ValueError(f"`unusual` must be a name in hfstream.testing.UNUSUAL_RESPONSES, not {self.unusual!r}")
 
 
 class Rules(_Fields):

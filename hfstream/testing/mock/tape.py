@@ -89,7 +89,7 @@ class TapeResponder:
             return Reply(Response((), content_type=None), "status", asked)
         message = f"the tape has no response to {request.method} {path}" + self._difference(request, path)
         route = route_of(path)
-        return Reply(error_response(route, Error(status=404, message=message, type="no_recording")), None, asked)
+        return Reply(error_response(route, Error(status=404, message=message)), None, asked)
 
     def _key(self, method: str, path: str, body: bytes) -> Any:
         return (method, path, _canonical(body) if self._by_body else None)

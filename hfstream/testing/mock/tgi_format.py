@@ -18,11 +18,12 @@ _END = "</s>"
 class TGIFormat:
     """An `AnswerFormat` for /generate, /generate_stream and /."""
 
-    def __init__(self, request: ModelRequest, answer: Answer) -> None:
+    def __init__(self, request: ModelRequest, answer: Answer, *, details: bool = False) -> None:
+        """`details`: whether they are sent although the request does not ask for them."""
         parameters = request.parameters
         self._answer = answer
         self._is_list = request.route is Route.COMPAT
-        self._details = bool(parameters.get("details") or parameters.get("decoder_input_details"))
+        self._details = bool(details or parameters.get("details") or parameters.get("decoder_input_details"))
         top = parameters.get("top_n_tokens")
         self._top = top if isinstance(top, int) else 0
         # /, which older clients use, repeats the prompt unless it is told not to.
