@@ -52,9 +52,8 @@ def test_an_interruption_comes_after_its_events(fault: str, error: type[Exceptio
     with pytest.raises(error) as caught:
         list(client.text_generation("x", stream=True))
     # A reset may discard at the client what was sent before it.
-    assert getattr(caught.value, "partial_text", None) in (
-        ["Grüß Gott", "", "Grüß"] if fault == "reset" else ["Grüß Gott"]
-    )
+    partial_text = getattr(caught.value, "partial_text", None) or ""
+    assert "Grüß Gott".startswith(partial_text) if fault == "reset" else partial_text == "Grüß Gott"
     if fault != "stall":
         with pytest.raises((InferenceConnectionError, UnexpectedResponseError)):
             client.text_generation("x")

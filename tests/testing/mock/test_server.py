@@ -12,7 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from hfstream import AuthenticationError, InferenceClient, NotFoundError, OverloadedError, UnknownError, ValidationError
+from hfstream import (
+    AuthenticationError,
+    InferenceClient,
+    InferenceError,
+    NotFoundError,
+    OverloadedError,
+    ValidationError,
+)
 from hfstream.testing import MockedRequest, MockServer
 
 Start = Callable[..., MockServer]
@@ -224,7 +231,7 @@ def test_errors_have_the_format_of_their_route(mock_server: Start) -> None:
             with pytest.raises(OverloadedError) as caught:
                 ask("down", stream=stream)
             assert caught.value.status_code == 503
-            with pytest.raises(UnknownError, match="boo"):
+            with pytest.raises(InferenceError, match="boo"):
                 ask("odd", stream=stream)
             with pytest.raises(OverloadedError):
                 ask("late", stream=stream)
