@@ -47,14 +47,13 @@ def _explain(error: OSError, arguments: argparse.Namespace) -> str:
 
 
 def _print_request(noted: MockedRequest, terminal: Terminal) -> None:
-    """One line: ``3  POST /v1/chat/completions  user "How ..."  →  rule 2 (line 14)``."""
+    """One line: ``3  200  rule 2 (line 14)  POST /v1/chat/completions  user "How ..."``."""
+    source = noted.source or "NOTHING MATCHES"
     request = noted.request
     asked = f"  {noted.asked}" if noted.asked else ""
-    line = f"{noted.number:>4}  {request.method} {request.path.partition('?')[0]}{asked}"
-    if noted.source is None:
-        terminal.print_note(f"{line}  →  NOTHING MATCHES: {noted.status}", style="yellow")
-    else:
-        terminal.print_note(f"{line}  →  {noted.source}: {noted.status}", style="")
+    line = f"{noted.number:>4}  {noted.status}  {source:<16}  {request.method} {request.path.partition('?')[0]}{asked}"
+    line = "".join(each if each.isprintable() else "\ufffd" for each in line)  # it is the client's, and no escape code
+    terminal.print_note(line, style="" if noted.source else "yellow")
 
 
 def _print_summary(server: MockServer, terminal: Terminal) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from hfstream import InferenceClient
-from hfstream.testing import Recording, token_events
+from hfstream.testing import Chunk, Recording, token_events
 from tests.helpers.command_line import TIMEOUT, run_hfstream, running_hfstream
 
 pytestmark = pytest.mark.slow
@@ -40,19 +40,19 @@ def test_mock_shows_what_was_asked_and_what_answered(name: str, rules: str) -> N
     assert process.returncode == 0
     lines = [" ".join(line.split()) for line in stderr.splitlines() if "POST" in line]
     assert lines == [
-        '1 POST /generate user "cheese?", not streamed → rule 1 (line 2): 200',
-        '2 POST /generate user "Why?", not streamed → NOTHING MATCHES: 404',
+        '1 200 rule 1 (line 2) POST /generate user "cheese?", not streamed',
+        '2 404 NOTHING MATCHES POST /generate user "Why?", not streamed',
     ]
     assert "Stopped after 2 requests, 1 of them without a match.\nNot used: rule 2 (line 4).\n" in stderr
 
 
 def test_mock_replays_a_tape(tmp_path: Path) -> None:
-    events = token_events("Hello")
-    tape = Recording("POST", "/generate_stream", b'{"inputs":"x"}', 200, {}, ending="complete")
+    chunks = [Chunk(0.0, event) for event in token_events("Hello")]
+    tape = Recording("POST", "/generate_stream", b'{"inputs":"x"}', 200, {}, chunks=chunks, ending="complete")
     tape.save(tmp_path / "tape.jsonl")
     with running_hfstream("mock", str(tmp_path / "tape.jsonl"), "--port", "0", "--match", "path") as (_, url, _):
-        assert httpx.post(f"{url}/generate_stream", json={"inputs": "y"}).status_code == 200
-    assert events
+        response = httpx.post(f"{url}/generate_stream", json={"inputs": "y"})
+        assert response.content == b"".join(token_events("Hello"))
 
 
 def test_mock_only_reads_the_rules_if_that_is_asked_for(rules: str) -> None:

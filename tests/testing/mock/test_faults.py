@@ -124,7 +124,7 @@ def test_chunks_of_single_bytes_have_the_pace_of_their_events(monkeypatch: pytes
 def test_an_answer_takes_its_time(mock_server: Start) -> None:
     rules = {"tokens_per_second": 50, "rules": [{"text": TEXT, "delay": 0.1}, {"text": "never"}]}
     client = InferenceClient(mock_server(rules).url)
-    stream = client.text_generation("x", stream=True)
+    stream: Any = client.text_generation("x", stream=True)
     assert list(stream) == TEXT
     assert stream.metrics.time_to_first_token >= 0.1
     assert stream.metrics.duration >= 0.1 + 4 / 50

@@ -47,7 +47,7 @@ def stream(url: str, path: str, **body: Any) -> list[Any]:
 
 
 def test_text_generation(mock: MockServer) -> None:
-    client = InferenceClient(mock.url)
+    client: Any = InferenceClient(mock.url)
     streamed = list(client.text_generation("x", details=True, stream=True))
     assert [event.token.text for event in streamed] == ["one", " two", " one", "</s>"]
     assert streamed[-1].token.special

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -142,6 +143,16 @@ def test_without_PyYAML_the_message_says_what_to_install(tmp_path: Path, monkeyp
     with pytest.raises(ImportError, match=r'pip install "hfstream\[mock\]"'):
         load_rules(tmp_path / "a.yaml")
     assert load_rules(tmp_path / "a.json").rules.rules[0].text == ("a",)
+
+
+def test_the_rules_in_the_documentation_are_valid(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "mock.md").read_text("utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block, "utf-8")
+        assert len(load_rules(path).rules.rules) >= 4
 
 
 def test_every_fault_of_the_kit_has_its_name_in_rules() -> None:
