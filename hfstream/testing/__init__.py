@@ -16,7 +16,8 @@ from . import faults
 from .chaos import ChaosProxy, FaultRates
 from .events import DONE, chat_event, chat_events, final_event, token_event, token_events
 from .mock import MockedRequest, MockServer, RulesError
-from .recorder import Chunk, Recorder, Recording
+from .recorder import Recorder
+from .recording import Chunk, Recording
 from .request import Request
 from .response import Fault, Response, Step
 from .scripted import ScriptedServer
