@@ -13,7 +13,7 @@ available in pytest without configuration.
 """
 
 from . import faults
-from .chaos import ChaosProxy, FaultRates
+from .chaos import ChaosProxy, FaultRates, ProxiedConnection
 from .events import DONE, chat_event, chat_events, final_event, token_event, token_events
 from .mock import MockedRequest, MockServer, RulesError
 from .recorder import Recorder
@@ -32,6 +32,7 @@ __all__ = [
     "FaultRates",
     "MockServer",
     "MockedRequest",
+    "ProxiedConnection",
     "Recorder",
     "Recording",
     "Request",
