@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ from ..testing import ChaosProxy, FaultRates, ProxiedConnection
 from ..testing.forwarder import Forwarder
 from ..version import __version__
 from .record import redact, split_url
-from .terminal import Terminal, cannot_listen, printable, wait_for_interrupt
+from .terminal import Terminal, cannot_listen, count, printable, wait_for_interrupt
 
 __all__ = ["chaos"]
 
@@ -21,8 +21,9 @@ __all__ = ["chaos"]
 def chaos(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the proxy until Ctrl-C, and prints what was done to each connection, and the sum."""
     origin, prefix = split_url(arguments.url)
-    rates = FaultRates(arguments.every, longest_delay=arguments.longest_delay, **(arguments.faults or {}))
-    with _reachable(origin) as target:
+    weights: Mapping[str, float] = arguments.faults or {}
+    rates = FaultRates(arguments.every, longest_delay=arguments.longest_delay, **weights)
+    with reachable(origin) as target:
         try:
             proxy = ChaosProxy(
                 target,
@@ -41,27 +42,27 @@ def chaos(arguments: argparse.Namespace, terminal: Terminal) -> int:
             )
             terminal.print_note(f"{_describe(rates)}; seed {arguments.seed}\nPress Ctrl-C to stop.")
             wait_for_interrupt()
-    connections = "1 connection" if proxy.connections == 1 else f"{proxy.connections} connections"
+    connections = count(proxy.connections, "connection")
     terminal.print_note(f"Stopped after {connections}: {_counts(proxy.fault_counts)}.", style="")
     return 0
 
 
 @contextmanager
-def _reachable(origin: str) -> Generator[str]:
+def reachable(origin: str) -> Generator[str]:
     """A URL of the server to which a proxy that knows nothing of HTTP can pass on what a client sends.
 
     Where the server has a certificate or a name, one that knows HTTP stands between: it has TLS, and writes the name
     that the server expects in place of that of the first proxy.
     """
     parts = urlsplit(origin)
-    if parts.scheme == "http" and _is_address(parts.hostname or ""):
+    if parts.scheme == "http" and is_address(parts.hostname or ""):
         yield origin
         return
     with Forwarder(origin) as forwarder:
         yield forwarder.url
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:

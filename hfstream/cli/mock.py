@@ -6,7 +6,7 @@ import argparse
 
 from ..testing import MockedRequest, MockServer
 from ..version import __version__
-from .terminal import Terminal, cannot_listen, printable, wait_for_interrupt
+from .terminal import Terminal, cannot_listen, count, printable, wait_for_interrupt
 
 __all__ = ["mock"]
 
@@ -56,8 +56,8 @@ def _print_request(noted: MockedRequest, terminal: Terminal) -> None:
 
 
 def _print_summary(server: MockServer, terminal: Terminal) -> None:
-    count = server.count
-    requests = "1 request" if count == 1 else f"{count} requests"
-    terminal.print_note(f"Stopped after {requests}, {server.unmatched_count} of them without a match.", style="")
+    terminal.print_note(
+        f"Stopped after {count(server.count, 'request')}, {server.unmatched_count} of them without a match.", style=""
+    )
     if server.unused:
         terminal.print_note(f"Not used: {', '.join(server.unused)}.")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ..testing import Recorder, Recording
 from ..version import __version__
-from .terminal import Terminal, cannot_listen, printable, wait_for_interrupt
+from .terminal import Terminal, cannot_listen, count, printable, wait_for_interrupt
 
 __all__ = ["record"]
 
@@ -33,8 +33,7 @@ def record(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.print_note("Keys, cookies and query strings are not recorded.\nPress Ctrl-C to stop.")
         wait_for_interrupt()
     tape.remove_if_empty()
-    responses = "1 response" if tape.written == 1 else f"{tape.written} responses"
-    terminal.print_note(f"Stopped. {responses} recorded.", style="")
+    terminal.print_note(f"Stopped. {count(tape.written, 'response')} recorded.", style="")
     if tape.written:
         terminal.print_note(f"Replay with: hfstream mock {arguments.file}")
     return int(tape.failed)
@@ -101,7 +100,7 @@ class _Tape:
             self._terminal.print_note(f"   -  {asked}  not recorded: {why}", style="yellow")
             return
         size = sum(len(chunk.data) for chunk in recording.chunks)
-        counts = f"{len(recording.chunks)} chunks, {size:,} bytes in {recording.ended_at:.2f} s"
+        counts = f"{count(len(recording.chunks), 'chunk')}, {count(size, 'byte')} in {recording.ended_at:.2f} s"
         ending = {"complete": "", "lost": ", connection lost", "client_closed": ", the client left"}[recording.ending]
         line = f"{self.written:>4}  {recording.status}  {asked}  {counts}{ending}"
         self._terminal.print_note(line, style="yellow" if ending else "")
