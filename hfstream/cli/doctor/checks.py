@@ -1,0 +1,155 @@
+"""The order of the doctor's checks: from the connection to what works. A failure ends them where no more can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...core.urls import service_url
+from ...errors import BadRequestError, NotFoundError, ServerError, UnexpectedResponseError, ValidationError
+from . import features
+from .details import describe_stream, numbers_events
+from .failures import explain_failure, is_page
+from .findings import Finding, Report, Severity
+from .prober import LimitReachedError, Prober, Recorded
+from .questions import FEW_TOKENS, Questions
+from .reach import check_reach
+from .servers import find_between, name_server
+from .streaming import SendStream, time_stream
+from .words import count, plain
+
+__all__ = ["examine"]
+
+
+def examine(report: Report, prober: Prober, *, model: str | None, key: bool) -> None:
+    """Fills the report about the server at the URL of `prober`.
+
+    `model` is the name of the model; None takes the first that the server lists. `key` is whether an API key is sent.
+    """
+    reach = check_reach(prober.url, min(10.0, prober.seconds / 4))
+    report.add(reach.findings)
+    if not reach.failed:
+        _Examination(report, prober, model, key=key).run()
+
+
+class _Examination:
+    """The checks of one URL that can be reached."""
+
+    def __init__(self, report: Report, prober: Prober, model: str | None, *, key: bool) -> None:
+        self._report = report
+        self._prober = prober
+        self._questions = Questions(prober, model)
+        self._key = key
+        self._models: list[Any] = []
+        self._info: Any = None
+
+    def run(self) -> None:
+        try:
+            self._identify()
+            self._check_stream()
+        except LimitReachedError as limit:
+            self._report.add([Finding("streaming", Severity.ERROR, f"No stream was seen: {limit}")])
+
+    def _identify(self) -> None:
+        prober = self._prober
+        models = prober.send(prober.factory.models(None, prober.limits(0.1)))
+        self._models = models.result if isinstance(models.result, list) else []
+        info = prober.send(prober.factory.info(None, prober.limits(0.1)))
+        self._info = info.result
+        names = self._names
+        if self._questions.model is None and names:
+            self._questions.model = names[0]
+        # At a URL that ends in /v1, text generation is OpenAI's route. Without it, it is TGI's only where TGI answers.
+        self._questions.native_text = self._is_tgi or service_url(prober.url, "/v1") == prober.url or not names
+
+    @property
+    def _names(self) -> list[str]:
+        return [model.id for model in self._models if isinstance(model.id, str) and model.id]
+
+    @property
+    def _is_tgi(self) -> bool:
+        return isinstance(self._info, dict) and "model_id" in self._info
+
+    def _check_stream(self) -> None:
+        questions = self._questions
+        chat = questions.stream_chat()
+        send: SendStream = questions.stream_chat
+        main = chat
+        if not chat.works and not chat.arrivals and self._may_be_without_chat(chat):
+            text = questions.stream_text()
+            if text.works or text.arrivals:
+                main, send = text, questions.stream_text
+                self._report.works["chat"] = False
+        self._describe_server(main)
+        if not main.works:
+            self._report.add([explain_failure(main, self._names, key=self._key)])
+            return
+        self._report.works["chat" if main is chat else "text"] = True
+        streaming = time_stream(main, send)
+        recorded, pacing = streaming.final
+        self._report.times = {
+            "time_to_first_token": round(pacing.first, 4), "median_between_tokens": round(pacing.median_gap, 4),
+            "longest_between_tokens": round(pacing.longest_gap, 4), "last_token": round(pacing.last, 4),
+        }  # fmt: skip
+        self._report.add([streaming.finding(), *describe_stream(recorded, pacing, chat=main is chat)])
+        self._report.works["usage"] = main.usage is not None
+        self._report.works["resume"] = numbers_events(main)
+        self._check_rest(send, chat=main is chat)
+
+    @staticmethod
+    def _may_be_without_chat(chat: Recorded) -> bool:
+        """Whether the failure says no more than that there is no chat here."""
+        no_route = NotFoundError | UnexpectedResponseError | BadRequestError | ValidationError | ServerError
+        return isinstance(chat.error, no_route)
+
+    def _describe_server(self, main: Recorded) -> None:
+        headers = main.headers
+        fingerprint = getattr(main.result, "system_fingerprint", None)
+        kind, version = name_server(self._info, self._models, headers, fingerprint or "")
+        between = find_between(headers)
+        model = self._questions.model
+        self._report.server = {
+            "kind": kind or None, "version": version or None, "between": between.name if between else None,
+            "model": model, "header": headers.get("server"),
+        }  # fmt: skip
+        if is_page(main):
+            return
+        name = f"The server is {plain(f'{kind} {version}'.strip())}" if kind else "The kind of server is not known"
+        behind = f", behind {plain(headers.get('server') or between.name)}" if between else ""
+        names = self._names
+        listed = f"it lists {count(len(names), 'model')}" if names else "it lists no models"
+        asked = f", and was asked for {quote_model(model)}" if model else ""
+        self._report.add([Finding("server", Severity.OK if kind else Severity.NOTE, name + behind, (listed + asked,))])
+
+    def _check_rest(self, send: SendStream, *, chat: bool) -> None:
+        """What is worth asking of a server whose stream works."""
+        questions, report = self._questions, self._report
+        checks: list[tuple[str, Callable[[], None]]] = []
+        if chat:
+            checks.append(("text", self._check_text))
+        checks.append(("closing", lambda: features.check_closing(report, questions, send)))
+        if chat:
+            checks.append(("refusal", lambda: features.check_refusal(report, questions)))
+            if self._key:
+                checks.append(("key", lambda: features.check_key(report, questions)))
+            checks.append(("tools", lambda: features.check_tools(report, questions)))
+            checks.append(("json", lambda: features.check_json(report, questions)))
+        checks.append(("tokenize", lambda: features.check_tokenize(report, questions)))
+        for name, check in checks:
+            try:
+                check()
+            except LimitReachedError as limit:
+                report.add([Finding(name, Severity.NOTE, f"Not asked about {name}: {limit}")])
+
+    def _check_text(self) -> None:
+        text = self._questions.stream_text(FEW_TOKENS)
+        self._report.works["text"] = text.works
+        if not text.works and text.error is not None:
+            summary = "There is no text generation beside the chat"
+            evidence = f"{text.url_shown}: HTTP {text.status or 'nothing'}: {plain(text.error.message)}"
+            self._report.add([Finding("text", Severity.NOTE, summary, (evidence,))])
+
+
+def quote_model(name: str) -> str:
+    """A model's name, on one line."""
+    return plain(name)

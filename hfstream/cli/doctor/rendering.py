@@ -1,0 +1,66 @@
+"""The doctor's report as text: the diagnosis in the first line, the evidence and the lines to change below.
+
+Does not depend on what was found.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from rich.text import Text
+
+from .findings import Finding, Report, Severity
+from .words import count, duration
+
+__all__ = ["render"]
+
+_INDENT = 9
+
+_STYLES = {Severity.OK: "green", Severity.NOTE: "cyan", Severity.WARNING: "yellow", Severity.ERROR: "bold red"}
+
+_NAMES = {
+    "text": "text generation", "chat": "chat", "tools": "tool calls", "json": "JSON of a schema", "tokenize": "tokenize",
+    "usage": "usage", "resume": "resume",
+}  # fmt: skip
+
+
+def render(report: Report, width: int) -> Text:
+    """The whole report, wrapped to `width` columns; the lines to change are never wrapped."""
+    first = report.diagnosis
+    text = Text()
+    _add(text, first, width)
+    rest = [finding for finding in report.findings if finding is not first]
+    if rest:
+        text.append("\n")
+    for finding in rest:
+        _add(text, finding, width)
+    if report.works:
+        text.append("\n")
+        _add_works(text, report, width)
+    asked = f"{count(report.requests, 'request')}, {count(report.tokens, 'token')} asked for, {duration(report.seconds)}"
+    text.append(f"\n{asked}\n", style="dim")
+    return text
+
+
+def _add(text: Text, finding: Finding, width: int) -> None:
+    text.append(finding.severity.name.lower().ljust(_INDENT), style=_STYLES[finding.severity])
+    lines = textwrap.wrap(finding.summary, width - _INDENT) or [""]
+    text.append(f"\n{' ' * _INDENT}".join(lines) + "\n", style="bold" if finding.severity > Severity.NOTE else "")
+    for evidence in finding.evidence:
+        indent = " " * (_INDENT + 2)
+        text.append(textwrap.fill(evidence, width, initial_indent=indent, subsequent_indent=indent) + "\n", style="dim")
+    for number, mend in enumerate(finding.mend):
+        indent = " " * _INDENT
+        text.append(("" if number else "mend").ljust(_INDENT), style="bold green")
+        text.append(textwrap.fill(f"{mend.where}:", width - _INDENT, subsequent_indent=indent) + "\n")
+        text.append(f"{indent}    {mend.line}\n", style="bold green")
+
+
+def _add_works(text: Text, report: Report, width: int) -> None:
+    groups = (("works", True), ("does not", False), ("unknown", None))
+    for title, value in groups:
+        names = [_NAMES.get(name, name) for name, works in report.works.items() if works is value]
+        if names:
+            text.append(title.ljust(_INDENT), style="bold")
+            lines = textwrap.wrap(", ".join(names), width - _INDENT)
+            text.append(f"\n{' ' * _INDENT}".join(lines) + "\n")
