@@ -181,7 +181,10 @@ def _add_doctor(commands: Any) -> None:
         "It is never shown",
     )
     doctor.add_argument(
-        "--model", dest="model_name", metavar="NAME", help="name of the model (default: the first that the server lists)"
+        "--model",
+        dest="model_name",
+        metavar="NAME",
+        help="name of the model (default: the first that the server lists)",
     )
     doctor.add_argument(
         "--timeout", type=_seconds, default=60.0, metavar="S", help="take at most so many seconds in all (default: 60)"

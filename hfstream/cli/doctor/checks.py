@@ -1,4 +1,4 @@
-"""The order of the doctor's checks: from the connection to what works. A failure ends them where no more can be asked."""
+"""The order of the doctor's checks, from the connection to what works. A stream that fails ends them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core.urls import service_url
 from ...errors import BadRequestError, NotFoundError, ServerError, UnexpectedResponseError, ValidationError
+from ...types import Model
 from . import features
 from .details import describe_stream, numbers_events
 from .failures import explain_failure, is_page
@@ -40,8 +41,8 @@ class _Examination:
         self._prober = prober
         self._questions = Questions(prober, model)
         self._key = key
-        self._models: list[Any] = []
-        self._info: Any = None
+        self._models: list[Model] = []
+        self._info: dict[str, Any] = {}
 
     def run(self) -> None:
         try:
@@ -53,9 +54,9 @@ class _Examination:
     def _identify(self) -> None:
         prober = self._prober
         models = prober.send(prober.factory.models(None, prober.limits(0.1)))
-        self._models = models.result if isinstance(models.result, list) else []
+        self._models = models.result or []
         info = prober.send(prober.factory.info(None, prober.limits(0.1)))
-        self._info = info.result
+        self._info = info.result or {}
         names = self._names
         if self._questions.model is None and names:
             self._questions.model = names[0]
@@ -64,11 +65,11 @@ class _Examination:
 
     @property
     def _names(self) -> list[str]:
-        return [model.id for model in self._models if isinstance(model.id, str) and model.id]
+        return [model.id for model in self._models if model.id]
 
     @property
     def _is_tgi(self) -> bool:
-        return isinstance(self._info, dict) and "model_id" in self._info
+        return "model_id" in self._info
 
     def _check_stream(self) -> None:
         questions = self._questions
@@ -77,7 +78,7 @@ class _Examination:
         main = chat
         if not chat.works and not chat.arrivals and self._may_be_without_chat(chat):
             text = questions.stream_text()
-            if text.works or text.arrivals:
+            if text.works or text.arrivals or (is_missing(chat) and not is_missing(text)):
                 main, send = text, questions.stream_text
                 self._report.works["chat"] = False
         self._describe_server(main)
@@ -118,7 +119,7 @@ class _Examination:
         behind = f", behind {plain(headers.get('server') or between.name)}" if between else ""
         names = self._names
         listed = f"it lists {count(len(names), 'model')}" if names else "it lists no models"
-        asked = f", and was asked for {quote_model(model)}" if model else ""
+        asked = f", and was asked for {plain(model)}" if model else ""
         self._report.add([Finding("server", Severity.OK if kind else Severity.NOTE, name + behind, (listed + asked,))])
 
     def _check_rest(self, send: SendStream, *, chat: bool) -> None:
@@ -150,6 +151,6 @@ class _Examination:
             self._report.add([Finding("text", Severity.NOTE, summary, (evidence,))])
 
 
-def quote_model(name: str) -> str:
-    """A model's name, on one line."""
-    return plain(name)
+def is_missing(recorded: Recorded) -> bool:
+    """Whether there is no such route."""
+    return isinstance(recorded.error, NotFoundError)

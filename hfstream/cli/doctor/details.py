@@ -5,6 +5,7 @@ Does not depend on how requests are sent.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from ...core.sse import SSEParser
@@ -53,17 +54,20 @@ def _http_version(recorded: Recorded) -> Iterator[Finding]:
 def _framing(recorded: Recorded) -> Iterator[Finding]:
     body = recorded.body
     if body.startswith(b"\xef\xbb\xbf"):
-        yield Finding("framing", Severity.NOTE, "The stream begins with a byte order mark: some clients lose its first event")
+        yield Finding(
+            "framing", Severity.NOTE, "The stream begins with a byte order mark: some clients lose its first event"
+        )
     if b"\r" in body and b"\n" not in body:
         yield Finding(
             "framing", Severity.NOTE, "Lines end with CR alone: many clients read nothing, or each event late",
             (f"{count(body.count(bytes([13])), 'CR')}, and no LF",),
-            (Mend("the server", "\\n"),),
+            (Mend("the server: what ends each line of an event", "\\n"),),
         )  # fmt: skip
     kind = recorded.header("content-type")
     if "text/event-stream" not in kind.lower():
         yield Finding(
-            "framing", Severity.WARNING, f"The stream is named {plain(kind) or 'nothing'}: proxies and browsers collect it",
+            "framing", Severity.WARNING,
+            f"The stream is named {plain(kind) or 'nothing'}: proxies and browsers collect it",
             ("the body is an event stream, and its Content-Type is another",),
             (Mend("the server, as a header of the streamed response", "Content-Type: text/event-stream"),),
         )  # fmt: skip
@@ -83,7 +87,9 @@ def _end(recorded: Recorded, *, chat: bool) -> Finding:
     reason = f"finish reason {plain(str(recorded.finish_reason))}" if recorded.finish_reason else "no finish reason"
     usage = recorded.usage
     used = f"usage: {usage.prompt_tokens} tokens in, {usage.completion_tokens} out" if usage else "no usage"
-    done = any(event.data.strip() == b"[DONE]" for event in SSEParser().feed(recorded.body)) or b"[DONE]" in recorded.body
+    done = (
+        any(event.data.strip() == b"[DONE]" for event in SSEParser().feed(recorded.body)) or b"[DONE]" in recorded.body
+    )
     evidence = (reason, used, *(("[DONE]" if done else "no [DONE]",) if chat else ()))
     if waited > _WAITED_FOR_END and not done and chat:
         return Finding(
@@ -94,24 +100,32 @@ def _end(recorded: Recorded, *, chat: bool) -> Finding:
     if chat and not done:
         return Finding("end", Severity.NOTE, "The stream ends without [DONE]: clients that wait for it fail", evidence)
     if chat and not usage:
-        return Finding(
-            "end", Severity.NOTE, "The stream has no usage, although stream_options asked for it", evidence
-        )
-    return Finding("end", Severity.OK, "The stream ends as it should, with usage" if usage else "The stream ends as it should", evidence)
+        return Finding("end", Severity.NOTE, "The stream has no usage, although stream_options asked for it", evidence)
+    return Finding(
+        "end",
+        Severity.OK,
+        "The stream ends as it should, with usage" if usage else "The stream ends as it should",
+        evidence,
+    )
 
 
 def _silence(recorded: Recorded, pacing: Pacing) -> Finding:
     comments = comments_in(recorded)
-    longest = max([recorded.head_at, *(b - a for a, b in zip(recorded.reads, recorded.reads[1:], strict=False))])
+    longest = max([recorded.head_at, *(b - a for a, b in itertools.pairwise(recorded.reads))])
     seen = f"the longest silence seen was {duration(longest)}"
     between = find_between(recorded.headers)
     if comments:
-        return Finding("silence", Severity.OK, f"Keep-alives come while there is no token: {count(comments, 'comment')}", (seen,))
+        return Finding(
+            "silence", Severity.OK, f"Keep-alives come while there is no token: {count(comments, 'comment')}", (seen,)
+        )
     if between is not None and between.silence:
         return Finding(
-            "silence", Severity.NOTE, f"A silent minute: {between.silence}", (seen, "no keep-alive comment was seen in it"),
-            between.patient,
+            "silence", Severity.NOTE, f"A silent minute: {between.silence}",
+            (seen, "no keep-alive comment was seen in it"), between.patient,
         )  # fmt: skip
     return Finding(
-        "silence", Severity.OK, "No silence was long enough to need a keep-alive", (seen, "what a minute of it does is not known")
+        "silence",
+        Severity.OK,
+        "No silence was long enough to need a keep-alive",
+        (seen, "what a minute of it does is not known"),
     )

@@ -1,9 +1,13 @@
-"""What it means that a stream failed: one sentence, the evidence, and what to change. Does not depend on the network."""
+"""What it means that a stream failed: one sentence, the evidence, and what to change.
+
+Does not depend on how requests are sent.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ...core.sse import SSEParser
 from ...errors import (
@@ -31,6 +35,16 @@ LONG_SILENCE = 20.0
 """Seconds of silence after which a lost connection is likely a proxy's limit."""
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """A stream that failed, and what is known beside it."""
+
+    recorded: Recorded
+    error: InferenceError
+    models: Sequence[str]
+    key: bool
+
+
 def explain_failure(recorded: Recorded, models: Sequence[str] = (), *, key: bool = False) -> Finding:
     """The finding for a stream that failed.
 
@@ -38,25 +52,13 @@ def explain_failure(recorded: Recorded, models: Sequence[str] = (), *, key: bool
     """
     error = recorded.error
     assert error is not None  # noqa: S101  what works has nothing to explain
-    if is_page(recorded):
-        return _page(recorded)
-    if isinstance(error, AuthenticationError):
-        return _unauthorized(recorded, error, key=key)
-    if isinstance(error, OverloadedError):
-        return _overloaded(recorded, error)
-    if isinstance(error, InferenceTimeoutError):
-        return _silent(recorded, error)
-    if isinstance(error, InferenceConnectionError):
-        return _lost(recorded, error)
-    if isinstance(error, IncompleteStreamError):
-        return _ended(recorded, error)
+    failure = _Failure(recorded, error, models, key)
     if recorded.status in _GATEWAY:
-        return _gateway(recorded, error)
-    if isinstance(error, NotFoundError):
-        return _not_found(recorded, error, models)
-    if isinstance(error, UnexpectedResponseError):
-        return _unexpected(recorded, error)
-    return _reported(recorded, error)
+        return _gateway(failure)
+    if is_page(recorded):
+        return _page(failure)
+    explain = next((each for error_class, each in _EXPLANATIONS if isinstance(error, error_class)), _reported)
+    return explain(failure)
 
 
 def is_page(recorded: Recorded) -> bool:
@@ -91,16 +93,18 @@ def _so_far(recorded: Recorded) -> str:
     return f"the text so far: {quote(recorded.text)}" if recorded.text else ""
 
 
-def _page(recorded: Recorded) -> Finding:
+def _page(failure: _Failure) -> Finding:
+    recorded = failure.recorded
     found = _TITLE.search(recorded.body.decode("utf-8", "replace"))
     title = f" {quote(found[1])}" if found else ""
     return _finding(
         f"This is a web page{title}, not a model server", _head(recorded), f"the body begins {_start(recorded)}",
-        mend=(Mend("the URL: the address of the server's API, often with /v1 at its end", f"{_origin(recorded)}/v1"),),
+        mend=(Mend("the URL: the API has another port, or a path of its own", f"{_origin(recorded)}/PATH/v1"),),
     )  # fmt: skip
 
 
-def _unauthorized(recorded: Recorded, error: InferenceError, *, key: bool) -> Finding:
+def _unauthorized(failure: _Failure) -> Finding:
+    recorded, error, key = failure.recorded, failure.error, failure.key
     status = error.status_code or recorded.status
     summary = (
         f"The server does not accept this API key: HTTP {status}"
@@ -113,7 +117,8 @@ def _unauthorized(recorded: Recorded, error: InferenceError, *, key: bool) -> Fi
     )  # fmt: skip
 
 
-def _overloaded(recorded: Recorded, error: OverloadedError) -> Finding:
+def _overloaded(failure: _Failure) -> Finding:
+    recorded, error = failure.recorded, failure.error
     wait = error.retry_after
     asks = "it does not say when to try again" if wait is None else f"it asks to wait {wait:g} s"
     if recorded.status == 200:
@@ -130,15 +135,20 @@ def _overloaded(recorded: Recorded, error: OverloadedError) -> Finding:
     )  # fmt: skip
 
 
-def _silent(recorded: Recorded, error: InferenceTimeoutError) -> Finding:
+def _silent(failure: _Failure) -> Finding:
+    recorded, error = failure.recorded, failure.error
     tokens, comments = len(recorded.arrivals), comments_in(recorded)
     waited = recorded.ended_at - (recorded.arrivals[-1] if recorded.arrivals else 0.0)
     alive = f"; {count(comments, 'keep-alive comment')} came, so the server is alive" if comments else ""
     if recorded.status is None:
-        summary = f"The server does not answer: it accepts the connection, and then nothing comes for {duration(waited)}"
+        summary = (
+            f"The server does not answer: it accepts the connection, and then nothing comes for {duration(waited)}"
+        )
         evidence = "not even the head of a response came"
-    elif error.phase == "total" and tokens and waited < recorded.ended_at / 2:
-        summary = f"The stream is too slow to be seen to its end: {count(tokens, 'token')} in {duration(recorded.ended_at)}"  # noqa: E501
+    elif getattr(error, "phase", "") == "total" and tokens and waited < recorded.ended_at / 2:
+        summary = (
+            f"The stream is too slow to be seen to its end: {count(tokens, 'token')} in {duration(recorded.ended_at)}"
+        )
         evidence = "a longer --timeout waits longer"
     elif tokens:
         summary = f"The stream stops after {count(tokens, 'token')}: nothing more for {duration(waited)}{alive}"
@@ -156,7 +166,8 @@ def _mend_silence(recorded: Recorded, comments: int) -> tuple[Mend, ...]:
     return between.unbuffered if not recorded.arrivals and recorded.status else ()
 
 
-def _lost(recorded: Recorded, error: InferenceConnectionError) -> Finding:
+def _lost(failure: _Failure) -> Finding:
+    recorded, error = failure.recorded, failure.error
     tokens = len(recorded.arrivals)
     if recorded.status is None:
         proxied = "proxy" in error.message
@@ -174,7 +185,8 @@ def _lost(recorded: Recorded, error: InferenceConnectionError) -> Finding:
     )  # fmt: skip
 
 
-def _ended(recorded: Recorded, error: IncompleteStreamError) -> Finding:
+def _ended(failure: _Failure) -> Finding:
+    recorded, error = failure.recorded, failure.error
     tokens = len(recorded.arrivals)
     if not tokens and not _events(recorded):
         return _finding(
@@ -188,7 +200,8 @@ def _ended(recorded: Recorded, error: IncompleteStreamError) -> Finding:
     )  # fmt: skip
 
 
-def _gateway(recorded: Recorded, error: InferenceError) -> Finding:
+def _gateway(failure: _Failure) -> Finding:
+    recorded, error = failure.recorded, failure.error
     between = find_between(recorded.headers)
     name = between.name if between else "A proxy"
     name = name[0].upper() + name[1:] if not between else name
@@ -199,7 +212,8 @@ def _gateway(recorded: Recorded, error: InferenceError) -> Finding:
     )  # fmt: skip
 
 
-def _not_found(recorded: Recorded, error: InferenceError, models: Sequence[str]) -> Finding:
+def _not_found(failure: _Failure) -> Finding:
+    recorded, error, models = failure.recorded, failure.error, failure.models
     if models and "model" in error.message.lower():
         names = ", ".join(plain(name) for name in models[:5]) + (" ..." if len(models) > 5 else "")
         return _finding(
@@ -212,7 +226,8 @@ def _not_found(recorded: Recorded, error: InferenceError, models: Sequence[str])
     )  # fmt: skip
 
 
-def _unexpected(recorded: Recorded, error: InferenceError) -> Finding:
+def _unexpected(failure: _Failure) -> Finding:
+    recorded, error = failure.recorded, failure.error
     body = recorded.body.lstrip()
     if recorded.status == 200 and body.startswith(b"{") and (b'"choices"' in body or b'"generated_text"' in body):
         return _finding(
@@ -226,15 +241,28 @@ def _unexpected(recorded: Recorded, error: InferenceError) -> Finding:
     )  # fmt: skip
 
 
-def _reported(recorded: Recorded, error: InferenceError) -> Finding:
+def _reported(failure: _Failure) -> Finding:
+    recorded, error = failure.recorded, failure.error
     tokens = len(recorded.arrivals)
     if recorded.status == 200:
         summary = f"The server ends the stream with an error after {count(tokens, 'token')}: {plain(error.message)}"
     else:
         summary = f"The server refuses the request: HTTP {recorded.status}: {plain(error.message)}"
-    kind = f"{error.error_type}, " if error.error_type else ""
-    return _finding(summary, _head(recorded), f"as a client sees it: {plain(kind)}{type(error).__name__}",
-                    _so_far(recorded))  # fmt: skip
+    kind = f" (error_type {plain(error.error_type)})" if error.error_type else ""
+    seen = f"hfstream's client raises {type(error).__name__}{kind}"
+    return _finding(summary, _head(recorded), seen, _so_far(recorded))
+
+
+_EXPLANATIONS: tuple[tuple[type[InferenceError], Callable[[_Failure], Finding]], ...] = (
+    (AuthenticationError, _unauthorized),
+    (OverloadedError, _overloaded),
+    (InferenceTimeoutError, _silent),
+    (InferenceConnectionError, _lost),
+    (IncompleteStreamError, _ended),
+    (NotFoundError, _not_found),
+    (UnexpectedResponseError, _unexpected),
+)
+"""How the error of each class is explained; those of all others in the server's words."""
 
 
 def _events(recorded: Recorded) -> int:

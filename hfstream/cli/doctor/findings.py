@@ -1,4 +1,7 @@
-"""What the doctor has found: each finding with its evidence and the lines that mend it. Does not depend on the network."""
+"""What the doctor has found: each finding with its evidence and the lines that mend it.
+
+Does not depend on the network.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ to make, and how much of that time lies between the arrival of the first and tha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -20,7 +21,7 @@ MIN_LUMP = 4
 """Tokens that come together, on average, from which on they are called lumps."""
 
 SHORTEST_PAUSE = 0.0005
-"""Seconds between two tokens below which they came together: several reads of what was sent at once are as far apart."""
+"""Seconds between two tokens below which they came together: what was sent at once may take several reads."""
 
 PERCEPTIBLE = 0.05
 """Seconds between two lumps from which on a reader sees them."""
@@ -66,7 +67,7 @@ def judge_pacing(arrivals: Sequence[float], baseline: float | None = None) -> Pa
     come at once is not known: they may have been held back, or made in no time.
     """
     first, last = (arrivals[0], arrivals[-1]) if arrivals else (0.0, 0.0)
-    gaps = [after - before for before, after in zip(arrivals, arrivals[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(arrivals)]
     pause = max((last - first) / max(1, len(gaps)) / 4, SHORTEST_PAUSE)
     lumps = 1 + sum(gap > pause for gap in gaps) if arrivals else 0
     return Pacing(
@@ -82,9 +83,8 @@ def _judge(tokens: int, lumps: int, first: float, last: float, baseline: float |
         return Pace.ONE_BY_ONE
     spread = last - first
     made_in = last if baseline is None else last - baseline
-    if spread >= HELD_SHARE * made_in:
-        perceptible = lumps > 1 and spread / (lumps - 1) >= PERCEPTIBLE
-        return Pace.LUMPS if perceptible else Pace.ONE_BY_ONE
+    if lumps > 1 and spread >= HELD_SHARE * made_in:
+        return Pace.LUMPS if spread / (lumps - 1) >= PERCEPTIBLE else Pace.ONE_BY_ONE
     if baseline is None or made_in < max(CERTAIN, baseline / 2):
         return Pace.AT_ONCE
     return Pace.HELD_BACK

@@ -77,15 +77,14 @@ class Questions:
         options: ChatCompletionOptions = {}
         if "stream_options" not in self._refused:
             options["stream_options"] = {"include_usage": True}
-        return self._chat(tokens, options, stream=True, headers=_headers(compressed), until=until)
+        return self._chat(tokens, options, stream=True, headers=_headers(compressed, until is None), until=until)
 
     def stream_text(self, tokens: int = STREAM_TOKENS, *, compressed: bool = True, until: Any = None) -> Recorded:
         """Streamed text generation, at the route that the server has."""
         prober = self.prober
         url = prober.url if self.native_text else service_url(prober.url, "/v1")
-        options: TextGenerationOptions = {
-            "max_new_tokens": tokens, "timeout": prober.limits(), "extra_headers": _headers(compressed),
-        }  # fmt: skip
+        options: TextGenerationOptions = {"max_new_tokens": tokens, "timeout": prober.limits(0.5)}
+        options["extra_headers"] = _headers(compressed, until is None)
         factory = prober.factory if self.native_text else prober.factory_for(url)
         if not self.native_text and self.model:
             options["model"] = self.model
@@ -119,7 +118,7 @@ class Questions:
         without_key: bool = False, headers: dict[str, str] | None = None, until: Any = None,
     ) -> Recorded:  # fmt: skip
         prober = self.prober
-        options = {**options, "timeout": prober.limits(), "extra_headers": headers}
+        options = {**options, "timeout": prober.limits(1.0 if stream else 0.25), "extra_headers": headers}
         if "max_tokens" in self._refused:
             options["extra_body"] = {**(options.get("extra_body") or {}), "max_completion_tokens": tokens}
         else:
@@ -132,6 +131,11 @@ class Questions:
         return prober.send(exchange, tokens=tokens, until=until)
 
 
-def _headers(compressed: bool) -> dict[str, str]:
-    """As most clients do, a stream may be compressed: whether that holds it back is what the doctor wants to see."""
-    return {"Accept-Encoding": "gzip, deflate" if compressed else "identity", "Prefer": "resumable"}
+def _headers(compressed: bool, resumable: bool) -> dict[str, str]:
+    """Headers of a streamed request.
+
+    It allows compression, as most clients do: whether that holds the stream back is one of the questions. One that will
+    be closed early is not resumable, because the server would keep it for a reconnect.
+    """
+    headers = {"Accept-Encoding": "gzip, deflate" if compressed else "identity"}
+    return headers | ({"Prefer": "resumable"} if resumable else {})

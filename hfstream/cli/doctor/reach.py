@@ -113,6 +113,7 @@ def _connect(addresses: list[Any], seconds: float) -> tuple[socket.socket, float
 def _add_unknown_host(reach: Reach, host: str, error: Exception, seconds: float) -> None:
     name = plain(host)
     what = "the proxy " if reach.proxy else ""
+    mend: tuple[Mend, ...]
     if isinstance(error, TimeoutError):
         summary = f"The name of {what}{name} could not be looked up within {seconds:g} s"
         mend = (Mend("this computer: does another name answer?", f"nslookup {name}"),)
@@ -190,11 +191,12 @@ def _add_bad_certificate(reach: Reach, host: str, port: int, error: ssl.SSLCertV
 
 def _add_no_tls(reach: Reach, host: str, port: int, error: Exception) -> None:
     name = plain(host)
+    mend: tuple[Mend, ...] = ()
     if "WRONG_VERSION_NUMBER" in str(error) or "record layer failure" in str(error):
         summary = f"{name}:{port} does not speak TLS: the URL must begin with http://"
         mend = (Mend("the URL", f"http://{name}:{port}"),)
     else:
-        summary, mend = f"{name}:{port} does not complete the TLS handshake", ()
+        summary = f"{name}:{port} does not complete the TLS handshake"
     reach.add("tls", Severity.ERROR, summary, plain(str(error)) or type(error).__name__, mend=mend)
 
 

@@ -19,9 +19,11 @@ _INDENT = 9
 _STYLES = {Severity.OK: "green", Severity.NOTE: "cyan", Severity.WARNING: "yellow", Severity.ERROR: "bold red"}
 
 _NAMES = {
-    "text": "text generation", "chat": "chat", "tools": "tool calls", "json": "JSON of a schema", "tokenize": "tokenize",
-    "usage": "usage", "resume": "resume",
-}  # fmt: skip
+    "text": "text generation",
+    "tools": "tool calls",
+    "json": "JSON of a schema",
+}
+"""What a thing is called that has another name in the JSON."""
 
 
 def render(report: Report, width: int) -> Text:
@@ -37,30 +39,36 @@ def render(report: Report, width: int) -> Text:
     if report.works:
         text.append("\n")
         _add_works(text, report, width)
-    asked = f"{count(report.requests, 'request')}, {count(report.tokens, 'token')} asked for, {duration(report.seconds)}"
+    asked = (
+        f"{count(report.requests, 'request')}, {count(report.tokens, 'token')} asked for, {duration(report.seconds)}"
+    )
     text.append(f"\n{asked}\n", style="dim")
     return text
 
 
 def _add(text: Text, finding: Finding, width: int) -> None:
     text.append(finding.severity.name.lower().ljust(_INDENT), style=_STYLES[finding.severity])
-    lines = textwrap.wrap(finding.summary, width - _INDENT) or [""]
+    lines = _wrap(finding.summary, width - _INDENT)
     text.append(f"\n{' ' * _INDENT}".join(lines) + "\n", style="bold" if finding.severity > Severity.NOTE else "")
     for evidence in finding.evidence:
         indent = " " * (_INDENT + 2)
-        text.append(textwrap.fill(evidence, width, initial_indent=indent, subsequent_indent=indent) + "\n", style="dim")
+        text.append("".join(f"{indent}{line}\n" for line in _wrap(evidence, width - len(indent))), style="dim")
     for number, mend in enumerate(finding.mend):
         indent = " " * _INDENT
         text.append(("" if number else "mend").ljust(_INDENT), style="bold green")
-        text.append(textwrap.fill(f"{mend.where}:", width - _INDENT, subsequent_indent=indent) + "\n")
+        text.append(f"\n{indent}".join(_wrap(f"{mend.where}:", width - _INDENT)) + "\n")
         text.append(f"{indent}    {mend.line}\n", style="bold green")
 
 
 def _add_works(text: Text, report: Report, width: int) -> None:
-    groups = (("works", True), ("does not", False), ("unknown", None))
+    groups = (("works", True), ("lacks", False), ("unknown", None))
     for title, value in groups:
         names = [_NAMES.get(name, name) for name, works in report.works.items() if works is value]
         if names:
             text.append(title.ljust(_INDENT), style="bold")
-            lines = textwrap.wrap(", ".join(names), width - _INDENT)
-            text.append(f"\n{' ' * _INDENT}".join(lines) + "\n")
+            text.append(f"\n{' ' * _INDENT}".join(_wrap(", ".join(names), width - _INDENT)) + "\n")
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """The lines of a text. A URL is not divided, so that it can be copied."""
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]

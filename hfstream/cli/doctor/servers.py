@@ -7,10 +7,11 @@ pass a stream on at once. Does not depend on how anything is sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...types import Model
 from .findings import Mend
 
 __all__ = ["GENERIC", "NGINX", "Between", "find_between", "name_server", "running_requests"]
@@ -136,20 +137,21 @@ _BY_HEADER = (
 )
 
 
-def name_server(info: Any, models: Any, headers: Mapping[str, str], fingerprint: str = "") -> tuple[str, str]:
+def name_server(
+    info: Mapping[str, Any], models: Sequence[Model], headers: Mapping[str, str], fingerprint: str = ""
+) -> tuple[str, str]:
     """The kind of a server and its version, each empty if unknown.
 
     Args:
-        info: The JSON of `/info`; None without one.
+        info: The JSON of `/info`; empty without one.
         models: The entries of `/v1/models`.
         headers: Of a streamed response, with names in lower case.
         fingerprint: The `system_fingerprint` of a chat.
     """
-    if isinstance(info, dict) and "model_id" in info:
-        fields: Mapping[Any, Any] = info
-        kind = "hfstream" if fields.get("router") == "hfstream" else "TGI"
-        return kind, str(fields.get("version") or "")
-    owners = {str(getattr(model, "owned_by", "") or "").lower() for model in models or []}
+    if "model_id" in info:
+        kind = "hfstream" if info.get("router") == "hfstream" else "TGI"
+        return kind, str(info.get("version") or "")
+    owners = {str(getattr(model, "owned_by", "") or "").lower() for model in models}
     for owner, kind in _BY_OWNER.items():
         if owner in owners:
             return kind, ""
