@@ -37,6 +37,7 @@ class Pace(Enum):
     """How the tokens came."""
 
     ONE_BY_ONE = "one by one"
+    SEVERAL = "several at a time, with pauses too short to see"
     LUMPS = "in lumps"
     HELD_BACK = "all at once, long after the first was made"
     AT_ONCE = "all at once, and it is not known why"
@@ -84,7 +85,7 @@ def _judge(tokens: int, lumps: int, first: float, last: float, baseline: float |
     spread = last - first
     made_in = last if baseline is None else last - baseline
     if lumps > 1 and spread >= HELD_SHARE * made_in:
-        return Pace.LUMPS if spread / (lumps - 1) >= PERCEPTIBLE else Pace.ONE_BY_ONE
+        return Pace.LUMPS if spread / (lumps - 1) >= PERCEPTIBLE else Pace.SEVERAL
     if baseline is None or made_in < max(CERTAIN, baseline / 2):
         return Pace.AT_ONCE
     return Pace.HELD_BACK

@@ -6,6 +6,7 @@ could have come, and the same stream again without compression. Does not depend 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,10 +15,13 @@ from .findings import Finding, Mend, Severity
 from .pacing import Pace, Pacing, judge_pacing
 from .prober import LimitReachedError, Recorded
 from .questions import LONG_STREAM_TOKENS, STREAM_TOKENS
-from .servers import GENERIC, Between, find_between
+from .servers import GENERIC, find_between
 from .words import count, duration, plain, quote
 
-__all__ = ["SendStream", "Streaming", "time_stream"]
+__all__ = ["SendStream", "Streaming", "buffer_size", "time_stream"]
+
+MIN_BUFFER = 1000
+"""Bytes of the smallest buffer that is looked for: the events of single tokens are smaller."""
 
 TOKENS_IN_EVENT = 4.0
 """Tokens in an event, on average, from which on the server itself sends lumps."""
@@ -60,7 +64,9 @@ class Streaming:
     def finding(self) -> Finding:
         """The diagnosis."""
         pace = self.final[1].pace
-        recovered = pace is Pace.ONE_BY_ONE and self.pacing.pace in (Pace.HELD_BACK, Pace.LUMPS)
+        if pace is Pace.SEVERAL and buffer_size(self.final[0]):
+            pace = Pace.LUMPS
+        recovered = pace in (Pace.ONE_BY_ONE, Pace.SEVERAL) and self.pacing.pace in (Pace.HELD_BACK, Pace.LUMPS)
         if self.compression and recovered:
             return self._compressed()
         if pace in (Pace.HELD_BACK, Pace.LUMPS):
@@ -82,24 +88,24 @@ class Streaming:
 
     def _held_back(self, pace: Pace) -> Finding:
         recorded, pacing = self.final
-        between = find_between(recorded.headers)
-        name = between.name if between else "something before the server, such as a proxy,"
-        what = "lumps" if pace is Pace.LUMPS else "one lump"
+        known = find_between(recorded.headers)
+        name = known.name if known else "something before the server, such as a proxy,"
+        between = known or GENERIC
+        in_lumps = pace is Pace.LUMPS
         summary = (
-            f"The tokens come in lumps: {_how(pacing)}; {name} collects them"
-            if pace is Pace.LUMPS
-            else f"The stream is held back: {_how(pacing)}; {name} collects it"
+            f"The tokens come in lumps: {_how(pacing)}" if in_lumps else f"The stream is held back: {_how(pacing)}"
         )
         length = recorded.header("content-length")
-        collected = f"Content-Length: {length} says that all of it was collected before the head was sent"
         return _finding(
-            Severity.ERROR, summary, _head(recorded), *self._evidence(), collected if length else "",
-            f"bytes in each of the {what}: {_lump_sizes(recorded)}" if pace is Pace.LUMPS else "",
-            mend=self._mend(between),
-        )  # fmt: skip
-
-    def _mend(self, between: Between | None) -> tuple[Mend, ...]:
-        return (between or GENERIC).unbuffered
+            Severity.ERROR,
+            f"{summary}; {name} collects them",
+            _head(recorded),
+            *self._evidence(),
+            f"Content-Length: {plain(length)} says that all was collected before the head was sent" if length else "",
+            f"the lumps, in bytes: {_lump_sizes(recorded)}" if in_lumps else "",
+            f"a buffer of {size:,} bytes cuts events in two" if (size := buffer_size(recorded)) else "",
+            mend=(*between.unbuffered, *(between.uncompressed[:1] if self.compression else ())),
+        )
 
     def _lumps_of_the_server(self, per_event: float) -> Finding:
         recorded, pacing = self.final
@@ -127,10 +133,14 @@ class Streaming:
 
     def _one_by_one(self) -> Finding:
         recorded, pacing = self.final
+        several = pacing.pace is Pace.SEVERAL
+        groups = pacing.lumps if several else pacing.tokens
+        how = f"about {pacing.tokens / groups:.0f} tokens at a time" if several else "token by token"
+        pause = (pacing.last - pacing.first) / max(1, groups - 1)
         return _finding(
             Severity.OK,
-            f"It streams, token by token: the first after {duration(pacing.first)}, then one every "
-            f"{duration((pacing.last - pacing.first) / max(1, pacing.tokens - 1))}",
+            f"It streams, {how}: the first after {duration(pacing.first)}, then {'some' if several else 'one'} every "
+            f"{duration(pause)}",
             _head(recorded),
             *self._evidence(),
             "if a program shows all at once, the cause is in it: print(token, end=\"\", flush=True)",
@@ -170,7 +180,7 @@ def _finding(severity: Severity, summary: str, *evidence: str, mend: tuple[Mend,
 
 def _how(pacing: Pacing) -> str:
     """How the tokens came, within a sentence."""
-    if pacing.pace is Pace.LUMPS:
+    if pacing.pace in (Pace.LUMPS, Pace.SEVERAL):
         pause = (pacing.last - pacing.first) / max(1, pacing.lumps - 1)
         return f"{count(pacing.tokens, 'token')} in {pacing.lumps} lumps, {duration(pause)} apart"
     return f"all {count(pacing.tokens, 'token')} come at once, after {duration(pacing.last)}"
@@ -192,6 +202,21 @@ def _head(recorded: Recorded) -> str:
 def _tokens_per_event(recorded: Recorded) -> float:
     tokens = recorded.usage.completion_tokens if recorded.usage else 0
     return (tokens or 0) / max(1, len(recorded.arrivals))
+
+
+def buffer_size(recorded: Recorded) -> int:
+    """The size of a buffer on the way; 0 if none shows.
+
+    A server writes whole events. What comes again and again in the same size, and ends within an event, is a buffer
+    that was full.
+    """
+    position, sizes = 0, Counter[int]()
+    for size in recorded.read_sizes:
+        position += size
+        if size >= MIN_BUFFER and not recorded.body[:position].endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
+            sizes[size] += 1
+    found = sizes.most_common(1)
+    return found[0][0] if found and found[0][1] > 1 else 0
 
 
 def _lump_sizes(recorded: Recorded) -> str:
