@@ -193,6 +193,8 @@ def _ended(failure: _Failure) -> Finding:
             "The stream is empty: HTTP 200, and then no event",
             _head(recorded), f"{count(len(recorded.body), 'byte')} of body, {plain(error.message)}",
         )  # fmt: skip
+    if not tokens:
+        return _finding("The stream ends without a token", _head(recorded), f"the body begins {_start(recorded)}")
     return _finding(
         f"The stream ends too early: {count(tokens, 'token')}, then neither a finish reason nor [DONE]",
         _head(recorded), "the body ends as if it were complete: many clients take the half answer for a whole one",

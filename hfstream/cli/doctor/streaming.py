@@ -124,7 +124,8 @@ class Streaming:
     def _undecided(self, pace: Pace) -> Finding:
         recorded, pacing = self.final
         if pace is Pace.TOO_FEW:
-            summary = f"It streams, but {count(pacing.tokens, 'token')} are too few to see how they come"
+            few = f"{count(pacing.tokens, 'token')} {'is' if pacing.tokens == 1 else 'are'} too few"
+            summary = f"It streams, but {few} to see how they come"
             evidence = f"the text: {quote(recorded.text)}"
         else:
             summary = f"It streams, too fast to see more: {_how(pacing)}"
