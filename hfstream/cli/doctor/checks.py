@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
+from ..._transport.proxies import Proxy
 from ...core.urls import service_url
 from ...errors import BadRequestError, NotFoundError, ServerError, UnexpectedResponseError, ValidationError
 from ...types import Model
 from . import features
 from .details import describe_stream, numbers_events
 from .failures import explain_failure, is_page
-from .findings import Finding, Report, Severity
+from .findings import Finding, Mend, Report, Severity
 from .prober import LimitReachedError, Prober, Recorded
 from .questions import FEW_TOKENS, Questions
 from .reach import check_reach
@@ -30,17 +33,18 @@ def examine(report: Report, prober: Prober, *, model: str | None, key: bool) -> 
     reach = check_reach(prober.url, min(10.0, prober.seconds / 4))
     report.add(reach.findings)
     if not reach.failed:
-        _Examination(report, prober, model, key=key).run()
+        _Examination(report, prober, model, key=key, proxy=reach.proxy).run()
 
 
 class _Examination:
     """The checks of one URL that can be reached."""
 
-    def __init__(self, report: Report, prober: Prober, model: str | None, *, key: bool) -> None:
+    def __init__(self, report: Report, prober: Prober, model: str | None, *, key: bool, proxy: Proxy | None) -> None:
         self._report = report
         self._prober = prober
         self._questions = Questions(prober, model)
         self._key = key
+        self._proxy = proxy
         self._models: list[Model] = []
         self._info: dict[str, Any] = {}
 
@@ -60,16 +64,16 @@ class _Examination:
         names = self._names
         if self._questions.model is None and names:
             self._questions.model = names[0]
-        # At a URL that ends in /v1, text generation is OpenAI's route. Without it, it is TGI's only where TGI answers.
-        self._questions.native_text = self._is_tgi or service_url(prober.url, "/v1") == prober.url or not names
+        self._questions.native_text = self._has_tgi_routes or not names
 
     @property
     def _names(self) -> list[str]:
         return [model.id for model in self._models if model.id]
 
     @property
-    def _is_tgi(self) -> bool:
-        return "model_id" in self._info
+    def _has_tgi_routes(self) -> bool:
+        """Whether text generation at the URL as it is is not for OpenAI's route: the client decides by the URL."""
+        return "model_id" in self._info or service_url(self._prober.url, "/v1") == self._prober.url
 
     def _check_stream(self) -> None:
         questions = self._questions
@@ -92,10 +96,21 @@ class _Examination:
             "time_to_first_token": round(pacing.first, 4), "median_between_tokens": round(pacing.median_gap, 4),
             "longest_between_tokens": round(pacing.longest_gap, 4), "last_token": round(pacing.last, 4),
         }  # fmt: skip
-        self._report.add([streaming.finding(), *describe_stream(recorded, pacing, chat=main is chat)])
+        self._report.add(
+            [self._blame_proxy(streaming.finding()), *describe_stream(recorded, pacing, chat=main is chat)]
+        )
         self._report.works["usage"] = main.usage is not None
         self._report.works["resume"] = numbers_events(main)
         self._check_rest(send, chat=main is chat)
+
+    def _blame_proxy(self, finding: Finding) -> Finding:
+        """The finding about the pace; a proxy of this computer's own is the first to be suspected."""
+        if self._proxy is None or finding.severity is not Severity.ERROR:
+            return finding
+        host = urlsplit(self._prober.url).hostname or ""
+        mend = Mend("the environment, to go around this computer's own proxy", f"export NO_PROXY={host}")
+        evidence = (*finding.evidence, f"the requests went through the proxy {self._proxy}")
+        return replace(finding, evidence=evidence, mend=(mend, *finding.mend))
 
     @staticmethod
     def _may_be_without_chat(chat: Recorded) -> bool:
@@ -143,6 +158,7 @@ class _Examination:
                 report.add([Finding(name, Severity.NOTE, f"Not asked about {name}: {limit}")])
 
     def _check_text(self) -> None:
+        self._questions.native_text = self._has_tgi_routes
         text = self._questions.stream_text(FEW_TOKENS)
         self._report.works["text"] = text.works
         if not text.works and text.error is not None:

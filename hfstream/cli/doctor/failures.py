@@ -246,13 +246,19 @@ def _unexpected(failure: _Failure) -> Finding:
 def _reported(failure: _Failure) -> Finding:
     recorded, error = failure.recorded, failure.error
     tokens = len(recorded.arrivals)
+    mend: list[Mend] = []
     if recorded.status == 200:
         summary = f"The server ends the stream with an error after {count(tokens, 'token')}: {plain(error.message)}"
+    elif recorded.status == 407:
+        summary = "A proxy on the way asks for user and password: HTTP 407"
+        mend.append(Mend("the environment", "export HTTPS_PROXY=http://user:password@proxy:3128"))
     else:
         summary = f"The server refuses the request: HTTP {recorded.status}: {plain(error.message)}"
+        if "model" in error.message.lower():
+            mend.append(Mend("this command, with the name of a model that the server has", "--model NAME"))
     kind = f" (error_type {plain(error.error_type)})" if error.error_type else ""
     seen = f"hfstream's client raises {type(error).__name__}{kind}"
-    return _finding(summary, _head(recorded), seen, _so_far(recorded))
+    return _finding(summary, _head(recorded), seen, _so_far(recorded), mend=mend)
 
 
 _EXPLANATIONS: tuple[tuple[type[InferenceError], Callable[[_Failure], Finding]], ...] = (

@@ -136,7 +136,7 @@ def _check(report: Report, name: str, what: str, recorded: Recorded, fits: Calla
         works = False
     report.works[name] = works
     if not works:
-        reason = _why(recorded) if recorded.error else f"the answer is another: {quote(_shown(recorded))}"
+        reason = _why(recorded) if recorded.error else f"instead it answers {quote(_shown(recorded))}"
         report.add([Finding(name, Severity.NOTE, f"The server does not give {what}", (reason,))])
 
 

@@ -70,5 +70,5 @@ def _add_works(text: Text, report: Report, width: int) -> None:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """The lines of a text. A URL is not divided, so that it can be copied."""
-    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
+    """The lines of a text. A URL is not divided, so that it can be copied; what a server has sent, in quotes, is."""
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words='"' in text) or [""]

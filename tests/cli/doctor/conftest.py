@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -92,7 +93,7 @@ class ModelServer:
     requests: list[str] = field(default_factory=list[str])
 
     def __call__(self, request: Request) -> Response:
-        path = request.path.partition("?")[0]
+        path = urlsplit(request.path).path  # a whole URL where this is a proxy
         self.requests.append(path)
         if path == "/v1/models":
             return Response.json({"data": [{"id": "opt-125m", "object": "model", "owned_by": "vllm"}]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hfstream.testing import UNUSUAL_RESPONSES, Fault, Response, ScriptedServer, chat_events, faults, token_events
+from hfstream.testing import UNUSUAL_RESPONSES, Fault, Response, ScriptedServer, Step, chat_events, faults, token_events
 
 from .conftest import Diagnose
 
@@ -26,6 +26,7 @@ FAILURES = {
     "401": (Response.error(401, "no"), "The server wants an API key: HTTP 401"),
     "403": (Response.error(403, "no"), "The server wants an API key: HTTP 403"),
     "404": (Response.error(404, "no"), "There is neither chat nor text generation at this URL: HTTP 404"),
+    "407": (Response.error(407, "no"), "A proxy on the way asks for user and password: HTTP 407"),
     "422": (Response.error(422, "no", "validation"), "The server refuses the request: HTTP 422: no"),
     "500": (Response.error(500, "out of memory"), "The server refuses the request: HTTP 500: out of memory"),
     "loading": (Response.error(503, "Model is loading"), "The server is still loading its model: HTTP 503"),
@@ -62,7 +63,7 @@ def test_a_stalled_stream(diagnose: Diagnose) -> None:
 
 
 def test_a_stalled_stream_that_is_kept_alive(diagnose: Diagnose) -> None:
-    steps = [*CHAT[:3], *[0.02, b": keep-alive\n\n"] * 200]
+    steps: list[Step] = [*CHAT[:3], *[0.02, b": keep-alive\n\n"] * 200]
     with ScriptedServer(Response(steps)) as server:
         diagnosis = diagnose(server.url, "--timeout", "1.5")
     assert diagnosis.first.startswith("The stream stops after 2 tokens")

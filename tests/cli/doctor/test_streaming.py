@@ -102,6 +102,16 @@ def test_a_buffer_that_holds_all_back(diagnose: Diagnose) -> None:
 
 
 @pytest.mark.slow
+def test_a_proxy_of_the_environment_is_suspected_first(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer(ModelServer(in_one_lump, tokens=16)) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        diagnosis = diagnose("http://model.example:8080")
+        assert diagnosis.evidence.endswith(f"the requests went through the proxy {server.url} (from HTTP_PROXY)")
+    assert diagnosis.first.startswith("The stream is held back")
+    assert diagnosis.lines[0] == "export NO_PROXY=model.example"
+
+
+@pytest.mark.slow
 def test_a_buffer_of_one_size(diagnose: Diagnose) -> None:
     with ScriptedServer(ModelServer(in_lumps_of(1500), tokens=40)) as server:  # type: ignore[arg-type]
         diagnosis = diagnose(server.url)
