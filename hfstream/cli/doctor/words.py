@@ -17,9 +17,9 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, thing: str) -> str:
     """``1 token``, ``12 tokens``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def plain(text: str) -> str:

@@ -63,8 +63,8 @@ def test_a_stalled_stream(diagnose: Diagnose) -> None:
 
 
 def test_a_stalled_stream_that_is_kept_alive(diagnose: Diagnose) -> None:
-    steps: list[Step] = [*CHAT[:3], *[0.02, b": keep-alive\n\n"] * 200]
-    with ScriptedServer(Response(steps)) as server:
+    alive: list[Step] = [0.02, b": keep-alive\n\n"]
+    with ScriptedServer(Response([*CHAT[:3], *alive * 200])) as server:
         diagnosis = diagnose(server.url, "--timeout", "1.5")
     assert diagnosis.first.startswith("The stream stops after 2 tokens")
     assert "keep-alive comments came, so the server is alive" in diagnosis.first
