@@ -196,3 +196,6 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         response, self._response = self._response, None
         if response is not None:
             await response.aclose()
+
+
+AsyncTokenStream.__module__ = "hfstream"  # where users import it from

@@ -196,3 +196,6 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
         response, self._response = self._response, None
         if response is not None:
             response.close()
+
+
+TokenStream.__module__ = "hfstream"  # where users import it from

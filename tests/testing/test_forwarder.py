@@ -56,7 +56,7 @@ def test_what_is_meant_for_another_server_is_refused() -> None:
     assert server.requests == []
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8080", "http://", "http://a b", ""])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8080", "http://", ""])
 def test_what_is_no_URL_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         Forwarder(url)
