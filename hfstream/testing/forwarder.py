@@ -93,7 +93,7 @@ class Forwarder(ScriptedServer):
             self._record(error.error, request)
             return False
         finally:
-            forwarded.end()
+            forwarded.close()
 
 
 class _Forwarded:
@@ -102,8 +102,7 @@ class _Forwarded:
     def __init__(self, exchange: Exchange, observer: Observer | None) -> None:
         self._exchange = exchange
         self._observer = observer
-        self._error: UpstreamError | None = None
-        self._complete = False
+        self._ended = False
 
     def response(self, connection: Connection, request: Request) -> Response:
         """The server's response once its headers are there."""
@@ -111,20 +110,28 @@ class _Forwarded:
         if head is None:
             return Response([Fault.DROP], raw=True)  # the client has left
         if isinstance(head, UpstreamError):
-            self._error = head
+            self._end(head)
             return Response.error(502, f"The proxy cannot reach its server: {head}")
         if self._observer is not None:
             self._observer.on_head(head)
         if request.method == "HEAD" or head.status in (204, 304):
-            self._complete = True
+            self._end()
             return Response((), head.status, None, head.headers)
         return Response(self._relay(), head.status, None, head.headers)
 
-    def end(self) -> None:
-        """Gives up what has not come yet."""
+    def close(self) -> None:
+        """Gives up what has not come yet, where the client has left."""
         self._exchange.cancel()
-        if self._observer is not None:
-            self._observer.on_end(self._exchange, self._error, complete=self._complete)
+        self._report(None, complete=False)
+
+    def _end(self, error: UpstreamError | None = None) -> None:
+        """The server has sent all that there is. The observer knows it before the client can."""
+        self._report(error, complete=error is None)
+
+    def _report(self, error: UpstreamError | None, *, complete: bool) -> None:
+        if self._observer is not None and not self._ended:
+            self._ended = True
+            self._observer.on_end(self._exchange, error, complete=complete)
 
     def _wait_for_head(self, connection: Connection) -> Head | UpstreamError | None:
         while not connection.wait_closed(0.0):
@@ -148,8 +155,8 @@ class _Forwarded:
                     self._observer.on_chunk(item)
                 yield item.data
             elif isinstance(item, UpstreamError):
-                self._error = item
+                self._end(item)
                 yield Fault.DROP
             else:
-                self._complete = True
+                self._end()
                 return

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import signal
 
 import httpx
 import pytest
 
 from hfstream.cli import chaos
 from hfstream.testing import Response, ScriptedServer, token_events
-from tests.helpers.command_line import TIMEOUT, run_hfstream, running_hfstream
+from tests.helpers.command_line import TIMEOUT, run_hfstream, running_hfstream, stop_hfstream
 
 pytestmark = pytest.mark.slow
 
@@ -26,8 +25,7 @@ def run(url: str, *options: str, requests: int = 4) -> tuple[list[bytes | None],
                 bodies.append(httpx.get(f"{lines[-1].split()[-1]}/path?key=secret", timeout=TIMEOUT).content)
             except httpx.TransportError:
                 bodies.append(None)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=TIMEOUT)
+        stderr = stop_hfstream(process)
     assert process.returncode == 0
     assert "secret" not in stderr
     return bodies, stderr.partition("Press Ctrl-C to stop.\n")[2].splitlines()

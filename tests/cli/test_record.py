@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,18 +10,11 @@ import pytest
 
 from hfstream import InferenceClient
 from hfstream.testing import Fault, Recording, Response, ScriptedServer, token_events
-from tests.helpers.command_line import TIMEOUT, run_hfstream, running_hfstream
+from tests.helpers.command_line import TIMEOUT, run_hfstream, running_hfstream, stop_hfstream
 
 pytestmark = pytest.mark.slow
 
 EVENTS = token_events("Hello", ",", " you")
-
-
-def stop(process: subprocess.Popen[str], name: str = "SIGINT") -> str:
-    process.send_signal(signal.Signals[name])
-    _, stderr = process.communicate(timeout=TIMEOUT)
-    assert "Traceback" not in stderr
-    return stderr
 
 
 def test_a_tape_of_the_reference_server_is_replayed_byte_for_byte_and_at_its_pace(backend: str, tmp_path: Path) -> None:
@@ -33,7 +24,7 @@ def test_a_tape_of_the_reference_server_is_replayed_byte_for_byte_and_at_its_pac
     with running_hfstream("record", f"{backend}/", tape, "--port", "0") as (process, _, lines):
         url = lines[-1].split()[-1]
         live = httpx.post(f"{url}/generate_stream", json=body, headers=headers, timeout=TIMEOUT)
-        stderr = stop(process)
+        stderr = stop_hfstream(process)
     assert process.returncode == 0
     assert "Stopped. 1 response recorded.\nReplay with: hfstream mock " in stderr
     assert "a-secret-key" not in Path(tape).read_text() + stderr
@@ -59,7 +50,7 @@ def test_what_is_being_sent_at_the_end_is_kept(name: str, tmp_path: Path) -> Non
         assert httpx.post(f"{url}/x", json={}).content == b"".join(EVENTS)
         with httpx.stream("POST", f"{url}/y", json={}) as response:
             assert next(response.iter_raw()) == EVENTS[0]
-            stderr = stop(process, name)
+            stderr = stop_hfstream(process, name)
     assert [request.path for request in server.requests] == ["/v1/x", "/v1/y"]
     first, second = Recording.load_all(tape)
     assert (first.path, first.ending, first.body) == ("/v1/x", "complete", b"".join(EVENTS))
@@ -80,7 +71,7 @@ def test_recordings_are_added_to_a_tape_only_if_that_is_asked_for(tmp_path: Path
     ):
         client = InferenceClient(lines[-1].split()[-1])
         assert list(client.text_generation("Hi", stream=True)) == ["Hello", ",", " you"]
-        stop(process)
+        stop_hfstream(process)
     assert [each.path for each in Recording.load_all(tape)] == ["/", "/generate_stream"]
 
 
@@ -90,7 +81,7 @@ def test_a_server_that_is_not_reached_leaves_no_tape(tmp_path: Path) -> None:
     tape = tmp_path / "tape.jsonl"
     with running_hfstream("record", unreachable, str(tape), "--port", "0") as (process, _, lines):
         assert httpx.get(lines[-1].split()[-1]).status_code == 502
-        stderr = stop(process)
+        stderr = stop_hfstream(process)
     assert "GET /  not recorded: not reached" in stderr
     assert "Stopped. 0 responses recorded.\n" in stderr
     assert not tape.exists()
