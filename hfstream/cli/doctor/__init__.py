@@ -29,10 +29,12 @@ def doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found until then.
     """
     url = _check_url(arguments.url)
-    key = arguments.api_key or _key_of_environment(url)
+    variable, key = _key_of_environment(url)
+    used = key is not None and not arguments.api_key
+    key = arguments.api_key or key
     terminal.print_note(
         f"asks {shown_url(url)} with at most {MAX_REQUESTS} short requests, for at most {MAX_TOKENS} tokens in all, "
-        f"in at most {arguments.timeout:g} s"
+        f"in at most {arguments.timeout:g} s" + (f", with the API key of {variable}" if used else "")
     )
     report = Report(shown_url(url))
     prober = Prober(url, key, arguments.timeout)
@@ -69,12 +71,11 @@ def _check_url(url: str) -> str:
     )
 
 
-def _key_of_environment(url: str) -> str | None:
-    """The API key of the environment for a URL that has no user and password of its own."""
+def _key_of_environment(url: str) -> tuple[str, str | None]:
+    """A variable of the environment and the API key in it, for a URL that has no user and password of its own."""
     parts = urlsplit(url)
-    if parts.username or parts.password:
-        return None
-    return (os.environ.get("HF_TOKEN") if is_huggingface(url) else None) or os.environ.get("HFSTREAM_API_KEY") or None
+    names = [] if parts.username or parts.password else ["HF_TOKEN"] * is_huggingface(url) + ["HFSTREAM_API_KEY"]
+    return next(((name, key) for name in names if (key := os.environ.get(name))), ("", None))
 
 
 def _secrets(url: str, key: str | None) -> list[str]:

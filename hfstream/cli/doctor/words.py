@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["count", "duration", "plain", "quote", "shown_url"]
+__all__ = ["base_url", "count", "duration", "plain", "quote", "shown_url"]
 
 EXCERPT = 160
 """Characters of foreign text that are shown."""
@@ -31,6 +31,14 @@ def plain(text: str) -> str:
 def quote(text: str) -> str:
     """The same, in quotation marks; ``nothing`` for none."""
     return f'"{plain(text)}"' if text.strip() else "nothing"
+
+
+def base_url(url: str) -> str:
+    """What a client is given as URL, of the URL of one of its requests."""
+    for route in ("/chat/completions", "/completions", "/generate_stream"):
+        if url.endswith(route):
+            return url.removesuffix(route)
+    return url
 
 
 def shown_url(url: str) -> str:

@@ -80,6 +80,7 @@ def test_no_key_is_shown_even_if_the_server_repeats_it(
         code, output, notes = run(capsys, server.url)
         assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
     assert code == 0
+    assert "with the API key of HFSTREAM_API_KEY" in notes.replace("\n", " ")
     assert KEY not in output + notes
 
 
