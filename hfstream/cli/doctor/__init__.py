@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from rich.console import Console
 
@@ -37,14 +37,15 @@ def doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
         f"in at most {arguments.timeout:g} s" + (f", with the API key of {variable}" if used else "")
     )
     report = Report(shown_url(url))
-    prober = Prober(url, key, arguments.timeout)
+    prober = Prober(url, key, seconds=arguments.timeout, max_tokens=MAX_TOKENS)
     code = 0
     try:
         examine(report, prober, model=arguments.model_name, key=bool(key))
     except Exception as error:  # noqa: BLE001  a server can answer anything: what was found so far is worth more than a traceback
         words = f"{type(error).__name__}: {plain(str(error))}"
         summary = "The doctor failed in the middle: please report this, with the URL's kind of server"
-        report.add([Finding("doctor", Severity.ERROR, summary, (words,))])
+        severity = Severity.NOTE if report.has("streaming") else Severity.ERROR
+        report.add([Finding("doctor", severity, summary, (words,))])
     except KeyboardInterrupt:
         report.add([Finding("doctor", Severity.NOTE, "Ended by Ctrl-C before all was asked")])
         code = 130
@@ -79,11 +80,12 @@ def _key_of_environment(url: str) -> tuple[str, str | None]:
 
 
 def _secrets(url: str, key: str | None) -> list[str]:
-    """What must not be shown, although a server may repeat it: the key, and user and password of the URL."""
+    """What must not be shown, although a server may repeat it: the key, and user, password and query of the URL."""
     parts = urlsplit(url)
     _, authorization = split_credentials(url)
-    found = [key, parts.password, parts.username, parts.query, (authorization or "").removeprefix("Basic ")]
-    return sorted({secret.strip() for secret in found if secret and len(secret.strip()) > 3}, key=len, reverse=True)
+    values = [value for _, value in parse_qsl(parts.query)]
+    found = [key, parts.password, parts.username, (authorization or "").removeprefix("Basic "), *values]
+    return sorted({secret.strip() for secret in found if secret and len(secret.strip()) > 4}, key=len, reverse=True)
 
 
 def _print(report: Report, terminal: Terminal, *, as_json: bool, secrets: list[str]) -> None:

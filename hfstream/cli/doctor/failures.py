@@ -139,7 +139,9 @@ def _overloaded(failure: _Failure) -> Finding:
     else:
         summary = f"The server is overloaded: HTTP {recorded.status}; {asks}"
     header = recorded.header("retry-after")
-    mend = () if wait else (Mend("the server, as a header of this response", "Retry-After: 1"),)
+    mend = (
+        () if wait or recorded.status == 200 else (Mend("the server, as a header of this response", "Retry-After: 1"),)
+    )
     return _finding(
         summary, _head(recorded), _words(error), f"Retry-After: {plain(header)}" if header else "no Retry-After",
         mend=mend,

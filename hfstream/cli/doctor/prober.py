@@ -81,13 +81,14 @@ class Recorded:
 
 
 class Prober:
-    """Sends requests to one URL: at most `MAX_REQUESTS` of them, and none after `seconds`."""
+    """Sends requests to one URL: at most `MAX_REQUESTS`, for at most `max_tokens` in all, and none after `seconds`."""
 
-    def __init__(self, url: str, api_key: str | None, seconds: float) -> None:
+    def __init__(self, url: str, api_key: str | None, *, seconds: float, max_tokens: int) -> None:
         self.url: str = url
         self.requests: int = 0
         self.tokens: int = 0
         self.seconds: float = seconds
+        self._max_tokens = max_tokens
         self._started = time.monotonic()
         self._deadline = self._started + seconds
         self._http = _transport.SyncHTTP(None)
@@ -149,7 +150,12 @@ class Prober:
         """Sends one request and reads its response, or the part of it up to which `until` is false.
 
         `tokens` is how many the request asks for.
+
+        Raises:
+            LimitReachedError: so many may not be asked for any more.
         """
+        if self.tokens + tokens > self._max_tokens:
+            raise LimitReachedError(f"{self._max_tokens} tokens are the limit")
         self.requests += 1
         self.tokens += tokens
         recorded = Recorded(exchange.spec.url)
