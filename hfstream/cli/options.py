@@ -12,6 +12,7 @@ from typing import Any
 
 from ..version import __version__
 from .serve_options import add_serve_options, positive
+from .testing_options import add_mock_options
 
 __all__ = ["parse_args"]
 
@@ -45,6 +46,12 @@ examples:
 examples:
   hfstream bench http://127.0.0.1:8080
   hfstream bench http://127.0.0.1:8080 --concurrency 1,4,16 --requests 100 --plot bench.svg
+""",
+    "mock": """\
+examples:
+  hfstream mock rules.yaml
+  hfstream mock rules.json --port 9000 --speed inf
+  hfstream mock tape.jsonl --match path
 """,
     "doctor": """\
 examples:
@@ -91,6 +98,7 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_demo(commands)
     _add_bench(commands)
+    add_mock_options(_add_command(commands, "mock", "answer like a model, by rules or from a tape"))
     _add_doctor(commands)
     return parser
 
