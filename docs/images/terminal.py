@@ -1,7 +1,7 @@
 # ruff: noqa: E501, S101, S603, T201  lines of the SVG are long; the program runs hfstream, and says what it wrote
 """Draws what commands print, as pictures of a terminal: the commands are run, and nothing is added to their output.
 
-python docs/images/terminal.py        writes mock-terminal.svg next to this file
+python docs/images/terminal.py        writes mock-terminal.svg and doctor-terminal.svg next to this file; needs nginx
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 from rich.text import Text
+
+from hfstream.server import BackgroundServer, Settings
 
 HERE = Path(__file__).parent
 FORMAT = """\
@@ -103,5 +105,45 @@ def mock() -> None:
     draw([prompt, *map(Text.from_ansi, lines)], "hfstream mock", "mock-terminal")
 
 
+NGINX = """\
+daemon off;
+pid nginx.pid;
+error_log error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass {upstream};
+            proxy_ignore_headers X-Accel-Buffering;
+        }}
+    }}
+}}
+"""
+"""nginx as it is without further settings: the header that hfstream's server sends against this is ignored."""
+
+
+def doctor(port: int = 8080) -> None:
+    """What `hfstream doctor` prints of an nginx before the reference server, at the speed of a larger model."""
+    with BackgroundServer(Settings(tokens_per_second=40)) as server, tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "nginx.conf").write_text(NGINX.format(port=port, upstream=server.url), encoding="utf-8")
+        url = f"http://127.0.0.1:{port}"
+        environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "80", "PYTHONPATH": str(HERE.parents[1])}
+        proxy = ["nginx", "-p", folder, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
+        with subprocess.Popen(proxy) as process:
+            try:
+                httpx.Client(transport=httpx.HTTPTransport(retries=10)).get(f"{url}/health").raise_for_status()
+                command = [sys.executable, "-m", "hfstream.cli", "doctor", url]
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            finally:
+                process.terminate()
+    prompt = Text.assemble(("$ ", "green"), (f"hfstream doctor {url}", "bold"))
+    lines = [*done.stderr.splitlines(), *done.stdout.splitlines()]
+    draw([prompt, *map(Text.from_ansi, lines)], "hfstream doctor", "doctor-terminal", 82)
+
+
 if __name__ == "__main__":
     mock()
+    doctor()

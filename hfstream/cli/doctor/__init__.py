@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from rich.console import Console
 
@@ -29,20 +29,23 @@ def doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found until then.
     """
     url = _check_url(arguments.url)
-    key = arguments.api_key or _key_of_environment(url)
+    variable, key = _key_of_environment(url)
+    used = key is not None and not arguments.api_key
+    key = arguments.api_key or key
     terminal.print_note(
         f"asks {shown_url(url)} with at most {MAX_REQUESTS} short requests, for at most {MAX_TOKENS} tokens in all, "
-        f"in at most {arguments.timeout:g} s"
+        f"in at most {arguments.timeout:g} s" + (f", with the API key of {variable}" if used else "")
     )
     report = Report(shown_url(url))
-    prober = Prober(url, key, arguments.timeout)
+    prober = Prober(url, key, seconds=arguments.timeout, max_tokens=MAX_TOKENS)
     code = 0
     try:
         examine(report, prober, model=arguments.model_name, key=bool(key))
     except Exception as error:  # noqa: BLE001  a server can answer anything: what was found so far is worth more than a traceback
         words = f"{type(error).__name__}: {plain(str(error))}"
         summary = "The doctor failed in the middle: please report this, with the URL's kind of server"
-        report.add([Finding("doctor", Severity.ERROR, summary, (words,))])
+        severity = Severity.NOTE if report.has("streaming") else Severity.ERROR
+        report.add([Finding("doctor", severity, summary, (words,))])
     except KeyboardInterrupt:
         report.add([Finding("doctor", Severity.NOTE, "Ended by Ctrl-C before all was asked")])
         code = 130
@@ -69,20 +72,20 @@ def _check_url(url: str) -> str:
     )
 
 
-def _key_of_environment(url: str) -> str | None:
-    """The API key of the environment for a URL that has no user and password of its own."""
+def _key_of_environment(url: str) -> tuple[str, str | None]:
+    """A variable of the environment and the API key in it, for a URL that has no user and password of its own."""
     parts = urlsplit(url)
-    if parts.username or parts.password:
-        return None
-    return (os.environ.get("HF_TOKEN") if is_huggingface(url) else None) or os.environ.get("HFSTREAM_API_KEY") or None
+    names = [] if parts.username or parts.password else ["HF_TOKEN"] * is_huggingface(url) + ["HFSTREAM_API_KEY"]
+    return next(((name, key) for name in names if (key := os.environ.get(name))), ("", None))
 
 
 def _secrets(url: str, key: str | None) -> list[str]:
-    """What must not be shown, although a server may repeat it: the key, and user and password of the URL."""
+    """What must not be shown, although a server may repeat it: the key, and user, password and query of the URL."""
     parts = urlsplit(url)
     _, authorization = split_credentials(url)
-    found = [key, parts.password, parts.username, parts.query, (authorization or "").removeprefix("Basic ")]
-    return sorted({secret.strip() for secret in found if secret and len(secret.strip()) > 3}, key=len, reverse=True)
+    values = [value for _, value in parse_qsl(parts.query)]
+    found = [key, parts.password, parts.username, (authorization or "").removeprefix("Basic "), *values]
+    return sorted({secret.strip() for secret in found if secret and len(secret.strip()) > 4}, key=len, reverse=True)
 
 
 def _print(report: Report, terminal: Terminal, *, as_json: bool, secrets: list[str]) -> None:

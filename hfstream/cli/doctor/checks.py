@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from ..._transport.proxies import Proxy
 from ...core.urls import service_url
@@ -20,7 +20,7 @@ from .questions import FEW_TOKENS, Questions
 from .reach import check_reach
 from .servers import find_between, name_server
 from .streaming import SendStream, time_stream
-from .words import count, plain
+from .words import count, duration, plain, shown_url
 
 __all__ = ["examine"]
 
@@ -47,6 +47,7 @@ class _Examination:
         self._proxy = proxy
         self._models: list[Model] = []
         self._info: dict[str, Any] = {}
+        self._main = Recorded(prober.url)
 
     def run(self) -> None:
         try:
@@ -87,8 +88,9 @@ class _Examination:
                 self._report.works["chat"] = False
         self._describe_server(main)
         if not main.works:
-            self._report.add([explain_failure(main, self._names, key=self._key)])
+            self._report.add([self._suggest_url(explain_failure(main, self._names, key=self._key), main)])
             return
+        self._main = main
         self._report.works["chat" if main is chat else "text"] = True
         streaming = time_stream(main, send)
         recorded, pacing = streaming.final
@@ -97,7 +99,10 @@ class _Examination:
             "longest_between_tokens": round(pacing.longest_gap, 4), "last_token": round(pacing.last, 4),
         }  # fmt: skip
         self._report.add(
-            [self._blame_proxy(streaming.finding()), *describe_stream(recorded, pacing, chat=main is chat)]
+            [
+                self._blame_proxy(streaming.finding()),
+                *describe_stream(recorded, chat=main is chat, kind=self._report.server["kind"] or ""),
+            ]
         )
         self._report.works["usage"] = main.usage is not None
         self._report.works["resume"] = numbers_events(main)
@@ -111,6 +116,18 @@ class _Examination:
         mend = Mend("the environment, to go around this computer's own proxy", f"export NO_PROXY={host}")
         evidence = (*finding.evidence, f"the requests went through the proxy {self._proxy}")
         return replace(finding, evidence=evidence, mend=(mend, *finding.mend))
+
+    def _suggest_url(self, finding: Finding, main: Recorded) -> Finding:
+        """The finding about a URL at which there is nothing; the path may be wrong, and the rest of it right."""
+        parts = urlsplit(self._prober.url)
+        if parts.path.strip("/") in ("", "v1") or not (is_missing(main) or is_page(main)):
+            return finding
+        base = urlunsplit((parts.scheme, parts.netloc, "", "", ""))
+        listed = self._prober.get(f"{base}/v1/models")
+        if not (listed.works and listed.result.lstrip()[:1] in (b"{", b"[")):
+            return finding
+        mend = Mend("the URL: there is a model server at this one", f"{shown_url(base)}/v1")
+        return replace(finding, mend=(mend,))
 
     @staticmethod
     def _may_be_without_chat(chat: Recorded) -> bool:
@@ -165,6 +182,22 @@ class _Examination:
             summary = "There is no text generation beside the chat"
             evidence = f"{text.url_shown}: HTTP {text.status or 'nothing'}: {plain(text.error.message)}"
             self._report.add([Finding("text", Severity.NOTE, summary, (evidence,))])
+        elif text.arrivals:
+            self._report.add(cold_start(self._main, text))
+
+
+COLD_START = 1.0
+"""Seconds that a first token takes longer than a later one, from which on it is worth a word."""
+
+
+def cold_start(first: Recorded, later: Recorded) -> list[Finding]:
+    """A finding if the first stream took far longer to begin than a later one."""
+    before, after = first.arrivals[0], later.arrivals[0]
+    if before - after < COLD_START or before < 4 * after:
+        return []
+    summary = f"The first answer took {duration(before)} to begin, a later one {duration(after)}: a cold start"
+    evidence = "the server, or the platform that it runs on, had to start or to load the model"
+    return [Finding("start", Severity.NOTE, summary, (evidence,))]
 
 
 def is_missing(recorded: Recorded) -> bool:

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from ...core.sse import SSEParser
 from .failures import comments_in
 from .findings import Finding, Mend, Severity
-from .pacing import Pacing
 from .prober import Recorded
 from .servers import find_between
-from .words import count, duration, plain
+from .words import base_url, count, duration, plain, shown_url
 
 __all__ = ["describe_stream", "numbers_events"]
 
@@ -22,13 +21,18 @@ _WAITED_FOR_END = 1.5
 """Seconds after the last token from which on the end of the stream was waited for in vain; the client waits for 2."""
 
 
-def describe_stream(recorded: Recorded, pacing: Pacing, *, chat: bool) -> Iterator[Finding]:
-    """The findings about a stream beside its pace."""
+KEPT_ALIVE = ("hfstream", "TGI")
+"""Servers that send a comment after 15 s without a token."""
+
+
+def describe_stream(recorded: Recorded, *, chat: bool, kind: str) -> Iterator[Finding]:
+    """The findings about a stream beside its pace. `kind` is the server's."""
+    yield from _redirect(recorded)
     yield from _http_version(recorded)
     yield from _framing(recorded)
     yield from _compression(recorded)
     yield _end(recorded, chat=chat)
-    yield _silence(recorded, pacing)
+    yield _silence(recorded, kind)
 
 
 def numbers_events(recorded: Recorded) -> bool:
@@ -36,6 +40,15 @@ def numbers_events(recorded: Recorded) -> bool:
     parser = SSEParser()
     parser.feed(recorded.body)
     return bool(parser.last_event_id)
+
+
+def _redirect(recorded: Recorded) -> Iterator[Finding]:
+    if recorded.redirected_to:
+        target = plain(shown_url(recorded.redirected_to))
+        yield Finding(
+            "redirect", Severity.NOTE, "The URL redirects: each request is sent twice",
+            (f"to {target}",), (Mend("the URL, here and in programs", base_url(target)),),
+        )  # fmt: skip
 
 
 def _http_version(recorded: Recorded) -> Iterator[Finding]:
@@ -109,23 +122,19 @@ def _end(recorded: Recorded, *, chat: bool) -> Finding:
     )
 
 
-def _silence(recorded: Recorded, pacing: Pacing) -> Finding:
+def _silence(recorded: Recorded, kind: str) -> Finding:
     comments = comments_in(recorded)
-    longest = max([recorded.head_at, *(b - a for a, b in itertools.pairwise(recorded.reads))])
+    longest = max([recorded.head_at, *(after - before for before, after in itertools.pairwise(recorded.reads))])
     seen = f"the longest silence seen was {duration(longest)}"
     between = find_between(recorded.headers)
     if comments:
-        return Finding(
-            "silence", Severity.OK, f"Keep-alives come while there is no token: {count(comments, 'comment')}", (seen,)
-        )
+        summary = f"A silent minute: keep-alives come while there is no token ({count(comments, 'comment')})"
+        return Finding("silence", Severity.OK, summary, (seen,))
+    if kind in KEPT_ALIVE:
+        summary = f"A silent minute: {kind} sends a comment every 15 s, so nothing on the way is silent for long"
+        return Finding("silence", Severity.OK, summary, (f"{seen}: too short to see one",))
     if between is not None and between.silence:
-        return Finding(
-            "silence", Severity.NOTE, f"A silent minute: {between.silence}",
-            (seen, "no keep-alive comment was seen in it"), between.patient,
-        )  # fmt: skip
-    return Finding(
-        "silence",
-        Severity.OK,
-        "No silence was long enough to need a keep-alive",
-        (seen, "what a minute of it does is not known"),
-    )
+        summary = f"A silent minute: {between.silence}"
+        return Finding("silence", Severity.NOTE, summary, (seen, "no keep-alive comment was seen"), between.patient)
+    summary = "A silent minute: what it does is not known"
+    return Finding("silence", Severity.OK, summary, (seen, "no keep-alive comment was seen"))

@@ -23,7 +23,7 @@ from ...errors import (
 from .findings import Finding, Mend, Severity
 from .prober import Recorded
 from .servers import GENERIC, find_between
-from .words import count, duration, plain, quote
+from .words import base_url, count, duration, plain, quote, shown_url
 
 __all__ = ["comments_in", "explain_failure", "is_page"]
 
@@ -53,6 +53,8 @@ def explain_failure(recorded: Recorded, models: Sequence[str] = (), *, key: bool
     error = recorded.error
     assert error is not None  # noqa: S101  what works has nothing to explain
     failure = _Failure(recorded, error, models, key)
+    if recorded.became_get:
+        return _redirected(failure)
     if recorded.status in _GATEWAY:
         return _gateway(failure)
     if is_page(recorded):
@@ -93,6 +95,15 @@ def _so_far(recorded: Recorded) -> str:
     return f"the text so far: {quote(recorded.text)}" if recorded.text else ""
 
 
+def _redirected(failure: _Failure) -> Finding:
+    target = shown_url(failure.recorded.redirected_to)
+    return _finding(
+        "The URL redirects, and the request loses its body on the way: it becomes a GET",
+        _head(failure.recorded), f"it redirects to {plain(target)}",
+        mend=(Mend("the URL, here and in programs", plain(base_url(target))),),
+    )  # fmt: skip
+
+
 def _page(failure: _Failure) -> Finding:
     recorded = failure.recorded
     found = _TITLE.search(recorded.body.decode("utf-8", "replace"))
@@ -128,7 +139,9 @@ def _overloaded(failure: _Failure) -> Finding:
     else:
         summary = f"The server is overloaded: HTTP {recorded.status}; {asks}"
     header = recorded.header("retry-after")
-    mend = () if wait else (Mend("the server, as a header of this response", "Retry-After: 1"),)
+    mend = (
+        () if wait or recorded.status == 200 else (Mend("the server, as a header of this response", "Retry-After: 1"),)
+    )
     return _finding(
         summary, _head(recorded), _words(error), f"Retry-After: {plain(header)}" if header else "no Retry-After",
         mend=mend,

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
+from .words import redact
+
 __all__ = ["EXIT_CODES", "Finding", "Mend", "Report", "Severity"]
 
 
@@ -73,6 +75,10 @@ class Report:
         """Adds findings, in the order in which they are shown."""
         self.findings.extend(findings)
 
+    def has(self, check: str) -> bool:
+        """Whether there is a finding of this check."""
+        return any(finding.check == check for finding in self.findings)
+
     @property
     def diagnosis(self) -> Finding:
         """The worst finding; of several the first one. If there is nothing to mend, what was found about streaming."""
@@ -91,9 +97,7 @@ class Report:
         """The same report, with ``[secret]`` in place of each of the secrets."""
 
         def clean(text: str) -> str:
-            for secret in secrets:
-                text = text.replace(secret, "[secret]")
-            return text
+            return redact(text, secrets)
 
         findings = [
             Finding(

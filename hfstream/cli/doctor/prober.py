@@ -18,7 +18,7 @@ from ...core.decoders import JSONBodyDecoder
 from ...core.exchange import Exchange
 from ...core.retry import RetryPolicy
 from ...core.timeouts import Timeouts
-from ...core.urls import service_url
+from ...core.urls import is_url, service_url, split_credentials
 from ...errors import InferenceError, UnexpectedResponseError
 from .words import shown_url
 
@@ -59,6 +59,10 @@ class Recorded:
     finish_reason: str | None = None
     error: InferenceError | None = None
     closed_early: bool = False
+    redirected_to: str = ""
+    """The URL that answered, if it is another."""
+    became_get: bool = False
+    """Whether a redirect has made a GET without a body of the request."""
     ended_at: float = 0.0
 
     @property
@@ -77,13 +81,14 @@ class Recorded:
 
 
 class Prober:
-    """Sends requests to one URL: at most `MAX_REQUESTS` of them, and none after `seconds`."""
+    """Sends requests to one URL: at most `MAX_REQUESTS`, for at most `max_tokens` in all, and none after `seconds`."""
 
-    def __init__(self, url: str, api_key: str | None, seconds: float) -> None:
+    def __init__(self, url: str, api_key: str | None, *, seconds: float, max_tokens: int) -> None:
         self.url: str = url
         self.requests: int = 0
         self.tokens: int = 0
         self.seconds: float = seconds
+        self._max_tokens = max_tokens
         self._started = time.monotonic()
         self._deadline = self._started + seconds
         self._http = _transport.SyncHTTP(None)
@@ -127,12 +132,13 @@ class Prober:
             total=total,
         )
 
-    def get(self, route: str) -> Recorded:
-        """The body of a route beside the API, such as ``/metrics``, as bytes."""
-        exchange = self.factory.info(self.url, self.limits(0.1))
+    def get(self, url: str) -> Recorded:
+        """The body of what is at a URL of the same server, or at a route such as ``/metrics``, as bytes."""
+        url = url if is_url(url) else service_url(self.url, url)
+        exchange = self.factory.info(None, self.limits(0.1))
         spec = replace(
             exchange.spec,
-            url=service_url(exchange.spec.url.removesuffix("/info"), route),
+            url=split_credentials(url)[0],
             make_decoder=lambda: JSONBodyDecoder[Any](lambda body: [body]),
             make_accumulator=SingleResult,
         )
@@ -144,7 +150,12 @@ class Prober:
         """Sends one request and reads its response, or the part of it up to which `until` is false.
 
         `tokens` is how many the request asks for.
+
+        Raises:
+            LimitReachedError: so many may not be asked for any more.
         """
+        if self.tokens + tokens > self._max_tokens:
+            raise LimitReachedError(f"{self._max_tokens} tokens are the limit")
         self.requests += 1
         self.tokens += tokens
         recorded = Recorded(exchange.spec.url)
@@ -174,6 +185,8 @@ class Prober:
         try:
             response = self._http.send(exchange.next_request())
             redirection = response.redirection
+            if redirection is not None:
+                recorded.redirected_to, recorded.became_get = redirection
             recorded.status, recorded.http_version = response.status_code, response.http_version
             recorded.headers = {name.lower(): value for name, value in response.headers.items()}
             recorded.head_at = time.monotonic() - started

@@ -20,8 +20,8 @@ from .words import count, duration, plain, quote
 
 __all__ = ["SendStream", "Streaming", "buffer_size", "time_stream"]
 
-MIN_BUFFER = 1000
-"""Bytes of the smallest buffer that is looked for: the events of single tokens are smaller."""
+BUFFER_UNIT = 1024
+"""Bytes of which every buffer is a multiple; a packet of TCP, whose size a read may have too, is not."""
 
 TOKENS_IN_EVENT = 4.0
 """Tokens in an event, on average, from which on the server itself sends lumps."""
@@ -214,7 +214,7 @@ def buffer_size(recorded: Recorded) -> int:
     position, sizes = 0, Counter[int]()
     for size in recorded.read_sizes:
         position += size
-        if size >= MIN_BUFFER and not recorded.body[:position].endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
+        if size and size % BUFFER_UNIT == 0 and not recorded.body[:position].endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
             sizes[size] += 1
     found = sizes.most_common(1)
     return found[0][0] if found and found[0][1] > 1 else 0

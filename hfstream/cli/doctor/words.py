@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["count", "duration", "plain", "quote", "shown_url"]
+__all__ = ["base_url", "count", "duration", "plain", "quote", "redact", "shown_url"]
+
+REDACTED_FROM = 6
+"""Characters of a secret that are one."""
 
 EXCERPT = 160
 """Characters of foreign text that are shown."""
@@ -31,6 +35,26 @@ def plain(text: str) -> str:
 def quote(text: str) -> str:
     """The same, in quotation marks; ``nothing`` for none."""
     return f'"{plain(text)}"' if text.strip() else "nothing"
+
+
+def base_url(url: str) -> str:
+    """What a client is given as URL, of the URL of one of its requests."""
+    for route in ("/chat/completions", "/completions", "/generate_stream"):
+        if url.endswith(route):
+            return url.removesuffix(route)
+    return url
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text with ``[secret]`` in place of each secret, and of the beginning of one that an excerpt has cut off."""
+    for secret in secrets:
+        start = secret[:REDACTED_FROM]
+        position = text.find(start)
+        while position >= 0:
+            shared = next(size for size in range(len(secret), 0, -1) if text.startswith(secret[:size], position))
+            text = f"{text[:position]}[secret]{text[position + shared :]}"
+            position = text.find(start, position + len("[secret]"))
+    return text
 
 
 def shown_url(url: str) -> str:

@@ -106,6 +106,8 @@ class ModelServer:
         return Response.error(404, "Not Found")
 
     def _chat(self, request: Request) -> Response:
+        if request.method != "POST":
+            return Response.error(405, "Method Not Allowed")
         body = json.loads(request.body)
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
             return Response.error(401, f"wrong key: {request.headers.get('authorization')}, but it is {self.key}")

@@ -9,6 +9,7 @@ import pytest
 
 from hfstream.cli import main
 from hfstream.cli.doctor import checks, features
+from hfstream.cli.doctor.words import plain, redact
 from hfstream.testing import Fault, Response, ScriptedServer
 from tests.helpers.modules import MODULES, imports_of, within
 
@@ -40,7 +41,7 @@ def test_the_first_line_is_the_diagnosis(capsys: pytest.CaptureFixture[str]) -> 
     assert lines[1] == f"           {url}/v1/chat/completions: HTTP 429,"
     assert lines[-1].startswith("3 requests, 64 tokens asked for, ")
     assert notes.replace("\n", " ").startswith(
-        f"asks {url} with at most 12 short requests, for at most 691 tokens in all, in at most 60 s"
+        f"asks {url} with at most 12 short requests, for at most 755 tokens in all, in at most 60 s"
     )
 
 
@@ -80,7 +81,17 @@ def test_no_key_is_shown_even_if_the_server_repeats_it(
         code, output, notes = run(capsys, server.url)
         assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
     assert code == 0
+    assert "with the API key of HFSTREAM_API_KEY" in notes.replace("\n", " ")
     assert KEY not in output + notes
+
+
+def test_the_beginning_of_a_key_is_not_shown_either() -> None:
+    """What a server says is cut off where it is long: the cut may be within the key."""
+    for padding in range(120, 165):
+        text = plain("x" * padding + f" {KEY}")
+        assert KEY[:6] not in redact(text, [KEY])
+    assert redact(f"{KEY}, {KEY} and sk-other", [KEY]) == "[secret], [secret] and sk-other"
+    assert redact("nothing", [KEY]) == "nothing"
 
 
 def test_user_and_password_of_the_url_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import http.server
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
-from hfstream.testing import UNUSUAL_RESPONSES, Fault, Response, ScriptedServer, Step, chat_events, faults, token_events
+from hfstream.testing import (
+    UNUSUAL_RESPONSES,
+    Fault,
+    Request,
+    Response,
+    ScriptedServer,
+    Step,
+    chat_events,
+    faults,
+    token_events,
+)
 
-from .conftest import Diagnose
+from .conftest import Diagnose, ModelServer
 
 WORDS = [" a", " b", " c", " d", " e"]
 CHAT = chat_events(*WORDS)
@@ -85,6 +102,57 @@ def test_a_model_that_the_server_does_not_have(diagnose: Diagnose) -> None:
     assert diagnosis.first == "The server does not have this model"
     assert diagnosis.lines == ["--model opt-125m"]
     assert "it lists opt-125m, opt-1.3b" in diagnosis.evidence
+
+
+def test_a_plain_web_server(diagnose: Diagnose, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<!doctype html><title>Hello</title>", encoding="utf-8")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        diagnosis = diagnose(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+    assert diagnosis.first.startswith("This is a web page ")
+    assert diagnosis.code == 1
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_wrong_path_at_the_right_host(diagnose: Diagnose) -> None:
+    with ScriptedServer(ModelServer()) as server:
+        diagnosis = diagnose(f"{server.url}/docs")
+        assert diagnosis.lines == [f"{server.url}/v1"]
+    assert diagnosis.first.startswith("There is neither chat nor text generation at this URL")
+
+
+def redirecting(status: int) -> Callable[[Request], Response]:
+    """A server whose API is under ``/api``, where it redirects to from everywhere else."""
+    model = ModelServer(tokens=5)
+
+    def respond(request: Request) -> Response:
+        if request.path.startswith("/api"):
+            return model(dataclasses.replace(request, path=request.path.removeprefix("/api")))
+        return Response(status=status, content_type=None, headers={"Location": f"/api{request.path}"})
+
+    return respond
+
+
+def test_a_redirect_that_loses_the_body(diagnose: Diagnose) -> None:
+    with ScriptedServer(redirecting(301)) as server:
+        diagnosis = diagnose(server.url)
+        assert diagnosis.lines == [f"{server.url}/api/v1"]
+    assert diagnosis.first == "The URL redirects, and the request loses its body on the way: it becomes a GET"
+
+
+def test_a_redirect_that_keeps_it(diagnose: Diagnose) -> None:
+    with ScriptedServer(redirecting(308)) as server:
+        diagnosis = diagnose(server.url)
+    assert diagnosis.first.startswith("It streams")
+    assert diagnosis.finding("redirect")["summary"] == "The URL redirects: each request is sent twice"
 
 
 UNHARMED = {

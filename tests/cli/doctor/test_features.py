@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hfstream.cli.doctor.checks import cold_start
+from hfstream.cli.doctor.prober import Recorded
 from hfstream.cli.doctor.servers import find_between, name_server, running_requests
 from hfstream.testing import ScriptedServer
 from hfstream.types import Model
@@ -61,6 +63,14 @@ def test_a_key_that_is_not_checked(diagnose: Diagnose) -> None:
     with ScriptedServer(ModelServer(tokens=5)) as server:
         diagnosis = diagnose(server.url, "--api-key", "sk-secret-key")
     assert diagnosis.finding("key")["severity"] == "note"
+
+
+def test_a_cold_start_is_noted() -> None:
+    slow, quick = Recorded("http://x", arrivals=[5.0]), Recorded("http://x", arrivals=[0.2])
+    assert [finding.summary for finding in cold_start(slow, quick)] == [
+        "The first answer took 5.00 s to begin, a later one 200 ms: a cold start"
+    ]
+    assert cold_start(quick, slow) == cold_start(quick, quick) == []
 
 
 @pytest.mark.parametrize(

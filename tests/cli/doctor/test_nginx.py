@@ -110,7 +110,7 @@ def test_nginx_before_the_reference_server(
     assert diagnosis.code == (1 if lines else 0)
     assert diagnosis.report["server"]["kind"] == "hfstream"
     assert diagnosis.report["server"]["between"] == "nginx"
-    assert "proxy_read_timeout" in diagnosis.finding("silence")["summary"]
+    assert "hfstream sends a comment every 15 s" in diagnosis.finding("silence")["summary"]
 
 
 def test_the_reference_server(backend: str, diagnose: Diagnose) -> None:

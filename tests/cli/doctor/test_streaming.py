@@ -98,6 +98,7 @@ def test_a_buffer_that_holds_all_back(diagnose: Diagnose) -> None:
     assert diagnosis.lines == ["proxy_buffering off;", "X-Accel-Buffering: no"]
     assert "Server: nginx/1.22.1" in diagnosis.evidence
     assert "a request for one token was answered after" in diagnosis.evidence
+    assert "proxy_read_timeout" in diagnosis.finding("silence")["summary"]
     assert diagnosis.code == 1
 
 
@@ -113,11 +114,11 @@ def test_a_proxy_of_the_environment_is_suspected_first(diagnose: Diagnose, monke
 
 @pytest.mark.slow
 def test_a_buffer_of_one_size(diagnose: Diagnose) -> None:
-    with ScriptedServer(ModelServer(in_lumps_of(1500), tokens=40)) as server:  # type: ignore[arg-type]
+    with ScriptedServer(ModelServer(in_lumps_of(2048), tokens=40)) as server:  # type: ignore[arg-type]
         diagnosis = diagnose(server.url)
     assert diagnosis.first.startswith("The tokens come in lumps: ")
     assert diagnosis.first.endswith("something before the server, such as a proxy, collects them")
-    assert "a buffer of 1,500 bytes cuts events in two" in diagnosis.evidence
+    assert "a buffer of 2,048 bytes cuts events in two" in diagnosis.evidence
     assert diagnosis.lines[:2] == ["proxy_buffering off;", "X-Accel-Buffering: no"]
 
 
@@ -192,7 +193,7 @@ def test_a_stream_without_its_end(diagnose: Diagnose) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "size"),
-    [([1000, 1000, 1000], 1000), ([1000, 999, 1001], 0), ([900, 900, 900], 0), ([2000], 0), ([], 0)],
+    [([4096, 4096, 4096], 4096), ([4096, 4095, 4097], 0), ([1448, 1448, 1448], 0), ([2048], 0), ([], 0)],
 )
 def test_a_buffer_shows_by_its_size(sizes: list[int], size: int) -> None:
     body = b"x" * sum(sizes)
