@@ -7,14 +7,17 @@
         print(list(InferenceClient(server.url).text_generation("Hi", stream=True)))
 
 `faults` builds faulty responses, and `UNUSUAL_RESPONSES` has those that users have reported of many servers. A
-`Recorder` records the responses of a real server, a `ChaosProxy` injects network faults, and the fixtures
-`scripted_server` and `reference_backend` are available in pytest without configuration.
+`Recorder` records the responses of a real server, a `MockServer` answers by rules or from what was recorded, a
+`ChaosProxy` injects network faults, and the fixtures `scripted_server`, `mock_server` and `reference_backend` are
+available in pytest without configuration.
 """
 
 from . import faults
-from .chaos import ChaosProxy, FaultRates
+from .chaos import ChaosProxy, FaultRates, ProxiedConnection
 from .events import DONE, chat_event, chat_events, final_event, token_event, token_events
-from .recorder import Chunk, Recorder, Recording
+from .mock import MockedRequest, MockServer, RulesError
+from .recorder import Recorder
+from .recording import Chunk, Recording
 from .request import Request
 from .response import Fault, Response, Step
 from .scripted import ScriptedServer
@@ -27,10 +30,14 @@ __all__ = [
     "Chunk",
     "Fault",
     "FaultRates",
+    "MockServer",
+    "MockedRequest",
+    "ProxiedConnection",
     "Recorder",
     "Recording",
     "Request",
     "Response",
+    "RulesError",
     "ScriptedServer",
     "Step",
     "UnusualResponse",

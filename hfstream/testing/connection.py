@@ -35,6 +35,10 @@ class Connection:
         self._sock = sock
         self._received = bytearray()
         self._ended = False
+        # select() takes no descriptor above 1023; Windows has no poll(), and there select() has no such limit.
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(sock, select.POLLIN)
 
     def peek(self) -> int | None:
         """The next byte; None at the end."""
@@ -88,7 +92,7 @@ class Connection:
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self._ended:
             rest = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._sock], [], [], rest)[0]:
+            if not self._wait_readable(rest):
                 return False
             self._receive()
             if len(self._received) > _MAX_AHEAD:
@@ -109,7 +113,7 @@ class Connection:
             self._sock.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + _LINGER_SECONDS
             while not self._ended and (rest := deadline - time.monotonic()) > 0:
-                if not select.select([self._sock], [], [], rest)[0]:
+                if not self._wait_readable(rest):
                     break
                 self._received.clear()
                 self._receive()
@@ -121,3 +125,9 @@ class Connection:
         self._ended = not data
         self._received += data
         return bool(data)
+
+    def _wait_readable(self, seconds: float | None) -> bool:
+        """Waits until there is something to read; returns False if `seconds` (None: no limit) pass first."""
+        if self._poll is None:
+            return bool(select.select([self._sock], [], [], seconds)[0])
+        return bool(self._poll.poll(None if seconds is None else seconds * 1000))

@@ -118,8 +118,8 @@ def test_the_core_imports_no_library_that_does_io() -> None:
 # --- The server ------------------------------------------------------------------------------------------------------
 
 
-def test_the_server_imports_only_errors_types_version_and_the_SSE_codec() -> None:
-    allowed = (SERVER, *LAYERS[0], *LAYERS[1], "hfstream.core.sse")
+def test_the_server_imports_only_errors_types_version_and_the_formats_of_events() -> None:
+    allowed = (SERVER, *LAYERS[0], *LAYERS[1], "hfstream.core.sse", "hfstream.core.response_events")
     found = [found for found in our_imports() if within(found.module, SERVER) and not within(found.name, *allowed)]
     assert as_text(found) == []
 
