@@ -65,7 +65,7 @@ COLOURS = {
     "light": {"text": "#24292f", "ours": "#2a7f3f", "others": "#8c959f"},
     "dark": {"text": "#e6edf3", "ours": "#56d364", "others": "#6e7681"},
 }
-WIDTH, LABEL, BAR, GAP = 300, 120, 18, 28
+WIDTH, LABEL, BAR, GAP = 360, 170, 18, 28
 """Pixels: a panel's bars, the room for names, the height of a bar with the space below, the space between panels."""
 
 
@@ -88,7 +88,7 @@ def plot(panels: list[Panel], scheme: str) -> str:
             ]
         top += BAR + GAP
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABEL + WIDTH + 60} {top - GAP}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABEL + WIDTH + 60} {top - GAP + 12}" role="img" '
         f'aria-label="{escape("; ".join(panel.title for panel in panels))}" font-family="system-ui, sans-serif" '
         f'font-size="12" fill="{colours["text"]}">'
     )
@@ -100,18 +100,21 @@ def panels(bulk: cost.Costs, many: dict[tuple[str, str], paced.Cost] | None, sta
         return {_short(name): spent for (name, its, kind), spent in bulk.items() if (its, kind) == (variant, column)}
 
     found = [
-        Panel("a chat's token in bulk, sync: microseconds of CPU", bars("sync", "chat")),
-        Panel("a token of text generation in bulk, sync: microseconds of CPU", bars("sync", "text")),
+        Panel("Chat, one stream: microseconds of CPU per token", bars("sync", "chat")),
+        Panel("Text, one stream: microseconds of CPU per token", bars("sync", "text")),
     ]
     if many:
-        named = {f"{_short(name.replace('_', ' '))}, {kind}": each.cpu for (name, kind), each in many.items()}
-        found.append(Panel("a token on one of 400 streams, 10 a second on each: microseconds of CPU", named))
-    return [*found, Panel("import and make a client: milliseconds of CPU", start_up)]
+        named = {f"{LABELS.get(name, name)}, {kind}": each.cpu for (name, kind), each in many.items()}
+        found.append(Panel("400 streams, 10 tokens a second each: microseconds of CPU per token", named))
+    return [*found, Panel("Importing and making a client: milliseconds of CPU", start_up)]
+
+
+LABELS = {"asyncio_streams": "asyncio's streams", "bare_httpx": "httpx"}
 
 
 def _short(name: str) -> str:
     name = re.sub(r" [\d.]+$", "", name)
-    return "socket" if name.startswith("socket") else name.replace("huggingface_hub", "hub").replace("huggingface ", "")
+    return "socket" if name.startswith("socket") else name
 
 
 def write(tables: dict[str, str], shown: list[Panel]) -> None:
