@@ -235,7 +235,7 @@ def hostile(session: nox.Session) -> None:
 @nox.session
 def cost(session: nox.Session) -> None:
     """CPU for each streamed token, of this client and of others, beside bare httpx. Not among the default sessions."""
-    _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0")
+    _long_run(session, "cost.py", "huggingface_hub==2.4.0", "openai==3.52.0", "opentelemetry-sdk")
 
 
 @nox.session

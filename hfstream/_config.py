@@ -9,15 +9,18 @@ from __future__ import annotations
 import platform
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import check_host, is_url, origin
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .core.observers import Call, CallObserver
 
 __all__ = ["BILL_TO", "USER_AGENT", "ClientConfig", "merge_headers", "validate_model", "validate_token"]
 
@@ -44,6 +47,7 @@ class ClientConfig:
     cookies: Mapping[str, str] = field(repr=False)
     provider: str | None = None
     resume: bool = False
+    observers: tuple[Callable[[Call], CallObserver], ...] = field(default=(), repr=False)
 
     @classmethod
     def from_arguments(
@@ -60,12 +64,13 @@ class ClientConfig:
         cookies: Mapping[str, str] | None = None,
         provider: str | None = None,
         resume: bool = False,
+        observers: Sequence[Callable[[Call], CallObserver]] = (),
     ) -> ClientConfig:
         """The configuration for the arguments of `InferenceClient`.
 
         Raises:
             ValueError: an invalid value, or both `model` and `base_url`, or both `token` and `api_key`.
-            TypeError: a header, a cookie or the timeout has a value of another type.
+            TypeError: a header, a cookie, the timeout or an observer has a value of another type.
         """
         if model is not None and base_url is not None:
             raise ValueError("`base_url` is another name for `model`: pass only one of them")
@@ -86,6 +91,7 @@ class ClientConfig:
             cookies=dict(cookies or {}),
             provider=None if provider == "auto" else provider,
             resume=resume,
+            observers=_check_observers(observers),
         )
 
     @property
@@ -125,6 +131,17 @@ def _check_header(name: str, value: str | None) -> None:
             f"the value of the header {name!r} has a line break, another control character, or one outside ASCII: "
             "encode it, for example with urllib.parse.quote"
         )
+
+
+def _check_observers(observers: Any) -> tuple[Any, ...]:
+    given: tuple[Any, ...] = (observers,) if callable(observers) else tuple(observers)
+    for observer in given:
+        if not callable(observer):
+            raise TypeError(
+                "observers= takes subclasses of CallObserver, or functions that make one for a call, not an object of "
+                f"type {type(observer).__name__}"
+            )
+    return given
 
 
 def _check_cookies(cookies: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from ._transport.forking import renew_in_child
 from .core import server_info
 from .core.chat_completion import chat_completion
 from .core.exchange import Exchange
+from .core.observers import Observation
 from .core.parameters import ChatCompletionOptions, TextGenerationOptions
 from .core.request_spec import RequestSpec
 from .core.retry import RetryPacer, RetryPolicy
@@ -91,7 +92,7 @@ class RequestFactory:
             extra_body=extra_body,
             resume=self._config.resume,
         )
-        return self._exchange(spec, timeout)
+        return self._observed(self._exchange(spec, timeout))
 
     def chat_completion(
         self, messages: Messages, *, stream: bool, options: ChatCompletionOptions
@@ -117,7 +118,7 @@ class RequestFactory:
             extra_body=extra_body,
             resume=self._config.resume,
         )
-        return self._exchange(spec, timeout)
+        return self._observed(self._exchange(spec, timeout))
 
     def info(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /info``."""
@@ -143,6 +144,11 @@ class RequestFactory:
     ) -> Exchange[Any, Any]:
         timeouts = self._config.timeouts if timeout is None else Timeouts.of(timeout)
         return Exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer)
+
+    def _observed(self, exchange: Exchange[Any, Any]) -> Exchange[Any, Any]:
+        if self._config.observers:
+            exchange.listener = Observation(exchange, self._config.observers)
+        return exchange
 
     def _model(self, model: str | None) -> str:
         model_or_url = validate_model(model) or self._config.model

@@ -5,7 +5,7 @@ Does not depend on how a request is sent and read (`stream`), or on what is sent
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .._transport import AsyncHTTP
     from ..core.exchange import Exchange
+    from ..core.observers import Call, CallObserver
     from .stream import AsyncTokenStream
 
 __all__ = ["AsyncInferenceClient"]
@@ -48,6 +49,7 @@ class AsyncInferenceClient(BaseClient):
         api_key: str | None = None,
         retry: RetryPolicy | int | None = RetryPolicy(),  # noqa: B008
         resume: bool = False,
+        observers: Sequence[Callable[[Call], CallObserver]] = (),
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         """Makes a client. It connects on the first call.
@@ -72,13 +74,15 @@ class AsyncInferenceClient(BaseClient):
                 numbers its events continues after the last one received, for sampled responses and chat as well. TGI
                 gets a new request with the prompt and the text so far; this is done for text generation with greedy
                 decoding and `max_new_tokens` only, where the result is the same. Otherwise the error says why not.
+            observers: told of each call that generates: its attempts, its first token, its end. Each is a subclass of
+                `hfstream.observers.CallObserver`, or `hfstream.otel.OpenTelemetry`.
             http_client: your own httpx client, for proxies, TLS or transports. It is used as configured, and you close
                 it. Its sockets have one read timeout, the larger of `first_token` and `between_tokens`; the smaller
                 one is checked when bytes arrive.
 
         Raises:
             ValueError: an invalid value, or both names of one argument.
-            TypeError: a timeout or header of another type.
+            TypeError: a timeout, header or observer of another type.
         """
         self._config = ClientConfig.from_arguments(
             model,
@@ -92,6 +96,7 @@ class AsyncInferenceClient(BaseClient):
             cookies=cookies,
             provider=provider,
             resume=resume,
+            observers=observers,
         )
         self._http_client = http_client
 

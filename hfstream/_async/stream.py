@@ -95,6 +95,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         self._closed = True
         self._ready = iter(())
         self._wakeup.set()
+        self._exchange.abandon()
         response = self._response  # a reader in another thread may release it at any moment
         if response is not None and (self._read_lock.locked() or not self._exchange.complete):
             response.abort()
@@ -106,6 +107,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         self._response, self._ready = None, iter(())
         self._wakeup, self._read_lock = self._http.Wakeup(), threading.Lock()
         if self._inherited:
+            self._exchange.listener = None  # the parent's call is not observed twice
             self._exchange.cancel_request()  # due once: here it will not be sent
             self._read_lock.acquire()  # for good: nothing is read, and `_read` raises
 
@@ -118,6 +120,8 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         await self.aclose()
 
     def __del__(self) -> None:
+        if (exchange := getattr(self, "_exchange", None)) is not None:
+            exchange.abandon()
         if (response := getattr(self, "_response", None)) is not None:
             response.detach()
 
@@ -144,6 +148,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         finally:
             self._read_lock.release()
             if exchange.closed or self._closed:
+                exchange.abandon()
                 await self._return_connection()
 
     async def _step(self) -> list[ItemT]:

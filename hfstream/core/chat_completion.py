@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..types import ChatCompletion, Messages
-from .accumulators import SingleResult
 from .answer_errors import raise_if_failed
 from .chat_accumulator import ChatAccumulator
 from .decoders import JSONBodyDecoder
 from .parameters import ChatCompletionParameters
 from .request_spec import RequestSpec, check_parameter_names, encode_json
 from .schemas import find_schema_type, is_schema_type, make_tool_choice, make_tools, schema_name
+from .single_result import SingleResult
 from .stream_decoders import ChatStreamDecoder
 
 __all__ = ["chat_completion"]
@@ -70,4 +70,6 @@ def chat_completion(
         make_decoder=lambda: ChatStreamDecoder(several=several) if stream else JSONBodyDecoder(parse_completion),
         make_accumulator=(lambda: ChatAccumulator(response_model, several=several)) if stream else SingleResult,
         resume=resume and stream,
+        operation="chat_completion",
+        model=model,
     )

@@ -26,18 +26,19 @@ import time
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
+from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
 from .attempts import Attempt, cannot_resume, without_traceback
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
+from .exchange_listener import ExchangeListener
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
 from .resume import CannotResumeError, Resumption
 from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
-from .timeouts import Clock, Deadline, Timeouts, transport_timeout
+from .timeouts import Clock, Deadline, Timeouts, timeout_error, transport_timeout
 
 __all__ = ["Exchange"]
 
@@ -76,6 +77,8 @@ class Exchange(Generic[ItemT, ResultT]):
         """Seconds to wait before the next attempt."""
         self.needs_data: bool = False
         """Whether to read more of the response's body; if not, call `finish`."""
+        self.listener: ExchangeListener | None = None
+        """Told what happens to the exchange, until it ends."""
         self._clock = clock
         self._decoder: ResponseDecoder[Any] | None = None
         self._content_count = 0  # the decoder's count so far; a resumed decoder does not start at 0
@@ -102,7 +105,8 @@ class Exchange(Generic[ItemT, ResultT]):
     def next_request(self) -> PreparedRequest:
         """Begins an attempt: returns the request to send, now that the wait before it is over."""
         self._move(Event.REQUEST)
-        self.attempts.append(Attempt(len(self.attempts) + 1, self.delay))
+        attempt = Attempt(len(self.attempts) + 1, self.delay)
+        self.attempts.append(attempt)
         self._decoder = None
         self.headers = {}
         now = self._clock()
@@ -111,7 +115,8 @@ class Exchange(Generic[ItemT, ResultT]):
         seconds_left = None if self.deadline.total_at == math.inf else max(0.001, self.deadline.total_at - now)
         spec = self._resumption.spec
         timeout = transport_timeout(self.timeouts, seconds_left)
-        return PreparedRequest(spec.method, spec.url, spec.headers, spec.body, timeout, self.deadline)
+        headers = spec.headers if self.listener is None else {**spec.headers, **self.listener.on_request(attempt)}
+        return PreparedRequest(spec.method, spec.url, headers, spec.body, timeout, self.deadline)
 
     def receive_headers(self, status: int, headers: Mapping[str, str]) -> None:
         """Takes the response's status and headers, which determine how its body is decoded."""
@@ -143,6 +148,8 @@ class Exchange(Generic[ItemT, ResultT]):
             if self.state is not STREAMING:
                 self._move(Event.CONTENT)
                 self._on_success()
+                if self.listener is not None:
+                    self.listener.on_content()
             self.deadline.set(now, self.timeouts.after_finish if decoder.complete else self.timeouts.between_tokens)
         elif decoded and self.state is STREAMING and not decoder.complete:  # empty chunks: the server is at work
             self.deadline.set(now, self.timeouts.between_tokens)
@@ -170,8 +177,10 @@ class Exchange(Generic[ItemT, ResultT]):
             return []
         if self.state is not STREAMING:  # a JSON document, or a resumed stream that only lacked its end
             self._on_success()
+        items = self.accumulator.add(decoded)
         self._move(Event.END)
-        return self.accumulator.add(decoded)
+        self._tell_end(None)
+        return items
 
     def handle_error(self, error: Exception) -> None:
         """Takes what ended an attempt: returns if another one is due after `delay`, else raises it.
@@ -185,26 +194,30 @@ class Exchange(Generic[ItemT, ResultT]):
                 error = self._annotate(status_first(self._decoder, error))
                 decision, error = self._decide(error)
                 if decision is Decision.CONTINUE:
-                    self.delay = 0.0
-                    self._move(Event.RETRY)
+                    self._retry_after(0.0)
                     return
                 delay = self._next_delay(error, decision)
             if delay is not None and self._clock() + delay < self.deadline.total_at:
                 self._retry_state.notify(delay)  # the user's hook, which may raise
-                self.delay = delay
-                self._move(Event.RETRY)
+                self._retry_after(delay)
             elif self.complete and isinstance(error, InferenceError):
                 self._move(Event.END)
+                self._tell_end(None)
             else:
                 if len(self.attempts) > 1 and not self.has_content:
                     error.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
                 raise error  # noqa: TRY301  so that the state becomes CLOSED below, as after what a hook raises
-        except BaseException:
+        except BaseException as final:
             if not self.closed:
                 self._move(Event.FAILURE)
+            self._tell_end(final)
             raise
         finally:
             del error  # or this frame, which the traceback of what it raises holds, would hold that too
+
+    def abandon(self) -> None:
+        """Takes that nothing more is read: the user has closed the stream, or the call was cancelled."""
+        self._tell_end(None)
 
     def cancel_request(self) -> RequestSpec[Any, Any, Any] | None:
         """The request that tells the server to drop a stream it keeps for a reconnect; None if it keeps none.
@@ -227,6 +240,17 @@ class Exchange(Generic[ItemT, ResultT]):
     def _move(self, event: Event) -> None:
         self.state = next_state(self.state, event)
         self.closed = self.state in FINAL_STATES
+
+    def _retry_after(self, delay: float) -> None:
+        self.delay = delay
+        self._move(Event.RETRY)
+        if self.listener is not None:
+            self.listener.on_attempt_failed(self.attempts[-1], delay)
+
+    def _tell_end(self, error: BaseException | None) -> None:
+        listener, self.listener = self.listener, None  # so that what listens, which knows the exchange, makes no cycle
+        if listener is not None:
+            listener.on_end(error)
 
     def _on_success(self) -> None:
         """An attempt that is not the first one has brought what was asked for."""
@@ -337,12 +361,4 @@ class Exchange(Generic[ItemT, ResultT]):
         return delay
 
     def _timeout_error(self, now: float) -> InferenceTimeoutError:
-        phase: Phase = "between_tokens" if self.state is STREAMING else "first_token"
-        total_at = self.deadline.total_at
-        if total_at != math.inf and (now >= total_at or self.deadline.at >= total_at):
-            phase = "total"  # a timer may fire a moment early: what counts is which limit was the nearest
-        seconds = getattr(self.timeouts, phase)
-        if seconds is None:  # a limit that is not ours: a proxy's, a transport's
-            return InferenceTimeoutError("nothing was received in time", phase=phase)
-        missing = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
-        return InferenceTimeoutError(f"{missing[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
+        return timeout_error(self.timeouts, self.deadline, now, streaming=self.state is STREAMING)

@@ -12,7 +12,7 @@ from typing import Any, cast
 from ..errors.response_bodies import from_finish_reason
 from ..types import TextGenerationResponse
 from ..types._lenient import load_json
-from .accumulators import Accumulator, DetailsAccumulator, SingleResult, TextAccumulator
+from .accumulators import Accumulator, DetailsAccumulator, TextAccumulator
 from .answer_errors import error_beside
 from .completion_responses import CompletionDetailsAccumulator, CompletionTextAccumulator, parse_completion
 from .completions import completion_body
@@ -21,6 +21,7 @@ from .parameters import TextGenerationParameters
 from .request_spec import RequestSpec, check_parameter_names, encode_json
 from .resume import Continuation
 from .schemas import find_schema_type, is_schema_type
+from .single_result import SingleResult
 from .stream_decoders import CompletionStreamDecoder, TGIStreamDecoder
 from .urls import Endpoint, service_url
 
@@ -68,6 +69,8 @@ def text_generation(
         make_accumulator=route.make_accumulator if stream else SingleResult,
         resume=options.resume,
         continuation=_continuation(endpoint, prompt, route.body, headers) if options.resume else None,
+        operation="text_generation",
+        model=endpoint.model,
     )
 
 

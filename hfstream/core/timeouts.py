@@ -13,7 +13,9 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Protocol, cast
 
-__all__ = ["MIN_TIMEOUT", "Clock", "Deadline", "TimeoutTypes", "Timeouts", "transport_timeout"]
+from ..errors import InferenceTimeoutError, Phase
+
+__all__ = ["MIN_TIMEOUT", "Clock", "Deadline", "TimeoutTypes", "Timeouts", "timeout_error", "transport_timeout"]
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
@@ -145,3 +147,16 @@ def transport_timeout(
         return limit if seconds_left is None else seconds_left if limit is None else min(limit, seconds_left)
 
     return within(connect), within(read), within(first), within(connect)
+
+
+def timeout_error(timeouts: Timeouts, deadline: Deadline, now: float, *, streaming: bool) -> InferenceTimeoutError:
+    """The error for a wait that is over: which of the limits it was. `streaming`: whether there has been content."""
+    phase: Phase = "between_tokens" if streaming else "first_token"
+    total_at = deadline.total_at
+    if total_at != math.inf and (now >= total_at or deadline.at >= total_at):
+        phase = "total"  # a timer may fire a moment early: what counts is which limit was the nearest
+    seconds = getattr(timeouts, phase)
+    if seconds is None:  # a limit that is not ours: a proxy's, a transport's
+        return InferenceTimeoutError("nothing was received in time", phase=phase)
+    missing = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
+    return InferenceTimeoutError(f"{missing[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)

@@ -117,6 +117,28 @@ def hfstream(url: str) -> tuple[Openers, Openers]:
     return _like_hub(InferenceClient(url)), _like_hub(AsyncInferenceClient(url))
 
 
+def hfstream_with_otel(url: str) -> tuple[Openers, Openers]:
+    """This client, its calls recorded by OpenTelemetry's SDK, which exports nothing."""
+    return _observed(url, [])
+
+
+def hfstream_with_otel_metrics(url: str) -> tuple[Openers, Openers]:
+    """The same with a reader of metrics: each gap between two tokens goes into a histogram of the SDK's."""
+    export = importlib.import_module("opentelemetry.sdk.metrics.export")
+    return _observed(url, [export.InMemoryMetricReader()])
+
+
+def _observed(url: str, readers: list[Any]) -> tuple[Openers, Openers]:
+    tracers, meters = map(importlib.import_module, ("opentelemetry.sdk.trace", "opentelemetry.sdk.metrics"))
+    observer = importlib.import_module("hfstream.otel").OpenTelemetry(
+        tracer_provider=tracers.TracerProvider(), meter_provider=meters.MeterProvider(readers)
+    )
+    return (
+        _like_hub(InferenceClient(url, observers=[observer])),
+        _like_hub(AsyncInferenceClient(url, observers=[observer])),
+    )
+
+
 def huggingface_hub(url: str) -> tuple[Openers, Openers]:
     """The client that this one can stand for."""
     hub = importlib.import_module("huggingface_hub")
@@ -189,14 +211,17 @@ class Contender:
 
 def contenders(url: str, answers: Answers, runner: asyncio.Runner) -> Iterator[Contender]:
     """All whose packages are there; the async ones read in `runner`."""
-    for make in (bare, hfstream, huggingface_hub, openai):
+    for make in (bare, hfstream, hfstream_with_otel, hfstream_with_otel_metrics, huggingface_hub, openai):
         name = make.__name__
         try:
             sync_openers, async_openers = make(url)
         except ModuleNotFoundError as error:
             print(f"{name} is left out: {error}")
             continue
-        title = f"{name} {importlib.metadata.version('httpx' if make is bare else name)}".replace("bare", "bare httpx")
+        package = "httpx" if make is bare else name.partition("_with_")[0]
+        title = f"{name} {importlib.metadata.version(package)}".replace("bare", "bare httpx").replace(
+            "_with_", " with "
+        )
         for column in COLUMNS:
             if column not in sync_openers:
                 continue
@@ -264,7 +289,11 @@ def _cell(costs: Costs, name: str, variant: str, column: str) -> str:
         for (other, its, kind), known in costs.items()
         if other.startswith("bare") and its == variant and PATHS[kind] == PATHS[column]
     ]
-    (ours,) = [known for (other, *where), known in costs.items() if "hfstream" in other and where == [variant, column]]
+    (ours,) = [
+        known
+        for (other, *where), known in costs.items()
+        if other.startswith("hfstream ") and "with" not in other and where == [variant, column]
+    ]
     times = "" if ours == cost else f", {cost / ours:.1f} times"
     return f"{cost:.1f} (+{cost - floor:.1f}{times})"
 
