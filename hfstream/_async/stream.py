@@ -14,6 +14,7 @@ from .. import _transport
 from .._transport.forking import keep_forever
 from ..core.base_stream import BaseStream
 from ..core.exchange import Exchange
+from ..core.exchange_listener import NO_LISTENER
 from ..errors import InferenceConnectionError
 from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGenerationResponse
 
@@ -95,7 +96,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         self._closed = True
         self._ready = iter(())
         self._wakeup.set()
-        self._exchange.abandon()
+        self._exchange.report_end()
         response = self._response  # a reader in another thread may release it at any moment
         if response is not None and (self._read_lock.locked() or not self._exchange.complete):
             response.abort()
@@ -107,7 +108,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         self._response, self._ready = None, iter(())
         self._wakeup, self._read_lock = self._http.Wakeup(), threading.Lock()
         if self._inherited:
-            self._exchange.listener = None  # the parent's call is not observed twice
+            self._exchange.listener = NO_LISTENER  # the call is the parent's
             self._exchange.cancel_request()  # due once: here it will not be sent
             self._read_lock.acquire()  # for good: nothing is read, and `_read` raises
 
@@ -121,7 +122,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
 
     def __del__(self) -> None:
         if (exchange := getattr(self, "_exchange", None)) is not None:
-            exchange.abandon()
+            exchange.report_end()
         if (response := getattr(self, "_response", None)) is not None:
             response.detach()
 
@@ -148,7 +149,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         finally:
             self._read_lock.release()
             if exchange.closed or self._closed:
-                exchange.abandon()
+                exchange.report_end()
                 await self._return_connection()
 
     async def _step(self) -> list[ItemT]:

@@ -29,9 +29,9 @@ from typing import Any, Generic, TypeVar
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
-from .attempts import Attempt, cannot_resume, without_traceback
+from .attempts import Attempt, cannot_resume, incomplete_error, without_traceback
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
-from .exchange_listener import ExchangeListener
+from .exchange_listener import NO_LISTENER, ExchangeListener
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
@@ -77,7 +77,7 @@ class Exchange(Generic[ItemT, ResultT]):
         """Seconds to wait before the next attempt."""
         self.needs_data: bool = False
         """Whether to read more of the response's body; if not, call `finish`."""
-        self.listener: ExchangeListener | None = None
+        self.listener: ExchangeListener = NO_LISTENER
         """Told what happens to the exchange, until it ends."""
         self._clock = clock
         self._decoder: ResponseDecoder[Any] | None = None
@@ -115,7 +115,7 @@ class Exchange(Generic[ItemT, ResultT]):
         seconds_left = None if self.deadline.total_at == math.inf else max(0.001, self.deadline.total_at - now)
         spec = self._resumption.spec
         timeout = transport_timeout(self.timeouts, seconds_left)
-        headers = spec.headers if self.listener is None else {**spec.headers, **self.listener.on_request(attempt)}
+        headers = {**spec.headers, **self.listener.on_request(attempt)}
         return PreparedRequest(spec.method, spec.url, headers, spec.body, timeout, self.deadline)
 
     def receive_headers(self, status: int, headers: Mapping[str, str]) -> None:
@@ -148,8 +148,7 @@ class Exchange(Generic[ItemT, ResultT]):
             if self.state is not STREAMING:
                 self._move(Event.CONTENT)
                 self._on_success()
-                if self.listener is not None:
-                    self.listener.on_content()
+                self.listener.on_content()
             self.deadline.set(now, self.timeouts.after_finish if decoder.complete else self.timeouts.between_tokens)
         elif decoded and self.state is STREAMING and not decoder.complete:  # empty chunks: the server is at work
             self.deadline.set(now, self.timeouts.between_tokens)
@@ -179,7 +178,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._on_success()
         items = self.accumulator.add(decoded)
         self._move(Event.END)
-        self._tell_end(None)
+        self.report_end()
         return items
 
     def handle_error(self, error: Exception) -> None:
@@ -202,7 +201,7 @@ class Exchange(Generic[ItemT, ResultT]):
                 self._retry_after(delay)
             elif self.complete and isinstance(error, InferenceError):
                 self._move(Event.END)
-                self._tell_end(None)
+                self.report_end()
             else:
                 if len(self.attempts) > 1 and not self.has_content:
                     error.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
@@ -210,14 +209,15 @@ class Exchange(Generic[ItemT, ResultT]):
         except BaseException as final:
             if not self.closed:
                 self._move(Event.FAILURE)
-            self._tell_end(final)
+            self.report_end(final)
             raise
         finally:
             del error  # or this frame, which the traceback of what it raises holds, would hold that too
 
-    def abandon(self) -> None:
-        """Takes that nothing more is read: the user has closed the stream, or the call was cancelled."""
-        self._tell_end(None)
+    def report_end(self, error: BaseException | None = None) -> None:
+        """Tells the listener, once. A driver calls it when no more is read: the stream was closed, or cancelled."""
+        listener, self.listener = self.listener, NO_LISTENER  # which knows the exchange: there remains no cycle
+        listener.on_end(error)
 
     def cancel_request(self) -> RequestSpec[Any, Any, Any] | None:
         """The request that tells the server to drop a stream it keeps for a reconnect; None if it keeps none.
@@ -228,12 +228,7 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def incomplete_error(self) -> IncompleteStreamError:
         """The error for an answer that was closed before its end, or that an error has ended."""
-        cause = self.attempts[-1].error if self.attempts else None
-        reason = "was closed before its end" if cause is None else f"has ended in an error: {cause}"
-        error = IncompleteStreamError(f"the stream {reason}", retryable=False)
-        error.__cause__ = cause
-        error.partial_text = self.accumulator.text
-        return error
+        return incomplete_error(self.attempts, self.accumulator.text)
 
     # Success ------------------------------------------------------------------------------------
 
@@ -244,13 +239,7 @@ class Exchange(Generic[ItemT, ResultT]):
     def _retry_after(self, delay: float) -> None:
         self.delay = delay
         self._move(Event.RETRY)
-        if self.listener is not None:
-            self.listener.on_attempt_failed(self.attempts[-1], delay)
-
-    def _tell_end(self, error: BaseException | None) -> None:
-        listener, self.listener = self.listener, None  # so that what listens, which knows the exchange, makes no cycle
-        if listener is not None:
-            listener.on_end(error)
+        self.listener.on_attempt_failed(self.attempts[-1], delay)
 
     def _on_success(self) -> None:
         """An attempt that is not the first one has brought what was asked for."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from .attempts import Attempt
 
-__all__ = ["ExchangeListener"]
+__all__ = ["NO_LISTENER", "ExchangeListener"]
 
 
 class ExchangeListener(Protocol):
@@ -28,3 +28,19 @@ class ExchangeListener(Protocol):
     def on_end(self, error: BaseException | None) -> None:
         """There will be no more: the response is complete, the caller has left it, or it ended in `error`."""
         ...
+
+
+class _NoListener:
+    """Does nothing."""
+
+    def on_request(self, attempt: Attempt) -> Mapping[str, str]:
+        return {}
+
+    def on_content(self) -> None: ...
+
+    def on_attempt_failed(self, attempt: Attempt, delay: float) -> None: ...
+
+    def on_end(self, error: BaseException | None) -> None: ...
+
+
+NO_LISTENER: Final[ExchangeListener] = _NoListener()

@@ -36,7 +36,7 @@ class Endpoint(NamedTuple):
     openai: bool = False
     """Whether it is OpenAI's `/v1/completions` instead of TGI's route."""
     model: str | None = None
-    """The model's name, if it is known: at OpenAI's route the field `model` of the body, at the router the model id."""
+    """The model's name, if it is known: the field `model` in the body of OpenAI's route, or the model id."""
 
 
 def is_url(model: str) -> bool:

@@ -3,14 +3,7 @@
 Needs OpenTelemetry's API (``pip install "hfstream[otel]"``); its SDK configures where spans and metrics go.
 """
 
-try:
-    from .spans import OpenTelemetry
-except ModuleNotFoundError as error:
-    if not (error.name or "").startswith("opentelemetry"):
-        raise
-    raise ModuleNotFoundError(
-        "hfstream.otel needs OpenTelemetry's API: pip install 'hfstream[otel]'", name=error.name
-    ) from error
+from .spans import OpenTelemetry
 
 __all__ = ["OpenTelemetry"]
 

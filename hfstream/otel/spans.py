@@ -8,10 +8,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from opentelemetry import metrics, propagate, trace
+try:
+    from opentelemetry import metrics, propagate, trace
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "hfstream.otel needs OpenTelemetry's API: pip install 'hfstream[otel]'", name=error.name
+    ) from error
 
 from ..core.attempts import Attempt
 from ..core.observers import Call, CallObserver
@@ -31,8 +37,8 @@ _TOKENS = tuple(4**power for power in range(14))
 class OpenTelemetry:
     """Records the calls of a client: ``InferenceClient(url, observers=[OpenTelemetry()])``.
 
-    One span for each call, however many attempts it takes, with an event for each attempt; metrics of its duration,
-    tokens, time to first chunk and time per output chunk; and the trace context is sent with each request.
+    One span for each call, however many attempts it takes, with an event for each attempt; metrics of its duration, its
+    tokens, the time to the first and the mean time per output token; and the trace context is sent with each request.
 
     Args:
         tracer_provider: makes the spans. None: the global one.
@@ -42,6 +48,8 @@ class OpenTelemetry:
         capture_content: whether spans contain messages, texts and the messages of errors, which may quote them. None:
             if the environment variable OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT is "true", "span_only" or
             "span_and_event".
+        chunk_times: also record the time of each single chunk of a stream, as the metric
+            gen_ai.client.operation.time_per_output_chunk. That takes some microseconds for each chunk, after the last.
     """
 
     def __init__(
@@ -51,17 +59,17 @@ class OpenTelemetry:
         meter_provider: metrics.MeterProvider | None = None,
         provider_name: str | None = None,
         capture_content: bool | None = None,
+        chunk_times: bool = False,
     ) -> None:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
-        self._provider_name = provider_name
         if capture_content is None:
             capture_content = os.environ.get(CAPTURE_CONTENT, "").lower() in ("true", "span_only", "span_and_event")
-        self._capture_content = capture_content
+        self._options = _Options(provider_name, capture_content, chunk_times)
 
     def __call__(self, call: Call) -> CallObserver:
         """The observer of one call."""
-        return _CallSpan(call, self._tracer, self._instruments, self._provider_name, self._capture_content)
+        return _CallSpan(call, self._options, self._tracer, self._instruments)
 
     @cached_property
     def _tracer(self) -> trace.Tracer:
@@ -76,6 +84,13 @@ class OpenTelemetry:
         return {name: value for name, value in vars(self).items() if name not in ("_tracer", "_instruments")}
 
 
+@dataclass(frozen=True)
+class _Options:
+    provider_name: str | None
+    capture_content: bool
+    chunk_times: bool
+
+
 class _Instruments:
     """The conventions' metrics of a client."""
 
@@ -88,6 +103,12 @@ class _Instruments:
         self.first_chunk = histogram(
             f"{operation}.time_to_first_chunk", "s", _SECONDS, "Time to receive the first chunk of a stream."
         )
+        self.per_token = histogram(
+            "hfstream.client.operation.time_per_output_token",
+            "s",
+            _SECONDS,
+            "Mean time per output token of a stream, after the first one.",
+        )
         self.per_chunk = histogram(
             f"{operation}.time_per_output_chunk", "s", _SECONDS, "Time from one chunk of a stream to the next."
         )
@@ -97,18 +118,11 @@ class _Instruments:
 class _CallSpan(CallObserver):
     """The span of one call, and its metrics."""
 
-    def __init__(
-        self,
-        call: Call,
-        tracer: trace.Tracer,
-        instruments: _Instruments,
-        provider_name: str | None,
-        capture_content: bool,
-    ) -> None:
+    def __init__(self, call: Call, options: _Options, tracer: trace.Tracer, instruments: _Instruments) -> None:
         super().__init__(call)
+        self._options = options
         self._instruments = instruments
-        self._capture_content = capture_content
-        self._identity = identity(call, provider_name)
+        self._identity = identity(call, options.provider_name)
         """The attributes that the span and all metrics have."""
         self._started = time.monotonic()
         self._time_to_first_chunk: float | None = None
@@ -116,7 +130,7 @@ class _CallSpan(CallObserver):
         self._context = trace.set_span_in_context(self._span)
         if self._span.is_recording():
             self._span.set_attributes(request_attributes(call))
-            if capture_content:
+            if options.capture_content:
                 self._span.set_attribute("gen_ai.input.messages", input_messages(call))
 
     def on_request(self, attempt: Attempt) -> Mapping[str, str]:
@@ -136,23 +150,28 @@ class _CallSpan(CallObserver):
         }
         if attempt.status_code is not None:
             attributes["http.response.status_code"] = attempt.status_code
-        if self._capture_content:
+        if self._options.capture_content:
             attributes["hfstream.attempt.error"] = str(attempt.error)
         self._span.add_event("hfstream.attempt_failed", attributes)
 
     def on_end(self, error: BaseException | None) -> None:
-        self._record_metrics(error)
-        if self._span.is_recording():
-            self._span.set_attributes(response_attributes(self.call))
-            if self._time_to_first_chunk is not None:
-                self._span.set_attribute("gen_ai.response.time_to_first_chunk", self._time_to_first_chunk)
-            if self._capture_content:
-                self._span.set_attribute("gen_ai.output.messages", output_messages(self.call))
-            if error is not None:
-                self._span.set_attribute("error.type", type(error).__name__)
-                description = str(error) if self._capture_content else None
-                self._span.set_status(trace.Status(trace.StatusCode.ERROR, description))
-        self._span.end()
+        try:
+            self._record_metrics(error)
+            if self._span.is_recording():
+                self._describe_end(error)
+        finally:
+            self._span.end()
+
+    def _describe_end(self, error: BaseException | None) -> None:
+        self._span.set_attributes(response_attributes(self.call))
+        if self._time_to_first_chunk is not None:
+            self._span.set_attribute("gen_ai.response.time_to_first_chunk", self._time_to_first_chunk)
+        if error is not None:
+            self._span.set_attribute("error.type", type(error).__name__)
+            description = str(error) if self._options.capture_content else None
+            self._span.set_status(trace.Status(trace.StatusCode.ERROR, description))
+        if self._options.capture_content:
+            self._span.set_attribute("gen_ai.output.messages", output_messages(self.call))
 
     def _record_metrics(self, error: BaseException | None) -> None:
         call, instruments = self.call, self._instruments
@@ -162,7 +181,10 @@ class _CallSpan(CallObserver):
             instruments.tokens.record(count, typed, self._context)
         if self._time_to_first_chunk is not None:
             instruments.first_chunk.record(self._time_to_first_chunk, attributes, self._context)
-            # At the end, from the stream's own histogram: so a token costs no more while the stream is read.
+        if call.streamed and call.metrics.tokens_per_second:
+            instruments.per_token.record(1 / call.metrics.tokens_per_second, attributes, self._context)
+        if call.streamed and self._options.chunk_times:
+            # At the end, from the stream's own histogram: a token costs no more while the stream is read.
             for seconds, count in call.metrics.gaps():
                 for _ in range(count):
                     instruments.per_chunk.record(seconds, attributes, self._context)

@@ -122,16 +122,16 @@ def hfstream_with_otel(url: str) -> tuple[Openers, Openers]:
     return _observed(url, [])
 
 
-def hfstream_with_otel_metrics(url: str) -> tuple[Openers, Openers]:
-    """The same with a reader of metrics: each gap between two tokens goes into a histogram of the SDK's."""
+def hfstream_with_otel_chunk_times(url: str) -> tuple[Openers, Openers]:
+    """The same, with the time of each chunk in a histogram of the SDK's that is read."""
     export = importlib.import_module("opentelemetry.sdk.metrics.export")
-    return _observed(url, [export.InMemoryMetricReader()])
+    return _observed(url, [export.InMemoryMetricReader()], chunk_times=True)
 
 
-def _observed(url: str, readers: list[Any]) -> tuple[Openers, Openers]:
+def _observed(url: str, readers: list[Any], **options: Any) -> tuple[Openers, Openers]:
     tracers, meters = map(importlib.import_module, ("opentelemetry.sdk.trace", "opentelemetry.sdk.metrics"))
     observer = importlib.import_module("hfstream.otel").OpenTelemetry(
-        tracer_provider=tracers.TracerProvider(), meter_provider=meters.MeterProvider(readers)
+        tracer_provider=tracers.TracerProvider(), meter_provider=meters.MeterProvider(readers), **options
     )
     return (
         _like_hub(InferenceClient(url, observers=[observer])),
@@ -211,7 +211,7 @@ class Contender:
 
 def contenders(url: str, answers: Answers, runner: asyncio.Runner) -> Iterator[Contender]:
     """All whose packages are there; the async ones read in `runner`."""
-    for make in (bare, hfstream, hfstream_with_otel, hfstream_with_otel_metrics, huggingface_hub, openai):
+    for make in (bare, hfstream, hfstream_with_otel, hfstream_with_otel_chunk_times, huggingface_hub, openai):
         name = make.__name__
         try:
             sync_openers, async_openers = make(url)
