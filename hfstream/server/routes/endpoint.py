@@ -17,6 +17,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,7 +28,7 @@ from hfstream.errors import InferenceError, ValidationError
 from ..schemas.validation import check_streamable
 from ..service.backend import Backend
 from ..service.errors import ClientDisconnectedError
-from ..service.metrics import log_request
+from ..service.metrics import report
 from ..service.output_stream import OutputEvent, OutputStream
 from ..service.request_record import RequestRecord
 from ..service.resumable import ResumableStream
@@ -58,7 +59,7 @@ class GenerateEndpoint(Generic[BodyT]):
         self._format = route_format
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record = RequestRecord(f"{scope['method']} {scope['path']}")
+        record = RequestRecord(f"{scope['method']} {scope['path']}", Headers(scope=scope))
         send = _with_request_id(send, record.id)
         sse = SSEResponse(send, self._format.done_event)
         with suppress(ClientDisconnectedError):
@@ -69,7 +70,7 @@ class GenerateEndpoint(Generic[BodyT]):
                 if not sse.is_open:  # `_stream` has sent it otherwise
                     await error_response(error, body)(scope, receive, send)
             except HTTPException as error:
-                log_request(record, f"refused ({error.status_code})")
+                report(record, f"refused ({error.status_code})")
                 if self._format.format_parse_error is None:
                     raise
                 body = self._format.format_parse_error(error)
