@@ -201,4 +201,5 @@ def _tools(body: Mapping[str, Any]) -> list[str]:
     tools = body.get("tools")
     entries: list[Any] = tools if is_array(tools) else []
     functions = [tool.get("function", tool) for tool in entries if is_object(tool)]
-    return [function["name"] for function in functions if is_object(function) and "name" in function]
+    names = [function.get("name") for function in functions if is_object(function)]
+    return [name for name in names if isinstance(name, str)]
