@@ -7,10 +7,11 @@ for token in client.text_generation("How do you make cheese?", max_new_tokens=12
     print(token, end="")
 """
 
-from ._async import AsyncInferenceClient, AsyncTokenStream
+from ._async import AsyncInferenceClient, AsyncMapResults, AsyncTokenStream
 from ._stream_manager import AsyncStreamManager
-from ._sync import InferenceClient, TokenStream
+from ._sync import InferenceClient, MapResults, TokenStream
 from .core.attempts import Attempt
+from .core.map_calls import JournalError, MapResult
 from .core.metrics import InterTokenLatency, Metrics
 from .core.parameters import ChatCompletionParameters, TextGenerationParameters
 from .core.retry import RetryPolicy
@@ -66,6 +67,7 @@ from .version import __version__
 
 __all__ = [
     "AsyncInferenceClient",
+    "AsyncMapResults",
     "AsyncStreamManager",
     "AsyncTokenStream",
     "Attempt",
@@ -97,6 +99,9 @@ __all__ = [
     "InferenceTimeoutError",
     "InputToken",
     "InterTokenLatency",
+    "JournalError",
+    "MapResult",
+    "MapResults",
     "Metrics",
     "Model",
     "NotFoundError",

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .. import _transport
-from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._request_factory import RequestFactory
 from .._signatures import coroutine_function, with_parameters_of
@@ -21,6 +20,7 @@ from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
 from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
+from .mapping_client import AsyncMappingClient
 from .stream import AsyncTokenStream
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncInferenceClient"]
 
 
-class AsyncInferenceClient(BaseClient):
+class AsyncInferenceClient(AsyncMappingClient):
     """A client for a server that generates text, token by token."""
 
     _made_http: AsyncHTTP
@@ -50,6 +50,7 @@ class AsyncInferenceClient(BaseClient):
         api_key: str | None = None,
         retry: RetryPolicy | int | None = RetryPolicy(),  # noqa: B008
         resume: bool = False,
+        max_concurrency: int | Literal["adaptive"] | None = None,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         """Makes a client. It connects on the first call.
@@ -74,6 +75,10 @@ class AsyncInferenceClient(BaseClient):
                 numbers its events continues after the last one received, for sampled responses and chat as well. TGI
                 gets a new request with the prompt and the text so far; this is done for text generation with greedy
                 decoding and `max_new_tokens` only, where the result is the same. Otherwise the error says why not.
+            max_concurrency: how many requests of `text_generation` and `chat_completion` may run at once; the others
+                wait, in the order of the calls. A stream counts until it is read to its end, closed or dropped.
+                "adaptive" finds the number by trying: it rises until the server refuses requests, or lets them wait for
+                their first token. None for no limit.
             http_client: your own httpx client, for proxies, TLS or transports. It is used as configured, and you close
                 it. Its sockets have one read timeout, the larger of `first_token` and `between_tokens`; the smaller
                 one is checked when bytes arrive.
@@ -94,6 +99,7 @@ class AsyncInferenceClient(BaseClient):
             cookies=cookies,
             provider=provider,
             resume=resume,
+            max_concurrency=max_concurrency,
         )
         self._http_client = http_client
         self._connect()
