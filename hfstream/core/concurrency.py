@@ -25,7 +25,7 @@ MAX_LIMIT = 256
 
 OVERLOAD_FACTOR = 0.75
 """What is left of the limit after a refusal."""
-LATENCY_FACTOR = 0.9
+LATENCY_FACTOR = 0.75
 """What is left of the limit after a round in which the time to first token has risen."""
 
 LATENCY_TOLERANCE = 2.0
@@ -60,6 +60,7 @@ class AdaptiveLimit(FixedLimit):
         self._maximum = maximum
         self._decreased_at: float | None = None
         self._first_token_times: list[float] = []
+        self._round = MIN_ROUND
         self._baseline: float | None = None
 
     def record_success(self, sent_at: float, first_token_at: float | None, *, at_limit: bool) -> None:
@@ -88,16 +89,20 @@ class AdaptiveLimit(FixedLimit):
     def _decrease(self, factor: float, now: float) -> None:
         self.value = max(1.0, self.value * factor)
         self._decreased_at = now
+        self._begin_round()
+
+    def _begin_round(self) -> None:
         self._first_token_times.clear()
+        self._round = max(MIN_ROUND, int(self.value))
 
     def _has_risen(self, time_to_first_token: float) -> bool:
         """Whether a round is over, and its median is clearly above the baseline: the lowest median, with its drift."""
         times = self._first_token_times
         times.append(time_to_first_token)
-        if len(times) < max(MIN_ROUND, self.value):
+        if len(times) < self._round:
             return False
         median = statistics.median(times)
-        times.clear()
+        self._begin_round()
         baseline = median if self._baseline is None else min(median, self._baseline * BASELINE_DRIFT)
         self._baseline = baseline
         return median > LATENCY_TOLERANCE * baseline + LATENCY_SLACK
