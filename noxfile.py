@@ -173,7 +173,7 @@ def clients(session: nox.Session, client: str) -> None:
 @nox.session
 def foreign_server(session: nox.Session) -> None:
     """Our client against a server that others wrote: ``transformers serve``, with the bundled model."""
-    session.install(*PINNED, "-e", ".[server]", "transformers[serving]", "pytest", "pytest-asyncio")
+    session.install(*PINNED, "-e", ".[server,cli]", "transformers[serving]", "pytest", "pytest-asyncio")
     _run_client_tests(session, "test_transformers_serve.py", {})
 
 

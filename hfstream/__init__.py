@@ -7,11 +7,14 @@ for token in client.text_generation("How do you make cheese?", max_new_tokens=12
     print(token, end="")
 """
 
-from ._async import AsyncInferenceClient, AsyncMapResults, AsyncTokenStream
+from typing import TYPE_CHECKING
+
+from ._async import AsyncInferenceClient
+from ._lazy_names import names_from as _names_from
 from ._stream_manager import AsyncStreamManager
-from ._sync import InferenceClient, MapResults, TokenStream
+from ._sync import InferenceClient
 from .core.attempts import Attempt
-from .core.map_calls import JournalError, MapResult
+from .core.map_results import JournalError, MapResult
 from .core.metrics import InterTokenLatency, Metrics
 from .core.parameters import ChatCompletionParameters, TextGenerationParameters
 from .core.retry import RetryPolicy
@@ -33,37 +36,42 @@ from .errors import (
     UnknownError,
     ValidationError,
 )
-from .types import (
-    BestOfSequence,
-    ChatCompletion,
-    ChatCompletionChoice,
-    ChatCompletionChunk,
-    ChatCompletionChunkChoice,
-    ChatCompletionDelta,
-    ChatCompletionDeltaFunction,
-    ChatCompletionDeltaToolCall,
-    ChatCompletionFunction,
-    ChatCompletionLogprob,
-    ChatCompletionLogprobs,
-    ChatCompletionMessage,
-    ChatCompletionToolCall,
-    ChatCompletionTopLogprob,
-    Details,
-    FinishReason,
-    InputToken,
-    Model,
-    SimpleToken,
-    StreamDetails,
-    StreamResponse,
-    TextGenerationResponse,
-    Token,
-    Usage,
-    aliases,
-    inputs,
-)
-from .types.aliases import *  # noqa: F403
+from .types import aliases, inputs
 from .types.inputs import *  # noqa: F403
 from .version import __version__
+
+if TYPE_CHECKING:
+    from ._async.map import AsyncMapResults
+    from ._async.stream import AsyncTokenStream
+    from ._sync.map import MapResults
+    from ._sync.stream import TokenStream
+    from .types import (
+        BestOfSequence,
+        ChatCompletion,
+        ChatCompletionChoice,
+        ChatCompletionChunk,
+        ChatCompletionChunkChoice,
+        ChatCompletionDelta,
+        ChatCompletionDeltaFunction,
+        ChatCompletionDeltaToolCall,
+        ChatCompletionFunction,
+        ChatCompletionLogprob,
+        ChatCompletionLogprobs,
+        ChatCompletionMessage,
+        ChatCompletionToolCall,
+        ChatCompletionTopLogprob,
+        Details,
+        FinishReason,
+        InputToken,
+        Model,
+        SimpleToken,
+        StreamDetails,
+        StreamResponse,
+        TextGenerationResponse,
+        Token,
+        Usage,
+    )
+    from .types.aliases import *  # noqa: F403
 
 __all__ = [
     "AsyncInferenceClient",
@@ -130,3 +138,12 @@ __all__ += inputs.__all__
 # Tracebacks, reprs and the documentation show the module that users import from.
 for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
     _public.__module__ = "hfstream"
+
+__getattr__ = _names_from(
+    __name__,
+    "hfstream.types",
+    "hfstream._async.stream",
+    "hfstream._sync.stream",
+    "hfstream._async.map",
+    "hfstream._sync.map",
+)

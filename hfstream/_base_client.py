@@ -6,10 +6,13 @@ Does not depend on how requests are sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._config import ClientConfig
 from .core.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from ._request_factory import RequestFactory
 
 __all__ = ["BaseClient"]
 
@@ -20,9 +23,18 @@ class BaseClient:
     _config: ClientConfig
     _http_client: Any
 
-    def _connect(self) -> None:
-        """Makes what a copy does not share with the original: connections and the state of retries."""
-        raise NotImplementedError
+    _made_requests: RequestFactory
+
+    @property
+    def _requests(self) -> RequestFactory:
+        """Made on its first use, because most modules of hfstream are imported for it."""
+        try:
+            return self._made_requests
+        except AttributeError:  # two threads may be here at once: both get what one of them has made
+            from ._request_factory import RequestFactory  # noqa: PLC0415
+
+            made: RequestFactory = self.__dict__.setdefault("_made_requests", RequestFactory(self._config))
+            return made
 
     @property
     def model(self) -> str | None:
@@ -72,7 +84,6 @@ class BaseClient:
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))
         copied.__dict__.update(self._settings())
-        copied._connect()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -88,10 +99,10 @@ class BaseClient:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._connect()
 
     def _settings(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_requests", "_made_http")}
+        """All but what a copy does not share with the original: connections, and the state of retries."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_made_requests", "_made_http")}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self._config.redacted_model!r})"

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Generator
 from pathlib import Path
 
-from .core.map_calls import JournalError
+from .core.map_results import JournalError
 
 __all__ = ["Journal"]
 

@@ -17,7 +17,8 @@ from ._progress import ProgressBar
 from ._request_factory import RequestFactory
 from .core.concurrency import RequestLimiter
 from .core.exchange import Exchange
-from .core.map_calls import MapCall, MapResult
+from .core.map_calls import MapCall
+from .core.map_results import MapResult
 from .core.request_spec import RequestSpec
 from .core.timeouts import Timeouts
 from .errors import InferenceError, ValidationError

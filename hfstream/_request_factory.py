@@ -18,7 +18,7 @@ from .core import server_info
 from .core.chat_completion import chat_completion
 from .core.concurrency import RequestLimiter, RequestSlot
 from .core.exchange import Exchange
-from .core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
+from .core.parameters import ChatCompletionOptions, TextGenerationOptions
 from .core.request_spec import RequestSpec
 from .core.retry import RetryPacer, RetryPolicy
 from .core.text_generation import text_generation
@@ -33,6 +33,7 @@ from .core.urls import (
     split_credentials,
     text_generation_endpoint,
 )
+from .types import Messages
 
 __all__ = ["RequestFactory"]
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from ._async import AsyncTokenStream
+    from ._async.stream import AsyncTokenStream
 
 __all__ = ["AsyncStreamManager"]
 

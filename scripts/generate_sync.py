@@ -34,7 +34,7 @@ SUBSTITUTIONS = [
     (r"Coroutine, ", ""),
     (r"AsyncIterable, ", ""),
     (r" \| AsyncIterable\[(Any|str|Sequence\[Mapping\[str, Any\]\])\]", ""),
-    (r"Coroutine\[Any, Any, (.+?)\](?=:| \|)", r"\1"),
+    (r"Coroutine\[Any, Any, (.+?)\](?=:| \||\n)", r"\1"),
     # the transport
     (r"^import anyio\n", ""),
     (r", anyio\.move_on_after\(CANCEL_TIMEOUT\)", ""),
@@ -56,8 +56,8 @@ SUBSTITUTIONS = [
     (r"__a(?=iter__|next__|enter__|exit__)", "__"),
     (r"\ba(?=close\b|next\(|iter\()", ""),
     (r"StopAsyncIteration", "StopIteration"),
-    (r"-> \(\n +(.+)\n +\):", r"-> \1:"),  # what fits on one line now
-    (r"def make_pool\(\n +(.+)\n\)", r"def make_pool(\1)"),
+    (r"-> \(\n +(.+)\n +(\| .+)\n +(\| .+)\n +\):", r"-> \1 \2 \3:"),  # what fits on one line now
+    (r"def (make_pool|tokenize)\(\n +(.+)\n *\)", r"def \1(\2)"),
     (r"\((self\._states\.current\(\))\)\.", r"\1."),
 ]
 

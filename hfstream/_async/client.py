@@ -9,24 +9,22 @@ from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from .. import _transport
+from .. import _transport, types
 from .._config import ClientConfig
-from .._request_factory import RequestFactory
 from .._signatures import coroutine_function, with_parameters_of
 from .._stream_manager import AsyncStreamManager
-from ..core.exchange import Exchange
-from ..core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
+from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
-from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
 from .mapping_client import AsyncMappingClient
-from .stream import AsyncTokenStream
 
 if TYPE_CHECKING:
     import httpx
 
     from .._transport import AsyncHTTP
+    from ..core.exchange import Exchange
+    from .stream import AsyncTokenStream
 
 __all__ = ["AsyncInferenceClient"]
 
@@ -102,10 +100,6 @@ class AsyncInferenceClient(AsyncMappingClient):
             max_concurrency=max_concurrency,
         )
         self._http_client = http_client
-        self._connect()
-
-    def _connect(self) -> None:
-        self._requests = RequestFactory(self._config)
 
     @property
     def _http(self) -> AsyncHTTP:
@@ -134,7 +128,7 @@ class AsyncInferenceClient(AsyncMappingClient):
         details: Literal[True],
         stream: Literal[False] | None = None,
         **options: Unpack[TextGenerationOptions],
-    ) -> Coroutine[Any, Any, TextGenerationResponse]: ...
+    ) -> Coroutine[Any, Any, types.TextGenerationResponse]: ...
 
     @overload
     def text_generation(
@@ -154,7 +148,7 @@ class AsyncInferenceClient(AsyncMappingClient):
         details: Literal[True],
         stream: Literal[True],
         **options: Unpack[TextGenerationOptions],
-    ) -> AsyncStreamManager[StreamResponse]: ...
+    ) -> AsyncStreamManager[types.StreamResponse]: ...
 
     @overload
     def text_generation(
@@ -165,7 +159,9 @@ class AsyncInferenceClient(AsyncMappingClient):
         stream: bool | None = None,
         **options: Unpack[TextGenerationOptions],
     ) -> (
-        Coroutine[Any, Any, str | TextGenerationResponse] | AsyncStreamManager[str] | AsyncStreamManager[StreamResponse]
+        Coroutine[Any, Any, str | types.TextGenerationResponse]
+        | AsyncStreamManager[str]
+        | AsyncStreamManager[types.StreamResponse]
     ): ...
 
     @coroutine_function
@@ -204,41 +200,41 @@ class AsyncInferenceClient(AsyncMappingClient):
             ValueError: neither the call nor the client has a model.
         """
         exchange = self._requests.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
-        token_stream: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
+        token_stream = self._new_stream(exchange)
         return AsyncStreamManager(token_stream) if stream else self._read_result(token_stream)
 
     @overload
     def chat_completion(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: Literal[False] | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> Coroutine[Any, Any, ChatCompletion]: ...
+    ) -> Coroutine[Any, Any, types.ChatCompletion]: ...
 
     @overload
     def chat_completion(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: Literal[True],
         **options: Unpack[ChatCompletionOptions],
-    ) -> AsyncStreamManager[ChatCompletionChunk]: ...
+    ) -> AsyncStreamManager[types.ChatCompletionChunk]: ...
 
     @overload
     def chat_completion(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> Coroutine[Any, Any, ChatCompletion] | AsyncStreamManager[ChatCompletionChunk]: ...
+    ) -> Coroutine[Any, Any, types.ChatCompletion] | AsyncStreamManager[types.ChatCompletionChunk]: ...
 
     @coroutine_function
     @with_parameters_of(ChatCompletionOptions)
     def chat_completion(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
@@ -269,7 +265,7 @@ class AsyncInferenceClient(AsyncMappingClient):
             ValueError: neither the call nor the client has a model.
         """
         exchange = self._requests.chat_completion(messages, stream=bool(stream), options=options)
-        token_stream: AsyncTokenStream[Any] = AsyncTokenStream(self._http, exchange)
+        token_stream = self._new_stream(exchange)
         return AsyncStreamManager(token_stream) if stream else self._read_result(token_stream)
 
     @property
@@ -312,27 +308,34 @@ class AsyncInferenceClient(AsyncMappingClient):
             raise
         return True
 
-    async def tokenize(self, text: str, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[SimpleToken]:
+    async def tokenize(
+        self, text: str, *, model: str | None = None, timeout: TimeoutTypes = None
+    ) -> list[types.SimpleToken]:
         """The tokens of `text` for the model of a TGI server, with the special tokens that its tokenizer adds.
 
         Raises:
             InferenceError: the server has no `/tokenize`, or refuses the text.
             ValueError: neither the call nor the client has a URL.
         """
-        tokens: list[SimpleToken] = await self._call(self._requests.tokenize(text, model, timeout))
+        tokens: list[types.SimpleToken] = await self._call(self._requests.tokenize(text, model, timeout))
         return tokens
 
-    async def list_models(self, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[Model]:
+    async def list_models(self, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[types.Model]:
         """The models that the server lists at `/v1/models`; without a URL, those of the Hugging Face router.
 
         Raises:
             InferenceError: the request failed.
         """
-        models: list[Model] = await self._call(self._requests.models(model, timeout))
+        models: list[types.Model] = await self._call(self._requests.models(model, timeout))
         return models
 
     async def _call(self, exchange: Exchange[Any, Any]) -> Any:
-        return await self._read_result(AsyncTokenStream(self._http, exchange))
+        return await self._read_result(self._new_stream(exchange))
+
+    def _new_stream(self, exchange: Exchange[Any, Any]) -> AsyncTokenStream[Any]:
+        from .stream import AsyncTokenStream  # noqa: PLC0415  what is not needed to make a client is imported later
+
+        return AsyncTokenStream(self._http, exchange)
 
     async def _read_result(self, token_stream: AsyncTokenStream[Any]) -> Any:
         async with token_stream:
@@ -362,35 +365,35 @@ class AsyncChatCompletions:
     @overload
     def create(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: Literal[False] | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> Coroutine[Any, Any, ChatCompletion]: ...
+    ) -> Coroutine[Any, Any, types.ChatCompletion]: ...
 
     @overload
     def create(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: Literal[True],
         **options: Unpack[ChatCompletionOptions],
-    ) -> AsyncStreamManager[ChatCompletionChunk]: ...
+    ) -> AsyncStreamManager[types.ChatCompletionChunk]: ...
 
     @overload
     def create(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> Coroutine[Any, Any, ChatCompletion] | AsyncStreamManager[ChatCompletionChunk]: ...
+    ) -> Coroutine[Any, Any, types.ChatCompletion] | AsyncStreamManager[types.ChatCompletionChunk]: ...
 
     @coroutine_function
     @with_parameters_of(ChatCompletionOptions)
     def create(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .._mapping import Job, MapRun, MapState
 from .._workers import MAX_WAIT, NO_PROMPT, AsyncPrompts, AsyncWorker
-from ..core.map_calls import JournalError, MapResult
+from ..core.map_results import JournalError, MapResult
 from ..errors import InferenceError
 from .stream import AsyncTokenStream
 
@@ -143,3 +143,6 @@ async def _ask(job: Job, run: MapRun, http: AsyncHTTP) -> None:
         job.error = error.with_traceback(None)  # it refers to the stream
     finally:
         run.streams.discard(stream)
+
+
+AsyncMapResults.__module__ = "hfstream"  # where users import it from

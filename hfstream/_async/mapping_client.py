@@ -6,24 +6,19 @@ import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from .. import types
 from .._base_client import BaseClient
-from .._mapping import MapState
-from .._request_factory import RequestFactory
-from .._workers import AsyncPrompts
 from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
-from ..types import ChatCompletion, TextGenerationResponse
-from .map import AsyncMapResults
 
 if TYPE_CHECKING:
     from .._transport import AsyncHTTP
+    from .map import AsyncMapResults
 
 __all__ = ["AsyncMappingClient"]
 
 
 class AsyncMappingClient(BaseClient):
     """A client that asks many prompts."""
-
-    _requests: RequestFactory
 
     @property
     def _http(self) -> AsyncHTTP:
@@ -55,7 +50,7 @@ class AsyncMappingClient(BaseClient):
         progress: bool = False,
         stream: bool = True,
         **options: Unpack[TextGenerationOptions],
-    ) -> AsyncMapResults[TextGenerationResponse]: ...
+    ) -> AsyncMapResults[types.TextGenerationResponse]: ...
 
     @overload
     def map(
@@ -68,7 +63,7 @@ class AsyncMappingClient(BaseClient):
         progress: bool = False,
         stream: bool = True,
         **options: Unpack[ChatCompletionOptions],
-    ) -> AsyncMapResults[ChatCompletion]: ...
+    ) -> AsyncMapResults[types.ChatCompletion]: ...
 
     @overload
     def map(
@@ -124,6 +119,11 @@ class AsyncMappingClient(BaseClient):
             JournalError: the journal is that of other prompts or options, is in use, or cannot be written.
             ImportError: `progress` without rich.
         """
+        # What is not needed to make a client is imported later.
+        from .._mapping import MapState  # noqa: PLC0415
+        from .._workers import AsyncPrompts  # noqa: PLC0415
+        from .map import AsyncMapResults  # noqa: PLC0415
+
         source = AsyncPrompts(prompts)
         state = MapState(
             self._requests,

@@ -225,3 +225,6 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
     def _leave(self) -> None:
         if self._exchange.slot is not None:
             self._exchange.slot.leave()
+
+
+AsyncTokenStream.__module__ = "hfstream"  # where users import it from

@@ -9,23 +9,21 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from .. import _transport
+from .. import _transport, types
 from .._config import ClientConfig
-from .._request_factory import RequestFactory
 from .._signatures import with_parameters_of
-from ..core.exchange import Exchange
-from ..core.parameters import ChatCompletionOptions, Messages, TextGenerationOptions
+from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
-from ..types import ChatCompletion, ChatCompletionChunk, Model, SimpleToken, StreamResponse, TextGenerationResponse
 from .mapping_client import MappingClient
-from .stream import TokenStream
 
 if TYPE_CHECKING:
     import httpx
 
     from .._transport import SyncHTTP
+    from ..core.exchange import Exchange
+    from .stream import TokenStream
 
 __all__ = ["InferenceClient"]
 
@@ -101,10 +99,6 @@ class InferenceClient(MappingClient):
             max_concurrency=max_concurrency,
         )
         self._http_client = http_client
-        self._connect()
-
-    def _connect(self) -> None:
-        self._requests = RequestFactory(self._config)
 
     @property
     def _http(self) -> SyncHTTP:
@@ -133,7 +127,7 @@ class InferenceClient(MappingClient):
         details: Literal[True],
         stream: Literal[False] | None = None,
         **options: Unpack[TextGenerationOptions],
-    ) -> TextGenerationResponse: ...
+    ) -> types.TextGenerationResponse: ...
 
     @overload
     def text_generation(
@@ -153,7 +147,7 @@ class InferenceClient(MappingClient):
         details: Literal[True],
         stream: Literal[True],
         **options: Unpack[TextGenerationOptions],
-    ) -> TokenStream[StreamResponse]: ...
+    ) -> TokenStream[types.StreamResponse]: ...
 
     @overload
     def text_generation(
@@ -163,7 +157,7 @@ class InferenceClient(MappingClient):
         details: bool | None = None,
         stream: bool | None = None,
         **options: Unpack[TextGenerationOptions],
-    ) -> str | TextGenerationResponse | TokenStream[str] | TokenStream[StreamResponse]: ...
+    ) -> str | types.TextGenerationResponse | TokenStream[str] | TokenStream[types.StreamResponse]: ...
 
     @with_parameters_of(TextGenerationOptions)
     def text_generation(
@@ -200,40 +194,40 @@ class InferenceClient(MappingClient):
             ValueError: neither the call nor the client has a model.
         """
         exchange = self._requests.text_generation(prompt, stream=bool(stream), details=bool(details), options=options)
-        token_stream: TokenStream[Any] = TokenStream(self._http, exchange)
+        token_stream = self._new_stream(exchange)
         return token_stream.open() if stream else self._read_result(token_stream)
 
     @overload
     def chat_completion(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: Literal[False] | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> ChatCompletion: ...
+    ) -> types.ChatCompletion: ...
 
     @overload
     def chat_completion(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: Literal[True],
         **options: Unpack[ChatCompletionOptions],
-    ) -> TokenStream[ChatCompletionChunk]: ...
+    ) -> TokenStream[types.ChatCompletionChunk]: ...
 
     @overload
     def chat_completion(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> ChatCompletion | TokenStream[ChatCompletionChunk]: ...
+    ) -> types.ChatCompletion | TokenStream[types.ChatCompletionChunk]: ...
 
     @with_parameters_of(ChatCompletionOptions)
     def chat_completion(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
@@ -264,7 +258,7 @@ class InferenceClient(MappingClient):
             ValueError: neither the call nor the client has a model.
         """
         exchange = self._requests.chat_completion(messages, stream=bool(stream), options=options)
-        token_stream: TokenStream[Any] = TokenStream(self._http, exchange)
+        token_stream = self._new_stream(exchange)
         return token_stream.open() if stream else self._read_result(token_stream)
 
     @property
@@ -307,27 +301,32 @@ class InferenceClient(MappingClient):
             raise
         return True
 
-    def tokenize(self, text: str, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[SimpleToken]:
+    def tokenize(self, text: str, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[types.SimpleToken]:
         """The tokens of `text` for the model of a TGI server, with the special tokens that its tokenizer adds.
 
         Raises:
             InferenceError: the server has no `/tokenize`, or refuses the text.
             ValueError: neither the call nor the client has a URL.
         """
-        tokens: list[SimpleToken] = self._call(self._requests.tokenize(text, model, timeout))
+        tokens: list[types.SimpleToken] = self._call(self._requests.tokenize(text, model, timeout))
         return tokens
 
-    def list_models(self, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[Model]:
+    def list_models(self, *, model: str | None = None, timeout: TimeoutTypes = None) -> list[types.Model]:
         """The models that the server lists at `/v1/models`; without a URL, those of the Hugging Face router.
 
         Raises:
             InferenceError: the request failed.
         """
-        models: list[Model] = self._call(self._requests.models(model, timeout))
+        models: list[types.Model] = self._call(self._requests.models(model, timeout))
         return models
 
     def _call(self, exchange: Exchange[Any, Any]) -> Any:
-        return self._read_result(TokenStream(self._http, exchange))
+        return self._read_result(self._new_stream(exchange))
+
+    def _new_stream(self, exchange: Exchange[Any, Any]) -> TokenStream[Any]:
+        from .stream import TokenStream  # noqa: PLC0415  what is not needed to make a client is imported later
+
+        return TokenStream(self._http, exchange)
 
     def _read_result(self, token_stream: TokenStream[Any]) -> Any:
         with token_stream:
@@ -355,34 +354,34 @@ class ChatCompletions:
     @overload
     def create(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: Literal[False] | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> ChatCompletion: ...
+    ) -> types.ChatCompletion: ...
 
     @overload
     def create(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: Literal[True],
         **options: Unpack[ChatCompletionOptions],
-    ) -> TokenStream[ChatCompletionChunk]: ...
+    ) -> TokenStream[types.ChatCompletionChunk]: ...
 
     @overload
     def create(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],
-    ) -> ChatCompletion | TokenStream[ChatCompletionChunk]: ...
+    ) -> types.ChatCompletion | TokenStream[types.ChatCompletionChunk]: ...
 
     @with_parameters_of(ChatCompletionOptions)
     def create(
         self,
-        messages: Messages,
+        messages: types.Messages,
         *,
         stream: bool | None = None,
         **options: Unpack[ChatCompletionOptions],

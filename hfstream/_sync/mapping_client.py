@@ -6,24 +6,19 @@ import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from .. import types
 from .._base_client import BaseClient
-from .._mapping import MapState
-from .._request_factory import RequestFactory
-from .._workers import SyncPrompts
 from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
-from ..types import ChatCompletion, TextGenerationResponse
-from .map import MapResults
 
 if TYPE_CHECKING:
     from .._transport import SyncHTTP
+    from .map import MapResults
 
 __all__ = ["MappingClient"]
 
 
 class MappingClient(BaseClient):
     """A client that asks many prompts."""
-
-    _requests: RequestFactory
 
     @property
     def _http(self) -> SyncHTTP:
@@ -55,7 +50,7 @@ class MappingClient(BaseClient):
         progress: bool = False,
         stream: bool = True,
         **options: Unpack[TextGenerationOptions],
-    ) -> MapResults[TextGenerationResponse]: ...
+    ) -> MapResults[types.TextGenerationResponse]: ...
 
     @overload
     def map(
@@ -68,7 +63,7 @@ class MappingClient(BaseClient):
         progress: bool = False,
         stream: bool = True,
         **options: Unpack[ChatCompletionOptions],
-    ) -> MapResults[ChatCompletion]: ...
+    ) -> MapResults[types.ChatCompletion]: ...
 
     @overload
     def map(
@@ -124,6 +119,11 @@ class MappingClient(BaseClient):
             JournalError: the journal is that of other prompts or options, is in use, or cannot be written.
             ImportError: `progress` without rich.
         """
+        # What is not needed to make a client is imported later.
+        from .._mapping import MapState  # noqa: PLC0415
+        from .._workers import SyncPrompts  # noqa: PLC0415
+        from .map import MapResults  # noqa: PLC0415
+
         source = SyncPrompts(prompts)
         state = MapState(
             self._requests,

@@ -225,3 +225,6 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
     def _leave(self) -> None:
         if self._exchange.slot is not None:
             self._exchange.slot.leave()
+
+
+TokenStream.__module__ = "hfstream"  # where users import it from

@@ -29,6 +29,7 @@ class BaseStreamedResponse:
     ) -> None:
         self.redirection: Redirection | None = redirection
         self.status_code: int = response.status_code
+        self.http_version: str = response.http_version
         self.headers: httpx.Headers = response.headers
         self.at_end: bool = False
         """The body has been read to its end: the connection can be used again."""

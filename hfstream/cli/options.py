@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..version import __version__
 from .serve_options import add_serve_options, positive
+from .testing_options import add_mock_options
 
 __all__ = ["parse_args"]
 
@@ -44,6 +46,19 @@ examples:
 examples:
   hfstream bench http://127.0.0.1:8080
   hfstream bench http://127.0.0.1:8080 --concurrency 1,4,16 --requests 100 --plot bench.svg
+""",
+    "mock": """\
+examples:
+  hfstream mock rules.yaml
+  hfstream mock rules.json --port 9000 --speed inf
+  hfstream mock tape.jsonl --match path
+""",
+    "doctor": """\
+examples:
+  hfstream doctor http://127.0.0.1:8080
+  hfstream doctor https://llm.example.com/v1 --model my-model --json | jq -r .diagnosis
+
+exit codes: 0 nothing to mend, 1 it does not stream, 3 it streams, but something should be changed
 """,
 }
 
@@ -83,6 +98,8 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_demo(commands)
     _add_bench(commands)
+    add_mock_options(_add_command(commands, "mock", "answer like a model, by rules or from a tape"))
+    _add_doctor(commands)
     return parser
 
 
@@ -162,8 +179,37 @@ def _add_bench(commands: Any) -> None:
     _add_length(bench, "max_new_tokens", default=64)
 
 
+def _add_doctor(commands: Any) -> None:
+    doctor = _add_command(commands, "doctor", "say why a URL does not stream, and the line that mends it")
+    doctor.add_argument("url", metavar="URL", help="URL of the server")
+    doctor.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="bearer token to send (default: the environment variable HFSTREAM_API_KEY; for huggingface.co HF_TOKEN). "
+        "It is never shown",
+    )
+    doctor.add_argument(
+        "--model",
+        dest="model_name",
+        metavar="NAME",
+        help="name of the model (default: the first that the server lists)",
+    )
+    doctor.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="S", help="take at most so many seconds in all (default: 60)"
+    )
+    doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+
 def _numbers(text: str) -> list[int]:
     return [positive(number) for number in text.split(",")]
+
+
+def _seconds(text: str) -> float:
+    """A positive number of seconds, as argparse takes it."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("must be a positive number of seconds")
+    return number
 
 
 def _add_server(command: argparse.ArgumentParser) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
@@ -13,7 +16,7 @@ from tenacity import RetryCallState, stop_after_delay
 
 from ..retry import retry_on_overload
 
-__all__ = ["PACE", "Terminal"]
+__all__ = ["PACE", "Terminal", "cannot_listen", "wait_for_interrupt"]
 
 ResultT = TypeVar("ResultT")
 
@@ -22,6 +25,25 @@ PACE = 40.0
 
 RETRY_SECONDS = 30.0
 """How long a command retries while the server is overloaded or still loading its model."""
+
+
+def cannot_listen(error: OSError, arguments: argparse.Namespace) -> str:
+    """Says that ``--host`` and ``--port`` cannot be used, and why."""
+    # Python's own text of an error of bind() repeats the address.
+    reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+    return f"cannot listen on {arguments.host}, port {arguments.port}: {reason}"
+
+
+def wait_for_interrupt() -> None:
+    """Waits until Ctrl-C, or until the process is asked to end as `docker stop` and CI do it (SIGTERM)."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class Terminal:

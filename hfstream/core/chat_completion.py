@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..types import ChatCompletion
+from ..types import ChatCompletion, Messages
 from .accumulators import SingleResult
 from .answer_errors import raise_if_failed
 from .chat_accumulator import ChatAccumulator
 from .decoders import JSONBodyDecoder
-from .parameters import ChatCompletionParameters, Messages
+from .parameters import ChatCompletionParameters
 from .request_spec import RequestSpec, check_parameter_names, encode_json
 from .schemas import find_schema_type, is_schema_type, make_tool_choice, make_tools, schema_name
 from .stream_decoders import ChatStreamDecoder

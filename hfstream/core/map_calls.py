@@ -1,4 +1,4 @@
-"""One prompt of `client.map`: what it asks for, how its answer is written down and read again, and its result.
+"""One prompt of `client.map`: what it asks for, and how its answer is written down and read again.
 
 Does not depend on clients, nor on how many prompts there are and in what order they are answered.
 """
@@ -9,34 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
-from ..errors import InferenceError
 from ..types import ChatCompletion, TextGenerationResponse
 from .request_spec import RequestSpec
 from .schemas import find_schema_type
 
-__all__ = ["JournalError", "MapCall", "MapResult"]
-
-OutputT = TypeVar("OutputT")
-
-
-class JournalError(ValueError):
-    """The journal of `client.map` cannot be used: it is of another run, in use, no journal, or cannot be written."""
-
-
-@dataclass(frozen=True)
-class MapResult(Generic[OutputT]):
-    """What became of one prompt of `client.map`: either `output` or `error` is None."""
-
-    index: int
-    """The prompt's position among all prompts, from 0."""
-    prompt: Any
-    """The prompt, as it was given."""
-    output: OutputT | None
-    """What the single call returns: a `str`, a `TextGenerationResponse`, a `ChatCompletion`."""
-    error: InferenceError | None = None
-    """Why there is no output."""
+__all__ = ["MapCall"]
 
 
 @dataclass(frozen=True)

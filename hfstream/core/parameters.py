@@ -5,20 +5,16 @@ None is the same as leaving one out. The server validates the values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import GenericAlias, UnionType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from pydantic import TypeAdapter
-
-from ..types import (
+from .. import types
+from ..types.inputs import (
     ChatCompletionInputGrammarType,
-    ChatCompletionInputMessage,
     ChatCompletionInputStreamOptions,
     ChatCompletionInputTool,
     ChatCompletionInputToolChoiceClass,
     ChatCompletionInputToolChoiceEnum,
-    ChatCompletionMessage,
     TextGenerationInputGrammarType,
 )
 from .timeouts import TimeoutTypes
@@ -26,16 +22,9 @@ from .timeouts import TimeoutTypes
 __all__ = [
     "ChatCompletionOptions",
     "ChatCompletionParameters",
-    "Messages",
     "TextGenerationOptions",
     "TextGenerationParameters",
 ]
-
-SchemaType = type[Any] | TypeAdapter[Any] | GenericAlias | UnionType
-"""A type that is sent as its JSON schema. Not all that pydantic's TypeAdapter takes can be written as an annotation."""
-
-Messages = Iterable[ChatCompletionInputMessage | ChatCompletionMessage | Mapping[str, Any]]
-"""A conversation: dictionaries, and messages of earlier responses as they are."""
 
 
 class TextGenerationParameters(TypedDict, total=False):
@@ -51,7 +40,7 @@ class TextGenerationParameters(TypedDict, total=False):
     """Sample tokens by their probability, instead of taking the most likely one each time."""
     frequency_penalty: float | None
     """Makes tokens less likely the more often they have occurred, -2 to 2."""
-    grammar: TextGenerationInputGrammarType | Mapping[str, Any] | SchemaType | None
+    grammar: TextGenerationInputGrammarType | Mapping[str, Any] | types.SchemaType | None
     """Constrains the text: ``{"type": "json" | "regex", "value": ...}``; or a type, for JSON that fits it: a pydantic
     class, a dataclass, ``list[City]``, a union, or whatever else pydantic's TypeAdapter takes. Then the response with
     `details` has the object as `parsed`."""
@@ -119,7 +108,7 @@ class ChatCompletionParameters(TypedDict, total=False):
     """Makes tokens that have occurred less likely, -2 to 2."""
     reasoning_effort: str | None
     """How much the model reasons: ``"low"``, ``"medium"``, ``"high"``, or a value of the server's own."""
-    response_format: ChatCompletionInputGrammarType | Mapping[str, Any] | SchemaType | None
+    response_format: ChatCompletionInputGrammarType | Mapping[str, Any] | types.SchemaType | None
     """Constrains the content: OpenAI's format or TGI's, sent as it is; or a type, sent in OpenAI's format: a pydantic
     class, a dataclass, ``list[City]``, a union, or whatever else pydantic's TypeAdapter takes. Then the response has
     the object as `parsed`."""

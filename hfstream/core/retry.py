@@ -11,6 +11,7 @@ import copy
 import inspect
 import math
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
@@ -107,12 +108,18 @@ class RetryState:
     def __init__(self, policy: RetryPolicy, pacer: RetryPacer | None = None) -> None:
         self._policy = policy
         self._pacer = pacer
-        self._delays: list[float] = []
-        self._states: list[tenacity.RetryCallState] = []
         self._start(policy)
 
     def _start(self, policy: RetryPolicy) -> None:
         self._current = policy
+        self._began = time.monotonic()
+        self._attempt: tenacity.AttemptManager | None = None
+
+    def _first_attempt(self) -> tenacity.AttemptManager:
+        """Made by the first failure, because most calls have none, and there may be thousands of open streams."""
+        policy = self._current
+        self._delays: list[float] = []
+        self._states: list[tenacity.RetryCallState] = []
         self._loading = loading = LoadingWait(policy.max_wait)
         backoff = wait_retry_after(
             tenacity.wait_random_exponential(multiplier=0.5, max=policy.max_wait), policy.max_wait
@@ -128,7 +135,9 @@ class RetryState:
                 retry_error_callback=_stop_iteration,
             )
         )
-        self._attempt = next(self._attempts)
+        attempt = next(self._attempts)
+        attempt.retry_state.start_time = self._began  # tenacity's strategies count the seconds from the first request
+        return attempt
 
     def restart(self) -> None:
         """Content has come since the last failure: counts and waits begin again.
@@ -152,11 +161,12 @@ class RetryState:
 
         `now` and `latest` are monotonic seconds; the pacer may add to the delay, but not beyond `latest`.
         """
+        attempt = self._attempt or self._first_attempt()
         if self._current.attempts > 1 and self._current.wait is None and self._current.stop is None:
             self._loading.observe(error)
         self._delays.clear()
         self._states.clear()
-        with self._attempt:
+        with attempt:
             raise error  # tenacity's context manager keeps the error for `stop` and `wait`, and suppresses it
         error.__traceback__ = error.__context__ = None  # they lead back here, and to the stream
         following = next(self._attempts, None)

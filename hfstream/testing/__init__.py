@@ -7,13 +7,15 @@
         print(list(InferenceClient(server.url).text_generation("Hi", stream=True)))
 
 `faults` builds faulty responses, and `UNUSUAL_RESPONSES` has those that users have reported of many servers. A
-`Recorder` records the responses of a real server, a `ChaosProxy` injects network faults, and the fixtures
-`scripted_server` and `reference_backend` are available in pytest without configuration.
+`Recorder` records the responses of a real server, a `MockServer` answers by rules or from what was recorded, a
+`ChaosProxy` injects network faults, and the fixtures `scripted_server`, `mock_server` and `reference_backend` are
+available in pytest without configuration.
 """
 
 from . import faults
 from .chaos import ChaosProxy, FaultRates
 from .events import DONE, chat_event, chat_events, final_event, token_event, token_events
+from .mock import MockedRequest, MockServer, RulesError
 from .recorder import Chunk, Recorder, Recording
 from .request import Request
 from .response import Fault, Response, Step
@@ -27,10 +29,13 @@ __all__ = [
     "Chunk",
     "Fault",
     "FaultRates",
+    "MockServer",
+    "MockedRequest",
     "Recorder",
     "Recording",
     "Request",
     "Response",
+    "RulesError",
     "ScriptedServer",
     "Step",
     "UnusualResponse",

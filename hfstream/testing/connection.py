@@ -88,7 +88,7 @@ class Connection:
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self._ended:
             rest = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._sock], [], [], rest)[0]:
+            if not _is_readable(self._sock, rest):
                 return False
             self._receive()
             if len(self._received) > _MAX_AHEAD:
@@ -109,7 +109,7 @@ class Connection:
             self._sock.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + _LINGER_SECONDS
             while not self._ended and (rest := deadline - time.monotonic()) > 0:
-                if not select.select([self._sock], [], [], rest)[0]:
+                if not _is_readable(self._sock, rest):
                     break
                 self._received.clear()
                 self._receive()
@@ -121,3 +121,12 @@ class Connection:
         self._ended = not data
         self._received += data
         return bool(data)
+
+
+def _is_readable(sock: socket.socket, seconds: float | None) -> bool:
+    """Waits until there is something to read; returns False if `seconds` (None: no limit) pass first."""
+    if not hasattr(select, "poll"):  # Windows, where select() has no limit on the descriptor's number
+        return bool(select.select([sock], [], [], seconds)[0])
+    poll = select.poll()  # select() takes no descriptor above 1023
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))

@@ -10,12 +10,14 @@ requests it. torch is never imported: the reference server's model runs in a pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .mock import MockServer
 from .request import Request
 from .response import Response
 from .scripted import ScriptedServer
@@ -23,7 +25,7 @@ from .scripted import ScriptedServer
 if TYPE_CHECKING:
     from ..server import BackgroundServer, Settings
 
-__all__ = ["reference_backend", "reference_settings", "scripted_server"]
+__all__ = ["mock_server", "reference_backend", "reference_settings", "scripted_server"]
 
 
 @pytest.fixture
@@ -33,6 +35,23 @@ def scripted_server() -> Generator[Callable[..., ScriptedServer]]:
 
         def start(*responses: Response | Callable[[Request], Response]) -> ScriptedServer:
             return servers.enter_context(ScriptedServer(*responses))
+
+        yield start
+
+
+@pytest.fixture
+def mock_server() -> Generator[Callable[..., MockServer]]:
+    """A function ``mock_server(rules, **options)`` that starts a `MockServer`, which is stopped after the test.
+
+    `rules` is a dict of rules, or the path of a file of rules or of a tape.
+    """
+    with ExitStack() as servers:
+
+        def start(rules: Mapping[str, Any] | str | Path, **options: Any) -> MockServer:
+            server = (
+                MockServer(rules, **options) if isinstance(rules, Mapping) else MockServer.from_file(rules, **options)
+            )
+            return servers.enter_context(server)
 
         yield start
 

@@ -16,7 +16,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ import httpx
 from .request import Request
 from .response import Fault, Response, Step
 from .scripted import ScriptedServer
+from .timed import TimedSteps
 
 __all__ = ["Chunk", "Recorder", "Recording"]
 
@@ -96,12 +97,16 @@ class Recording:
             ZeroDivisionError: `speed` is 0.
         """
         pace = 0.0 if speed is None else 1 / speed
-        return Response(_Playback(self, pace), self.status, None, self.headers, delay=self.head_at * pace)
+        end: Step = b"" if self.ending == "complete" else Fault.DROP if self.ending == "lost" else Fault.STALL
+        steps = [*((chunk.at * pace, chunk.data) for chunk in self.chunks), (self.ended_at * pace, end)]
+        body = TimedSteps(steps, start=self.head_at * pace)
+        return Response(body, self.status, None, self.headers, delay=self.head_at * pace)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, append: bool = False) -> None:
         """Writes a file with one JSON value per line: the request and response headers, each chunk, and the ending.
 
-        Bytes are stored as text if they are valid UTF-8, otherwise as base64.
+        Bytes are stored as text if they are valid UTF-8, otherwise as base64. `append` adds the recording to those that
+        the file has; `load_all` reads them.
 
         Raises:
             OSError: The file cannot be written.
@@ -116,31 +121,59 @@ class Recording:
         }
         lines = [head, *({"at": chunk.at, **_to_json(chunk.data)} for chunk in self.chunks)]
         lines.append({"at": self.ended_at, "end": self.ending})
-        Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        with Path(path).open("a" if append else "w", encoding="utf-8") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
 
     @classmethod
-    def load(cls, path: str | Path) -> Recording:
-        """Reads a file that `save` wrote.
+    def load(cls, path: str | Path) -> Self:
+        """Reads a file that `save` wrote, with one recording.
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: It is not a recording, or an incomplete one.
+            ValueError: It is not a recording, or an incomplete one, or has several.
         """
-        try:
-            head, *chunks, end = map(json.loads, Path(path).read_text(encoding="utf-8").splitlines())
-            return cls(
-                head["method"],
-                head["path"],
-                _from_json(head["request"]),
-                head["status"],
-                head["headers"],
-                head["at"],
-                [Chunk(chunk["at"], _from_json(chunk)) for chunk in chunks],
-                end["end"],
-                end["at"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a complete recording: {error!r}") from error
+        recordings = cls.load_all(path)
+        if len(recordings) > 1:
+            raise ValueError(f"{path} has {len(recordings)} recordings: read them with Recording.load_all")
+        return recordings[0]
+
+    @classmethod
+    def load_all(cls, path: str | Path) -> list[Self]:
+        """Reads all recordings of a file, which `save` or `hfstream record` wrote.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is not a recording, or an incomplete one. The message names the line.
+        """
+        recordings: list[Self] = []
+        lines: list[Any] = []
+        for number, text in enumerate(Path(path).read_bytes().split(b"\n"), 1):
+            try:
+                if text:
+                    lines.append(json.loads(text))
+                    if "end" in lines[-1]:
+                        recordings.append(cls._from_lines(lines))
+                        lines = []
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path} is not a complete recording: line {number}: {error!r}") from error
+        if lines or not recordings:
+            raise ValueError(f"{path} is not a complete recording: it has no end")
+        return recordings
+
+    @classmethod
+    def _from_lines(cls, lines: list[Any]) -> Self:
+        head, *chunks, end = lines
+        return cls(
+            head["method"],
+            head["path"],
+            _from_json(head["request"]),
+            head["status"],
+            head["headers"],
+            head["at"],
+            [Chunk(chunk["at"], _from_json(chunk)) for chunk in chunks],
+            end["end"],
+            end["at"],
+        )
 
 
 def _to_json(data: bytes) -> dict[str, str]:
@@ -155,26 +188,6 @@ def _from_json(line: Mapping[str, Any]) -> bytes:
         text: str = line["text"]
         return text.encode("utf-8")
     return base64.b64decode(line["base64"], validate=True)
-
-
-class _Playback:
-    """The steps of a recording. Each pause is computed from the clock: the errors of fixed pauses would add up."""
-
-    def __init__(self, recording: Recording, pace: float) -> None:
-        self._recording = recording
-        self._pace = pace
-
-    def __iter__(self) -> Iterator[Step]:
-        recording = self._recording
-        started = time.monotonic() - recording.head_at * self._pace
-        for chunk in recording.chunks:
-            if (pause := started + chunk.at * self._pace - time.monotonic()) > 0:
-                yield pause
-            yield chunk.data
-        if (pause := started + recording.ended_at * self._pace - time.monotonic()) > 0:
-            yield pause
-        if recording.ending != "complete":
-            yield Fault.DROP if recording.ending == "lost" else Fault.STALL
 
 
 class Recorder:

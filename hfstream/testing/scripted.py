@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .connection import Connection
+from .listener import listen, url_of
 from .request import InvalidRequestError, Request, read_request
 from .response import Response
 from .response_writer import ScriptError, send_response
@@ -26,7 +27,7 @@ Script = Response | Callable[[Request], Response]
 
 
 class ScriptedServer:
-    """A server on a free port of 127.0.0.1 that sends scripted responses.
+    """A server that sends scripted responses, on a free port of 127.0.0.1 unless `host` and `port` say otherwise.
 
     The first request gets the first of `responses`, the second request the second one, and so on; the last response
     is repeated. A response can also be a function that takes the `Request` and returns a `Response`; it is called in
@@ -37,11 +38,13 @@ class ScriptedServer:
     501, 505). A request may have up to 64 KiB of headers and 64 MiB of body.
 
     Raises:
-        OSError: No local port is available.
+        OSError: The port is in use, or `host` is not an address of this machine.
         TypeError: One of `responses` is neither a `Response` nor a function.
     """
 
-    def __init__(self, *responses: Response | Callable[[Request], Response]) -> None:
+    def __init__(
+        self, *responses: Response | Callable[[Request], Response], host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         for response in responses:
             _check_script(response)
         self.responses: list[Response | Callable[[Request], Response]] = list(responses)
@@ -56,13 +59,14 @@ class ScriptedServer:
         self._sent: list[object] = []
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listen(host, port)
+        self._url = url_of(self._listener)
         self._closing = False
 
     @property
     def url(self) -> str:
         """The server's URL, such as ``http://127.0.0.1:54321``."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return self._url
 
     @property
     def running(self) -> int:

@@ -4,37 +4,43 @@ Fields that a server leaves out have a default, and fields that it adds are kept
 ``[]``. Objects are immutable. Does not depend on how requests and responses are sent.
 """
 
+from typing import TYPE_CHECKING
+
+from .._lazy_names import names_from
 from . import aliases, inputs
-from ._base import Usage
-from .aliases import *  # noqa: F403
-from .chat import (
-    ChatCompletion,
-    ChatCompletionChoice,
-    ChatCompletionChunk,
-    ChatCompletionChunkChoice,
-    ChatCompletionDelta,
-    ChatCompletionDeltaFunction,
-    ChatCompletionDeltaToolCall,
-    ChatCompletionFunction,
-    ChatCompletionLogprob,
-    ChatCompletionLogprobs,
-    ChatCompletionMessage,
-    ChatCompletionToolCall,
-    ChatCompletionTopLogprob,
-    Model,
-)
 from .inputs import *  # noqa: F403
-from .text import (
-    BestOfSequence,
-    Details,
-    FinishReason,
-    InputToken,
-    SimpleToken,
-    StreamDetails,
-    StreamResponse,
-    TextGenerationResponse,
-    Token,
-)
+
+if TYPE_CHECKING:
+    from ._base import Usage
+    from .aliases import *  # noqa: F403
+    from .arguments import Messages, SchemaType
+    from .chat import (
+        ChatCompletion,
+        ChatCompletionChoice,
+        ChatCompletionChunk,
+        ChatCompletionChunkChoice,
+        ChatCompletionDelta,
+        ChatCompletionDeltaFunction,
+        ChatCompletionDeltaToolCall,
+        ChatCompletionFunction,
+        ChatCompletionLogprob,
+        ChatCompletionLogprobs,
+        ChatCompletionMessage,
+        ChatCompletionToolCall,
+        ChatCompletionTopLogprob,
+        Model,
+    )
+    from .text import (
+        BestOfSequence,
+        Details,
+        FinishReason,
+        InputToken,
+        SimpleToken,
+        StreamDetails,
+        StreamResponse,
+        TextGenerationResponse,
+        Token,
+    )
 
 __all__ = [
     "BestOfSequence",
@@ -54,7 +60,9 @@ __all__ = [
     "Details",
     "FinishReason",
     "InputToken",
+    "Messages",
     "Model",
+    "SchemaType",
     "SimpleToken",
     "StreamDetails",
     "StreamResponse",
@@ -64,3 +72,8 @@ __all__ = [
 ]
 __all__ += aliases.__all__
 __all__ += inputs.__all__
+
+# Each imports pydantic, which takes longer than all else that a client needs to be made.
+_MODULES = ("text", "chat", "_base", "arguments", "aliases")
+
+__getattr__ = names_from(__name__, *(f"{__name__}.{module}" for module in _MODULES))

@@ -5,25 +5,12 @@ With them, changing the import line is the whole migration.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from ._base import Usage
-from .chat import (
-    ChatCompletion,
-    ChatCompletionChoice,
-    ChatCompletionChunk,
-    ChatCompletionChunkChoice,
-    ChatCompletionDelta,
-    ChatCompletionDeltaFunction,
-    ChatCompletionDeltaToolCall,
-    ChatCompletionFunction,
-    ChatCompletionLogprob,
-    ChatCompletionLogprobs,
-    ChatCompletionMessage,
-    ChatCompletionToolCall,
-    ChatCompletionTopLogprob,
-)
-from .text import BestOfSequence, Details, InputToken, StreamDetails, StreamResponse, TextGenerationResponse, Token
+from .._lazy_names import names_from
+
+if TYPE_CHECKING:
+    from ._aliases import *  # noqa: F403
 
 __all__ = [
     "ChatCompletionOutput",
@@ -56,34 +43,4 @@ __all__ = [
     "TextGenerationStreamResponse",
 ]
 
-ChatCompletionOutput = ChatCompletion
-ChatCompletionOutputComplete = ChatCompletionChoice
-ChatCompletionOutputFunctionDefinition = ChatCompletionFunction
-ChatCompletionOutputLogprob = ChatCompletionLogprob
-ChatCompletionOutputLogprobs = ChatCompletionLogprobs
-ChatCompletionOutputMessage = ChatCompletionMessage
-ChatCompletionOutputToolCall = ChatCompletionToolCall
-ChatCompletionOutputTopLogprob = ChatCompletionTopLogprob
-ChatCompletionOutputUsage = Usage
-
-ChatCompletionStreamOutput = ChatCompletionChunk
-ChatCompletionStreamOutputChoice = ChatCompletionChunkChoice
-ChatCompletionStreamOutputDelta = ChatCompletionDelta
-ChatCompletionStreamOutputDeltaToolCall = ChatCompletionDeltaToolCall
-ChatCompletionStreamOutputFunction = ChatCompletionDeltaFunction
-ChatCompletionStreamOutputLogprob = ChatCompletionLogprob
-ChatCompletionStreamOutputLogprobs = ChatCompletionLogprobs
-ChatCompletionStreamOutputTopLogprob = ChatCompletionTopLogprob
-ChatCompletionStreamOutputUsage = Usage
-
-TextGenerationOutput = TextGenerationResponse
-TextGenerationOutputBestOfSequence = BestOfSequence
-TextGenerationOutputDetails = Details
-TextGenerationOutputFinishReason = Literal["length", "eos_token", "stop_sequence"]
-TextGenerationOutputPrefillToken = InputToken
-TextGenerationOutputToken = Token
-
-TextGenerationStreamOutput = StreamResponse
-TextGenerationStreamOutputStreamDetails = StreamDetails
-TextGenerationStreamOutputToken = Token
-TextGenerationStreamResponse = StreamResponse
+__getattr__ = names_from(__name__, f"{__package__}._aliases")

@@ -6,6 +6,7 @@ Its streams end without ``[DONE]``, several events may come in one piece, and it
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -86,6 +87,17 @@ def test_text_at_v1(server: str) -> None:
     client = InferenceClient(f"{server}/v1")
     stream = client.text_generation("How do you make cheese?", model=MODEL, max_new_tokens=12, stream=True)
     assert "".join(stream) == stream.final() != ""
+
+
+def test_the_doctor_knows_what_it_can_do(server: str) -> None:
+    command = [sys.executable, "-m", "hfstream", "doctor", f"{server}/v1", "--model", MODEL, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    report = json.loads(done.stdout)
+    assert report["diagnosis"].startswith("It streams")
+    assert done.returncode == 0
+    assert report["works"]["chat"] is True
+    assert report["works"]["tokenize"] is False  # it has no such route
+    assert report["requests"] <= 12
 
 
 def test_an_error_is_told(server: str) -> None:

@@ -48,7 +48,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("tenacity.time", clock)
+    for module in ("tenacity", "hfstream.core.retry"):
+        monkeypatch.setattr(f"{module}.time", clock)
     return clock
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfstream.core.tool_calls import ToolCallsBuilder
@@ -63,12 +63,17 @@ def test_a_piece_after_complete_arguments_is_another_call(
 
 
 JSON = st.recursive(
-    st.integers() | st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.integers() | st.text() | st.none(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
 )
 
 
 @pytest.mark.slow
-@given(st.dictionaries(st.text(), JSON, min_size=1), st.lists(st.integers(0, 200), max_size=6), st.booleans())
+@settings(max_examples=50)
+@given(
+    st.dictionaries(st.text(), JSON, min_size=1, max_size=5), st.lists(st.integers(0, 200), max_size=6), st.booleans()
+)
 def test_arguments_may_be_divided_anywhere(value: dict[str, Any], cuts: list[int], escaped: bool) -> None:
     text = json.dumps(value, ensure_ascii=escaped)
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
 import select
 import struct
 import subprocess
 import sys
 import termios
 import time
+from collections.abc import Generator
 from typing import Self
 
 from hfstream.testing import Step
 
-__all__ = ["ENVIRONMENT", "HFSTREAM", "PAUSE", "TIMEOUT", "TerminalProcess", "run_hfstream"]
+__all__ = ["ENVIRONMENT", "HFSTREAM", "PAUSE", "TIMEOUT", "TerminalProcess", "run_hfstream", "running_hfstream"]
 
 HFSTREAM = [sys.executable, "-m", "hfstream.cli"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
@@ -25,6 +28,26 @@ KEEP_ALIVE: list[Step] = [b":\n\n", 0.1]
 PAUSE: list[Step] = KEEP_ALIVE * 10 * TIMEOUT
 """No more events for `TIMEOUT` seconds. The comments wake the reader: a signal that arrives between Python's last check
 for signals and the blocking system call is only handled when that call returns."""
+
+
+@contextlib.contextmanager
+def running_hfstream(*arguments: str) -> Generator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A command that serves until Ctrl-C: its process, the first URL that it prints, and its output up to that line."""
+    with subprocess.Popen(
+        [*HFSTREAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        try:
+            assert process.stderr is not None
+            lines: list[str] = []
+            for line in process.stderr:
+                lines.append(line)
+                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                    yield process, found[0], lines
+                    break
+            else:
+                raise AssertionError(f"no URL: {''.join(lines)}")
+        finally:
+            process.kill()
 
 
 def run_hfstream(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

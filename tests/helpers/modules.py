@@ -75,4 +75,6 @@ def imports_of(module: str) -> tuple[Import, ...]:
     return tuple(_imports(module))
 
 
-ALL_IMPORTS = tuple(found for module in MODULES for found in imports_of(module))
+@cache
+def all_imports() -> tuple[Import, ...]:
+    return tuple(found for module in MODULES for found in imports_of(module))

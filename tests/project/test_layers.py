@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import graphlib
 
-from tests.helpers.modules import ALL_IMPORTS, MODULES, Import, imports_of, parse, within
+from tests.helpers.modules import MODULES, Import, all_imports, imports_of, parse, within
 
 SERVER = "hfstream.server"
 CORE = "hfstream.core"
 
 LAYERS: list[tuple[str, ...]] = [
-    ("hfstream.errors", "hfstream.version"),
+    ("hfstream.errors", "hfstream.version", "hfstream._lazy_names"),
     ("hfstream.types",),
     (CORE,),
     (
@@ -55,7 +55,8 @@ def as_text(found: list[Import]) -> list[str]:
     return [str(each) for each in found]
 
 
-OURS = [found for found in ALL_IMPORTS if within(found.name, "hfstream")]
+def our_imports() -> list[Import]:
+    return [found for found in all_imports() if within(found.name, "hfstream")]
 
 
 # --- The whole package -----------------------------------------------------------------------------------------------
@@ -66,19 +67,19 @@ def test_every_layer_has_modules() -> None:
 
 
 def test_a_module_imports_only_from_its_own_layer_and_those_below() -> None:
-    upward = [found for found in OURS if layer_of(found.name) > layer_of(found.module)]
+    upward = [found for found in our_imports() if layer_of(found.name) > layer_of(found.module)]
     assert as_text(upward) == []
 
 
 def test_errors_and_version_import_nothing_else_of_hfstream() -> None:
-    lowest = [(found, package) for found in OURS for package in LAYERS[0] if within(found.module, package)]
+    lowest = [(found, package) for found in our_imports() for package in LAYERS[0] if within(found.module, package)]
     assert as_text([found for found, package in lowest if not within(found.name, package)]) == []
 
 
 def test_no_module_is_in_an_import_circle() -> None:
     """Parents are left out: that ``hfstream/__init__.py`` runs before any module of hfstream is in no module's text."""
     graph: dict[str, set[str]] = {module: set() for module in MODULES}
-    for found in OURS:
+    for found in our_imports():
         for_types_only = found.type_checking and found.module in IMPORTS_FOR_TYPES_ONLY
         if found.name != found.module and not for_types_only:
             graph[found.module].add(found.name)
@@ -111,16 +112,16 @@ def test_the_core_has_no_async() -> None:
 
 
 def test_the_core_imports_no_library_that_does_io() -> None:
-    found = [found for found in ALL_IMPORTS if within(found.module, CORE) and within(found.name, *IO_LIBRARIES)]
+    found = [found for found in all_imports() if within(found.module, CORE) and within(found.name, *IO_LIBRARIES)]
     assert as_text(found) == []
 
 
 # --- The server ------------------------------------------------------------------------------------------------------
 
 
-def test_the_server_imports_only_errors_types_version_and_the_SSE_codec() -> None:
-    allowed = (SERVER, *LAYERS[0], *LAYERS[1], "hfstream.core.sse")
-    found = [found for found in OURS if within(found.module, SERVER) and not within(found.name, *allowed)]
+def test_the_server_imports_only_errors_types_version_and_the_formats_of_events() -> None:
+    allowed = (SERVER, *LAYERS[0], *LAYERS[1], "hfstream.core.sse", "hfstream.core.response_events")
+    found = [found for found in our_imports() if within(found.module, SERVER) and not within(found.name, *allowed)]
     assert as_text(found) == []
 
 
@@ -130,19 +131,19 @@ def test_the_layers_of_the_server_are_all_there_is() -> None:
 
 
 def test_the_folders_of_the_server_import_one_way() -> None:
-    inside = [found for found in OURS if within(found.module, SERVER) and within(found.name, SERVER)]
+    inside = [found for found in our_imports() if within(found.module, SERVER) and within(found.name, SERVER)]
     across = [found for found in inside if server_part(found.module) != server_part(found.name)]
     assert as_text([found for found in across if server_layer_of(found.name) >= server_layer_of(found.module)]) == []
 
 
 def test_only_the_server_imports_libraries_for_models() -> None:
     libraries = ("torch", "transformers", "tokenizers", "safetensors")
-    found = [found for found in ALL_IMPORTS if within(found.name, *libraries) and not within(found.module, SERVER)]
+    found = [found for found in all_imports() if within(found.name, *libraries) and not within(found.module, SERVER)]
     assert as_text(found) == []
 
 
 def test_within_the_server_only_the_engine_imports_torch() -> None:
-    found = [found for found in ALL_IMPORTS if within(found.name, "torch")]
+    found = [found for found in all_imports() if within(found.name, "torch")]
     assert found
     assert as_text([found for found in found if not within(found.module, f"{SERVER}.engine")]) == []
 

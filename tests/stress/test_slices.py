@@ -24,16 +24,16 @@ pytestmark = pytest.mark.slow
 
 
 def test_in_a_storm_every_patient_client_gets_its_answer() -> None:
-    result = storm(POLICIES["patient: Retry-After with jitter"], clients=40, permits=4, tokens=20, pace=None)
-    assert (result.answered, result.generated) == (40, 40)
+    result = storm(POLICIES["patient: Retry-After with jitter"], clients=24, permits=4, tokens=20, pace=None)
+    assert (result.answered, result.generated) == (24, 24)
     assert not result.wrong
     assert not result.errors
-    assert result.refused == result.attempts - 40 > 0
+    assert result.refused == result.attempts - 24 > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc here")
 def test_after_hostile_requests_an_answer_is_exact() -> None:
-    figures = hostile(requests=60, read_seconds=10)
+    figures = hostile(requests=40, read_seconds=10)
     assert not figures.wrong
     assert figures.statuses["200"] > 0
     assert figures.statuses["422"] > 2
@@ -77,7 +77,7 @@ from tests.stress.soak import in_a_row, scripted
 
 response_base.DRAIN_SECONDS = 60.0
 with scripted() as url:
-    print(json.dumps([asdict(state) for _, state in in_a_row(url, 300, warm=300, every=300, variant=sys.argv[1])]))
+    print(json.dumps([asdict(state) for _, state in in_a_row(url, 1200, warm=300, every=300, variant=sys.argv[1])]))
 """
 
 
@@ -86,9 +86,11 @@ def test_streams_in_a_row_leave_nothing_behind(variant: str) -> None:
     # In a process of its own: what other tests have left here is paged out and in again, and their threads end.
     command = [sys.executable, "-c", IN_A_ROW, variant]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=300)
-    first, last = json.loads(done.stdout)
+    first, *_, last = json.loads(done.stdout)
     assert [last[name] for name in COUNTED] == [first[name] for name in COUNTED]
-    assert last["objects"] - first["objects"] < 100
+    # asyncio keeps up to a hundred cancelled timers before it drops them, with a few objects each. One object left by
+    # each stream would be 1,200.
+    assert last["objects"] - first["objects"] < 700
     assert last["kilobytes"] - first["kilobytes"] < 4096
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from hfstream.core.response_events import ResponseEvents
 from hfstream.errors import BadRequestError, InferenceError
 
 from ..schemas.openai import ChatRequest
@@ -20,7 +21,6 @@ from ..service.output_stream import CompleteOutput, OutputEvent
 from .chat import ChatFormatter, make_chat_formatter
 from .formats import RouteFormat
 from .openai_responses import error_json, parse_error_json
-from .response_events import ResponseEvents
 from .responses import dump_json
 
 INLINE_ITEMS = 200

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hfstream.core.response_events import ResponseEvents
 from hfstream.errors import OverloadedError
-from hfstream.server.routes.response_events import ResponseEvents
 from hfstream.types import ChatCompletion, ChatCompletionChunk
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from hfstream.errors import InferenceError
-from hfstream.types import (
+from ..errors import InferenceError
+from ..types import (
     ChatCompletion,
     ChatCompletionChunk,
     ChatCompletionChunkChoice,
@@ -20,6 +20,8 @@ from hfstream.types import (
     ChatCompletionLogprobs,
     Usage,
 )
+
+__all__ = ["ResponseEvents"]
 
 Event = dict[str, Any]
 
