@@ -40,6 +40,21 @@ examples:
   hfstream demo
   hfstream demo "What is Deep Learning?" --url http://127.0.0.1:8080
 """,
+    "map": """\
+examples:
+  hfstream map prompts.jsonl --url http://127.0.0.1:8080 --journal answers.journal > answers.jsonl
+  hfstream map --url http://127.0.0.1:8080 --max-new-tokens 20 < prompts.jsonl | jq -r .output
+  echo '"How do you make cheese?"' | hfstream map
+
+a line of FILE is one of these, as JSON:
+  "How do you make cheese?"
+  {"prompt": "How do you make cheese?", "seed": 7}
+  {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
+
+a line of the output is one of these:
+  {"index": 0, "output": "..."}
+  {"index": 1, "error": {"type": "ValidationError", "message": "...", "status_code": 422}}
+""",
     "bench": """\
 examples:
   hfstream bench http://127.0.0.1:8080
@@ -82,6 +97,7 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_chat(commands)
     _add_serve(commands)
     _add_demo(commands)
+    _add_map(commands)
     _add_bench(commands)
     return parser
 
@@ -134,6 +150,33 @@ def _add_demo(commands: Any) -> None:
     demo.add_argument(
         "--tokens-per-second", type=float, metavar="N", help="speed of the server started without --url (default: 30)"
     )
+
+
+def _add_map(commands: Any) -> None:
+    command = _add_command(commands, "map", "ask the prompts of a file, several at a time")
+    command.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="prompts as lines of JSON; - (default) is stdin"
+    )
+    _add_server(command)
+    command.add_argument(
+        "--journal", metavar="JOURNAL", help="file that keeps the answers: a run that was interrupted goes on from it"
+    )
+    command.add_argument(
+        "--concurrency",
+        type=_concurrency,
+        default="adaptive",
+        metavar="N",
+        help="prompts at a time, or 'adaptive' for as many as the server takes (default: adaptive)",
+    )
+    command.add_argument("--as-completed", action="store_true", help="print answers as they come, not in order")
+    command.add_argument("--details", action="store_true", help="answers of text generation as objects, with tokens")
+    _add_model(command)
+    _add_length(command, "max_new_tokens")
+    _add_sampling(command)
+
+
+def _concurrency(text: str) -> int | str:
+    return text if text == "adaptive" else positive(text)
 
 
 def _add_bench(commands: Any) -> None:
