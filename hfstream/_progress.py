@@ -5,6 +5,7 @@ Does not depend on what makes progress.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class ProgressBar:
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
             console=console,
+            # What the program prints goes where it would go without the bar: above it only if both are on a terminal.
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=sys.stderr.isatty(),
             disable=not (console.is_terminal or console.is_jupyter),
         )
         self._task: Any = self._bar.add_task("", total=total, failed="")
