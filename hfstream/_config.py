@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ._limiting import MaxConcurrency, validate_max_concurrency
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import check_host, is_url, origin
@@ -48,6 +49,7 @@ class ClientConfig:
     provider: str | None = None
     resume: bool = False
     observers: tuple[Callable[[Call], CallObserver], ...] = field(default=(), repr=False)
+    max_concurrency: MaxConcurrency = None
 
     @classmethod
     def from_arguments(
@@ -65,6 +67,7 @@ class ClientConfig:
         provider: str | None = None,
         resume: bool = False,
         observers: Sequence[Callable[[Call], CallObserver]] = (),
+        max_concurrency: MaxConcurrency = None,
     ) -> ClientConfig:
         """The configuration for the arguments of `InferenceClient`.
 
@@ -92,6 +95,7 @@ class ClientConfig:
             provider=None if provider == "auto" else provider,
             resume=resume,
             observers=_check_observers(observers),
+            max_concurrency=validate_max_concurrency(max_concurrency),
         )
 
     @property

@@ -30,15 +30,16 @@ from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutErro
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
 from .attempts import Attempt, cannot_resume, incomplete_error, without_traceback
+from .concurrency import RequestSlot
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
 from .exchange_listener import NO_LISTENER, ExchangeListener
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
-from .request_spec import PreparedRequest, RequestSpec
+from .request_spec import PreparedRequest, RequestSpec, prepare
 from .resume import CannotResumeError, Resumption
 from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
-from .timeouts import Clock, Deadline, Timeouts, timeout_error, transport_timeout
+from .timeouts import Clock, Deadline, Timeouts, timeout_error
 
 __all__ = ["Exchange"]
 
@@ -60,6 +61,7 @@ class Exchange(Generic[ItemT, ResultT]):
         retry: RetryPolicy,
         timeouts: Timeouts,
         pacer: RetryPacer | None = None,
+        slot: RequestSlot | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.spec = spec
@@ -75,6 +77,8 @@ class Exchange(Generic[ItemT, ResultT]):
         self.deadline: Deadline = Deadline(clock, timeouts.total)
         self.delay: float = 0.0
         """Seconds to wait before the next attempt."""
+        self.slot: RequestSlot | None = slot
+        """To enter before each request, and to leave after it; None if there is no limit on how many run at once."""
         self.needs_data: bool = False
         """Whether to read more of the response's body; if not, call `finish`."""
         self.listener: ExchangeListener = NO_LISTENER
@@ -105,18 +109,16 @@ class Exchange(Generic[ItemT, ResultT]):
     def next_request(self) -> PreparedRequest:
         """Begins an attempt: returns the request to send, now that the wait before it is over."""
         self._move(Event.REQUEST)
-        attempt = Attempt(len(self.attempts) + 1, self.delay)
-        self.attempts.append(attempt)
+        self.attempts.append(Attempt(len(self.attempts) + 1, self.delay))
         self._decoder = None
         self.headers = {}
         now = self._clock()
+        if self.slot is not None:
+            self.slot.sent_at = now
         self.deadline.paused_at = None
         self.deadline.set(now, self.timeouts.first_token)
-        seconds_left = None if self.deadline.total_at == math.inf else max(0.001, self.deadline.total_at - now)
-        spec = self._resumption.spec
-        timeout = transport_timeout(self.timeouts, seconds_left)
-        headers = {**spec.headers, **self.listener.on_request(attempt)}
-        return PreparedRequest(spec.method, spec.url, headers, spec.body, timeout, self.deadline)
+        added_headers = self.listener.on_request(self.attempts[-1])
+        return prepare(self._resumption.spec, added_headers, self.timeouts, self.deadline, now)
 
     def receive_headers(self, status: int, headers: Mapping[str, str]) -> None:
         """Takes the response's status and headers, which determine how its body is decoded."""
@@ -147,7 +149,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._content_count = count
             if self.state is not STREAMING:
                 self._move(Event.CONTENT)
-                self._on_success()
+                self._on_success(now)
                 self.listener.on_content()
             self.deadline.set(now, self.timeouts.after_finish if decoder.complete else self.timeouts.between_tokens)
         elif decoded and self.state is STREAMING and not decoder.complete:  # empty chunks: the server is at work
@@ -175,7 +177,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._on_probe_response(decoded[0])
             return []
         if self.state is not STREAMING:  # a JSON document, or a resumed stream that only lacked its end
-            self._on_success()
+            self._on_success(None)
         items = self.accumulator.add(decoded)
         self._move(Event.END)
         self.report_end()
@@ -241,8 +243,10 @@ class Exchange(Generic[ItemT, ResultT]):
         self._move(Event.RETRY)
         self.listener.on_attempt_failed(self.attempts[-1], delay)
 
-    def _on_success(self) -> None:
-        """An attempt that is not the first one has brought what was asked for."""
+    def _on_success(self, first_token_at: float | None) -> None:
+        """An attempt has brought what was asked for, or a stream its first content at `first_token_at`."""
+        if self.slot is not None:
+            self.slot.record_success(first_token_at if self.spec.streamed else None)
         if len(self.attempts) == 1:
             return
         self._retry_state.record_success()
@@ -272,17 +276,13 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def _is_unfinished(self) -> bool:
         """Whether an error matters: the answer is incomplete, or its usage is missing and worth another attempt."""
-        ended = self._decoder is not None and self._decoder.done
-        return not self.complete or (self.spec.resume and not ended)
+        return not self.complete or (self.spec.resume and not (self._decoder is not None and self._decoder.done))
 
     def _annotate(self, error: InferenceError) -> InferenceError:
         """`error` with what only the exchange knows: which time limit it was, the text so far, the request's id."""
         now = self._clock()
         # The transport knows only whether it was connecting; the limit it ran into may have been the total one.
-        phase_unknown = isinstance(error, InferenceTimeoutError) and (
-            error.phase != "connect" or now >= self.deadline.total_at
-        )
-        if phase_unknown:
+        if isinstance(error, InferenceTimeoutError) and (error.phase != "connect" or now >= self.deadline.total_at):
             timeout = self._timeout_error(now)
             timeout.__cause__ = error.__cause__
             error = timeout
@@ -296,6 +296,8 @@ class Exchange(Generic[ItemT, ResultT]):
             self.attempts[-1].error = without_traceback(error)
         if self.state is State.CLOSED:  # by `_on_probe_response`: the stream cannot be continued
             return Decision.RAISE, error
+        if self.slot is not None:
+            self.slot.record_failure(error, self._clock())
         decision = decide(error, after_content=self.has_content)
         if decision is Decision.RETRY:
             return decision, error

@@ -110,10 +110,7 @@ class Observation:
         self._has_content = False
 
     def on_request(self, attempt: Attempt) -> Mapping[str, str]:
-        """Makes the observers, if it is the first request: a call that is never awaited is not observed."""
-        if attempt.number == 1:
-            made = [_guarded(factory, self._call) for factory in self._factories]
-            self._observers = [observer for observer in made if observer is not None]
+        self._start()
         taken = {name.lower() for name in self._call._exchange.spec.headers}  # pyright: ignore[reportPrivateUsage]
         headers: dict[str, str] = {}
         for observer in self._observers:
@@ -133,10 +130,20 @@ class Observation:
         self._tell("on_attempt_failed", attempt, delay)
 
     def on_end(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._start()  # it may have failed while it waited to send its first request
         if error is not None and self._call.attempts and self._call.attempts[-1].error is not None:
             self.on_attempt_failed(self._call.attempts[-1], None)
         self._tell("on_end", error)
         self._observers = []  # another thread may still read: nothing is reported after the end
+
+    def _start(self) -> None:
+        """Makes the observers. Not earlier, because a call that is never awaited is none."""
+        factories, self._factories = self._factories, ()
+        for factory in factories:
+            observer = _guarded(factory, self._call)
+            if observer is not None:
+                self._observers.append(observer)
 
     def _tell(self, method: str, *arguments: Any) -> None:
         for observer in self._observers:

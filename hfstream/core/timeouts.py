@@ -132,6 +132,17 @@ class Deadline:
         seconds = self.at - self._clock()
         return seconds if seconds > MIN_TIMEOUT else MIN_TIMEOUT  # noqa: FURB136  once a token: max() is a call
 
+    def time_to_send(self) -> float:
+        """Seconds that a request may still wait to be sent; infinity is no limit.
+
+        Raises:
+            InferenceTimeoutError: the time for the whole exchange is over.
+        """
+        seconds = self.total_at - self._clock()
+        if seconds <= 0:
+            raise InferenceTimeoutError("not sent in time", phase="total")
+        return seconds
+
 
 def transport_timeout(
     timeouts: Timeouts, seconds_left: float | None
@@ -150,10 +161,9 @@ def transport_timeout(
 
 
 def timeout_error(timeouts: Timeouts, deadline: Deadline, now: float, *, streaming: bool) -> InferenceTimeoutError:
-    """The error for a wait that is over: which of the limits it was. `streaming`: whether there has been content."""
+    """The error for the limit that has been exceeded; `streaming` is whether a first token has come."""
     phase: Phase = "between_tokens" if streaming else "first_token"
-    total_at = deadline.total_at
-    if total_at != math.inf and (now >= total_at or deadline.at >= total_at):
+    if deadline.total_at != math.inf and (now >= deadline.total_at or deadline.at >= deadline.total_at):
         phase = "total"  # a timer may fire a moment early: what counts is which limit was the nearest
     seconds = getattr(timeouts, phase)
     if seconds is None:  # a limit that is not ours: a proxy's, a transport's

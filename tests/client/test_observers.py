@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 import tenacity
 
-from hfstream import AsyncInferenceClient, Attempt, InferenceClient, InferenceError, OverloadedError, RetryPolicy
+from hfstream import (
+    AsyncInferenceClient,
+    Attempt,
+    InferenceClient,
+    InferenceError,
+    OverloadedError,
+    RetryPolicy,
+    Timeouts,
+)
 from hfstream.observers import Call, CallObserver
 from hfstream.testing import Fault, Response, ScriptedServer, chat_events, token_events
 from tests.helpers.exchanges import numbered
@@ -141,6 +149,17 @@ async def test_a_cancelled_call_has_an_end() -> None:
                 await task
             del unused
     assert LOG == ["text_generation None streamed=False", "request 1", "end NoneType complete=False ''"]
+
+
+async def test_a_call_that_ends_before_its_first_request(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(ENDLESS) as server:
+        client = clients(server.url, max_concurrency=1, observers=[Recorder])
+        stream = await variant.open(client)
+        LOG.clear()
+        with pytest.raises(InferenceError):
+            await variant.whole(client, timeout=Timeouts(total=0.05))
+        assert LOG == ["text_generation None streamed=False", "end InferenceTimeoutError complete=False ''"]
+        await variant.close(stream)
 
 
 async def test_what_a_call_shows(variant: Variant, clients: Clients) -> None:
