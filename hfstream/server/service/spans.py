@@ -25,7 +25,7 @@ def make_span(record: RequestRecord, outcome: str) -> None:
         start_time=ended - int((now - record.received) * 1e9),
     )
     if span.is_recording():
-        span.set_attributes({"hfstream.request.id": record.id, "hfstream.outcome": outcome})
+        span.set_attributes({"hfstream.request.id": record.id, "hfstream.outcome": str(outcome)})
         if record.validated is not None:
             span.set_attribute("gen_ai.usage.input_tokens", record.prompt_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", record.generated_tokens)
