@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
@@ -18,7 +19,7 @@ from .core import server_info
 from .core.chat_completion import chat_completion
 from .core.concurrency import RequestLimiter, RequestSlot
 from .core.exchange import Exchange
-from .core.observers import Observation
+from .core.observers import ObservedExchange
 from .core.parameters import ChatCompletionOptions, TextGenerationOptions
 from .core.request_spec import RequestSpec
 from .core.retry import RetryPacer, RetryPolicy
@@ -160,10 +161,7 @@ class RequestFactory:
     ) -> Exchange[Any, Any]:
         """The exchange for a request that generates text: one that `limiter`, or that of the client, must grant."""
         limiter = limiter or self.limiter
-        exchange = self._exchange(spec, timeout, slot=limiter.slot() if limiter is not None else None)
-        if self._config.observers:
-            exchange.listener = Observation(exchange, self._config.observers)
-        return exchange
+        return self._exchange(spec, timeout, slot=limiter.slot() if limiter is not None else None, observed=True)
 
     def _exchange(
         self,
@@ -172,9 +170,12 @@ class RequestFactory:
         *,
         retry: RetryPolicy | None = None,
         slot: RequestSlot | None = None,
+        observed: bool = False,
     ) -> Exchange[Any, Any]:
         timeouts = self._config.timeouts if timeout is None else Timeouts.of(timeout)
-        return Exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer, slot=slot)
+        observers = self._config.observers if observed else ()
+        make_exchange = partial(ObservedExchange[Any, Any], observers=observers) if observers else Exchange[Any, Any]
+        return make_exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer, slot=slot)
 
     def _model(self, model: str | None) -> str:
         model_or_url = validate_model(model) or self._config.model

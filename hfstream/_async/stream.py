@@ -15,7 +15,6 @@ from .._transport.forking import keep_forever
 from ..core.base_stream import BaseStream
 from ..core.concurrency import RequestSlot
 from ..core.exchange import Exchange
-from ..core.exchange_listener import NO_LISTENER
 from ..errors import InferenceConnectionError
 from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGenerationResponse
 
@@ -112,7 +111,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         self._response, self._ready = None, iter(())
         self._wakeup, self._read_lock = self._http.Wakeup(), threading.Lock()
         if self._inherited:
-            self._exchange.listener = NO_LISTENER  # the call is the parent's
+            self._exchange.drop_observers()
             self._exchange.cancel_request()  # due once: here it will not be sent
             self._read_lock.acquire()  # for good: nothing is read, and `_read` raises
 

@@ -6,12 +6,11 @@ Does not depend on how an attempt is made, or on whether there is another one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import IncompleteStreamError, InferenceError
 
-__all__ = ["Attempt", "cannot_resume", "incomplete_error", "without_traceback"]
+__all__ = ["Attempt", "cannot_resume", "without_traceback"]
 
 
 @dataclass
@@ -38,14 +37,4 @@ def cannot_resume(lost: InferenceError, reason: str) -> IncompleteStreamError:
     error = IncompleteStreamError(f"{lost.message}; cannot resume: {reason}")
     vars(error).update(vars(lost), retryable=False)
     error.__cause__ = without_traceback(lost)
-    return error
-
-
-def incomplete_error(attempts: Sequence[Attempt], text: str) -> IncompleteStreamError:
-    """An error for a stream that was closed before its end, or that an error has ended; `text` is what has come."""
-    cause = attempts[-1].error if attempts else None
-    reason = "was closed before its end" if cause is None else f"has ended in an error: {cause}"
-    error = IncompleteStreamError(f"the stream {reason}", retryable=False)
-    error.__cause__ = cause
-    error.partial_text = text
     return error

@@ -29,17 +29,16 @@ from typing import Any, Generic, TypeVar
 from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
-from .attempts import Attempt, cannot_resume, incomplete_error, without_traceback
+from .attempts import Attempt, cannot_resume, without_traceback
 from .concurrency import RequestSlot
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
-from .exchange_listener import NO_LISTENER, ExchangeListener
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
-from .request_spec import PreparedRequest, RequestSpec, prepare
+from .request_spec import PreparedRequest, RequestSpec
 from .resume import CannotResumeError, Resumption
 from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
-from .timeouts import Clock, Deadline, Timeouts, timeout_error
+from .timeouts import Clock, Deadline, Timeouts, timeout_error, transport_timeout
 
 __all__ = ["Exchange"]
 
@@ -81,8 +80,6 @@ class Exchange(Generic[ItemT, ResultT]):
         """To enter before each request, and to leave after it; None if there is no limit on how many run at once."""
         self.needs_data: bool = False
         """Whether to read more of the response's body; if not, call `finish`."""
-        self.listener: ExchangeListener = NO_LISTENER
-        """Told what happens to the exchange, until it ends."""
         self._clock = clock
         self._decoder: ResponseDecoder[Any] | None = None
         self._content_count = 0  # the decoder's count so far; a resumed decoder does not start at 0
@@ -117,8 +114,10 @@ class Exchange(Generic[ItemT, ResultT]):
             self.slot.sent_at = now
         self.deadline.paused_at = None
         self.deadline.set(now, self.timeouts.first_token)
-        added_headers = self.listener.on_request(self.attempts[-1])
-        return prepare(self._resumption.spec, added_headers, self.timeouts, self.deadline, now)
+        seconds_left = None if self.deadline.total_at == math.inf else max(0.001, self.deadline.total_at - now)
+        spec = self._resumption.spec
+        timeout = transport_timeout(self.timeouts, seconds_left)
+        return PreparedRequest(spec.method, spec.url, spec.headers, spec.body, timeout, self.deadline)
 
     def receive_headers(self, status: int, headers: Mapping[str, str]) -> None:
         """Takes the response's status and headers, which determine how its body is decoded."""
@@ -150,7 +149,6 @@ class Exchange(Generic[ItemT, ResultT]):
             if self.state is not STREAMING:
                 self._move(Event.CONTENT)
                 self._on_success(now)
-                self.listener.on_content()
             self.deadline.set(now, self.timeouts.after_finish if decoder.complete else self.timeouts.between_tokens)
         elif decoded and self.state is STREAMING and not decoder.complete:  # empty chunks: the server is at work
             self.deadline.set(now, self.timeouts.between_tokens)
@@ -178,10 +176,8 @@ class Exchange(Generic[ItemT, ResultT]):
             return []
         if self.state is not STREAMING:  # a JSON document, or a resumed stream that only lacked its end
             self._on_success(None)
-        items = self.accumulator.add(decoded)
         self._move(Event.END)
-        self.report_end()
-        return items
+        return self.accumulator.add(decoded)
 
     def handle_error(self, error: Exception) -> None:
         """Takes what ended an attempt: returns if another one is due after `delay`, else raises it.
@@ -195,31 +191,32 @@ class Exchange(Generic[ItemT, ResultT]):
                 error = self._annotate(status_first(self._decoder, error))
                 decision, error = self._decide(error)
                 if decision is Decision.CONTINUE:
-                    self._retry_after(0.0)
+                    self.delay = 0.0
+                    self._move(Event.RETRY)
                     return
                 delay = self._next_delay(error, decision)
             if delay is not None and self._clock() + delay < self.deadline.total_at:
                 self._retry_state.notify(delay)  # the user's hook, which may raise
-                self._retry_after(delay)
+                self.delay = delay
+                self._move(Event.RETRY)
             elif self.complete and isinstance(error, InferenceError):
                 self._move(Event.END)
-                self.report_end()
             else:
                 if len(self.attempts) > 1 and not self.has_content:
                     error.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
                 raise error  # noqa: TRY301  so that the state becomes CLOSED below, as after what a hook raises
-        except BaseException as final:
+        except BaseException:
             if not self.closed:
                 self._move(Event.FAILURE)
-            self.report_end(final)
             raise
         finally:
             del error  # or this frame, which the traceback of what it raises holds, would hold that too
 
-    def report_end(self, error: BaseException | None = None) -> None:
-        """Tells the listener, once. A driver calls it when no more is read: the stream was closed, or cancelled."""
-        listener, self.listener = self.listener, NO_LISTENER  # which knows the exchange: there remains no cycle
-        listener.on_end(error)
+    def report_end(self) -> None:
+        """Tells observers, if there are any, that no more is read: the stream was closed, or the call cancelled."""
+
+    def drop_observers(self) -> None:
+        """Observers, if there are any, are told nothing more: in a forked child, the call is the parent's."""
 
     def cancel_request(self) -> RequestSpec[Any, Any, Any] | None:
         """The request that tells the server to drop a stream it keeps for a reconnect; None if it keeps none.
@@ -230,18 +227,18 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def incomplete_error(self) -> IncompleteStreamError:
         """The error for an answer that was closed before its end, or that an error has ended."""
-        return incomplete_error(self.attempts, self.accumulator.text)
+        cause = self.attempts[-1].error if self.attempts else None
+        reason = "was closed before its end" if cause is None else f"has ended in an error: {cause}"
+        error = IncompleteStreamError(f"the stream {reason}", retryable=False)
+        error.__cause__ = cause
+        error.partial_text = self.accumulator.text
+        return error
 
     # Success ------------------------------------------------------------------------------------
 
     def _move(self, event: Event) -> None:
         self.state = next_state(self.state, event)
         self.closed = self.state in FINAL_STATES
-
-    def _retry_after(self, delay: float) -> None:
-        self.delay = delay
-        self._move(Event.RETRY)
-        self.listener.on_attempt_failed(self.attempts[-1], delay)
 
     def _on_success(self, first_token_at: float | None) -> None:
         """An attempt has brought what was asked for, or a stream its first content at `first_token_at`."""
@@ -276,13 +273,17 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def _is_unfinished(self) -> bool:
         """Whether an error matters: the answer is incomplete, or its usage is missing and worth another attempt."""
-        return not self.complete or (self.spec.resume and not (self._decoder is not None and self._decoder.done))
+        ended = self._decoder is not None and self._decoder.done
+        return not self.complete or (self.spec.resume and not ended)
 
     def _annotate(self, error: InferenceError) -> InferenceError:
         """`error` with what only the exchange knows: which time limit it was, the text so far, the request's id."""
         now = self._clock()
         # The transport knows only whether it was connecting; the limit it ran into may have been the total one.
-        if isinstance(error, InferenceTimeoutError) and (error.phase != "connect" or now >= self.deadline.total_at):
+        phase_unknown = isinstance(error, InferenceTimeoutError) and (
+            error.phase != "connect" or now >= self.deadline.total_at
+        )
+        if phase_unknown:
             timeout = self._timeout_error(now)
             timeout.__cause__ = error.__cause__
             error = timeout

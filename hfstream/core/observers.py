@@ -8,16 +8,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from ..types import FinishReason
 from .attempts import Attempt
 from .base_stream import BaseStream
 from .exchange import Exchange
+from .exchange_states import Event
+from .request_spec import PreparedRequest, RequestSpec
 
-__all__ = ["Call", "CallObserver", "Observation"]
+__all__ = ["Call", "CallObserver", "ObservedExchange"]
 
 logger: logging.Logger = logging.getLogger("hfstream")
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
 class Call(BaseStream[Any, Any]):
@@ -100,50 +106,75 @@ class CallObserver:
         """
 
 
-class Observation:
-    """The observers of one call, as the listener of its exchange."""
+class ObservedExchange(Exchange[ItemT, ResultT]):
+    """An exchange that tells observers of its life."""
 
-    def __init__(self, exchange: Exchange[Any, Any], factories: Iterable[Callable[[Call], CallObserver]]) -> None:
-        self._call = Call(exchange)
-        self._factories = tuple(factories)
+    def __init__(
+        self,
+        spec: RequestSpec[Any, ItemT, ResultT],
+        *,
+        observers: Iterable[Callable[[Call], CallObserver]],
+        **options: Any,
+    ) -> None:
+        super().__init__(spec, **options)
+        self._factories = tuple(observers)
         self._observers: list[CallObserver] = []
-        self._has_content = False
+        self._has_told_first_token = False
 
-    def on_request(self, attempt: Attempt) -> Mapping[str, str]:
+    def next_request(self) -> PreparedRequest:
+        request = super().next_request()
         self._start()
-        taken = {name.lower() for name in self._call._exchange.spec.headers}  # pyright: ignore[reportPrivateUsage]
-        headers: dict[str, str] = {}
+        taken = {name.lower() for name in request.headers}
+        headers = dict(request.headers)
         for observer in self._observers:
-            sent: Mapping[str, str] = _guarded(observer.on_request, attempt) or {}
-            for name, value in sent.items():
-                if name.lower() not in taken:
-                    taken.add(name.lower())
-                    headers[name] = value
-        return headers
+            added: Mapping[str, str] = _guarded(observer.on_request, self.attempts[-1]) or {}
+            headers |= {name: value for name, value in added.items() if name.lower() not in taken}
+            taken.update(name.lower() for name in added)
+        return replace(request, headers=headers)
 
-    def on_content(self) -> None:
-        if not self._has_content:
-            self._has_content = True
-            self._tell("on_first_token")
+    def finish(self) -> list[ItemT]:
+        items = super().finish()
+        if self.closed:
+            self._end(None)
+        return items
 
-    def on_attempt_failed(self, attempt: Attempt, delay: float | None) -> None:
-        self._tell("on_attempt_failed", attempt, delay)
-
-    def on_end(self, error: BaseException | None) -> None:
-        if error is not None:
+    def handle_error(self, error: Exception) -> None:
+        try:
+            super().handle_error(error)
+        except BaseException as final:
             self._start()  # it may have failed while it waited to send its first request
-        if error is not None and self._call.attempts and self._call.attempts[-1].error is not None:
-            self.on_attempt_failed(self._call.attempts[-1], None)
-        self._tell("on_end", error)
-        self._observers = []  # another thread may still read: nothing is reported after the end
+            if self.attempts and self.attempts[-1].error is not None:
+                self._tell("on_attempt_failed", self.attempts[-1], None)
+            self._end(final)
+            raise
+        if self.closed:
+            self._end(None)
+
+    def report_end(self) -> None:
+        self._end(None)
+
+    def drop_observers(self) -> None:
+        self._factories, self._observers = (), []
+
+    def _move(self, event: Event) -> None:
+        super()._move(event)
+        if event is Event.CONTENT and not self._has_told_first_token:
+            self._has_told_first_token = True
+            self._tell("on_first_token")
+        elif event is Event.RETRY:
+            self._tell("on_attempt_failed", self.attempts[-1], self.delay)
 
     def _start(self) -> None:
         """Makes the observers. Not earlier, because a call that is never awaited is none."""
         factories, self._factories = self._factories, ()
         for factory in factories:
-            observer = _guarded(factory, self._call)
+            observer = _guarded(factory, Call(self))
             if observer is not None:
                 self._observers.append(observer)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._tell("on_end", error)
+        self.drop_observers()  # they know the exchange: no cycle remains
 
     def _tell(self, method: str, *arguments: Any) -> None:
         for observer in self._observers:

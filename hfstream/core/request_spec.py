@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 from .accumulators import Accumulator
 from .decoders import ResponseDecoder
 from .schemas import is_schema_type, json_schema
-from .timeouts import Deadline, Timeouts, transport_timeout
+from .timeouts import Deadline
 from .urls import origin
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "RequestSpec",
     "check_parameter_names",
     "encode_json",
-    "prepare",
 ]
 
 EventT = TypeVar("EventT")
@@ -74,20 +72,6 @@ class PreparedRequest:
     """Seconds to connect, read, write and wait for a connection, for a transport that does not support `deadline`."""
     deadline: Deadline
     """Changes while the response is read: a transport looks at it before each wait."""
-
-
-def prepare(
-    spec: RequestSpec[Any, Any, Any],
-    added_headers: Mapping[str, str],
-    timeouts: Timeouts,
-    deadline: Deadline,
-    now: float,
-) -> PreparedRequest:
-    """The request of an attempt that begins `now`, with headers beside those of `spec`."""
-    seconds_left = None if deadline.total_at == math.inf else max(0.001, deadline.total_at - now)
-    headers = {**added_headers, **spec.headers}
-    timeout = transport_timeout(timeouts, seconds_left)
-    return PreparedRequest(spec.method, spec.url, headers, spec.body, timeout, deadline)
 
 
 def check_parameter_names(function: str, parameters: Iterable[str], names: Iterable[str]) -> None:
