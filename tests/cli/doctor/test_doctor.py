@@ -41,7 +41,7 @@ def test_the_first_line_is_the_diagnosis(capsys: pytest.CaptureFixture[str]) -> 
     assert lines[1] == f"           {url}/v1/chat/completions: HTTP 429,"
     assert lines[-1].startswith("3 requests, 64 tokens asked for, ")
     assert notes.replace("\n", " ").startswith(
-        f"asks {url} with at most 12 short requests, for at most 755 tokens in all, in at most 60 s"
+        f"asks {url} with at most 12 short requests, for at most 756 tokens in all, in at most 60 s"
     )
 
 
