@@ -90,7 +90,8 @@ def test_text_at_v1(server: str) -> None:
 
 
 def test_the_doctor_knows_what_it_can_do(server: str) -> None:
-    command = [sys.executable, "-m", "hfstream", "doctor", f"{server}/v1", "--model", MODEL, "--timeout", "600", "--json"]
+    options = ["--model", MODEL, "--timeout", "600", "--json"]
+    command = [sys.executable, "-m", "hfstream", "doctor", f"{server}/v1", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     report = json.loads(done.stdout)
     # On a busy machine this server's own thread sends several tokens at a time, and then that is the diagnosis.
