@@ -13,6 +13,8 @@ from typing import Any, cast, get_origin
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
+from .docstrings import split_docstring
+
 __all__ = ["find_schema_type", "is_schema_type", "json_schema", "make_tool_choice", "make_tools", "schema_name"]
 
 _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -96,7 +98,10 @@ def _make_tool(tool: Any) -> Any:
     if schema.get("type") != "object" and "$ref" not in schema:
         raise TypeError(f"the tool {function['name']} needs parameters with names: a model calls it with a JSON object")
     schema.pop("description", None)  # of a class: it is the tool's
-    description = _description(tool)
+    description, parameters = split_docstring(_docstring(tool) or "")
+    for parameter, meaning in parameters.items():
+        if parameter in schema.get("properties", {}):
+            schema["properties"][parameter].setdefault("description", meaning)
     return {
         "type": "function",
         "function": function | ({"description": description} if description else {}) | {"parameters": schema},
@@ -110,7 +115,7 @@ def _tool_name(tool: Any) -> str:
     return name
 
 
-def _description(tool: Any) -> str | None:
+def _docstring(tool: Any) -> str | None:
     # A class inherits BaseModel's docstring, and that of a dataclass may be its signature: they say nothing of a tool.
     if isinstance(tool, type):
         doc = vars(tool).get("__doc__")
