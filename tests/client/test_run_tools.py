@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import pickle
 import threading
 from typing import Any
@@ -22,6 +23,7 @@ from hfstream import (
     ToolError,
     ToolRunCompletion,
 )
+from hfstream.core.parameters import ChatCompletionOptions, RunToolsOptions
 from hfstream.testing import DONE, Response, ScriptedServer, chat_event, chat_events
 from tests.helpers.variants import HI, Clients, Variant
 
@@ -352,3 +354,11 @@ async def test_an_object_at_the_end(variant: Variant, clients: Clients) -> None:
         result = await run(variant, clients(server.url), True, response_format=City)
         assert result.parsed == City(name="Rom")
         assert "messages" not in result.model_dump()
+
+
+@pytest.mark.parametrize("client", [InferenceClient("http://h"), AsyncInferenceClient("http://h")])
+def test_a_signature_shows_every_parameter(client: Any) -> None:
+    first = ["messages", "tools", "stream", "max_rounds", "on_tool_error"]
+    assert list(inspect.signature(client.run_tools).parameters) == [*first, *RunToolsOptions.__annotations__]
+    assert set(ChatCompletionOptions.__annotations__) - set(RunToolsOptions.__annotations__) == {"tools"}
+    assert inspect.iscoroutinefunction(client.run_tools) is isinstance(client, AsyncInferenceClient)
