@@ -31,6 +31,7 @@ from .errors import (
     OverloadedError,
     ServerError,
     TextGenerationError,
+    ToolError,
     UnexpectedResponseError,
     UnknownError,
     ValidationError,
@@ -41,7 +42,9 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from ._async.stream import AsyncTokenStream
+    from ._async.tool_stream import AsyncToolRunStream
     from ._sync.stream import TokenStream
+    from ._sync.tool_stream import ToolRunStream
     from .types import (
         BestOfSequence,
         ChatCompletion,
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
         StreamResponse,
         TextGenerationResponse,
         Token,
+        ToolRunCompletion,
         Usage,
     )
     from .types.aliases import *  # noqa: F403
@@ -74,6 +78,7 @@ __all__ = [
     "AsyncInferenceClient",
     "AsyncStreamManager",
     "AsyncTokenStream",
+    "AsyncToolRunStream",
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
@@ -118,6 +123,9 @@ __all__ = [
     "Timeouts",
     "Token",
     "TokenStream",
+    "ToolError",
+    "ToolRunCompletion",
+    "ToolRunStream",
     "UnexpectedResponseError",
     "UnknownError",
     "Usage",
@@ -132,4 +140,11 @@ __all__ += inputs.__all__
 for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
     _public.__module__ = "hfstream"
 
-__getattr__ = _names_from(__name__, "hfstream._async.stream", "hfstream._sync.stream", "hfstream.types")
+__getattr__ = _names_from(
+    __name__,
+    "hfstream._async.stream",
+    "hfstream._sync.stream",
+    "hfstream.types",
+    "hfstream._async.tool_stream",
+    "hfstream._sync.tool_stream",
+)

@@ -19,6 +19,7 @@ from hfstream import (
     AsyncInferenceClient,
     AsyncStreamManager,
     AsyncTokenStream,
+    AsyncToolRunStream,
     Attempt,
     AuthenticationError,
     BadRequestError,
@@ -72,6 +73,9 @@ from hfstream import (
     Timeouts,
     Token,
     TokenStream,
+    ToolError,
+    ToolRunCompletion,
+    ToolRunStream,
     UnexpectedResponseError,
     UnknownError,
     Usage,
@@ -119,6 +123,40 @@ async def async_forms_known_at_run_time(client: AsyncInferenceClient, stream: bo
         await client.text_generation("Hi", stream=stream, details=details),
         str | TextGenerationResponse | AsyncTokenStream[str] | AsyncTokenStream[StreamResponse],
     )
+
+
+# run_tools ------------------------------------------------------------------------------------------------------------
+
+
+def look_up(city: str) -> str:
+    return city
+
+
+def tools(client: InferenceClient, stream: bool) -> None:
+    assert_type(client.run_tools([{"role": "user", "content": "Hi"}], [look_up]), ToolRunCompletion)
+    assert_type(client.run_tools([], [look_up], stream=False, max_rounds=2, temperature=0.5), ToolRunCompletion)
+    assert_type(client.run_tools([], [look_up], stream=stream), ToolRunCompletion | ToolRunStream)
+    with client.run_tools([], [look_up, {"type": "web_search"}], stream=True, on_tool_error="raise") as run:
+        assert_type(run, ToolRunStream)
+        for chunk in run:
+            assert_type(chunk, ChatCompletionChunk)
+        assert_type(run.current, TokenStream[ChatCompletionChunk] | None)
+        assert_type(run.messages, list[ChatCompletionMessage | Mapping[str, Any]])
+        client.run_tools(run.final().messages, [look_up])
+        client.chat_completion(run.messages)
+    client.run_tools([], [look_up], on_tool_error="ignore")  # type: ignore[call-overload]
+    client.run_tools([], [look_up], temprature=1)  # type: ignore[call-overload]
+
+
+def tool_errors(error: ToolError) -> None:
+    assert_type(error.messages, Sequence[Any])
+
+
+async def async_tools(client: AsyncInferenceClient) -> None:
+    assert_type(await client.run_tools([], [look_up]), ToolRunCompletion)
+    assert_type(await client.run_tools([], [look_up], stream=True), AsyncToolRunStream)
+    async for chunk in client.run_tools([], [look_up], stream=True):
+        assert_type(chunk, ChatCompletionChunk)
 
 
 # Streams: iterated, entered, read to their end ------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .. import _transport, types
-from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._signatures import coroutine_function, with_parameters_of
 from .._stream_manager import AsyncStreamManager
@@ -18,6 +17,7 @@ from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
+from .tools_client import AsyncToolsClient
 
 if TYPE_CHECKING:
     import httpx
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncInferenceClient"]
 
 
-class AsyncInferenceClient(BaseClient):
+class AsyncInferenceClient(AsyncToolsClient):
     """A client for a server that generates text, token by token."""
 
     _made_http: AsyncHTTP

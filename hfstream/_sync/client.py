@@ -10,13 +10,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .. import _transport, types
-from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._signatures import with_parameters_of
 from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
+from .tools_client import ToolsClient
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["InferenceClient"]
 
 
-class InferenceClient(BaseClient):
+class InferenceClient(ToolsClient):
     """A client for a server that generates text, token by token."""
 
     _made_http: SyncHTTP

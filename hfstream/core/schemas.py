@@ -15,7 +15,16 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 from .docstrings import split_docstring
 
-__all__ = ["find_schema_type", "is_schema_type", "json_schema", "make_tool_choice", "make_tools", "schema_name"]
+__all__ = [
+    "find_schema_type",
+    "is_schema_type",
+    "json_schema",
+    "list_tools",
+    "make_tool",
+    "make_tool_choice",
+    "make_tools",
+    "schema_name",
+]
 
 _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 """What OpenAI takes as a tool's name."""
@@ -67,9 +76,18 @@ def make_tools(tools: Any) -> list[Any]:
     Raises:
         TypeError: not a list, or one of its members is neither of these.
     """
+    return [make_tool(tool) for tool in list_tools(tools)]
+
+
+def list_tools(tools: Any) -> list[Any]:
+    """`tools` as a list.
+
+    Raises:
+        TypeError: not a list, but perhaps a single tool.
+    """
     if isinstance(tools, str | Mapping | BaseModel) or callable(tools) or not isinstance(tools, Iterable):
         raise TypeError(f"`tools` is a list of tools, not {tools!r}")
-    return [_make_tool(tool) for tool in cast("Iterable[Any]", tools)]
+    return list(cast("Iterable[Any]", tools))
 
 
 def make_tool_choice(choice: Any) -> Any:
@@ -79,7 +97,12 @@ def make_tool_choice(choice: Any) -> Any:
     return {"type": "function", "function": {"name": _tool_name(choice)}}
 
 
-def _make_tool(tool: Any) -> Any:
+def make_tool(tool: Any) -> Any:
+    """One of the `tools` of a request.
+
+    Raises:
+        TypeError: neither a dictionary nor a class nor a function with a name and parameters.
+    """
     if isinstance(tool, Mapping):
         return cast("Any", tool)
     if isinstance(tool, partial):
