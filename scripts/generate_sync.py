@@ -27,6 +27,7 @@ SUBSTITUTIONS = [
     # the client: what an async call with stream=True returns is the stream itself in plain code
     (r"^    close = aclose .*\n\n", ""),
     (r"^from \.\._stream_manager import AsyncStreamManager\n", ""),
+    (r"^    from \.\._stream_manager import AsyncStreamManager\n", "    from .stream import TokenStream\n"),
     (r"return AsyncStreamManager\(token_stream\) if", "return token_stream.open() if"),
     (r"AsyncStreamManager\[", "TokenStream["),
     (r"return tool_stream if", "return tool_stream.open() if"),
@@ -36,6 +37,7 @@ SUBSTITUTIONS = [
     (r"^    @coroutine_function\n", ""),
     (r"import coroutine_function, ", "import "),
     (r"Coroutine, ", ""),
+    (r"^from collections.abc import Coroutine\n", ""),
     (r"Coroutine\[Any, Any, (.+?)\](?=:| \||\n)", r"\1"),
     # the transport
     (r"^import anyio\n", ""),
@@ -51,7 +53,10 @@ SUBSTITUTIONS = [
         r"Async(?=HTTP|Stream\b|SocketInfo|Transport|Router|Backend|\w*Body|\w+ed(Response)?\b|\w+States|Wakeup)",
         "Sync",
     ),
-    (r"Async(?=TokenStream|Tool(?:RunStream|sClient)|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),
+    (
+        r"Async(?=TokenStream|Tool(?:RunStream|sClient)|InferenceClient|Client|Chat|Models|Iterator\[)|AsyncIterator, ",
+        "",
+    ),
     (r"AsyncIterator", "Iterator"),
     (r"(?<![\w`])(async|await) ", ""),
     (r"\(await ", "("),

@@ -57,6 +57,7 @@ from hfstream import (
     InterTokenLatency,
     Metrics,
     Model,
+    ModelList,
     NotFoundError,
     OverloadedError,
     RetryPolicy,
@@ -123,6 +124,24 @@ async def async_forms_known_at_run_time(client: AsyncInferenceClient, stream: bo
         await client.text_generation("Hi", stream=stream, details=details),
         str | TextGenerationResponse | AsyncTokenStream[str] | AsyncTokenStream[StreamResponse],
     )
+
+
+# openai's names -------------------------------------------------------------------------------------------------------
+
+
+def openai_names(client: InferenceClient) -> None:
+    assert_type(client.with_options(timeout=5, max_retries=0, default_headers={"x": "y"}), InferenceClient)
+    assert_type(client.models.list(), ModelList)
+    assert_type(client.models.list().data, list[Model])
+    assert_type(client.chat.completions.parse([], response_format=int), ChatCompletion)
+    client.with_options(timeot=5)  # type: ignore[call-arg]
+    client.completions  # type: ignore[attr-defined]  # noqa: B018
+
+
+async def async_openai_names(client: AsyncInferenceClient) -> None:
+    assert_type(client.with_options(retry=None), AsyncInferenceClient)
+    assert_type(await client.models.list(timeout=5), ModelList)
+    assert_type(await client.chat.completions.parse([], temperature=0), ChatCompletion)
 
 
 # run_tools ------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
+from .resources import Chat, Models
 from .tools_client import ToolsClient
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class InferenceClient(ToolsClient):
         bill_to: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str | None] | None = None,
+        max_retries: int | None = None,
         retry: RetryPolicy | int | None = RetryPolicy(),  # noqa: B008
         resume: bool = False,
         http_client: httpx.Client | None = None,
@@ -65,6 +68,9 @@ class InferenceClient(ToolsClient):
             bill_to: the organisation to bill, on huggingface.co.
             base_url: another name for `model`, as in openai's client.
             api_key: another name for `token`, as in openai's client.
+            default_headers: another name for `headers`, as in openai's client.
+            max_retries: the number of attempts without the first, as in openai's client: ``max_retries=2`` is
+                ``retry=3``.
             retry: when to send a request again, up to the first content; an int is the number of attempts including
                 the first, None turns retries off.
             resume: continue a stream whose connection is lost, so that the loop gets every token once. A server that
@@ -87,6 +93,8 @@ class InferenceClient(ToolsClient):
             bill_to=bill_to,
             base_url=base_url,
             api_key=api_key,
+            default_headers=default_headers,
+            max_retries=max_retries,
             retry=retry,
             cookies=cookies,
             provider=provider,
@@ -260,6 +268,11 @@ class InferenceClient(ToolsClient):
         """``client.chat.completions.create`` is `chat_completion`, as in openai's client."""
         return Chat(self)
 
+    @property
+    def models(self) -> Models:
+        """``client.models.list`` is `list_models`, as in openai's client."""
+        return Models(self)
+
     def get_endpoint_info(
         self,
         *,
@@ -337,55 +350,3 @@ class InferenceClient(ToolsClient):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class ChatCompletions:
-    """``client.chat.completions``, as in openai's client."""
-
-    def __init__(self, client: InferenceClient) -> None:
-        self._client = client
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: Literal[False] | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> types.ChatCompletion: ...
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: Literal[True],
-        **options: Unpack[ChatCompletionOptions],
-    ) -> TokenStream[types.ChatCompletionChunk]: ...
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: bool | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> types.ChatCompletion | TokenStream[types.ChatCompletionChunk]: ...
-
-    @with_parameters_of(ChatCompletionOptions)
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: bool | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> Any:
-        """The client's `chat_completion`."""
-        return self._client.chat_completion(messages, stream=stream, **options)
-
-
-class Chat:
-    """``client.chat``."""
-
-    def __init__(self, client: InferenceClient) -> None:
-        self.completions: ChatCompletions = ChatCompletions(client)

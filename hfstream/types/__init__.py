@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ChatCompletionToolCall,
         ChatCompletionTopLogprob,
         Model,
+        ModelList,
     )
     from .text import (
         BestOfSequence,
@@ -63,6 +64,7 @@ __all__ = [
     "InputToken",
     "Messages",
     "Model",
+    "ModelList",
     "SchemaType",
     "SimpleToken",
     "StreamDetails",
