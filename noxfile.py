@@ -216,6 +216,12 @@ def prefork(session: nox.Session) -> None:
 
 
 @nox.session
+def mapping(session: nox.Session) -> None:
+    """100,000 prompts through `map`, in processes that are killed. Minutes; not among the default sessions."""
+    _long_run(session, "mapping.py")
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """1,000 streams at once, 100,000 in a row. Minutes; not among the default sessions."""
     _long_run(session, "soak.py")

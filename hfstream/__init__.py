@@ -14,6 +14,7 @@ from ._lazy_names import names_from as _names_from
 from ._stream_manager import AsyncStreamManager
 from ._sync import InferenceClient
 from .core.attempts import Attempt
+from .core.map_results import JournalError, MapResult
 from .core.metrics import InterTokenLatency, Metrics
 from .core.parameters import ChatCompletionParameters, TextGenerationParameters
 from .core.retry import RetryPolicy
@@ -41,8 +42,10 @@ from .types.inputs import *  # noqa: F403
 from .version import __version__
 
 if TYPE_CHECKING:
+    from ._async.map import AsyncMapResults
     from ._async.stream import AsyncTokenStream
     from ._async.tool_stream import AsyncToolRunStream
+    from ._sync.map import MapResults
     from ._sync.stream import TokenStream
     from ._sync.tool_stream import ToolRunStream
     from .types import (
@@ -77,6 +80,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncInferenceClient",
+    "AsyncMapResults",
     "AsyncStreamManager",
     "AsyncTokenStream",
     "AsyncToolRunStream",
@@ -109,6 +113,9 @@ __all__ = [
     "InferenceTimeoutError",
     "InputToken",
     "InterTokenLatency",
+    "JournalError",
+    "MapResult",
+    "MapResults",
     "Metrics",
     "Model",
     "ModelList",
@@ -144,9 +151,11 @@ for _public in [value for name, value in globals().items() if name in __all__ an
 
 __getattr__ = _names_from(
     __name__,
+    "hfstream.types",
     "hfstream._async.stream",
     "hfstream._sync.stream",
-    "hfstream.types",
+    "hfstream._async.map",
+    "hfstream._sync.map",
     "hfstream._async.tool_stream",
     "hfstream._sync.tool_stream",
 )

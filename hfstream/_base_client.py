@@ -6,7 +6,7 @@ Does not depend on how requests are sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack
 
 from ._config import ClientConfig, ClientOptions
 from ._openai_names import unknown_attribute
@@ -45,7 +45,7 @@ class BaseClient:
         """A client with other settings, and otherwise those of this one: ``client.with_options(timeout=5)``.
 
         Headers are added to the client's; of the other options each replaces the client's. The two clients share their
-        connections, so that closing one of them closes both.
+        connections, so that closing one of them closes both, and `max_concurrency` unless it is among the options.
 
         Raises:
             TypeError, ValueError: as for a new client.
@@ -53,6 +53,8 @@ class BaseClient:
         changed = self.__copy__()
         changed._config = self._config.with_options(options)
         changed.__dict__["_made_http"] = self._http
+        if "max_concurrency" not in options:
+            changed._requests.limiter = self._requests.limiter
         return changed
 
     @property
@@ -94,6 +96,11 @@ class BaseClient:
     def provider(self) -> str | None:
         """The provider behind the Hugging Face router; None if the router chooses."""
         return self._config.provider
+
+    @property
+    def max_concurrency(self) -> int | Literal["adaptive"] | None:
+        """How many requests may run at once; None for no limit."""
+        return self._config.max_concurrency
 
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))

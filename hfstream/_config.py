@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
+from ._limiting import MaxConcurrency, validate_max_concurrency
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import check_host, is_url, origin
@@ -60,6 +61,7 @@ class ClientOptions(TypedDict, total=False):
     max_retries: int
     """``max_retries=2`` is ``retry=3``."""
     resume: bool
+    max_concurrency: MaxConcurrency
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class ClientConfig:
     cookies: Mapping[str, str] = field(repr=False)
     provider: str | None = None
     resume: bool = False
+    max_concurrency: MaxConcurrency = None
 
     @classmethod
     def from_arguments(
@@ -93,6 +96,7 @@ class ClientConfig:
         resume: bool = False,
         default_headers: Mapping[str, str | None] | None = None,
         max_retries: int | None = None,
+        max_concurrency: MaxConcurrency = None,
     ) -> ClientConfig:
         """The configuration for the arguments of `InferenceClient`.
 
@@ -126,6 +130,7 @@ class ClientConfig:
             cookies=dict(cookies or {}),
             provider=None if provider == "auto" else provider,
             resume=resume,
+            max_concurrency=validate_max_concurrency(max_concurrency),
         )
 
     def with_options(self, options: Mapping[str, Any]) -> ClientConfig:
@@ -145,6 +150,7 @@ class ClientConfig:
             "cookies": self.cookies,
             "provider": self.provider,
             "resume": self.resume,
+            "max_concurrency": self.max_concurrency,
             "bill_to": None,
             "base_url": None,
             "api_key": None,

@@ -38,6 +38,8 @@ SUBSTITUTIONS = [
     (r"import coroutine_function, ", "import "),
     (r"Coroutine, ", ""),
     (r"^from collections.abc import Coroutine\n", ""),
+    (r"AsyncIterable, ", ""),
+    (r" \| AsyncIterable\[(Any|str|Sequence\[Mapping\[str, Any\]\])\]", ""),
     (r"Coroutine\[Any, Any, (.+?)\](?=:| \||\n)", r"\1"),
     # the transport
     (r"^import anyio\n", ""),
@@ -50,13 +52,11 @@ SUBSTITUTIONS = [
     (r"\._async\b", "._sync"),
     # names and keywords
     (
-        r"Async(?=HTTP|Stream\b|SocketInfo|Transport|Router|Backend|\w*Body|\w+ed(Response)?\b|\w+States|Wakeup)",
+        r"Async(?=HTTP|Stream\b|SocketInfo|Transport|Router|Backend|\w*Body|\w+ed(Response)?\b|\w+States|Wakeup|Worker|Prompts)",
         "Sync",
     ),
-    (
-        r"Async(?=TokenStream|Tool(?:RunStream|sClient)|InferenceClient|Client|Chat|Models|Iterator\[)|AsyncIterator, ",
-        "",
-    ),
+    (r"Async(?=TokenStream|Map(?:Results|pingClient)|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),
+    (r"Async(?=Models|ToolRunStream|ToolsClient)", ""),
     (r"AsyncIterator", "Iterator"),
     (r"(?<![\w`])(async|await) ", ""),
     (r"\(await ", "("),

@@ -6,23 +6,18 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .. import types
-from .._base_client import BaseClient
 from .._signatures import coroutine_function, with_parameters_of
 from ..core.parameters import RunToolsOptions
+from .mapping_client import AsyncMappingClient
 
 if TYPE_CHECKING:
-    from .._transport import AsyncHTTP
     from .tool_stream import AsyncToolRunStream
 
 __all__ = ["AsyncToolsClient"]
 
 
-class AsyncToolsClient(BaseClient):
+class AsyncToolsClient(AsyncMappingClient):
     """A client whose models call functions."""
-
-    @property
-    def _http(self) -> AsyncHTTP:
-        raise NotImplementedError
 
     @overload
     def run_tools(

@@ -50,6 +50,7 @@ class InferenceClient(ToolsClient):
         max_retries: int | None = None,
         retry: RetryPolicy | int | None = RetryPolicy(),  # noqa: B008
         resume: bool = False,
+        max_concurrency: int | Literal["adaptive"] | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
         """Makes a client. It connects on the first call.
@@ -77,6 +78,10 @@ class InferenceClient(ToolsClient):
                 numbers its events continues after the last one received, for sampled responses and chat as well. TGI
                 gets a new request with the prompt and the text so far; this is done for text generation with greedy
                 decoding and `max_new_tokens` only, where the result is the same. Otherwise the error says why not.
+            max_concurrency: how many requests of `text_generation` and `chat_completion` may run at once; the others
+                wait, in the order of the calls. A stream counts until it is read to its end, closed or dropped.
+                "adaptive" finds the number by trying: it rises until the server refuses requests, or lets them wait for
+                their first token. None for no limit.
             http_client: your own httpx client, for proxies, TLS or transports. It is used as configured, and you close
                 it. Its sockets have one read timeout, the larger of `first_token` and `between_tokens`; the smaller
                 one is checked when bytes arrive.
@@ -99,6 +104,7 @@ class InferenceClient(ToolsClient):
             cookies=cookies,
             provider=provider,
             resume=resume,
+            max_concurrency=max_concurrency,
         )
         self._http_client = http_client
 

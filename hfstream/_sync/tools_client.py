@@ -6,23 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .. import types
-from .._base_client import BaseClient
 from .._signatures import with_parameters_of
 from ..core.parameters import RunToolsOptions
+from .mapping_client import MappingClient
 
 if TYPE_CHECKING:
-    from .._transport import SyncHTTP
     from .tool_stream import ToolRunStream
 
 __all__ = ["ToolsClient"]
 
 
-class ToolsClient(BaseClient):
+class ToolsClient(MappingClient):
     """A client whose models call functions."""
-
-    @property
-    def _http(self) -> SyncHTTP:
-        raise NotImplementedError
 
     @overload
     def run_tools(

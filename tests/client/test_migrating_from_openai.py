@@ -106,6 +106,11 @@ async def with_options(variant: Variant, clients: Clients) -> None:
         for asked in (client, client.with_options(timeout=60), client):
             await variant.chat(asked)
         assert server.connections == 1  # of all three
+    limited = clients("http://h", max_concurrency=2)
+    factory = limited._requests  # the limit is that of all requests of both
+    assert limited.with_options(timeout=5)._requests.limiter is factory.limiter is not None
+    assert limited.with_options(max_concurrency=3)._requests.limiter is not factory.limiter
+    assert limited.with_options(max_concurrency=None)._requests.limiter is None
     with ScriptedServer(Response.error(503, "busy", "overloaded")) as server:
         with pytest.raises(hfstream.OverloadedError):
             await variant.chat(clients(server.url).with_options(max_retries=0))
