@@ -10,7 +10,7 @@ import platform
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
@@ -142,23 +142,16 @@ class ClientConfig:
         names = ClientOptions.__annotations__
         if unknown := [name for name in options if name not in names]:
             raise TypeError(f"with_options has no option `{unknown[0]}`; it has: {', '.join(names)}")
-        arguments: dict[str, Any] = {
-            "model": None if "base_url" in options else self.model,
-            "token": None if "api_key" in options else self.token,
-            "timeout": self.timeouts,
-            "retry": RetryPolicy() if "max_retries" in options else self.retry,
-            "cookies": self.cookies,
-            "provider": self.provider,
-            "resume": self.resume,
-            "max_concurrency": self.max_concurrency,
-            "bill_to": None,
-            "base_url": None,
-            "api_key": None,
-            **options,
-        }
-        name = "headers" if options.get("headers") is not None else "default_headers"
-        arguments[name] = merge_headers(self.headers, options.get(name) or {})
-        arguments.setdefault("headers", None)
+        arguments: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        arguments |= {"timeout": arguments.pop("timeouts"), "bill_to": None, "base_url": None, "api_key": None}
+        for alias, name in {"base_url": "model", "api_key": "token"}.items():
+            if alias in options:
+                arguments[name] = None
+        if "max_retries" in options:
+            arguments["retry"] = RetryPolicy()
+        arguments.update(options)
+        added = "default_headers" if options.get("headers") is None else "headers"
+        arguments |= {"headers": options.get("headers"), added: merge_headers(self.headers, options.get(added) or {})}
         return ClientConfig.from_arguments(**arguments)
 
     @property
