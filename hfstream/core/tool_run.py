@@ -27,6 +27,8 @@ __all__ = ["OnToolError", "ToolRun"]
 
 logger: logging.Logger = logging.getLogger("hfstream")
 
+_CUT_OFF = "; the message was cut off at its token limit"
+
 OnToolError = Literal["return", "raise"]
 
 
@@ -64,6 +66,7 @@ class ToolRun:
         self._max_rounds = max_rounds
         self._on_tool_error = on_tool_error
         self._calls = _calls_without_result(self.messages)
+        self._cut_off = False  # whether the latest message ended at its token limit
 
     def take_calls(self) -> list[ChatCompletionToolCall]:
         """The calls that are due, in the model's order."""
@@ -93,7 +96,10 @@ class ToolRun:
             ToolError: with ``on_tool_error="raise"``.
         """
         name = call.function.name
-        text = str(error) if isinstance(error, InvalidToolCallError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, InvalidToolCallError):
+            text = f"{error}{_CUT_OFF if self._cut_off else ''}"
+        else:
+            text = f"{type(error).__name__}: {error}"
         if self._on_tool_error == "raise":
             message = f"the call of the tool {name!r} failed: {text}"
             raise ToolError(message, messages=tuple(self.messages), tool_call=call) from error
@@ -115,6 +121,7 @@ class ToolRun:
             ToolError: there are calls, but no further round is allowed.
         """
         message = completion.choices[0].message
+        self._cut_off = completion.choices[0].finish_reason == "length"
         self.messages.append(message)
         self._calls = list(message.tool_calls or ())
         if not self._calls:
@@ -122,7 +129,7 @@ class ToolRun:
         elif self.rounds >= self._max_rounds:
             names = ", ".join(call.function.name for call in self._calls)
             raise ToolError(
-                f"after {self.rounds} rounds the model still calls tools ({names}): raise `max_rounds`, or see in "
+                f"the model still calls tools ({names}) after max_rounds={self._max_rounds}: allow more, or see in "
                 "`messages` of this error why it does not come to an end",
                 messages=tuple(self.messages),
             )

@@ -173,6 +173,14 @@ async def test_what_goes_wrong_is_told_to_the_model_or_raised(
         assert len(server.requests) == 3
 
 
+async def test_arguments_that_were_cut_off_at_the_token_limit(variant: Variant, clients: Clients) -> None:
+    cut = whole(None, call_of("weather", '{"city": "N'))
+    cut["choices"][0]["finish_reason"] = "length"
+    with ScriptedServer(Response.json(cut), Response.json(whole("Sorry."))) as server:
+        result = await run(variant, clients(server.url), False)
+        assert result.messages[2]["content"].endswith("; the message was cut off at its token limit")
+
+
 @both
 async def test_more_rounds_than_allowed_are_an_error_that_can_be_continued(
     variant: Variant, clients: Clients, streamed: bool
@@ -180,7 +188,7 @@ async def test_more_rounds_than_allowed_are_an_error_that_can_be_continued(
     again = answer(streamed, None, NUREMBERG)
     with ScriptedServer(again, again, answer(streamed, "Rain.")) as server:
         client = clients(server.url)
-        with pytest.raises(ToolError, match=r"after 2 rounds the model still calls tools \(weather\)") as caught:
+        with pytest.raises(ToolError, match=r"the model still calls tools \(weather\) after max_rounds=2") as caught:
             await run(variant, client, streamed, max_rounds=2)
         assert caught.value.tool_call is None
         assert [each["role"] for each in caught.value.messages] == ["user", "assistant", "tool", "assistant"]
