@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import httpx
 import tenacity
@@ -125,6 +125,13 @@ async def async_forms_known_at_run_time(client: AsyncInferenceClient, stream: bo
 
 
 # map ------------------------------------------------------------------------------------------------------------------
+
+
+def several_endpoints() -> None:
+    client = InferenceClient(["http://a", "http://b"], max_concurrency="adaptive")
+    assert_type(client.endpoints, tuple[str, ...])
+    assert_type(client.max_concurrency, int | Literal["adaptive"] | None)
+    AsyncInferenceClient(("http://a", "http://b"), max_concurrency=4)
 
 
 def maps(client: InferenceClient) -> None:

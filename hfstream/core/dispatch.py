@@ -44,7 +44,7 @@ class Dispatch:
             self._slot.leave()
 
     def send(self, spec: RequestSpec[Any, Any, Any], now: float, *, stay: bool) -> RequestSpec[Any, Any, Any]:
-        """An attempt begins: returns the call's `spec` for the endpoint that gets it; with `stay` that is the last one."""
+        """An attempt begins: returns `spec` for the endpoint that gets it; with `stay` the last one."""
         self._sent_at = now
         if self._pool is None or spec.relocate is None:
             return spec

@@ -36,10 +36,10 @@ from .dispatch import Dispatch
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
-from .resume import CannotResumeError, Resumption
+from .resume import CannotResumeError, Resumption, events_are_gone
 from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
-from .timeouts import Clock, Deadline, Timeouts, timeout_error, transport_timeout
+from .timeouts import Clock, Deadline, Timeouts, name_limit, timeout_error, transport_timeout
 from .urls import origin
 
 __all__ = ["Exchange"]
@@ -274,15 +274,8 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def _annotate(self, error: InferenceError) -> InferenceError:
         """`error` with what only the exchange knows: which time limit it was, the text so far, the request's id."""
-        now = self._clock()
-        # The transport knows only whether it was connecting; the limit it ran into may have been the total one.
-        phase_unknown = isinstance(error, InferenceTimeoutError) and (
-            error.phase != "connect" or now >= self.deadline.total_at
-        )
-        if phase_unknown:
-            timeout = self._timeout_error(now)
-            timeout.__cause__ = error.__cause__
-            error = timeout
+        streaming = self.state is STREAMING
+        error = name_limit(error, self.timeouts, self.deadline, self._clock(), streaming=streaming)
         error.partial_text = self.accumulator.text or error.partial_text  # of a whole answer, its decoder knows it
         error.request_id = error.request_id or request_id(self.headers)
         error.url = error.url or (self.attempts[-1].url if self.attempts else None)
@@ -306,12 +299,13 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def _decide_how_to_resume(self, decision: Decision, error: InferenceError) -> tuple[Decision, InferenceError]:
         lost = self._resumption.lost
-        if lost is not None and self._events_are_gone(error):
-            return self._continue_from_text(lost, error)
-        if lost is not None and self._can_leave_server(error):
-            with contextlib.suppress(CannotResumeError):  # then the server may come back
-                self._resumption.plan_without_events(self.accumulator)
-                return Decision.CONTINUE, error
+        if lost is not None and self._resumption.is_reconnect and self.state is not STREAMING:
+            if events_are_gone(error, self.attempts[-1].status_code):
+                return self._continue_from_text(lost, error)
+            if isinstance(error, InferenceConnectionError) and self._has_other_endpoint():
+                with contextlib.suppress(CannotResumeError):  # then the server may come back
+                    self._resumption.plan_without_events(self.accumulator)
+                    return Decision.CONTINUE, error
         if decision is Decision.RAISE:
             # After content, this is the error in which generation ended. Without content on a new connection, the
             # server refuses to resume the stream; then the error that lost it is reported too.
@@ -322,18 +316,6 @@ class Exchange(Generic[ItemT, ResultT]):
         except CannotResumeError as reason:
             return Decision.RAISE, cannot_resume(lost or error, str(reason))
         return decision, error
-
-    def _events_are_gone(self, error: InferenceError) -> bool:
-        """Whether a reconnect was in vain: the server says so, or has begun the response again."""
-        if not self._resumption.is_reconnect or self.state is STREAMING:
-            return False
-        restarted = isinstance(error, IncompleteStreamError) and not error.retryable
-        return restarted or self.attempts[-1].status_code in (404, 410)
-
-    def _can_leave_server(self, error: InferenceError) -> bool:
-        """Whether a reconnect did not even reach the server, and there is another one."""
-        unreachable = isinstance(error, InferenceConnectionError) and self.state is State.SENDING
-        return unreachable and self._resumption.is_reconnect and self._has_other_endpoint()
 
     def _has_other_endpoint(self) -> bool:
         return self.dispatch is not None and self.dispatch.has_other(self._clock())

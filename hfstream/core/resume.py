@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import InferenceError
+from ..errors import IncompleteStreamError, InferenceError
 from ..types import SimpleToken, StreamResponse
 from .accumulators import Accumulator
 from .decoders import ResponseDecoder
@@ -26,7 +26,7 @@ from .request_spec import RequestSpec, encode_json
 from .server_info import tokenize
 from .stream_decoders import TGIStreamDecoder
 
-__all__ = ["CannotResumeError", "Continuation", "Resumption"]
+__all__ = ["CannotResumeError", "Continuation", "Resumption", "events_are_gone"]
 
 
 class CannotResumeError(Exception):
@@ -149,6 +149,12 @@ class Resumption:
 
     def _with_last_event_id(self, decoder: ResponseDecoder[Any]) -> Mapping[str, str]:
         return {**self._original.headers, "Last-Event-ID": decoder.last_event_id}
+
+
+def events_are_gone(error: InferenceError, status_code: int | None) -> bool:
+    """Whether a reconnect that ended in `error` was in vain: the server says so, or has begun the response again."""
+    restarted = isinstance(error, IncompleteStreamError) and not error.retryable
+    return restarted or status_code in (404, 410)
 
 
 @dataclass(frozen=True)
