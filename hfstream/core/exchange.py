@@ -3,7 +3,7 @@
 A driver (`AsyncTokenStream`, `TokenStream`) waits, sends, reads and closes; it decides nothing::
 
     while not exchange.closed:
-        sleep(exchange.delay)
+        sleep(exchange.delay)  # and, if there is a `dispatch`, wait until it has granted the request; then leave it
         request = exchange.next_request()
         try:
             response = send(request)
@@ -278,7 +278,7 @@ class Exchange(Generic[ItemT, ResultT]):
         error = name_limit(error, self.timeouts, self.deadline, self._clock(), streaming=streaming)
         error.partial_text = self.accumulator.text or error.partial_text  # of a whole answer, its decoder knows it
         error.request_id = error.request_id or request_id(self.headers)
-        error.url = error.url or (self.attempts[-1].url if self.attempts else None)
+        error.url = self.attempts[-1].url if self.attempts else None
         return error
 
     def _decide(self, error: InferenceError) -> tuple[Decision, InferenceError]:
