@@ -1,4 +1,4 @@
-"""The command line: `hfstream generate`, `chat`, `serve`, `demo`, `map`, `bench`, `doctor` and `mock`.
+"""The command line: `hfstream generate`, `chat`, `serve` and the other commands that `options` lists.
 
 Generated text is written to stdout, plain and unbuffered; everything else to stderr. Exit codes: 0 success, 1 an error
 at run time, 2 invalid command-line options, 3 warnings of `doctor`, 130 Ctrl-C.

@@ -6,7 +6,7 @@ import argparse
 
 from ..testing import MockedRequest, MockServer
 from ..version import __version__
-from .terminal import Terminal, cannot_listen, wait_for_interrupt
+from .terminal import Terminal, cannot_listen, count, printable, wait_for_interrupt
 
 __all__ = ["mock"]
 
@@ -52,13 +52,12 @@ def _print_request(noted: MockedRequest, terminal: Terminal) -> None:
     request = noted.request
     asked = f"  {noted.asked}" if noted.asked else ""
     line = f"{noted.number:>4}  {noted.status}  {source:<16}  {request.method} {request.path.partition('?')[0]}{asked}"
-    line = "".join(each if each.isprintable() else "\ufffd" for each in line)  # it is the client's, and no escape code
-    terminal.print_note(line, style="" if noted.source else "yellow")
+    terminal.print_note(printable(line), style="" if noted.source else "yellow")
 
 
 def _print_summary(server: MockServer, terminal: Terminal) -> None:
-    count = server.count
-    requests = "1 request" if count == 1 else f"{count} requests"
-    terminal.print_note(f"Stopped after {requests}, {server.unmatched_count} of them without a match.", style="")
+    terminal.print_note(
+        f"Stopped after {count(server.count, 'request')}, {server.unmatched_count} of them without a match.", style=""
+    )
     if server.unused:
         terminal.print_note(f"Not used: {', '.join(server.unused)}.")

@@ -13,7 +13,7 @@ from typing import Any
 from ..version import __version__
 from .request_options import add_length, add_model, add_sampling, add_server
 from .serve_options import add_serve_options, positive
-from .testing_options import add_mock_options
+from .testing_options import add_chaos_options, add_mock_options, add_record_options
 
 __all__ = ["parse_args"]
 
@@ -69,6 +69,16 @@ examples:
   hfstream mock rules.json --port 9000 --speed inf
   hfstream mock tape.jsonl --match path
 """,
+    "record": """\
+examples:
+  hfstream record http://127.0.0.1:8080 tape.jsonl
+  hfstream record https://api.openai.com/v1 tape.jsonl --append
+""",
+    "chaos": """\
+examples:
+  hfstream chaos http://127.0.0.1:8080
+  hfstream chaos http://127.0.0.1:8080 --faults cut,reset --every 2000 --seed 7
+""",
     "doctor": """\
 examples:
   hfstream doctor http://127.0.0.1:8080
@@ -116,6 +126,8 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_map(commands)
     _add_bench(commands)
     add_mock_options(_add_command(commands, "mock", "answer like a model, by rules or from a tape"))
+    add_record_options(_add_command(commands, "record", "record the responses of a server on a tape"))
+    add_chaos_options(_add_command(commands, "chaos", "put a bad network in front of a server"))
     _add_doctor(commands)
     return parser
 

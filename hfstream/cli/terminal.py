@@ -16,7 +16,7 @@ from tenacity import RetryCallState, stop_after_delay
 
 from ..retry import retry_on_overload
 
-__all__ = ["PACE", "Terminal", "cannot_listen", "wait_for_interrupt"]
+__all__ = ["PACE", "Terminal", "cannot_listen", "count", "printable", "wait_for_interrupt"]
 
 ResultT = TypeVar("ResultT")
 
@@ -32,6 +32,16 @@ def cannot_listen(error: OSError, arguments: argparse.Namespace) -> str:
     # Python's own text of an error of bind() repeats the address.
     reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
     return f"cannot listen on {arguments.host}, port {arguments.port}: {reason}"
+
+
+def count(number: int, singular: str) -> str:
+    """``1 request``, ``2 requests``."""
+    return f"{number:,} {singular}" + "s" * (number != 1)
+
+
+def printable(text: str) -> str:
+    """What a client has sent, without the escape codes of a terminal."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
 def wait_for_interrupt() -> None:

@@ -13,10 +13,11 @@ available in pytest without configuration.
 """
 
 from . import faults
-from .chaos import ChaosProxy, FaultRates
+from .chaos import ChaosProxy, FaultRates, ProxiedConnection
 from .events import DONE, chat_event, chat_events, final_event, token_event, token_events
 from .mock import MockedRequest, MockServer, RulesError
-from .recorder import Chunk, Recorder, Recording
+from .recorder import Recorder
+from .recording import Chunk, Recording
 from .request import Request
 from .response import Fault, Response, Step
 from .scripted import ScriptedServer
@@ -31,6 +32,7 @@ __all__ = [
     "FaultRates",
     "MockServer",
     "MockedRequest",
+    "ProxiedConnection",
     "Recorder",
     "Recording",
     "Request",

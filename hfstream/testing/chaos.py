@@ -12,17 +12,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-__all__ = ["ChaosProxy", "FaultRates"]
+from .listener import listen, url_of
+
+__all__ = ["ChaosProxy", "FaultRates", "ProxiedConnection"]
 
 _READ_SIZE = 65_536
 
@@ -50,6 +53,11 @@ class FaultRates:
     longest_delay: float = 0.02
     """Upper limit of a delay, in seconds; delays are uniformly distributed."""
 
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weight of each kind of fault."""
+        return {kind: getattr(self, kind) for kind in ("split", "delay", "cut", "reset", "stall")}
+
     def plan(self, seed: str) -> Iterator[tuple[int, str, float]]:
         """An endless sequence of faults for one direction of a connection.
 
@@ -57,12 +65,38 @@ class FaultRates:
         and a delay in seconds, which only `delay` uses. Equal seeds give equal sequences.
         """
         rng = random.Random(seed)  # noqa: S311  not used for cryptography
-        kinds = ("split", "delay", "cut", "reset", "stall")
-        weights = (self.split, self.delay, self.cut, self.reset, self.stall)
+        kinds, weights = [*self.weights], [*self.weights.values()]
         while True:
             gap = 1 + int(rng.expovariate(1 / self.mean_bytes_between))
             [kind] = rng.choices(kinds, weights)
             yield gap, kind, rng.uniform(0, self.longest_delay)
+
+
+@dataclass
+class ProxiedConnection:
+    """One connection of a `ChaosProxy`, and what was done to it."""
+
+    number: int
+    """Its number, counted from 1."""
+    client: str
+    """The client's address and port."""
+    first_line: str = ""
+    """The first line that the client has sent, without a query string: of HTTP, the first request's."""
+    fault_counts: Counter[str] = field(default_factory=Counter[str])
+    """How many faults of each kind."""
+    sent: int = 0
+    """Bytes passed on to the server."""
+    received: int = 0
+    """Bytes passed on to the client."""
+    ended_by: str | None = None
+    """The fault that has ended the connection; None for the client, the server, or `ChaosProxy.close`."""
+
+    def count(self, size: int, direction: Literal["up", "down"]) -> None:
+        """Adds to the bytes that were passed on."""
+        if direction == "up":
+            self.sent += size
+        else:
+            self.received += size
 
 
 class ChaosProxy:
@@ -74,12 +108,24 @@ class ChaosProxy:
         url: The server's URL. Only host and port are used; the port is 80 if the URL has none.
         seed: Determines all faults, together with the order of the connections.
         rates: How often each fault occurs (default: `FaultRates()`).
+        host: The address to listen at.
+        port: The port; 0 takes a free one.
+        on_close: Called with each connection when it has ended, in the background thread.
 
     Raises:
-        OSError: No local port is available.
+        OSError: The port is in use, or `host` is not an address of this machine.
     """
 
-    def __init__(self, url: str, *, seed: int = 0, rates: FaultRates | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        seed: int = 0,
+        rates: FaultRates | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        on_close: Callable[[ProxiedConnection], None] | None = None,
+    ) -> None:
         parts = urlsplit(url)
         self.fault_counts: Counter[str] = Counter()
         """How many faults of each kind were injected so far; the keys are the names of the weights in `FaultRates`."""
@@ -89,7 +135,9 @@ class ChaosProxy:
         self._port = parts.port or 80
         self._seed = seed
         self._rates = rates or FaultRates()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._on_close = on_close
+        self._listener = listen(host, port)
+        self._url = url_of(self._listener)
         self._open: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._stop = asyncio.Event()
@@ -98,7 +146,7 @@ class ChaosProxy:
     @property
     def url(self) -> str:
         """The proxy's own URL, such as ``http://127.0.0.1:54321``."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return self._url
 
     def start(self) -> Self:
         """Starts to accept connections."""
@@ -140,7 +188,7 @@ class ChaosProxy:
             return
         self._open.add(task)
         self.connections += 1
-        seed = f"{self._seed}/{self.connections}"
+        connection = ProxiedConnection(self.connections, _address(writer))
         writers = [writer]
         try:
             with contextlib.suppress(OSError, asyncio.CancelledError):  # only `close` cancels the task
@@ -149,26 +197,28 @@ class ChaosProxy:
                 for each in writers:  # asyncio sets it on few kinds of socket; without it, segments wait for each other
                     sock: socket.socket = each.get_extra_info("socket")
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await self._pump_both(reader, server_reader, writers, seed)
+                await self._pump_both(reader, server_reader, writers, connection)
         finally:
             for each in writers:
                 if self._stop.is_set():
                     each.transport.abort()
                 each.close()
             self._open.discard(task)
+            if self._on_close is not None:
+                self._on_close(connection)
 
     async def _pump_both(
         self,
         client_reader: asyncio.StreamReader,
         server_reader: asyncio.StreamReader,
         writers: list[asyncio.StreamWriter],
-        seed: str,
+        connection: ProxiedConnection,
     ) -> None:
         """Copies both directions until the first one ends. `writers` are the client's and the server's."""
         client_writer, server_writer = writers
         directions = [
-            asyncio.ensure_future(self._pump(client_reader, server_writer, f"{seed}/up", writers)),
-            asyncio.ensure_future(self._pump(server_reader, client_writer, f"{seed}/down", writers)),
+            asyncio.ensure_future(self._pump(client_reader, server_writer, "up", connection, writers)),
+            asyncio.ensure_future(self._pump(server_reader, client_writer, "down", connection, writers)),
         ]
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
@@ -178,22 +228,34 @@ class ChaosProxy:
             await asyncio.gather(*directions, return_exceptions=True)
 
     async def _pump(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, seed: str, writers: list[asyncio.StreamWriter]
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        direction: Literal["up", "down"],
+        connection: ProxiedConnection,
+        writers: list[asyncio.StreamWriter],
     ) -> None:
         """Copies one direction until its end, or until a fault ends the connection."""
-        plan = self._rates.plan(seed)
+        plan = self._rates.plan(f"{self._seed}/{connection.number}/{direction}")
         gap, kind, seconds = next(plan)
         while data := await source.read(_READ_SIZE):
+            if direction == "up" and not connection.first_line:
+                connection.first_line = _first_line(data)
             while len(data) >= gap:
                 target.write(data[:gap])
+                connection.count(gap, direction)
                 data = data[gap:]
                 await target.drain()
                 self.fault_counts[kind] += 1
+                connection.fault_counts[kind] += 1
+                if kind in ("cut", "reset", "stall"):
+                    connection.ended_by = kind
                 if not await self._inject(kind, seconds, source, writers):
                     return
                 gap, kind, seconds = next(plan)
             gap -= len(data)
             target.write(data)
+            connection.count(len(data), direction)
             await target.drain()
 
     async def _inject(
@@ -213,3 +275,13 @@ class ChaosProxy:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
         return kind not in ("cut", "reset", "stall")
+
+
+def _address(writer: asyncio.StreamWriter) -> str:
+    host, port, *_ = writer.get_extra_info("peername") or ("?", 0)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _first_line(data: bytes) -> str:
+    line = data.partition(b"\r\n")[0][:200].decode("latin-1")
+    return re.sub(r"\?\S*", "", line)  # a query string may have a key

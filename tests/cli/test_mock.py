@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import httpx
@@ -10,7 +9,7 @@ import pytest
 
 from hfstream import InferenceClient
 from hfstream.testing import Chunk, Recording, token_events
-from tests.helpers.command_line import TIMEOUT, run_hfstream, running_hfstream
+from tests.helpers.command_line import run_hfstream, running_hfstream, stop_hfstream
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +34,7 @@ def test_mock_shows_what_was_asked_and_what_answered(name: str, rules: str) -> N
     with running_hfstream("mock", rules, "--port", "0") as (process, url, _):
         assert InferenceClient(url).text_generation("cheese?") == "Milk, rennet and salt."
         assert httpx.post(f"{url}/generate", json={"inputs": "Why?"}).status_code == 404
-        process.send_signal(signal.Signals[name])
-        _, stderr = process.communicate(timeout=TIMEOUT)
+        stderr = stop_hfstream(process, name)
     assert process.returncode == 0
     lines = [" ".join(line.split()) for line in stderr.splitlines() if "POST" in line]
     assert lines == [

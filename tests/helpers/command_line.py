@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -17,7 +18,16 @@ from typing import Self
 
 from hfstream.testing import Step
 
-__all__ = ["ENVIRONMENT", "HFSTREAM", "PAUSE", "TIMEOUT", "TerminalProcess", "run_hfstream", "running_hfstream"]
+__all__ = [
+    "ENVIRONMENT",
+    "HFSTREAM",
+    "PAUSE",
+    "TIMEOUT",
+    "TerminalProcess",
+    "run_hfstream",
+    "running_hfstream",
+    "stop_hfstream",
+]
 
 HFSTREAM = [sys.executable, "-m", "hfstream.cli"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
@@ -48,6 +58,16 @@ def running_hfstream(*arguments: str) -> Generator[tuple[subprocess.Popen[str], 
                 raise AssertionError(f"no URL: {''.join(lines)}")
         finally:
             process.kill()
+
+
+def stop_hfstream(process: subprocess.Popen[str], name: str = "SIGINT") -> str:
+    """Stops the process of `running_hfstream` with a signal; returns the rest of its output on stderr."""
+    process.send_signal(signal.Signals[name])
+    assert process.stderr is not None
+    stderr = process.stderr.read()  # not communicate(): it does not see what is in the buffer of the file
+    process.wait(TIMEOUT)
+    assert "Traceback" not in stderr
+    return stderr
 
 
 def run_hfstream(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from ..request import Request
@@ -63,6 +64,11 @@ class ModelRequest:
     tools: Sequence[str] = ()
     """The names of the tools that are offered."""
     stream: bool = False
+
+    @cached_property
+    def folded_text(self) -> str:
+        """The last message's text without upper and lower case."""
+        return self.text.casefold()
 
     @property
     def parameters(self) -> Mapping[str, Any]:

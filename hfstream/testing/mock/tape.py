@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..recorder import Recording
+from ..recording import Recording
 from ..request import Request
 from ..response import Response
 from .json_values import is_array, is_object

@@ -253,6 +253,7 @@ def test_a_response_of_ones_own(mock_server: Start) -> None:
                 {"when": {"path": "/health", "call": 1}, "error": "unavailable"},
                 {"when": {"path": "/x"}, "response": {"status": 201, "headers": {"X-A": "1"}, "body": "é"}},
                 {"when": {"path": "/generate"}, "response": {"body": "not JSON"}},
+                {"when": {"path": "/"}, "response": {"headers": {"X-Request-ID": "mine"}, "body": "the root"}},
             ]
         }
     )
@@ -262,6 +263,9 @@ def test_a_response_of_ones_own(mock_server: Start) -> None:
     assert (response.status_code, response.headers["x-a"], response.text) == (201, "1", "é")
     assert [httpx.get(f"{server.url}/health").status_code for _ in range(2)] == [503, 200]
     assert httpx.post(f"{server.url}/generate", json={"inputs": "a"}).text == "not JSON"
+    root = httpx.post(server.url, json={"inputs": "a"})
+    assert (root.text, root.headers["x-request-id"]) == ("the root", "mine")
+    assert httpx.post(f"{server.url}/generate_stream", json={"inputs": "a"}).status_code == 404
 
 
 # What every server has -----------------------------------------------------------------------------------------------
