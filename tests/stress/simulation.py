@@ -43,14 +43,14 @@ CAPACITY = SERVERS * ROWS / SERVICE
 """Responses per second, if nothing is refused."""
 CLIENTS = 50
 """Processes with a client each; their calls share its pacer."""
-PATIENCE = 30.0
+TIME_LIMIT = 30.0
 """Seconds after which a caller gives up."""
 DURATION = 60.0
 """Seconds in which requests arrive."""
 LOADS = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
-class _Patience(tenacity.stop.stop_base):
+class _StopAfter(tenacity.stop.stop_base):
     """tenacity's ``stop=`` after so many seconds of the simulation."""
 
     def __init__(self, simulation: Simulation, until: float) -> None:
@@ -60,23 +60,23 @@ class _Patience(tenacity.stop.stop_base):
         return self._simulation.now >= self._until
 
 
-def _ours(stop: _Patience) -> RetryPolicy:
+def _ours(stop: _StopAfter) -> RetryPolicy:
     return RetryPolicy(stop=stop)
 
 
-def _fixed(stop: _Patience) -> RetryPolicy:
+def _fixed(stop: _StopAfter) -> RetryPolicy:
     return RetryPolicy(stop=stop, wait=tenacity.wait_fixed(0.25))
 
 
-def _exponential(stop: _Patience) -> RetryPolicy:
+def _exponential(stop: _StopAfter) -> RetryPolicy:
     return RetryPolicy(stop=stop, wait=tenacity.wait_exponential(multiplier=0.5, max=10))
 
 
-def _none(stop: _Patience) -> RetryPolicy:
+def _none(stop: _StopAfter) -> RetryPolicy:
     return RetryPolicy(attempts=1)
 
 
-POLICIES: dict[str, Callable[[_Patience], RetryPolicy]] = {
+POLICIES: dict[str, Callable[[_StopAfter], RetryPolicy]] = {
     "no retries": _none,
     "a fixed wait of 0.25 s": _fixed,
     "exponential, without jitter": _exponential,
@@ -125,13 +125,13 @@ class _Server:
 class Simulation:
     """Events in the order of their times."""
 
-    def __init__(self, policy: Callable[[_Patience], RetryPolicy], seed: int, *, down: float) -> None:
+    def __init__(self, policy: Callable[[_StopAfter], RetryPolicy], seed: int, *, down: float) -> None:
         self.now = 0.0
         self.result = Result()
         self._policy = policy
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
-        self._random = random.Random(seed)  # arrivals are to be the same for each policy
+        self._random = random.Random(seed)  # the same arrivals for each policy
         self._servers = [_Server() for _ in range(SERVERS)]
         for server in self._servers:
             server.down_until = down
@@ -156,7 +156,7 @@ class Simulation:
         def begin() -> None:
             self.result.arrived += 1
             began = self.now
-            state = RetryState(self._policy(_Patience(self, began + PATIENCE)), self._pacers[client])
+            state = RetryState(self._policy(_StopAfter(self, began + TIME_LIMIT)), self._pacers[client])
             attempt(state, began, retried=False)
 
         def attempt(state: RetryState, began: float, *, retried: bool) -> None:
@@ -167,7 +167,7 @@ class Simulation:
             if times is None:
                 self.result.refused += 1
                 delay = state.next_delay(
-                    OverloadedError("busy", retry_after=1.0), now=self.now, latest=began + PATIENCE
+                    OverloadedError("busy", retry_after=1.0), now=self.now, latest=began + TIME_LIMIT
                 )
                 if delay is not None:
                     self._at(self.now + delay, lambda: attempt(state, began, retried=True))
