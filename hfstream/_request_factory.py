@@ -15,6 +15,7 @@ from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, va
 from ._transport.forking import renew_in_child
 from .core import server_info
 from .core.chat_completion import chat_completion
+from .core.completion_chunks import completion
 from .core.exchange import Exchange
 from .core.parameters import ChatCompletionOptions, TextGenerationOptions
 from .core.request_spec import RequestSpec
@@ -118,6 +119,15 @@ class RequestFactory:
             resume=self._config.resume,
         )
         return self._exchange(spec, timeout)
+
+    def completion(self, body: Mapping[str, Any], *, stream: bool) -> Exchange[Any, Any]:
+        """The exchange for a body of OpenAI's `/v1/completions` that is sent as it is.
+
+        Raises:
+            TypeError: a value is not JSON-serializable.
+        """
+        url, headers = self._url_and_headers(service_url(self._model(None), "/v1/completions"), stream=stream)
+        return self._exchange(completion(url, body, stream=stream, headers=headers, resume=self._config.resume), None)
 
     def info(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /info``."""
