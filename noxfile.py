@@ -151,21 +151,22 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
 }
 """Clients that others wrote, newest when this was last tried; ``nox -s clients -- newest`` takes those of today."""
 
-JAVASCRIPT = "@huggingface/inference@4.13.30"
+JAVASCRIPT = ("@huggingface/inference@4.13.30", "openai@7.59.0")
 
 
 @nox.session
 @nox.parametrize("client", list(CLIENTS))
 def clients(session: nox.Session, client: str) -> None:
-    """Clients that others wrote, unchanged, against the backend: each in an environment of its own."""
+    """Clients that others wrote, unchanged, against the backend and the mock: each in an environment of its own."""
     newest = "newest" in session.posargs
     wanted = [package.partition("==")[0] if newest else package for package in CLIENTS[client]]
     session.install("pytest", "pytest-asyncio", *wanted)
     env = {"HFSTREAM_PYTHON": _backend(session)}
     if client == "javascript":
         modules = Path(session.create_tmp())
-        package = JAVASCRIPT.rpartition("@")[0] if newest else JAVASCRIPT
-        session.run("npm", "install", "--silent", "--no-save", "--no-package-lock", "--prefix", str(modules), package)
+        packages = [package.rpartition("@")[0] if newest else package for package in JAVASCRIPT]
+        npm = ("npm", "install", "--silent", "--no-save", "--no-package-lock", "--prefix", str(modules))
+        session.run(*npm, *packages)
         env["HFSTREAM_NODE_MODULES"] = str(modules / "node_modules")
     _run_client_tests(session, f"test_{client}.py", env)
 
@@ -212,6 +213,12 @@ def chaos(session: nox.Session) -> None:
 def prefork(session: nox.Session) -> None:
     """1,000 answers to 8 forked workers and their parent. Seconds; not among the default sessions."""
     _long_run(session, "prefork.py")
+
+
+@nox.session
+def mapping(session: nox.Session) -> None:
+    """100,000 prompts through `map`, in processes that are killed. Minutes; not among the default sessions."""
+    _long_run(session, "mapping.py")
 
 
 @nox.session

@@ -14,6 +14,7 @@ from ._lazy_names import names_from as _names_from
 from ._stream_manager import AsyncStreamManager
 from ._sync import InferenceClient
 from .core.attempts import Attempt
+from .core.map_results import JournalError, MapResult
 from .core.metrics import InterTokenLatency, Metrics
 from .core.parameters import ChatCompletionParameters, TextGenerationParameters
 from .core.retry import RetryPolicy
@@ -40,7 +41,9 @@ from .types.inputs import *  # noqa: F403
 from .version import __version__
 
 if TYPE_CHECKING:
+    from ._async.map import AsyncMapResults
     from ._async.stream import AsyncTokenStream
+    from ._sync.map import MapResults
     from ._sync.stream import TokenStream
     from .types import (
         BestOfSequence,
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncInferenceClient",
+    "AsyncMapResults",
     "AsyncStreamManager",
     "AsyncTokenStream",
     "Attempt",
@@ -103,6 +107,9 @@ __all__ = [
     "InferenceTimeoutError",
     "InputToken",
     "InterTokenLatency",
+    "JournalError",
+    "MapResult",
+    "MapResults",
     "Metrics",
     "Model",
     "NotFoundError",
@@ -132,4 +139,11 @@ __all__ += inputs.__all__
 for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
     _public.__module__ = "hfstream"
 
-__getattr__ = _names_from(__name__, "hfstream._async.stream", "hfstream._sync.stream", "hfstream.types")
+__getattr__ = _names_from(
+    __name__,
+    "hfstream.types",
+    "hfstream._async.stream",
+    "hfstream._sync.stream",
+    "hfstream._async.map",
+    "hfstream._sync.map",
+)

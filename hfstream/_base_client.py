@@ -6,7 +6,7 @@ Does not depend on how requests are sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._config import ClientConfig
 from .core.timeouts import Timeouts
@@ -75,6 +75,11 @@ class BaseClient:
     def provider(self) -> str | None:
         """The provider behind the Hugging Face router; None if the router chooses."""
         return self._config.provider
+
+    @property
+    def max_concurrency(self) -> int | Literal["adaptive"] | None:
+        """How many requests may run at once; None for no limit."""
+        return self._config.max_concurrency
 
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from ._limiting import MaxConcurrency, validate_max_concurrency
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import check_host, is_url, origin
@@ -44,6 +45,7 @@ class ClientConfig:
     cookies: Mapping[str, str] = field(repr=False)
     provider: str | None = None
     resume: bool = False
+    max_concurrency: MaxConcurrency = None
 
     @classmethod
     def from_arguments(
@@ -60,6 +62,7 @@ class ClientConfig:
         cookies: Mapping[str, str] | None = None,
         provider: str | None = None,
         resume: bool = False,
+        max_concurrency: MaxConcurrency = None,
     ) -> ClientConfig:
         """The configuration for the arguments of `InferenceClient`.
 
@@ -86,6 +89,7 @@ class ClientConfig:
             cookies=dict(cookies or {}),
             provider=None if provider == "auto" else provider,
             resume=resume,
+            max_concurrency=validate_max_concurrency(max_concurrency),
         )
 
     @property

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
+from ._limiting import make_limiter
 from ._transport.forking import renew_in_child
 from .core import server_info
 from .core.chat_completion import chat_completion
 from .core.completion_chunks import completion
+from .core.concurrency import RequestLimiter, RequestSlot
 from .core.exchange import Exchange
 from .core.parameters import ChatCompletionOptions, TextGenerationOptions
 from .core.request_spec import RequestSpec
@@ -62,11 +64,13 @@ class ThreadSafeRetryPacer(RetryPacer):
 
 
 class RequestFactory:
-    """Makes the exchanges of one client. They share the client's `RetryPacer`."""
+    """Makes the exchanges of one client. They share the client's `RetryPacer` and `RequestLimiter`."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._pacer = ThreadSafeRetryPacer()
+        self.limiter: RequestLimiter | None = make_limiter(config.max_concurrency)
+        """For `max_concurrency`; None if there is no limit."""
 
     def text_generation(
         self, prompt: str, *, stream: bool, details: bool, options: TextGenerationOptions
@@ -77,12 +81,19 @@ class RequestFactory:
             TypeError: an unknown option, or a value that is not JSON-serializable.
             ValueError: no model, or an invalid one.
         """
-        params, model, timeout, extra_body, extra_headers = _split_options(options)
+        spec = self.text_generation_spec(prompt, stream=stream, details=details, options=options)
+        return self.exchange(spec, options.get("timeout"))
+
+    def text_generation_spec(
+        self, prompt: str, *, stream: bool, details: bool, options: TextGenerationOptions
+    ) -> RequestSpec[Any, Any, Any]:
+        """The request for one prompt; raises as `text_generation`."""
+        params, model, extra_body, extra_headers = _split_options(options)
         endpoint = self._text_generation_endpoint(model, stream=stream)
         if endpoint.url.startswith(HF_ROUTER_URL):
             self._check_provider("hf-inference")
         url, headers = self._url_and_headers(endpoint.url, stream=stream, extra=extra_headers)
-        spec = text_generation(
+        return text_generation(
             endpoint._replace(url=url),
             prompt,
             params,
@@ -92,7 +103,6 @@ class RequestFactory:
             extra_body=extra_body,
             resume=self._config.resume,
         )
-        return self._exchange(spec, timeout)
 
     def chat_completion(
         self, messages: Messages, *, stream: bool, options: ChatCompletionOptions
@@ -105,10 +115,17 @@ class RequestFactory:
             TypeError: an unknown option, or a value that is not JSON-serializable.
             ValueError: no model, or an invalid one.
         """
-        params, model, timeout, extra_body, extra_headers = _split_options(options)
+        spec = self.chat_completion_spec(messages, stream=stream, options=options)
+        return self.exchange(spec, options.get("timeout"))
+
+    def chat_completion_spec(
+        self, messages: Messages, *, stream: bool, options: ChatCompletionOptions
+    ) -> RequestSpec[Any, Any, Any]:
+        """The request for one turn of a conversation; raises as `chat_completion`."""
+        params, model, extra_body, extra_headers = _split_options(options)
         url, model_name = self._chat_completion_target(model)
         url, headers = self._url_and_headers(url, stream=stream, extra=extra_headers)
-        spec = chat_completion(
+        return chat_completion(
             url,
             model_name,
             messages,
@@ -118,7 +135,6 @@ class RequestFactory:
             extra_body=extra_body,
             resume=self._config.resume,
         )
-        return self._exchange(spec, timeout)
 
     def completion(self, body: Mapping[str, Any], *, stream: bool) -> Exchange[Any, Any]:
         """The exchange for a body of OpenAI's `/v1/completions` that is sent as it is.
@@ -148,11 +164,23 @@ class RequestFactory:
         url = service_url(validate_model(model) or self._config.model or "", "/v1/models")
         return self._exchange(server_info.models(*self._url_and_headers(url)), timeout)
 
+    def exchange(
+        self, spec: RequestSpec[Any, Any, Any], timeout: TimeoutTypes, *, limiter: RequestLimiter | None = None
+    ) -> Exchange[Any, Any]:
+        """The exchange for a request that generates text: one that `limiter`, or that of the client, must grant."""
+        limiter = limiter or self.limiter
+        return self._exchange(spec, timeout, slot=limiter.slot() if limiter is not None else None)
+
     def _exchange(
-        self, spec: RequestSpec[Any, Any, Any], timeout: TimeoutTypes, *, retry: RetryPolicy | None = None
+        self,
+        spec: RequestSpec[Any, Any, Any],
+        timeout: TimeoutTypes,
+        *,
+        retry: RetryPolicy | None = None,
+        slot: RequestSlot | None = None,
     ) -> Exchange[Any, Any]:
         timeouts = self._config.timeouts if timeout is None else Timeouts.of(timeout)
-        return Exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer)
+        return Exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer, slot=slot)
 
     def _model(self, model: str | None) -> str:
         model_or_url = validate_model(model) or self._config.model
@@ -235,8 +263,7 @@ class RequestFactory:
         return url, {name: value for name, value in merged.items() if value is not None}
 
 
-def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any, Any]:
-    """The server's parameters, and the four `_REQUEST_OPTIONS`, None where not given."""
-    params = dict(options)
-    model, timeout, extra_body, extra_headers = (params.pop(name, None) for name in _REQUEST_OPTIONS)
-    return params, model, timeout, extra_body, extra_headers
+def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any]:
+    """The server's parameters, and what concerns the request itself: `model`, `extra_body`, `extra_headers`."""
+    params = {name: value for name, value in options.items() if name not in _REQUEST_OPTIONS}
+    return params, options.get("model"), options.get("extra_body"), options.get("extra_headers")

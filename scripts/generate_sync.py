@@ -32,6 +32,8 @@ SUBSTITUTIONS = [
     (r"^    @coroutine_function\n", ""),
     (r"import coroutine_function, ", "import "),
     (r"Coroutine, ", ""),
+    (r"AsyncIterable, ", ""),
+    (r" \| AsyncIterable\[(Any|str|Sequence\[Mapping\[str, Any\]\])\]", ""),
     (r"Coroutine\[Any, Any, (.+?)\](?=:| \||\n)", r"\1"),
     # the transport
     (r"^import anyio\n", ""),
@@ -44,10 +46,10 @@ SUBSTITUTIONS = [
     (r"\._async\b", "._sync"),
     # names and keywords
     (
-        r"Async(?=HTTP|Stream\b|SocketInfo|Transport|Router|Backend|\w*Body|\w+ed(Response)?\b|\w+States|Wakeup)",
+        r"Async(?=HTTP|Stream\b|SocketInfo|Transport|Router|Backend|\w*Body|\w+ed(Response)?\b|\w+States|Wakeup|Worker|Prompts)",
         "Sync",
     ),
-    (r"Async(?=TokenStream|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),
+    (r"Async(?=TokenStream|Map(?:Results|pingClient)|InferenceClient|Client|Chat|Iterator\[)|AsyncIterator, ", ""),
     (r"AsyncIterator", "Iterator"),
     (r"(?<![\w`])(async|await) ", ""),
     (r"\(await ", "("),

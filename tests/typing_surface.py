@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from hfstream import (
     AsyncInferenceClient,
+    AsyncMapResults,
     AsyncStreamManager,
     AsyncTokenStream,
     Attempt,
@@ -54,6 +55,8 @@ from hfstream import (
     InferenceTimeoutError,
     InputToken,
     InterTokenLatency,
+    MapResult,
+    MapResults,
     Metrics,
     Model,
     NotFoundError,
@@ -119,6 +122,30 @@ async def async_forms_known_at_run_time(client: AsyncInferenceClient, stream: bo
         await client.text_generation("Hi", stream=stream, details=details),
         str | TextGenerationResponse | AsyncTokenStream[str] | AsyncTokenStream[StreamResponse],
     )
+
+
+# map ------------------------------------------------------------------------------------------------------------------
+
+
+def maps(client: InferenceClient) -> None:
+    assert_type(client.map(["Hi"]), MapResults[str])
+    assert_type(client.map(iter(["Hi"]), ordered=False, max_concurrency=4, journal="file", seed=1), MapResults[str])
+    assert_type(client.map(["Hi"], details=True), MapResults[TextGenerationResponse])
+    assert_type(client.map([[{"role": "user", "content": "Hi"}]], max_tokens=1), MapResults[ChatCompletion])
+    assert_type(client.map([{"prompt": "Hi", "seed": 7}]), MapResults[Any])
+    with client.map(["Hi"], max_concurrency="adaptive", progress=True) as results:
+        for result in results:
+            assert_type(result, MapResult[str])
+            assert_type(result.output, str | None)
+            assert_type(result.error, InferenceError | None)
+        assert_type(results.reused, int)
+
+
+async def async_maps(client: AsyncInferenceClient, prompts: AsyncIterator[str]) -> None:
+    assert_type(client.map(["Hi"]), AsyncMapResults[str])
+    assert_type(client.map(prompts, details=True), AsyncMapResults[TextGenerationResponse])
+    async for result in client.map(prompts):
+        assert_type(result, MapResult[str])
 
 
 # Streams: iterated, entered, read to their end ------------------------------------------------------------------------

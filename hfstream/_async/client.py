@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .. import _transport, types
-from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._signatures import coroutine_function, with_parameters_of
 from .._stream_manager import AsyncStreamManager
@@ -18,6 +17,7 @@ from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
+from .mapping_client import AsyncMappingClient
 
 if TYPE_CHECKING:
     import httpx
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncInferenceClient"]
 
 
-class AsyncInferenceClient(BaseClient):
+class AsyncInferenceClient(AsyncMappingClient):
     """A client for a server that generates text, token by token."""
 
     _made_http: AsyncHTTP
@@ -48,6 +48,7 @@ class AsyncInferenceClient(BaseClient):
         api_key: str | None = None,
         retry: RetryPolicy | int | None = RetryPolicy(),  # noqa: B008
         resume: bool = False,
+        max_concurrency: int | Literal["adaptive"] | None = None,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         """Makes a client. It connects on the first call.
@@ -72,6 +73,10 @@ class AsyncInferenceClient(BaseClient):
                 numbers its events continues after the last one received, for sampled responses and chat as well. TGI
                 gets a new request with the prompt and the text so far; this is done for text generation with greedy
                 decoding and `max_new_tokens` only, where the result is the same. Otherwise the error says why not.
+            max_concurrency: how many requests of `text_generation` and `chat_completion` may run at once; the others
+                wait, in the order of the calls. A stream counts until it is read to its end, closed or dropped.
+                "adaptive" finds the number by trying: it rises until the server refuses requests, or lets them wait for
+                their first token. None for no limit.
             http_client: your own httpx client, for proxies, TLS or transports. It is used as configured, and you close
                 it. Its sockets have one read timeout, the larger of `first_token` and `between_tokens`; the smaller
                 one is checked when bytes arrive.
@@ -92,6 +97,7 @@ class AsyncInferenceClient(BaseClient):
             cookies=cookies,
             provider=provider,
             resume=resume,
+            max_concurrency=max_concurrency,
         )
         self._http_client = http_client
 

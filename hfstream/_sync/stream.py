@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 from .. import _transport
 from .._transport.forking import keep_forever
 from ..core.base_stream import BaseStream
+from ..core.concurrency import RequestSlot
 from ..core.exchange import Exchange
 from ..errors import InferenceConnectionError
 from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGenerationResponse
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["TokenStream"]
 
 ItemT = TypeVar("ItemT")
+
+MAX_WAIT = 3600.0
+"""Seconds; a longer wait for a slot is several waits, because threads cannot wait for ever in one."""
 
 
 class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
@@ -120,6 +124,8 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
     def __del__(self) -> None:
         if (response := getattr(self, "_response", None)) is not None:
             response.detach()
+        if (exchange := getattr(self, "_exchange", None)) is not None and exchange.slot is not None:
+            exchange.slot.leave()
 
     def _read(self, until_content: bool = False) -> None:
         """Reads until there is an item, or with `until_content` content of any kind, or the end."""
@@ -151,9 +157,11 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
         try:
             if self._response is None:
                 if exchange.delay:
-                    self._wakeup.wait(exchange.delay)
-                    if self._closed:
-                        return []
+                    self._wait(exchange.delay)
+                if exchange.slot is not None:
+                    self._enter(exchange.slot)
+                if self._closed:
+                    return []
                 self._response = self._http.send(exchange.next_request())
                 exchange.receive_headers(self._response.status_code, self._response.headers)
                 if self._closed:
@@ -180,12 +188,26 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
             self._closed = True
             raise
 
+    def _wait(self, seconds: float) -> None:
+        """Waits, unless the stream is or will be closed."""
+        wakeup = self._wakeup = self._http.Wakeup()  # one that has been set stays so
+        if not self._closed:
+            wakeup.wait(seconds)
+
+    def _enter(self, slot: RequestSlot) -> None:
+        """Waits until the request may be sent, or the stream is closed."""
+        wakeup = self._wakeup = self._http.Wakeup()
+        slot.enter(wakeup.set)
+        while not (slot.granted or self._closed):
+            wakeup.wait(min(self._exchange.deadline.time_to_send(), MAX_WAIT))
+
     def _return_connection(self) -> None:
         """Releases the connection, unless it is being read: then the reader does it."""
         if self._read_lock.acquire(False):
             try:
                 if self._response is not None and self._exchange.complete:
                     response, self._response = self._response, None
+                    self._leave()
                     response.drain(self._exchange.deadline)
                 else:
                     self._release()
@@ -194,8 +216,15 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
 
     def _release(self) -> None:
         response, self._response = self._response, None
-        if response is not None:
-            response.close()
+        try:
+            if response is not None:
+                response.close()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._exchange.slot is not None:
+            self._exchange.slot.leave()
 
 
 TokenStream.__module__ = "hfstream"  # where users import it from

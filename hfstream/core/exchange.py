@@ -26,10 +26,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
+from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
 from .attempts import Attempt, cannot_resume, without_traceback
+from .concurrency import RequestSlot
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
@@ -37,7 +38,7 @@ from .request_spec import PreparedRequest, RequestSpec
 from .resume import CannotResumeError, Resumption
 from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
-from .timeouts import Clock, Deadline, Timeouts, transport_timeout
+from .timeouts import Clock, Deadline, Timeouts, timeout_error, transport_timeout
 
 __all__ = ["Exchange"]
 
@@ -59,6 +60,7 @@ class Exchange(Generic[ItemT, ResultT]):
         retry: RetryPolicy,
         timeouts: Timeouts,
         pacer: RetryPacer | None = None,
+        slot: RequestSlot | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.spec = spec
@@ -74,6 +76,8 @@ class Exchange(Generic[ItemT, ResultT]):
         self.deadline: Deadline = Deadline(clock, timeouts.total)
         self.delay: float = 0.0
         """Seconds to wait before the next attempt."""
+        self.slot: RequestSlot | None = slot
+        """To enter before each request, and to leave after it; None if there is no limit on how many run at once."""
         self.needs_data: bool = False
         """Whether to read more of the response's body; if not, call `finish`."""
         self._clock = clock
@@ -106,6 +110,8 @@ class Exchange(Generic[ItemT, ResultT]):
         self._decoder = None
         self.headers = {}
         now = self._clock()
+        if self.slot is not None:
+            self.slot.sent_at = now
         self.deadline.paused_at = None
         self.deadline.set(now, self.timeouts.first_token)
         seconds_left = None if self.deadline.total_at == math.inf else max(0.001, self.deadline.total_at - now)
@@ -142,7 +148,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._content_count = count
             if self.state is not STREAMING:
                 self._move(Event.CONTENT)
-                self._on_success()
+                self._on_success(now)
             self.deadline.set(now, self.timeouts.after_finish if decoder.complete else self.timeouts.between_tokens)
         elif decoded and self.state is STREAMING and not decoder.complete:  # empty chunks: the server is at work
             self.deadline.set(now, self.timeouts.between_tokens)
@@ -169,7 +175,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._on_probe_response(decoded[0])
             return []
         if self.state is not STREAMING:  # a JSON document, or a resumed stream that only lacked its end
-            self._on_success()
+            self._on_success(None)
         self._move(Event.END)
         return self.accumulator.add(decoded)
 
@@ -228,8 +234,10 @@ class Exchange(Generic[ItemT, ResultT]):
         self.state = next_state(self.state, event)
         self.closed = self.state in FINAL_STATES
 
-    def _on_success(self) -> None:
-        """An attempt that is not the first one has brought what was asked for."""
+    def _on_success(self, first_token_at: float | None) -> None:
+        """An attempt has brought what was asked for, or a stream its first content at `first_token_at`."""
+        if self.slot is not None:
+            self.slot.record_success(first_token_at if self.spec.streamed else None)
         if len(self.attempts) == 1:
             return
         self._retry_state.record_success()
@@ -283,6 +291,8 @@ class Exchange(Generic[ItemT, ResultT]):
             self.attempts[-1].error = without_traceback(error)
         if self.state is State.CLOSED:  # by `_on_probe_response`: the stream cannot be continued
             return Decision.RAISE, error
+        if self.slot is not None:
+            self.slot.record_failure(error, self._clock())
         decision = decide(error, after_content=self.has_content)
         if decision is Decision.RETRY:
             return decision, error
@@ -337,12 +347,4 @@ class Exchange(Generic[ItemT, ResultT]):
         return delay
 
     def _timeout_error(self, now: float) -> InferenceTimeoutError:
-        phase: Phase = "between_tokens" if self.state is STREAMING else "first_token"
-        total_at = self.deadline.total_at
-        if total_at != math.inf and (now >= total_at or self.deadline.at >= total_at):
-            phase = "total"  # a timer may fire a moment early: what counts is which limit was the nearest
-        seconds = getattr(self.timeouts, phase)
-        if seconds is None:  # a limit that is not ours: a proxy's, a transport's
-            return InferenceTimeoutError("nothing was received in time", phase=phase)
-        missing = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
-        return InferenceTimeoutError(f"{missing[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
+        return timeout_error(self.timeouts, self.deadline, now, streaming=self.state is STREAMING)

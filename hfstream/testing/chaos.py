@@ -91,14 +91,12 @@ class ProxiedConnection:
     ended_by: str | None = None
     """The fault that has ended the connection; None for the client, the server, or `ChaosProxy.close`."""
 
-    def note(self, data: bytes, direction: Literal["up", "down"]) -> None:
-        """Counts bytes that have come; those from the client may be its first line."""
-        if direction == "down":
-            self.received += len(data)
-            return
-        if not self.sent:
-            self.first_line = _first_line(data)
-        self.sent += len(data)
+    def count(self, size: int, direction: Literal["up", "down"]) -> None:
+        """Adds to the bytes that were passed on."""
+        if direction == "up":
+            self.sent += size
+        else:
+            self.received += size
 
 
 class ChaosProxy:
@@ -241,9 +239,11 @@ class ChaosProxy:
         plan = self._rates.plan(f"{self._seed}/{connection.number}/{direction}")
         gap, kind, seconds = next(plan)
         while data := await source.read(_READ_SIZE):
-            connection.note(data, direction)
+            if direction == "up" and not connection.first_line:
+                connection.first_line = _first_line(data)
             while len(data) >= gap:
                 target.write(data[:gap])
+                connection.count(gap, direction)
                 data = data[gap:]
                 await target.drain()
                 self.fault_counts[kind] += 1
@@ -255,6 +255,7 @@ class ChaosProxy:
                 gap, kind, seconds = next(plan)
             gap -= len(data)
             target.write(data)
+            connection.count(len(data), direction)
             await target.drain()
 
     async def _inject(

@@ -35,6 +35,10 @@ class Connection:
         self._sock = sock
         self._received = bytearray()
         self._ended = False
+        # select() takes no descriptor above 1023; Windows has no poll(), and there select() has no such limit.
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(sock, select.POLLIN)
 
     def peek(self) -> int | None:
         """The next byte; None at the end."""
@@ -88,7 +92,7 @@ class Connection:
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self._ended:
             rest = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not _is_readable(self._sock, rest):
+            if not self._wait_readable(rest):
                 return False
             self._receive()
             if len(self._received) > _MAX_AHEAD:
@@ -109,7 +113,7 @@ class Connection:
             self._sock.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + _LINGER_SECONDS
             while not self._ended and (rest := deadline - time.monotonic()) > 0:
-                if not _is_readable(self._sock, rest):
+                if not self._wait_readable(rest):
                     break
                 self._received.clear()
                 self._receive()
@@ -122,11 +126,8 @@ class Connection:
         self._received += data
         return bool(data)
 
-
-def _is_readable(sock: socket.socket, seconds: float | None) -> bool:
-    """Waits until there is something to read; returns False if `seconds` (None: no limit) pass first."""
-    if not hasattr(select, "poll"):  # Windows, where select() has no limit on the descriptor's number
-        return bool(select.select([sock], [], [], seconds)[0])
-    poll = select.poll()  # select() takes no descriptor above 1023
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
+    def _wait_readable(self, seconds: float | None) -> bool:
+        """Waits until there is something to read; returns False if `seconds` (None: no limit) pass first."""
+        if self._poll is None:
+            return bool(select.select([self._sock], [], [], seconds)[0])
+        return bool(self._poll.poll(None if seconds is None else seconds * 1000))

@@ -108,7 +108,7 @@ class Upstream:
         timeout: httpx's timeout, in seconds; None: no limit.
 
     Raises:
-        ValueError: The URL is not one of http or https.
+        ValueError: The URL is not one of http or https, or the environment has proxies or certificates that are wrong.
     """
 
     def __init__(self, url: str, *, timeout: float | None = None) -> None:
@@ -118,16 +118,20 @@ class Upstream:
             raise ValueError(f"{url!r} is not a URL: {error}") from error
         if self._base.scheme not in ("http", "https") or not self._base.host:
             raise ValueError(f"{url!r} is not the URL of a server: write, for example, http://127.0.0.1:8080")
-        self._timeout = timeout
-        self._client: httpx.AsyncClient
-        self._loop = asyncio.new_event_loop()
+        try:
+            # Without TLS there is no certificate to check, and to load the trusted ones takes a tenth of a second.
+            verify = self._base.scheme == "https"
+            limits = httpx.Limits(max_connections=None)
+            self._client = httpx.AsyncClient(timeout=timeout, limits=limits, verify=verify)
+        except (httpx.InvalidURL, ValueError, OSError) as error:
+            raise ValueError(f"the environment's proxies or certificates cannot be used: {error}") from error
+        self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, name="hfstream-upstream", daemon=True)
-        self._ready = threading.Event()
 
     def start(self) -> None:
         """Starts the thread of the event loop."""
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
-        self._ready.wait()
 
     def close(self) -> None:
         """Closes all connections to the server, and stops the thread."""
@@ -155,8 +159,6 @@ class Upstream:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._client = httpx.AsyncClient(timeout=self._timeout, limits=httpx.Limits(max_connections=None))
-        self._ready.set()
         try:
             self._loop.run_forever()
             tasks = asyncio.all_tasks(self._loop)

@@ -7,6 +7,7 @@ together. Nothing here imports hfstream.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +28,15 @@ KEY = "a-key-for-tests"
 @contextmanager
 def serving(*options: str) -> Iterator[str]:
     """``hfstream serve`` on a free port; its URL, once the model answers."""
-    command = [PYTHON, "-m", "hfstream.cli", "serve", "--port", "0", *options]
+    with _running("serve", *options) as url:
+        _wait_until_healthy(url)
+        yield url
+
+
+@contextmanager
+def _running(name: str, *options: str) -> Iterator[str]:
+    """A command of hfstream that serves on a free port; its URL."""
+    command = [PYTHON, "-m", "hfstream.cli", name, "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -33,9 +44,7 @@ def serving(*options: str) -> Iterator[str]:
             for line in process.stderr:
                 output.append(line)
                 if " at http://" in line:
-                    url = line.rpartition(" at ")[2].strip()
-                    _wait_until_healthy(url)
-                    yield url
+                    yield line.rpartition(" at ")[2].strip()
                     break
             else:
                 pytest.fail("the server did not start: " + "".join(output))
@@ -68,6 +77,19 @@ def guarded() -> Iterator[str]:
     """One that asks for KEY."""
     with serving("--api-key", KEY) as url:
         yield url
+
+
+@pytest.fixture
+def mock(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts ``hfstream mock`` with rules."""
+    with ExitStack() as stack:
+
+        def start(*rules: Any, **fields: Any) -> str:
+            path = tmp_path / "rules.json"
+            path.write_text(json.dumps({"rules": rules, **fields}), encoding="utf-8")
+            return stack.enter_context(_running("mock", str(path)))
+
+        yield start
 
 
 @pytest.fixture(scope="module")

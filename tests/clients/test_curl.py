@@ -60,3 +60,18 @@ def test_a_refusal_has_its_status(backend: str, guarded: str) -> None:
     assert curl(f"{guarded}/generate_stream", {"inputs": "x"})[0].startswith("401")
     status, _ = curl(f"{guarded}/generate_stream", {"inputs": "x"}, "-H", f"Authorization: Bearer {KEY}")
     assert status == "200 text/event-stream"
+
+
+def test_the_mock(mock: Any) -> None:
+    url = mock(
+        {"when": {"contains": "cheese"}, "text": "Milk, rennet and salt."}, {"error": "overloaded", "retry_after": 2}
+    )
+    body = {"messages": [{"role": "user", "content": "How do you make cheese?"}], "stream": True}
+    status, lines = curl(f"{url}/v1/chat/completions", body)
+    assert status == "200 text/event-stream"
+    assert lines.pop() == "data: [DONE]"
+    deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"] for line in lines]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "Milk, rennet and salt."
+    status, lines = curl(f"{url}/generate_stream", {"inputs": "x"}, "-D", "-")
+    assert status == "429 application/json"
+    assert any(line.lower().startswith("retry-after: 2") for line in lines)

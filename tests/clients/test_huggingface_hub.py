@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -114,3 +115,31 @@ def test_the_errors_are_there_under_the_same_names() -> None:
     assert {OverloadedError.__name__, ValidationError.__name__, GenerationError.__name__} <= set(
         re.findall(r"\w+", source.read_text(encoding="utf-8"))
     )
+
+
+def test_the_mock(mock: Callable[..., str]) -> None:
+    call = {"name": "get_weather", "arguments": {"city": "Nuremberg"}}
+    client = InferenceClient(
+        mock(
+            {"when": {"contains": "busy"}, "error": "overloaded", "after": 0},
+            {"when": {"contains": "half"}, "text": "one two three", "fault": "drop", "after": 2},
+            {"when": {"tool": "get_weather"}, "tool_calls": [call]},
+            {"text": "Milk, rennet and salt."},
+        )
+    )
+    # Its streams have the text of special tokens too, here and with TGI.
+    assert "".join(client.text_generation(PROMPT, stream=True)) == "Milk, rennet and salt.</s>"
+    events = list(client.text_generation(PROMPT, details=True, stream=True))
+    assert events[-1].details is not None
+    assert events[-1].details.finish_reason == "eos_token"
+    assert client.text_generation(PROMPT) == f"{PROMPT}Milk, rennet and salt."  # as TGI's `/`
+    chunks = list(client.chat_completion(CHEESE, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Milk, rennet and salt."
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    tools: Any = [{"type": "function", "function": {"name": "get_weather", "description": "", "parameters": {}}}]
+    [made] = client.chat_completion(CHEESE, tools=tools).choices[0].message.tool_calls
+    assert (made.function.name, made.function.arguments) == ("get_weather", '{"city": "Nuremberg"}')
+    with pytest.raises(OverloadedError, match="Model is overloaded"):
+        list(client.text_generation("busy", stream=True))
+    with pytest.raises(Exception, match="incomplete chunked read"):
+        list(client.text_generation("half", stream=True))

@@ -1,4 +1,7 @@
-"""@huggingface/inference, unchanged, against the backend. Needs node, and the package in HFSTREAM_NODE_MODULES."""
+"""@huggingface/inference and openai, unchanged, against the backend and the mock.
+
+Needs node, and the packages in HFSTREAM_NODE_MODULES.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,3 +80,28 @@ def test_a_key_is_asked_for(run: object, guarded: str) -> None:
     assert callable(run)
     assert "curd" in run("chat_completion_stream.mjs", guarded, KEY)
     assert run("errors.mjs", guarded, "another").startswith("401")
+
+
+def test_the_mock(run: object, mock: Callable[..., str]) -> None:
+    assert callable(run)
+    url = mock(
+        {"when": {"tool": "get_weather"}, "tool_calls": [{"name": "get_weather", "arguments": {"city": "Nuremberg"}}]},
+        {"when": {"contains": "half"}, "text": "one two three", "fault": "drop", "after": 3},
+        {"text": "Milk, rennet and salt."},
+    )
+    assert run("chat_completion_stream.mjs", url, "-").strip() == "Milk, rennet and salt."
+    read = json.loads(run("openai_mock.mjs", f"{url}/v1"))
+    assert read["text"] == read["whole"] == read["response"] == "Milk, rennet and salt."
+    assert read["calls"] == [{"name": "get_weather", "arguments": '{"city": "Nuremberg"}'}]
+    assert read["half"].startswith("one two")
+    assert read["error"]
+
+
+def test_the_program_of_the_guide_to_the_mock(run: object, mock: Callable[..., str], tmp_path: Path) -> None:
+    assert callable(run)
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "mock.md"
+    [program] = BLOCK.findall(guide.read_text(encoding="utf-8"))
+    url = mock({"when": {"contains": "cheese"}, "text": "Milk, rennet and salt."})
+    path = tmp_path / "mock.mjs"
+    path.write_text(program.replace("http://127.0.0.1:8080", url), encoding="utf-8")
+    assert run(path) == "Milk, rennet and salt."

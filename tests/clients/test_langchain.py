@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import operator
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_openai import ChatOpenAI
@@ -46,3 +50,23 @@ def test_the_example(backend: str, model: ChatOpenAI) -> None:
     program = Path(__file__).parents[2] / "examples" / "langchain_chat.py"
     output = subprocess.run([sys.executable, str(program), backend], capture_output=True, check=True, text=True).stdout
     assert output == f"{model.invoke('How do you make cheese?').content}\n"
+
+
+def test_the_mock(mock: Callable[..., str]) -> None:
+    call = {"name": "get_weather", "arguments": {"city": "Nuremberg"}}
+    url = mock({"when": {"tool": "get_weather"}, "tool_calls": [call]}, {"text": "Milk, rennet and salt."})
+    model = ChatOpenAI(base_url=f"{url}/v1", api_key=SecretStr("-"), model="m")
+    assert model.invoke("cheese").content == "Milk, rennet and salt."
+    chunks = list(model.stream("cheese"))
+    assert "".join(str(chunk.content) for chunk in chunks) == "Milk, rennet and salt."
+    assert len(chunks) >= 4
+
+    def get_weather(city: str) -> str:
+        """The weather of a city."""
+        return city
+
+    bound = model.bind_tools([get_weather])
+    whole: Any = bound.invoke("The weather?")
+    assert [(each["name"], each["args"]) for each in whole.tool_calls] == [("get_weather", {"city": "Nuremberg"})]
+    streamed: Any = functools.reduce(operator.add, bound.stream("The weather?"))
+    assert [(each["name"], each["args"]) for each in streamed.tool_calls] == [("get_weather", {"city": "Nuremberg"})]

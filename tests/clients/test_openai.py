@@ -309,3 +309,61 @@ def test_json_by_a_schema(client: openai.OpenAI) -> None:
     response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
     answer = client.chat.completions.create(model="bundled", messages=CHEESE, response_format=response_format)
     assert json.loads(answer.choices[0].message.content)["size"] in ("small", "large")
+
+
+def test_the_mock(mock: Callable[..., str]) -> None:
+    url = mock(
+        {"when": {"call": 1}, "error": "overloaded", "retry_after": 0.1},
+        {"when": {"contains": "half"}, "text": "one two three", "fault": "drop", "after": 2},
+        {"when": {"contains": "late"}, "text": "one two three", "error": "generation", "after": 2},
+        {"when": {"role": "tool"}, "text": "Take an umbrella."},
+        {"when": {"tool": "get_weather"}, "tool_calls": [{"name": "get_weather", "arguments": {"city": "Nuremberg"}}]},
+        {"when": {"matches": "^json"}, "json": {"answer": 42}},
+        {"when": {"contains": "cheese"}, "text": "Milk, rennet and salt."},
+        api_key=KEY,
+    )
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=1)
+    text = "Milk, rennet and salt."
+    whole = client.chat.completions.create(model="m", messages=CHEESE, logprobs=True, top_logprobs=2)  # the second try
+    assert whole.choices[0].message.content == text
+    assert whole.usage is not None
+    assert whole._request_id == "mock-2"
+    stream = client.chat.completions.create(
+        model="m", messages=CHEESE, stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, usage = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
+    assert usage.usage == whole.usage
+    completions = client.completions.create(model="m", prompt="cheese", stream=True)
+    assert "".join(chunk.choices[0].text for chunk in completions) == text
+    tools: Any = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
+    with client.chat.completions.stream(
+        model="m", messages=[{"role": "user", "content": "rain?"}], tools=tools
+    ) as made:
+        message = made.get_final_completion().choices[0].message
+    assert message.tool_calls is not None
+    assert json.loads(message.tool_calls[0].function.arguments) == {"city": "Nuremberg"}
+    result: Any = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "rain"}
+    again = client.chat.completions.create(model="m", messages=[*CHEESE, message, result], tools=tools)
+    assert again.choices[0].message.content == "Take an umbrella."
+
+    class Answer(pydantic.BaseModel):
+        answer: int
+
+    parsed = client.chat.completions.parse(
+        model="m", messages=[{"role": "user", "content": "json"}], response_format=Answer
+    )
+    assert parsed.choices[0].message.parsed == Answer(answer=42)
+    response = client.responses.create(model="m", input="cheese")
+    assert response.output_text == text
+    events = list(client.responses.create(model="m", input="cheese", stream=True))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == text
+    with pytest.raises(openai.NotFoundError, match="no rule of the mock holds for POST /v1/chat/completions"):
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Why?"}])
+    with pytest.raises(openai.APIError, match="Request failed during generation"):
+        list(client.chat.completions.create(model="m", messages=[{"role": "user", "content": "late"}], stream=True))
+    with pytest.raises(openai.APIConnectionError):
+        list(client.chat.completions.create(model="m", messages=[{"role": "user", "content": "half"}], stream=True))
+    with pytest.raises(openai.AuthenticationError, match="Incorrect API key provided"):
+        openai.OpenAI(base_url=f"{url}/v1", api_key="another").chat.completions.create(model="m", messages=CHEESE)
+    assert [model.id for model in client.models.list()] == ["mock"]

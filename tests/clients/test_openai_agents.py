@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 import openai
@@ -90,3 +91,24 @@ def test_a_second_turn(agent: Agent) -> None:
 
     by_items, by_id = asyncio.run(main())
     assert by_items == by_id
+
+
+def test_the_mock(mock: Callable[..., str]) -> None:
+    """A whole run by rules: a call of a tool, and the answer to what the tool has returned; streamed and not."""
+    set_tracing_disabled(disabled=True)
+    url = mock(
+        {"when": {"role": "tool", "contains": "sunny in Paris"}, "text": "Take sunglasses."},
+        {"when": {"tool": "get_weather"}, "tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}]},
+    )
+    model = OpenAIResponsesModel(model="m", openai_client=openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="-"))
+    agent = Agent(name="Guide", instructions="Be brief.", model=model, tools=[get_weather])
+
+    async def main() -> None:
+        result = await Runner.run(agent, "The weather in Paris?")
+        streamed = Runner.run_streamed(agent, "The weather in Paris?")
+        async for _ in streamed.stream_events():
+            pass
+        assert result.final_output == streamed.final_output == "Take sunglasses."
+        assert result.context_wrapper.usage.requests == 2
+
+    asyncio.run(main())

@@ -62,6 +62,16 @@ def test_what_is_no_URL_is_refused(url: str) -> None:
         Forwarder(url)
 
 
+def test_certificates_of_the_environment_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
+    with pytest.raises(ValueError, match="the environment's proxies or certificates cannot be used"):
+        Forwarder("https://example.org")
+
+
+def test_a_proxy_that_is_never_started_leaves_nothing_behind() -> None:
+    Forwarder("http://127.0.0.1:9").close()
+
+
 SILENT: dict[str, Callable[[], Response]] = {
     "before the headers": lambda: Response([b"a"], delay=3600),
     "before the body": lambda: Response([Fault.STALL]),

@@ -1,7 +1,8 @@
 """Which server answers, and what stands before it: told from headers, `/v1/models` and `/info`.
 
 What holds a stream back is often a proxy whose name is in a header. For each of them there is the line that makes it
-pass a stream on at once. Does not depend on how anything is sent.
+pass a stream on at once; those of nginx, HAProxy, Caddy, lighttpd and Varnish were tried, with Debian 12's packages.
+Does not depend on how anything is sent.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from ...types import Model
 from .findings import Mend
 
-__all__ = ["GENERIC", "NGINX", "Between", "find_between", "name_server", "running_requests"]
+__all__ = ["GENERIC", "HAPROXY", "NGINX", "Between", "find_between", "name_server", "running_requests"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ NO_TRANSFORM = Mend("the model server, as a header of the streamed response", "C
 IDENTITY = Mend("or the client, as a header of the request", "Accept-Encoding: identity")
 
 _IN_NGINX = "nginx, in the location that passes requests to the model server"
-_IN_APACHE = "Apache, at the ProxyPass of the model server"
-FLUSH = Mend(_IN_APACHE, "ProxyPass / http://127.0.0.1:8080/ flushpackets=on")
+
+HAPROXY = Mend("HAProxy, in the section defaults, frontend or backend", "option http-no-delay")
 
 NGINX = Between(
     "nginx",
@@ -56,8 +57,9 @@ GENERIC = Between(
     (
         Mend(_IN_NGINX, "proxy_buffering off;"),
         X_ACCEL,
+        HAPROXY,
+        Mend("lighttpd", "server.stream-response-body = 2"),
         Mend("a Kubernetes ingress with nginx, as an annotation", 'nginx.ingress.kubernetes.io/proxy-buffering: "off"'),
-        FLUSH,
     ),
     (Mend(_IN_NGINX, "gzip off;"), NO_TRANSFORM, IDENTITY),
 )
@@ -68,7 +70,7 @@ BETWEEN = (
     Between(
         "Apache",
         r"^server: apache",
-        (FLUSH,),
+        (Mend("Apache with FastCGI, at the ProxyPass of the model server", "ProxySet flushpackets=on"), X_ACCEL),
         (Mend("Apache, in the Location of the model server", "SetEnv no-gzip 1"), IDENTITY),
         "Apache ends a response in which nothing comes for 60 s (ProxyTimeout)",
         (Mend("Apache, in the virtual host", "ProxyTimeout 3600"),),
@@ -77,7 +79,19 @@ BETWEEN = (
         "Caddy",
         r"^(server|via): .*caddy",
         (Mend("the Caddyfile, within reverse_proxy", "flush_interval -1"),),
-        (NO_TRANSFORM, IDENTITY),
+        (
+            Mend("the Caddyfile, to name what is no stream", "@rest not path /v1/* /generate_stream"),
+            Mend("and to encode nothing else", "encode @rest gzip"),
+            IDENTITY,
+        ),
+    ),
+    Between(
+        "Varnish",
+        r"^(x-varnish: |via: .*varnish)",
+        (Mend("Varnish, in vcl_backend_response", "set beresp.do_stream = true;"),),
+        (Mend("Varnish, in vcl_backend_response", "set beresp.do_gzip = false;"), IDENTITY),
+        "Varnish ends a response in which nothing comes for 60 s (between_bytes_timeout)",
+        (Mend("Varnish, in the backend of the VCL", ".between_bytes_timeout = 1h;"),),
     ),
     Between(
         "AWS API Gateway",

@@ -15,13 +15,19 @@ from .findings import Finding, Mend, Severity
 from .pacing import Pace, Pacing, judge_pacing
 from .prober import LimitReachedError, Recorded
 from .questions import LONG_STREAM_TOKENS, STREAM_TOKENS
-from .servers import GENERIC, find_between
+from .servers import GENERIC, HAPROXY, find_between
 from .words import count, duration, plain, quote
 
-__all__ = ["SendStream", "Streaming", "buffer_size", "time_stream"]
+__all__ = ["SendStream", "Streaming", "buffer_size", "is_delayed", "time_stream"]
 
 BUFFER_UNIT = 1024
 """Bytes of which every buffer is a multiple; a packet of TCP, whose size a read may have too, is not."""
+
+HELD_BY_SOCKET = (0.18, 0.23)
+"""Seconds between lumps that a socket holds back (TCP_CORK, MSG_MORE)."""
+
+MIN_DELAYED = 3
+"""How many lumps must have come for their pauses to say so."""
 
 TOKENS_IN_EVENT = 4.0
 """Tokens in an event, on average, from which on the server itself sends lumps."""
@@ -88,24 +94,28 @@ class Streaming:
 
     def _held_back(self, pace: Pace) -> Finding:
         recorded, pacing = self.final
-        known = find_between(recorded.headers)
-        name = known.name if known else "something before the server, such as a proxy,"
-        between = known or GENERIC
+        between = find_between(recorded.headers)
         in_lumps = pace is Pace.LUMPS
-        summary = (
-            f"The tokens come in lumps: {_how(pacing)}" if in_lumps else f"The stream is held back: {_how(pacing)}"
-        )
-        length = recorded.header("content-length")
-        return _finding(
-            Severity.ERROR,
-            f"{summary}; {name} collects them",
-            _head(recorded),
-            *self._evidence(),
-            f"Content-Length: {plain(length)} says that all was collected before the head was sent" if length else "",
-            f"the lumps, in bytes: {_lump_sizes(recorded)}" if in_lumps else "",
-            f"a buffer of {size:,} bytes cuts events in two" if (size := buffer_size(recorded)) else "",
-            mend=(*between.unbuffered, *(between.uncompressed[:1] if self.compression else ())),
-        )
+        size = buffer_size(recorded)
+        delayed = in_lumps and between is None and not size and is_delayed(pacing)
+        name = between.name if between else "a proxy such as HAProxy" if delayed else "something before the server"
+        what = "The tokens come in lumps" if in_lumps else "The stream is held back"
+        evidence = [_head(recorded), *self._evidence()]
+        mend = [*(between or GENERIC).unbuffered]
+        if length := recorded.header("content-length"):
+            evidence.append(f"Content-Length: {plain(length)} says that all was collected before the head was sent")
+        if in_lumps:
+            evidence.append(f"the lumps, in bytes: {_lump_sizes(recorded)}")
+        if size:
+            evidence.append(f"a buffer of {size:,} bytes cuts events in two")
+        elif in_lumps and between is None and is_delayed(pacing):
+            evidence.append(
+                "lumps 200 ms apart are what HAProxy makes of small chunks, and it has no header of its own"
+            )
+            mend = [HAPROXY, *(each for each in mend if each != HAPROXY)]
+        if self.compression:
+            mend += (between or GENERIC).uncompressed[:1]
+        return _finding(Severity.ERROR, f"{what}: {_how(pacing)}; {name} collects them", *evidence, mend=tuple(mend))
 
     def _lumps_of_the_server(self, per_event: float) -> Finding:
         recorded, pacing = self.final
@@ -218,6 +228,12 @@ def buffer_size(recorded: Recorded) -> int:
             sizes[size] += 1
     found = sizes.most_common(1)
     return found[0][0] if found and found[0][1] > 1 else 0
+
+
+def is_delayed(pacing: Pacing) -> bool:
+    """Whether the pauses are those of a socket that waits for more to send: Linux sends after 200 ms what is held."""
+    pause = (pacing.last - pacing.first) / max(1, pacing.lumps - 1)
+    return pacing.lumps > MIN_DELAYED and HELD_BY_SOCKET[0] <= pause <= HELD_BY_SOCKET[1]
 
 
 def _lump_sizes(recorded: Recorded) -> str:

@@ -87,7 +87,7 @@ class Upstream:
             if self.client.is_openai:
                 await self._list_models()
             elif not await self.client.health_check(timeout=CHECK_SECONDS):
-                raise OverloadedError("the server is not ready")  # noqa: TRY301  handled as what the client raises
+                raise OverloadedError("the server is not ready")
         except NotFoundError:
             pass  # it answers, but has no such route
         except InferenceError as error:

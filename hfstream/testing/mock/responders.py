@@ -21,6 +21,10 @@ from .rules import NAMED_ERRORS, Error, Rule, When
 __all__ = ["Reply", "Responder", "RulesResponder", "describe"]
 
 
+_MAX_READ = 1000
+"""Characters of a text from which its first words are taken."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """A response, and what it is."""
@@ -119,22 +123,27 @@ class RulesResponder:
 def _holds(rule: Rule, request: ModelRequest, default_model: str) -> bool:
     """Whether a rule answers a request, `call` left out."""
     when: When = rule.when
-    text = request.text.casefold()
     return (
-        all(each.casefold() in text for each in when.contains)
+        all(each.casefold() in request.folded_text for each in when.contains)
         and (when.matches is None or when.matches.search(request.text) is not None)
         and when.role in (None, request.role)
         and (when.tool is None or when.tool in request.tools)
         and (when.model is None or fnmatchcase(request.model or default_model, when.model))
-        and (when.path is None or request.path.rstrip("/").endswith(when.path.rstrip("/")))
+        and (when.path is None or _ends_with(request.path, when.path))
         and when.stream in (None, request.stream)
         and (not rule.needs_chat or request.route.is_chat)
     )
 
 
+def _ends_with(path: str, end: str) -> bool:
+    """Whether a path ends so; ``/`` is a path of its own, and not the end of all others."""
+    path, end = path.rstrip("/"), end.rstrip("/")
+    return path.endswith(end) if end else not path
+
+
 def describe(request: ModelRequest) -> str:
     """What a request asks, in one line."""
-    text = " ".join(request.text.split())
+    text = " ".join(request.text[:_MAX_READ].split())
     words = [f"{text[:57]}..." if len(text) > 60 else text]
     parts = [f'{request.role} "{words[0]}"']
     parts += [f"model {request.model}"] * (request.model is not None)

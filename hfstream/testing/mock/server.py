@@ -76,7 +76,7 @@ class MockServer:
         keep: int | None = None,
         on_request: Callable[[MockedRequest], None] | None = None,
     ) -> None:
-        self._start(RulesResponder(parse_rules(rules), speed=speed), host, port, keep, on_request)
+        self._set_up(RulesResponder(parse_rules(rules), speed=speed), host, port, keep, on_request)
 
     @classmethod
     def from_file(
@@ -106,10 +106,10 @@ class MockServer:
         else:
             responder = RulesResponder(load_rules(path), speed=speed)
         server = cls.__new__(cls)
-        server._start(responder, host, port, keep, on_request)
+        server._set_up(responder, host, port, keep, on_request)
         return server
 
-    def _start(
+    def _set_up(
         self,
         responder: Responder,
         host: str,
@@ -192,7 +192,10 @@ class MockServer:
         self._note(number, request, reply)
         if isinstance(self._responder, TapeResponder) and reply.source is not None:
             return reply.response  # byte for byte
-        headers = [*reply.response.header_items(), ("X-Request-Id", f"mock-{number}"), *_CORS]
+        headers = reply.response.header_items()
+        present = {name.lower() for name, _ in headers}
+        added = [("X-Request-Id", f"mock-{number}"), *_CORS]
+        headers += [(name, value) for name, value in added if name.lower() not in present]
         return replace(reply.response, content_type=None, headers=headers)
 
     def _note(self, number: int, request: Request, reply: Reply) -> None:

@@ -94,6 +94,7 @@ def test_servers_by_other_signs() -> None:
     [
         ("server", "nginx/1.22.1", "nginx"), ("server", "openresty", "nginx"), ("server", "Apache/2.4.62", "Apache"),
         ("via", "1.1 Caddy", "Caddy"), ("cf-ray", "8f", "Cloudflare"), ("x-amz-apigw-id", "a=", "AWS API Gateway"),
+        ("x-varnish", "65538", "Varnish"),
         ("server", "envoy", "Envoy"), ("server", "Microsoft-IIS/10.0", "IIS"), ("server", "uvicorn", None),
     ],
 )  # fmt: skip

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from hfstream.cli.doctor import checks
+from hfstream.cli.doctor.pacing import judge_pacing
 from hfstream.cli.doctor.prober import Recorded
-from hfstream.cli.doctor.streaming import buffer_size
+from hfstream.cli.doctor.streaming import Streaming, buffer_size, is_delayed
 from hfstream.testing import Request, Response, ScriptedServer, Step, chat_events
 
 from .conftest import Diagnose, ModelServer, events, paced
@@ -117,7 +118,7 @@ def test_a_buffer_of_one_size(diagnose: Diagnose) -> None:
     with ScriptedServer(ModelServer(in_lumps_of(2048), tokens=40)) as server:  # type: ignore[arg-type]
         diagnosis = diagnose(server.url)
     assert diagnosis.first.startswith("The tokens come in lumps: ")
-    assert diagnosis.first.endswith("something before the server, such as a proxy, collects them")
+    assert diagnosis.first.endswith("; something before the server collects them")
     assert "a buffer of 2,048 bytes cuts events in two" in diagnosis.evidence
     assert diagnosis.lines[:2] == ["proxy_buffering off;", "X-Accel-Buffering: no"]
 
@@ -204,3 +205,19 @@ def test_whole_events_of_one_size_are_no_buffer() -> None:
     body = b"".join(events(30))
     sizes = [len(body), len(body)]
     assert buffer_size(Recorded("http://x", body=body * 2, read_sizes=sizes)) == 0
+
+
+def test_lumps_of_haproxy_have_pauses_of_their_own() -> None:
+    """Without ``option http-no-delay`` it sends what it has every 200 ms; these are the times of a real one."""
+    lumps = [0.213 + 0.199 * lump for lump in range(8)]
+    arrivals = [at for at in lumps for _ in range(8)]
+    recorded = Recorded("http://x", headers={"content-type": "text/event-stream"}, arrivals=arrivals, reads=lumps)
+    finding = Streaming(recorded, judge_pacing(arrivals)).finding()
+    assert (
+        finding.summary
+        == "The tokens come in lumps: 64 tokens in 8 lumps, 199 ms apart; a proxy such as HAProxy collects them"
+    )
+    assert finding.mend[0].line == "option http-no-delay"
+    assert len({mend.line for mend in finding.mend}) == len(finding.mend)
+    assert not is_delayed(judge_pacing([at * 1.5 for at in arrivals]))
+    assert not is_delayed(judge_pacing(arrivals[:24]))

@@ -60,7 +60,7 @@ def error_of(event: Any) -> tuple[str, str]:
     return (error["message"], error["type"]) if isinstance(error, dict) else (error, event["error_type"])
 
 
-TEMPORARY = {
+TEMPORARY: dict[str, Callable[[], Response]] = {
     "overloaded": faults.overloaded,
     "overloaded in the stream": faults.overloaded_in_stream,
     "dropped": lambda: faults.drop([b": nothing\n\n"], after=1),
