@@ -43,7 +43,7 @@ _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 class ClientOptions(TypedDict, total=False):
     """The keyword parameters of `with_options`: those of a client."""
 
-    model: str | None
+    model: str | Sequence[str] | None
     base_url: str | None
     """Another name for `model`."""
     token: str | bool | None
@@ -150,6 +150,9 @@ class ClientConfig:
             raise TypeError(f"with_options has no option `{unknown[0]}`; it has: {', '.join(names)}")
         arguments: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
         arguments |= {"timeout": arguments.pop("timeouts"), "bill_to": None, "base_url": None, "api_key": None}
+        endpoints = arguments.pop("endpoints")
+        if len(endpoints) > 1:
+            arguments["model"] = endpoints
         for alias, name in {"base_url": "model", "api_key": "token"}.items():
             if alias in options:
                 arguments[name] = None
