@@ -53,6 +53,8 @@ class RequestSpec(Generic[EventT, ItemT, ResultT]):
     """The client's method, of those that generate: "text_generation" or "chat_completion"."""
     model: str | None = None
     """The name of the model, if the request has one."""
+    relocate: Callable[[str], RequestSpec[EventT, ItemT, ResultT]] | None = None
+    """Makes the same request for another URL of the client; None if it has only one."""
 
     def __str__(self) -> str:
         return f"{self.method} {origin(self.url)}"
