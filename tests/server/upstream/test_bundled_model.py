@@ -67,7 +67,7 @@ def test_a_chat_is_the_same(url: str, behind: str) -> None:
 def test_tools_and_schemas_go_through(url: str) -> None:
     client = InferenceClient(url)
     stream = client.chat_completion(MESSAGES, tools=[WEATHER], tool_choice="required", temperature=0, stream=True)
-    (call,) = stream.final().choices[0].message.tool_calls or ()
+    (call,) = stream.final().choices[0].message.tool_calls or []
     assert call.function.name == "get_weather"
     assert call.function.arguments in ('{"city":"Paris"}', '{"city":"Rome"}', '{"city": "Paris"}', '{"city": "Rome"}')
     schema = {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"]}
