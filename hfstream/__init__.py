@@ -32,6 +32,7 @@ from .errors import (
     OverloadedError,
     ServerError,
     TextGenerationError,
+    ToolError,
     UnexpectedResponseError,
     UnknownError,
     ValidationError,
@@ -43,8 +44,10 @@ from .version import __version__
 if TYPE_CHECKING:
     from ._async.map import AsyncMapResults
     from ._async.stream import AsyncTokenStream
+    from ._async.tool_stream import AsyncToolRunStream
     from ._sync.map import MapResults
     from ._sync.stream import TokenStream
+    from ._sync.tool_stream import ToolRunStream
     from .types import (
         BestOfSequence,
         ChatCompletion,
@@ -64,11 +67,13 @@ if TYPE_CHECKING:
         FinishReason,
         InputToken,
         Model,
+        ModelList,
         SimpleToken,
         StreamDetails,
         StreamResponse,
         TextGenerationResponse,
         Token,
+        ToolRunCompletion,
         Usage,
     )
     from .types.aliases import *  # noqa: F403
@@ -78,6 +83,7 @@ __all__ = [
     "AsyncMapResults",
     "AsyncStreamManager",
     "AsyncTokenStream",
+    "AsyncToolRunStream",
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
@@ -112,6 +118,7 @@ __all__ = [
     "MapResults",
     "Metrics",
     "Model",
+    "ModelList",
     "NotFoundError",
     "OverloadedError",
     "RetryPolicy",
@@ -125,6 +132,9 @@ __all__ = [
     "Timeouts",
     "Token",
     "TokenStream",
+    "ToolError",
+    "ToolRunCompletion",
+    "ToolRunStream",
     "UnexpectedResponseError",
     "UnknownError",
     "Usage",
@@ -146,4 +156,6 @@ __getattr__ = _names_from(
     "hfstream._sync.stream",
     "hfstream._async.map",
     "hfstream._sync.map",
+    "hfstream._async.tool_stream",
+    "hfstream._sync.tool_stream",
 )

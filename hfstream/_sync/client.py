@@ -5,7 +5,7 @@ Does not depend on how a request is sent and read (`stream`), or on what is sent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
@@ -16,7 +16,8 @@ from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
-from .mapping_client import MappingClient
+from .resources import Chat, Models
+from .tools_client import ToolsClient
 
 if TYPE_CHECKING:
     import httpx
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["InferenceClient"]
 
 
-class InferenceClient(MappingClient):
+class InferenceClient(ToolsClient):
     """A client for a server that generates text, token by token."""
 
     _made_http: SyncHTTP
 
     def __init__(
         self,
-        model: str | None = None,
+        model: str | Sequence[str] | None = None,
         *,
         provider: str | None = None,
         token: str | bool | None = None,
@@ -45,6 +46,8 @@ class InferenceClient(MappingClient):
         bill_to: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str | None] | None = None,
+        max_retries: int | None = None,
         retry: RetryPolicy | int | None = RetryPolicy(),  # noqa: B008
         resume: bool = False,
         max_concurrency: int | Literal["adaptive"] | None = None,
@@ -53,7 +56,9 @@ class InferenceClient(MappingClient):
         """Makes a client. It connects on the first call.
 
         Args:
-            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence.
+            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence. Or the
+                URLs of several servers with the same model: a request goes to the one with the fewest outstanding
+                requests; one that is overloaded or fails rests for a while, and retries go to another.
             provider: the provider that runs a model id behind the Hugging Face router; with None or "auto" the router
                 chooses. Has no effect on a URL.
             token: sent as a bearer token. With None, `HF_TOKEN` from the environment is sent to huggingface.co and
@@ -66,6 +71,9 @@ class InferenceClient(MappingClient):
             bill_to: the organisation to bill, on huggingface.co.
             base_url: another name for `model`, as in openai's client.
             api_key: another name for `token`, as in openai's client.
+            default_headers: another name for `headers`, as in openai's client.
+            max_retries: the number of attempts without the first, as in openai's client: ``max_retries=2`` is
+                ``retry=3``.
             retry: when to send a request again, up to the first content; an int is the number of attempts including
                 the first, None turns retries off.
             resume: continue a stream whose connection is lost, so that the loop gets every token once. A server that
@@ -92,6 +100,8 @@ class InferenceClient(MappingClient):
             bill_to=bill_to,
             base_url=base_url,
             api_key=api_key,
+            default_headers=default_headers,
+            max_retries=max_retries,
             retry=retry,
             cookies=cookies,
             provider=provider,
@@ -266,6 +276,11 @@ class InferenceClient(MappingClient):
         """``client.chat.completions.create`` is `chat_completion`, as in openai's client."""
         return Chat(self)
 
+    @property
+    def models(self) -> Models:
+        """``client.models.list`` is `list_models`, as in openai's client."""
+        return Models(self)
+
     def get_endpoint_info(
         self,
         *,
@@ -343,55 +358,3 @@ class InferenceClient(MappingClient):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class ChatCompletions:
-    """``client.chat.completions``, as in openai's client."""
-
-    def __init__(self, client: InferenceClient) -> None:
-        self._client = client
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: Literal[False] | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> types.ChatCompletion: ...
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: Literal[True],
-        **options: Unpack[ChatCompletionOptions],
-    ) -> TokenStream[types.ChatCompletionChunk]: ...
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: bool | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> types.ChatCompletion | TokenStream[types.ChatCompletionChunk]: ...
-
-    @with_parameters_of(ChatCompletionOptions)
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: bool | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> Any:
-        """The client's `chat_completion`."""
-        return self._client.chat_completion(messages, stream=stream, **options)
-
-
-class Chat:
-    """``client.chat``."""
-
-    def __init__(self, client: InferenceClient) -> None:
-        self.completions: ChatCompletions = ChatCompletions(client)

@@ -15,7 +15,13 @@ from .request_spec import RequestSpec, check_parameter_names, encode_json
 from .schemas import find_schema_type, is_schema_type, make_tool_choice, make_tools, schema_name
 from .stream_decoders import ChatStreamDecoder
 
-__all__ = ["chat_completion"]
+__all__ = ["chat_completion", "check_messages"]
+
+
+def check_messages(messages: Any) -> None:
+    """Raises a TypeError for what a conversation is most often mistaken for: a text, or a single message."""
+    if isinstance(messages, str | bytes | Mapping):
+        raise TypeError('`messages` is a list of messages, such as [{"role": "user", "content": "Hi"}]')
 
 
 def chat_completion(
@@ -35,8 +41,7 @@ def chat_completion(
         TypeError: a parameter that does not exist, or a value that is not JSON-serializable.
     """
     check_parameter_names("chat_completion", parameters, ChatCompletionParameters.__annotations__)
-    if isinstance(messages, str | bytes | Mapping):
-        raise TypeError('`messages` is a list of messages, such as [{"role": "user", "content": "Hi"}]')
+    check_messages(messages)
     # Nulls are left out, because TGI rejects some. Those inside a value are the user's own, and stay.
     params = {name: value for name, value in parameters.items() if value is not None}
     response_model = find_schema_type(params.get("response_format"))
