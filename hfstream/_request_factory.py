@@ -184,7 +184,9 @@ class RequestFactory:
         """
         url, headers = self._url_and_headers(service_url(self._model(None), "/v1/completions"), stream=stream)
         resume = self._config.resume
-        return self._exchange(completion_chunks.completion(url, body, stream=stream, headers=headers, resume=resume), None)
+        return self._exchange(
+            completion_chunks.completion(url, body, stream=stream, headers=headers, resume=resume), None
+        )
 
     def tokenize(self, text: str, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``POST /tokenize``."""
