@@ -225,6 +225,12 @@ def mapping(session: nox.Session) -> None:
 
 
 @nox.session
+def failover(session: nox.Session) -> None:
+    """Two servers behind one client, of which one is killed 100 times. Minutes; not among the default sessions."""
+    _long_run(session, "failover.py")
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """1,000 streams at once, 100,000 in a row. Minutes; not among the default sessions."""
     _long_run(session, "soak.py")

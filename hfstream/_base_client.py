@@ -63,6 +63,11 @@ class BaseClient:
         return self._config.model
 
     @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs of the servers that requests are sent to, `model` the first of them; empty for a model id."""
+        return self._config.endpoints
+
+    @property
     def base_url(self) -> str | None:
         """Another name for `model`."""
         return self._config.model

@@ -9,15 +9,15 @@ from __future__ import annotations
 import platform
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 from urllib.parse import urlsplit
 
 from ._limiting import MaxConcurrency, validate_max_concurrency
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
-from .core.urls import check_host, is_url, origin
+from .core.urls import check_host, is_url, origin, text_generation_endpoint
 from .version import __version__
 
 __all__ = [
@@ -43,7 +43,7 @@ _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 class ClientOptions(TypedDict, total=False):
     """The keyword parameters of `with_options`: those of a client."""
 
-    model: str | None
+    model: str | Sequence[str] | None
     base_url: str | None
     """Another name for `model`."""
     token: str | bool | None
@@ -78,11 +78,13 @@ class ClientConfig:
     provider: str | None = None
     resume: bool = False
     max_concurrency: MaxConcurrency = None
+    endpoints: tuple[str, ...] = field(default=(), repr=False)
+    """The URLs that requests are sent to, `model` the first of them; empty for a model id."""
 
     @classmethod
     def from_arguments(
         cls,
-        model: str | None,
+        model: str | Sequence[str] | None,
         *,
         token: str | bool | None,
         timeout: TimeoutTypes,
@@ -121,8 +123,12 @@ class ClientConfig:
         if bill_to:
             _warn_of_bill_to(bill_to, headers, token)
             headers = merge_headers(headers, {BILL_TO: bill_to})
+        given: str | Sequence[str] | None = model if model is not None else base_url
+        endpoints = () if given is None or isinstance(given, str) else _validate_endpoints(given)
+        single = endpoints[0] if endpoints else validate_model(cast("str | None", given))
         return cls(
-            model=validate_model(model if model is not None else base_url),
+            model=single,
+            endpoints=endpoints or ((single,) if single and is_url(single) else ()),
             token=token,
             timeouts=Timeouts.of(timeout),
             retry=RetryPolicy.of(retry),
@@ -143,6 +149,8 @@ class ClientConfig:
         if unknown := [name for name in options if name not in names]:
             raise TypeError(f"with_options has no option `{unknown[0]}`; it has: {', '.join(names)}")
         arguments: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        if len(endpoints := arguments.pop("endpoints")) > 1:
+            arguments["model"] = endpoints
         arguments |= {"timeout": arguments.pop("timeouts"), "bill_to": None, "base_url": None, "api_key": None}
         for alias, name in {"base_url": "model", "api_key": "token"}.items():
             if alias in options:
@@ -157,7 +165,7 @@ class ClientConfig:
     @property
     def redacted_model(self) -> str | None:
         """The model as a repr may show it: a URL without its user, password, path and query."""
-        return origin(self.model) if self.model and is_url(self.model) else self.model
+        return ", ".join(map(origin, self.endpoints)) if self.endpoints else self.model
 
 
 def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -258,6 +266,30 @@ def validate_model(model: str | None) -> str | None:
         host = model.partition("/")[0]
         raise ValueError(f"{host!r} is neither a URL nor a model id: did you mean 'http://{host}'?")
     return model
+
+
+def _validate_endpoints(urls: Sequence[str]) -> tuple[str, ...]:
+    """Several URLs, of servers that can stand for each other.
+
+    Raises:
+        ValueError: there is none, one is no URL or there twice, or they are of several kinds.
+        TypeError: one is not a string.
+    """
+    value: Any
+    for value in urls:
+        if not isinstance(value, str):
+            raise TypeError(f"the URLs in model= must be strings, not {type(value).__name__}")
+        validate_model(value)
+        if not is_url(value):
+            raise ValueError(f"a list in model= has URLs of servers; {value!r} is not a URL")
+    if not urls or len(set(urls)) < len(urls):
+        raise ValueError("a list in model= has at least one URL, and none of them twice")
+    if len({text_generation_endpoint(url, stream=True)[1:3] for url in urls}) > 1:
+        raise ValueError(
+            "the URLs in model= are of several kinds: pass either origins (TGI), or URLs that end in /v1 (OpenAI's "
+            "API), or URLs with another path (hosted endpoints)"
+        )
+    return tuple(urls)
 
 
 def _checked_origin(url: str) -> str:

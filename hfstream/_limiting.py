@@ -1,6 +1,6 @@
-"""A client's `RequestLimiter`, for calls in several threads, and in a forked child.
+"""A client's `RequestLimiter` and `EndpointPool`, for calls in several threads, and in a forked child.
 
-Does not depend on how many requests may run; `core.concurrency` decides that.
+Does not depend on how many requests may run, nor on which endpoint gets them; `core` decides both.
 """
 
 from __future__ import annotations
@@ -8,13 +8,21 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Literal
 
 from ._transport.forking import renew_in_child
 from .core.concurrency import AdaptiveLimit, FixedLimit, RequestLimiter, RequestSlot
+from .core.endpoints import EndpointPool, EndpointState
+from .errors import InferenceError
 
-__all__ = ["MaxConcurrency", "ThreadSafeRequestLimiter", "make_limiter", "validate_max_concurrency"]
+__all__ = [
+    "MaxConcurrency",
+    "ThreadSafeEndpointPool",
+    "ThreadSafeRequestLimiter",
+    "make_limiter",
+    "validate_max_concurrency",
+]
 
 MaxConcurrency = int | Literal["adaptive"] | None
 
@@ -70,6 +78,32 @@ class ThreadSafeRequestLimiter(RequestLimiter):
     def record_overload(self, sent_at: float, now: float) -> None:
         with self._locked():
             super().record_overload(sent_at, now)
+
+
+class ThreadSafeEndpointPool(EndpointPool):
+    """An `EndpointPool` that calls in several threads can share. To leave is one step, and needs no lock."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        super().__init__(urls)
+        self._lock = threading.Lock()
+        renew_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        for endpoint in self.endpoints:
+            endpoint.outstanding = set()
+
+    def choose(self, call: object, now: float) -> EndpointState:
+        with self._lock:
+            return super().choose(call, now)
+
+    def record_success(self, endpoint: EndpointState) -> None:
+        with self._lock:
+            super().record_success(endpoint)
+
+    def record_failure(self, endpoint: EndpointState, error: InferenceError, sent_at: float, now: float) -> None:
+        with self._lock:
+            super().record_failure(endpoint, error, sent_at, now)
 
 
 def validate_max_concurrency(value: MaxConcurrency) -> MaxConcurrency:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
-from ._limiting import make_limiter
+from ._limiting import ThreadSafeEndpointPool, make_limiter
 from ._transport.forking import renew_in_child
 from .core import server_info
 from .core.chat_completion import chat_completion
-from .core.concurrency import RequestLimiter, RequestSlot
+from .core.concurrency import RequestLimiter
+from .core.dispatch import Dispatch
 from .core.exchange import Exchange
 from .core.parameters import ChatCompletionOptions, TextGenerationOptions
 from .core.request_spec import RequestSpec
 from .core.retry import RetryPacer, RetryPolicy
-from .core.text_generation import text_generation
+from .core.text_generation import relocated, text_generation
 from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import (
     HF_ROUTER_URL,
@@ -70,6 +72,7 @@ class RequestFactory:
         self._pacer = ThreadSafeRetryPacer()
         self.limiter: RequestLimiter | None = make_limiter(config.max_concurrency)
         """For `max_concurrency`; None if there is no limit."""
+        self._pool = ThreadSafeEndpointPool(config.endpoints) if len(config.endpoints) > 1 else None
 
     def text_generation(
         self, prompt: str, *, stream: bool, details: bool, options: TextGenerationOptions
@@ -88,12 +91,17 @@ class RequestFactory:
     ) -> RequestSpec[Any, Any, Any]:
         """The request for one prompt; raises as `text_generation`."""
         params, model, extra_body, extra_headers = _split_options(options)
-        endpoint = self._text_generation_endpoint(model, stream=stream)
+
+        def locate(base_url: str | None) -> tuple[Endpoint, dict[str, str]]:
+            endpoint = self._text_generation_endpoint(model, base_url, stream=stream)
+            url, headers = self._url_and_headers(endpoint.url, stream=stream, extra=extra_headers)
+            return endpoint._replace(url=url), headers
+
+        endpoint, headers = locate(self._config.model)
         if endpoint.url.startswith(HF_ROUTER_URL):
             self._check_provider("hf-inference")
-        url, headers = self._url_and_headers(endpoint.url, stream=stream, extra=extra_headers)
-        return text_generation(
-            endpoint._replace(url=url),
+        spec = text_generation(
+            endpoint,
             prompt,
             params,
             stream=stream,
@@ -102,6 +110,12 @@ class RequestFactory:
             extra_body=extra_body,
             resume=self._config.resume,
         )
+
+        def relocate(base_url: str) -> RequestSpec[Any, Any, Any]:
+            endpoint, headers = locate(base_url)
+            return relocated(spec, endpoint.url, headers, relocate)
+
+        return self._with_endpoints(spec, relocate)
 
     def chat_completion(
         self, messages: Messages, *, stream: bool, options: ChatCompletionOptions
@@ -122,9 +136,14 @@ class RequestFactory:
     ) -> RequestSpec[Any, Any, Any]:
         """The request for one turn of a conversation; raises as `chat_completion`."""
         params, model, extra_body, extra_headers = _split_options(options)
-        url, model_name = self._chat_completion_target(model)
-        url, headers = self._url_and_headers(url, stream=stream, extra=extra_headers)
-        return chat_completion(
+
+        def locate(base_url: str | None) -> tuple[str, dict[str, str]]:
+            url, _ = self._chat_completion_target(model, base_url)
+            return self._url_and_headers(url, stream=stream, extra=extra_headers)
+
+        _, model_name = self._chat_completion_target(model, self._config.model)
+        url, headers = locate(self._config.model)
+        spec = chat_completion(
             url,
             model_name,
             messages,
@@ -134,6 +153,19 @@ class RequestFactory:
             extra_body=extra_body,
             resume=self._config.resume,
         )
+
+        def relocate(base_url: str) -> RequestSpec[Any, Any, Any]:
+            return relocated(spec, *locate(base_url), relocate)
+
+        return self._with_endpoints(spec, relocate)
+
+    def _with_endpoints(
+        self, spec: RequestSpec[Any, Any, Any], relocate: Callable[[str], RequestSpec[Any, Any, Any]]
+    ) -> RequestSpec[Any, Any, Any]:
+        """`spec` for all endpoints of the client, unless the call goes to another URL."""
+        if self._pool is None or relocate(self._config.endpoints[1]).url == spec.url:
+            return spec
+        return replace(spec, relocate=relocate)
 
     def info(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /info``."""
@@ -159,7 +191,9 @@ class RequestFactory:
     ) -> Exchange[Any, Any]:
         """The exchange for a request that generates text: one that `limiter`, or that of the client, must grant."""
         limiter = limiter or self.limiter
-        return self._exchange(spec, timeout, slot=limiter.slot() if limiter is not None else None)
+        slot = limiter.slot() if limiter is not None else None
+        pool = self._pool if spec.relocate is not None else None
+        return self._exchange(spec, timeout, dispatch=Dispatch(slot, pool) if slot or pool else None)
 
     def _exchange(
         self,
@@ -167,10 +201,11 @@ class RequestFactory:
         timeout: TimeoutTypes,
         *,
         retry: RetryPolicy | None = None,
-        slot: RequestSlot | None = None,
+        dispatch: Dispatch | None = None,
     ) -> Exchange[Any, Any]:
         timeouts = self._config.timeouts if timeout is None else Timeouts.of(timeout)
-        return Exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer, slot=slot)
+        retry = retry or self._config.retry
+        return Exchange(spec, retry=retry, timeouts=timeouts, pacer=self._pacer, dispatch=dispatch)
 
     def _model(self, model: str | None) -> str:
         model_or_url = validate_model(model) or self._config.model
@@ -178,19 +213,19 @@ class RequestFactory:
             raise ValueError("no model: pass model=, a URL (http://127.0.0.1:8080) or a model id (org/name)")
         return model_or_url
 
-    def _text_generation_endpoint(self, model: str | None, *, stream: bool) -> Endpoint:
-        model_or_url = self._model(model)
-        client_model = self._config.model
+    def _text_generation_endpoint(self, model: str | None, client_model: str | None, *, stream: bool) -> Endpoint:
+        """`client_model` is the client's model, or one of its endpoints."""
+        model_or_url = validate_model(model) or client_model or self._model(None)
         if not is_url(model_or_url) and client_model and is_url(client_model):
             endpoint = text_generation_endpoint(client_model, stream=stream, model_name=model_or_url)
             if endpoint.openai:  # a server of several models: the id names one of them
                 return endpoint
         return text_generation_endpoint(model_or_url, stream=stream)
 
-    def _chat_completion_target(self, model: str | None) -> tuple[str, str]:
-        """The URL, and the value of the body's `model`."""
+    def _chat_completion_target(self, model: str | None, client_model: str | None) -> tuple[str, str]:
+        """The URL, and the value of the body's `model`. `client_model` as above."""
         self._model(model)
-        names = [name for name in (model, self._config.model) if name]
+        names = [name for name in (model, client_model) if name]
         url = next((name for name in names if is_url(name)), None)
         model_name = next((name for name in names if not is_url(name)), "tgi")
         if url is None and self._config.provider:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import httpx
 import tenacity
@@ -182,6 +182,13 @@ async def async_tools(client: AsyncInferenceClient) -> None:
 
 
 # map ------------------------------------------------------------------------------------------------------------------
+
+
+def several_endpoints() -> None:
+    client = InferenceClient(["http://a", "http://b"], max_concurrency="adaptive")
+    assert_type(client.endpoints, tuple[str, ...])
+    assert_type(client.max_concurrency, int | Literal["adaptive"] | None)
+    AsyncInferenceClient(("http://a", "http://b"), max_concurrency=4)
 
 
 def maps(client: InferenceClient) -> None:

@@ -5,7 +5,7 @@ Does not depend on how a request is sent and read (`stream`), or on what is sent
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
@@ -37,7 +37,7 @@ class AsyncInferenceClient(AsyncToolsClient):
 
     def __init__(
         self,
-        model: str | None = None,
+        model: str | Sequence[str] | None = None,
         *,
         provider: str | None = None,
         token: str | bool | None = None,
@@ -57,7 +57,9 @@ class AsyncInferenceClient(AsyncToolsClient):
         """Makes a client. It connects on the first call.
 
         Args:
-            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence.
+            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence. Or the
+                URLs of several servers with the same model: a request goes to the one with the fewest outstanding
+                requests; one that is overloaded or fails rests for a while, and retries go to another.
             provider: the provider that runs a model id behind the Hugging Face router; with None or "auto" the router
                 chooses. Has no effect on a URL.
             token: sent as a bearer token. With None, `HF_TOKEN` from the environment is sent to huggingface.co and

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 from .. import _transport
 from .._transport.forking import keep_forever
 from ..core.base_stream import BaseStream
-from ..core.concurrency import RequestSlot
+from ..core.dispatch import Dispatch
 from ..core.exchange import Exchange
 from ..errors import InferenceConnectionError
 from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGenerationResponse
@@ -124,8 +124,8 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
     def __del__(self) -> None:
         if (response := getattr(self, "_response", None)) is not None:
             response.detach()
-        if (exchange := getattr(self, "_exchange", None)) is not None and exchange.slot is not None:
-            exchange.slot.leave()
+        if (exchange := getattr(self, "_exchange", None)) is not None and exchange.dispatch is not None:
+            exchange.dispatch.leave()
 
     async def _read(self, until_content: bool = False) -> None:
         """Reads until there is an item, or with `until_content` content of any kind, or the end."""
@@ -158,8 +158,8 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
             if self._response is None:
                 if exchange.delay:
                     await self._wait(exchange.delay)
-                if exchange.slot is not None:
-                    await self._enter(exchange.slot)
+                if exchange.dispatch is not None:
+                    await self._enter(exchange.dispatch)
                 if self._closed:
                     return []
                 self._response = await self._http.send(exchange.next_request())
@@ -194,11 +194,11 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         if not self._closed:
             await wakeup.wait(seconds)
 
-    async def _enter(self, slot: RequestSlot) -> None:
+    async def _enter(self, dispatch: Dispatch) -> None:
         """Waits until the request may be sent, or the stream is closed."""
         wakeup = self._wakeup = self._http.Wakeup()
-        slot.enter(wakeup.set)
-        while not (slot.granted or self._closed):
+        dispatch.enter(wakeup.set)
+        while not (dispatch.granted or self._closed):
             await wakeup.wait(min(self._exchange.deadline.time_to_send(), MAX_WAIT))
 
     async def _return_connection(self) -> None:
@@ -223,8 +223,8 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
             self._leave()
 
     def _leave(self) -> None:
-        if self._exchange.slot is not None:
-            self._exchange.slot.leave()
+        if self._exchange.dispatch is not None:
+            self._exchange.dispatch.leave()
 
 
 AsyncTokenStream.__module__ = "hfstream"  # where users import it from

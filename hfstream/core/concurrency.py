@@ -14,9 +14,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import InferenceError
-from .retry_decisions import is_overload
-
 __all__ = ["AdaptiveLimit", "FixedLimit", "RequestLimiter", "RequestSlot"]
 
 INITIAL_LIMIT = 4
@@ -119,8 +116,6 @@ class RequestSlot:
     """Whether the request may be sent."""
     wake: Callable[[], object] | None = None
     """Called when it is granted later."""
-    sent_at: float = 0.0
-    """When the latest request was sent, in monotonic seconds."""
 
     def enter(self, wake: Callable[[], object]) -> None:
         """Asks for permission: `granted` is set at once, or before `wake` is called."""
@@ -131,14 +126,13 @@ class RequestSlot:
         """The request is over, or is not needed any more. Has no effect without `enter`."""
         self.limiter.leave(self)
 
-    def record_success(self, first_token_at: float | None) -> None:
-        """The request has been answered; `first_token_at` is None for a response that is not streamed."""
-        self.limiter.record_success(self.sent_at, first_token_at)
+    def record_success(self, sent_at: float, first_token_at: float | None) -> None:
+        """As `AdaptiveLimit.record_success`."""
+        self.limiter.record_success(sent_at, first_token_at)
 
-    def record_failure(self, error: InferenceError, now: float) -> None:
-        """The request has failed, because of overload or for another reason."""
-        if is_overload(error):
-            self.limiter.record_overload(self.sent_at, now)
+    def record_overload(self, sent_at: float, now: float) -> None:
+        """As `AdaptiveLimit.record_overload`."""
+        self.limiter.record_overload(sent_at, now)
 
 
 class RequestLimiter:

@@ -13,9 +13,18 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Protocol, cast
 
-from ..errors import InferenceTimeoutError, Phase
+from ..errors import InferenceError, InferenceTimeoutError, Phase
 
-__all__ = ["MIN_TIMEOUT", "Clock", "Deadline", "TimeoutTypes", "Timeouts", "timeout_error", "transport_timeout"]
+__all__ = [
+    "MIN_TIMEOUT",
+    "Clock",
+    "Deadline",
+    "TimeoutTypes",
+    "Timeouts",
+    "name_limit",
+    "timeout_error",
+    "transport_timeout",
+]
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
@@ -170,3 +179,15 @@ def timeout_error(timeouts: Timeouts, deadline: Deadline, now: float, *, streami
         return InferenceTimeoutError("nothing was received in time", phase=phase)
     missing = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
     return InferenceTimeoutError(f"{missing[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
+
+
+def name_limit(
+    error: InferenceError, timeouts: Timeouts, deadline: Deadline, now: float, *, streaming: bool
+) -> InferenceError:
+    """`error`, or for a timeout whose limit the transport cannot know, one that names the limit."""
+    # The transport knows only whether it was connecting; the limit it ran into may have been the total one.
+    if not isinstance(error, InferenceTimeoutError) or (error.phase == "connect" and now < deadline.total_at):
+        return error
+    timeout = timeout_error(timeouts, deadline, now, streaming=streaming)
+    timeout.__cause__ = error.__cause__
+    return timeout

@@ -63,6 +63,8 @@ class InferenceError(Exception):
     """The server's id of the request, if it sent one."""
     retry_after: float | None = None
     """Seconds to wait before a retry, if the server sent it."""
+    url: str | None = None
+    """Scheme, host and port of the server, if a request was sent."""
     partial_text: str = ""
     """The text of the stream until the error."""
     response_body: str | None = None
@@ -81,6 +83,7 @@ class InferenceError(Exception):
         retryable: bool | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        url: str | None = None,
         partial_text: str | None = None,
         response_body: str | None = None,
     ) -> None:

@@ -164,7 +164,6 @@ async def test_adaptive_rises_until_requests_are_refused(variant: Variant, clien
     with ScriptedServer(limited) as server:
         client = clients(server.url, max_concurrency="adaptive", retry=100)
         assert await asyncio.gather(*(variant.whole(client) for _ in range(150))) == ["ab"] * 150
-        assert 1 <= client._requests.limiter.limit <= 12
         assert client._requests.limiter.running == 0
         assert refused[0] < 150
 

@@ -9,6 +9,7 @@ import statistics
 import pytest
 
 from hfstream.core.concurrency import INITIAL_LIMIT, MIN_ROUND, AdaptiveLimit, FixedLimit, RequestLimiter, RequestSlot
+from hfstream.core.dispatch import Dispatch
 from hfstream.errors import GenerationError, InferenceTimeoutError, OverloadedError
 
 # --- Slots -----------------------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ def test_one_that_waits_can_leave_and_leaving_again_has_no_effect() -> None:
 def test_a_higher_limit_grants_those_that_wait() -> None:
     limiter = RequestLimiter(AdaptiveLimit(1))
     first, second, third = entered(limiter, [], 3)
-    first.record_success(None)
+    first.record_success(0.0, None)
     assert (second.granted, third.granted, limiter.limit) == (True, False, 2)
 
 
@@ -72,8 +73,7 @@ def test_a_higher_limit_grants_those_that_wait() -> None:
 )
 def test_only_overload_lowers_the_limit(error: OverloadedError, limit: int) -> None:
     limiter = RequestLimiter(AdaptiveLimit(8))
-    [slot] = entered(limiter, [], 1)
-    slot.record_failure(error, 1.0)
+    Dispatch(limiter.slot(), None).record_failure(error, 1.0)
     assert limiter.limit == limit
 
 
@@ -161,6 +161,7 @@ def simulate(capacity: int, *, refuses: bool, seconds: float = 300.0, service: f
     events: list[tuple[float, int, str, RequestSlot]] = []
     numbers, queue, running, sent, refused, now = itertools.count(), list[RequestSlot](), 0, 0, 0, 0.0
     limits: list[int] = []
+    sent_at: dict[RequestSlot, float] = {}
 
     def later(delay: float, what: str, slot: RequestSlot) -> None:
         heapq.heappush(events, (now + delay, next(numbers), what, slot))
@@ -169,7 +170,7 @@ def simulate(capacity: int, *, refuses: bool, seconds: float = 300.0, service: f
         slot = limiter.slot()
         slot.enter(lambda: None)
         if slot.granted:
-            slot.sent_at = now
+            sent_at[slot] = now
             later(0.01, "arrive", slot)
         else:
             slot.leave()
@@ -185,12 +186,12 @@ def simulate(capacity: int, *, refuses: bool, seconds: float = 300.0, service: f
                 later(0.04, "first token", slot)
             elif refuses:
                 refused += 1
-                slot.record_failure(OverloadedError("busy"), now)
+                slot.record_overload(sent_at[slot], now)
                 slot.leave()
             else:
                 queue.append(slot)
         elif what == "first token":
-            slot.record_success(now)
+            slot.record_success(sent_at[slot], now)
             later(service, "end", slot)
         else:
             slot.leave()
