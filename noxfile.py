@@ -47,12 +47,14 @@ print("hfstream", hfstream.__version__, "imports alone")
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: rules and format. Generated files are up to date."""
-    session.install(*PINNED, "ruff", "-e", ".", "pytest")
+    """Ruff: rules and format. Generated files are up to date; files for containers are what their schemas say."""
+    session.install(*PINNED, "ruff", "-e", ".", "pytest", "check-jsonschema", "kubernetes-validate")
     session.run("ruff", "check", *PYTHON)
     session.run("ruff", "format", "--check", *PYTHON)
     for script in ("generate_sync.py", "exchange_diagram.py"):
         session.run("python", f"scripts/{script}", "--check")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "examples/deploy/compose.yaml")
+    session.run("kubernetes-validate", "--strict", "examples/deploy/kubernetes.yaml")
 
 
 @nox.session

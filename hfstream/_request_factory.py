@@ -17,6 +17,7 @@ from ._limiting import ThreadSafeEndpointPool, make_limiter
 from ._transport.forking import renew_in_child
 from .core import server_info
 from .core.chat_completion import chat_completion
+from .core.completion_chunks import completion
 from .core.concurrency import RequestLimiter
 from .core.dispatch import Dispatch
 from .core.exchange import Exchange
@@ -166,6 +167,15 @@ class RequestFactory:
         if self._pool is None or relocate(self._config.endpoints[1]).url == spec.url:
             return spec
         return replace(spec, relocate=relocate)
+
+    def completion(self, body: Mapping[str, Any], *, stream: bool) -> Exchange[Any, Any]:
+        """The exchange for a body of OpenAI's `/v1/completions` that is sent as it is.
+
+        Raises:
+            TypeError: a value is not JSON-serializable.
+        """
+        url, headers = self._url_and_headers(service_url(self._model(None), "/v1/completions"), stream=stream)
+        return self._exchange(completion(url, body, stream=stream, headers=headers, resume=self._config.resume), None)
 
     def info(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /info``."""

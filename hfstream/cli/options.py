@@ -37,6 +37,7 @@ examples:
   hfstream serve --port 9000 --max-concurrent-requests 8 --tokens-per-second 30
   HFSTREAM_API_KEY=secret hfstream serve --model ./my-checkpoint
   hfstream serve --model HuggingFaceTB/SmolLM2-135M-Instruct --served-model-name smollm2
+  hfstream serve --upstream http://127.0.0.1:8000/v1 --max-concurrent-requests 256
 """,
     "demo": """\
 examples:

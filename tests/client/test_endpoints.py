@@ -150,3 +150,10 @@ def test_a_forked_child_has_no_outstanding_requests() -> None:
     pool.choose(object(), 0.0)
     pool._after_fork()
     assert [len(endpoint.outstanding) for endpoint in pool.endpoints] == [0, 0]
+
+
+@pytest.mark.parametrize("make", [InferenceClient, AsyncInferenceClient])
+def test_a_client_with_other_options_has_the_same_servers(make: type[InferenceClient]) -> None:
+    client = make(["http://a:1", "http://b:2"])
+    assert client.with_options(timeout=5).endpoints == client.endpoints == ("http://a:1", "http://b:2")
+    assert client.with_options(model="http://c:3").endpoints == ("http://c:3",)

@@ -90,11 +90,13 @@ def test_text_at_v1(server: str) -> None:
 
 
 def test_the_doctor_knows_what_it_can_do(server: str) -> None:
-    command = [sys.executable, "-m", "hfstream", "doctor", f"{server}/v1", "--model", MODEL, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    options = ["--model", MODEL, "--timeout", "600", "--json"]
+    command = [sys.executable, "-m", "hfstream", "doctor", f"{server}/v1", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     report = json.loads(done.stdout)
-    assert report["diagnosis"].startswith("It streams")
-    assert done.returncode == 0
+    # On a busy machine this server's own thread sends several tokens at a time, and then that is the diagnosis.
+    assert report["diagnosis"].startswith(("It streams", "The tokens come in lumps"))
+    assert done.returncode == (0 if report["severity"] in ("ok", "note") else 1)
     assert report["works"]["chat"] is True
     assert report["works"]["tokenize"] is False  # it has no such route
     assert report["requests"] <= 12
