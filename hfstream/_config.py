@@ -152,9 +152,6 @@ class ClientConfig:
         if len(endpoints := arguments.pop("endpoints")) > 1:
             arguments["model"] = endpoints
         arguments |= {"timeout": arguments.pop("timeouts"), "bill_to": None, "base_url": None, "api_key": None}
-        endpoints = arguments.pop("endpoints")
-        if len(endpoints) > 1:
-            arguments["model"] = endpoints
         for alias, name in {"base_url": "model", "api_key": "token"}.items():
             if alias in options:
                 arguments[name] = None
