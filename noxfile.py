@@ -168,17 +168,34 @@ def clients(session: nox.Session, client: str) -> None:
     session.install("pytest", "pytest-asyncio", *wanted)
     env = {"HFSTREAM_PYTHON": _backend(session)}
     if client == "javascript":
-        modules = Path(session.create_tmp())
-        packages = [package.rpartition("@")[0] if newest else package for package in JAVASCRIPT]
-        npm = ("npm", "install", "--silent", "--no-save", "--no-package-lock", "--prefix", str(modules))
-        session.run(*npm, *packages)
-        env["HFSTREAM_NODE_MODULES"] = str(modules / "node_modules")
+        env["HFSTREAM_NODE_MODULES"] = _node_modules(session, newest=newest)
     _run_client_tests(session, f"test_{client}.py", env)
+
+
+BEHIND: Mapping[str, str] = {
+    "huggingface_hub": "",
+    "javascript": "",
+    "langchain": "",
+    "openai": "not response",  # the Responses API needs a model here
+}
+"""Clients that are also tried with a server in front of the backend, and which of their tests."""
+
+
+@nox.session
+@nox.parametrize("client", list(BEHIND))
+@nox.parametrize("kind", ["tgi", "openai"])
+def clients_upstream(session: nox.Session, client: str, kind: str) -> None:
+    """The same clients, unchanged, with ``hfstream serve --upstream`` between them and the backend."""
+    session.install("pytest", "pytest-asyncio", *CLIENTS[client])
+    env = {"HFSTREAM_PYTHON": _backend(session), "HFSTREAM_BEHIND": kind}
+    if client == "javascript":
+        env["HFSTREAM_NODE_MODULES"] = _node_modules(session)
+    _run_client_tests(session, f"test_{client}.py", env, "-k", BEHIND[client])
 
 
 @nox.session
 def foreign_server(session: nox.Session) -> None:
-    """Our client against a server that others wrote: ``transformers serve``, with the bundled model."""
+    """Our client, and our server in front, against ``transformers serve``, with the bundled model."""
     session.install(*PINNED, "-e", ".[server,cli]", "transformers[serving]", "pytest", "pytest-asyncio")
     _run_client_tests(session, "test_transformers_serve.py", {})
 
@@ -294,10 +311,19 @@ def _backend(session: nox.Session) -> str:
     return python
 
 
-def _run_client_tests(session: nox.Session, file: str, env: Mapping[str, str]) -> None:
+def _node_modules(session: nox.Session, *, newest: bool = False) -> str:
+    """A folder with the clients in JavaScript."""
+    modules = Path(session.create_tmp())
+    packages = [package.rpartition("@")[0] if newest else package for package in JAVASCRIPT]
+    npm = ("npm", "install", "--silent", "--no-save", "--no-package-lock", "--prefix", str(modules))
+    session.run(*npm, *packages)
+    return str(modules / "node_modules")
+
+
+def _run_client_tests(session: nox.Session, file: str, env: Mapping[str, str], *more: str) -> None:
     # Not the suite's conftest, which needs hfstream; and what clients warn of is their own business.
     # Nor the suite's options: pytest-xdist is not installed there.
     # One event loop, because clients that others wrote keep connections from one test to the next.
     loop = ("-o", "asyncio_default_test_loop_scope=session")
     options = ("-o", "addopts=-ra", *loop, "--confcutdir", "tests/clients", "-W", "default")
-    session.run("pytest", *options, f"tests/clients/{file}", env=env)
+    session.run("pytest", *options, f"tests/clients/{file}", *more, env=env)

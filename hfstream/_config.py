@@ -156,10 +156,9 @@ class ClientConfig:
         if unknown := [name for name in options if name not in names]:
             raise TypeError(f"with_options has no option `{unknown[0]}`; it has: {', '.join(names)}")
         arguments: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
-        arguments |= {"timeout": arguments.pop("timeouts"), "bill_to": None, "base_url": None, "api_key": None}
-        endpoints = arguments.pop("endpoints")
-        if len(endpoints) > 1:
+        if len(endpoints := arguments.pop("endpoints")) > 1:
             arguments["model"] = endpoints
+        arguments |= {"timeout": arguments.pop("timeouts"), "bill_to": None, "base_url": None, "api_key": None}
         for alias, name in {"base_url": "model", "api_key": "token"}.items():
             if alias in options:
                 arguments[name] = None

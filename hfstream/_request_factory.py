@@ -16,9 +16,8 @@ from typing import Any
 from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
 from ._limiting import ThreadSafeEndpointPool, make_limiter
 from ._transport.forking import renew_in_child
-from .core import server_info
+from .core import completion_chunks, server_info
 from .core.chat_completion import chat_completion
-from .core.completion_chunks import completion
 from .core.concurrency import RequestLimiter
 from .core.dispatch import Dispatch
 from .core.exchange import Exchange
@@ -170,15 +169,6 @@ class RequestFactory:
             return spec
         return replace(spec, relocate=relocate)
 
-    def completion(self, body: Mapping[str, Any], *, stream: bool) -> Exchange[Any, Any]:
-        """The exchange for a body of OpenAI's `/v1/completions` that is sent as it is.
-
-        Raises:
-            TypeError: a value is not JSON-serializable.
-        """
-        url, headers = self._url_and_headers(service_url(self._model(None), "/v1/completions"), stream=stream)
-        return self._exchange(completion(url, body, stream=stream, headers=headers, resume=self._config.resume), None)
-
     def info(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /info``."""
         return self._exchange(server_info.info(*self._service_url(model, "/info")), timeout)
@@ -187,6 +177,18 @@ class RequestFactory:
         """The exchange for ``GET /health``. Never retried, because the caller asks for the state now."""
         spec = server_info.health(*self._service_url(model, "/health"))
         return self._exchange(spec, timeout, retry=RetryPolicy.of(None))
+
+    def completion(self, body: Mapping[str, Any], *, stream: bool) -> Exchange[Any, Any]:
+        """The exchange for a body of OpenAI's `/v1/completions` that is sent as it is.
+
+        Raises:
+            TypeError: a value is not JSON-serializable.
+        """
+        url, headers = self._url_and_headers(service_url(self._model(None), "/v1/completions"), stream=stream)
+        resume = self._config.resume
+        return self._exchange(
+            completion_chunks.completion(url, body, stream=stream, headers=headers, resume=resume), None
+        )
 
     def tokenize(self, text: str, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``POST /tokenize``."""

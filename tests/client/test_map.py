@@ -264,7 +264,8 @@ async def test_a_run_goes_on_where_it_stopped(variant: Variant, clients: Clients
         mapped = client.map(prompts, journal=str(tmp_path / "journal"))
         assert outputs(await variant.rest(mapped)) == [f"re: {prompt}" for prompt in prompts]
         assert mapped.reused >= 15
-        assert len(server.requests) - before == 40 - mapped.reused
+        # Requests that were cancelled may have reached the server only after they were counted.
+        assert 40 - mapped.reused <= len(server.requests) - before < 40
         mapped = client.map([*prompts, "more"], journal=tmp_path / "journal", ordered=False)
         assert len(await variant.rest(mapped)) == 41
         assert mapped.reused == 40

@@ -106,6 +106,9 @@ async def with_options(variant: Variant, clients: Clients) -> None:
         for asked in (client, client.with_options(timeout=60), client):
             await variant.chat(asked)
         assert server.connections == 1  # of all three
+    several = clients(["http://h", "http://i"])
+    assert several.with_options(timeout=5).endpoints == several.endpoints == ("http://h", "http://i")
+    assert several.with_options(base_url="http://g").endpoints == ("http://g",)
     limited = clients("http://h", max_concurrency=2)
     factory = limited._requests  # the limit is that of all requests of both
     assert limited.with_options(timeout=5)._requests.limiter is factory.limiter is not None
