@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -232,13 +233,21 @@ async def test_a_forked_child_does_not_end_its_parents_call(variant: Variant, cl
 
 
 def test_an_error_that_is_kept_keeps_no_observer() -> None:
+    made: list[weakref.ref[Recorder]] = []
+
+    def observe(call: Call) -> CallObserver:
+        recorder = Recorder(call)
+        made.append(weakref.ref(recorder))
+        return recorder
+
     with ScriptedServer(Response.error(422, "bad", "validation")) as server:
-        client = InferenceClient(server.url, observers=[Recorder])
+        client = InferenceClient(server.url, observers=[observe])
         with pytest.raises(InferenceError) as caught:
             client.text_generation("Hi")
         client.close()
     gc.collect()
-    assert not [each for each in gc.get_objects() if isinstance(each, Recorder)]
+    [recorder] = made
+    assert recorder() is None
     assert LOG[-1].startswith(f"end {caught.type.__name__}")
 
 
