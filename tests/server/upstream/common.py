@@ -30,6 +30,11 @@ class Front(NamedTuple):
         """The bodies of the requests that generate, at all servers."""
         return [json.loads(each.body) for server in self.upstreams for each in server.requests if each.body]
 
+    @property
+    def last_path(self) -> str:
+        """Where the last of them went, at the first server."""
+        return [each.path for each in self.upstreams[0].requests if each.body][-1]
+
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
         response: httpx.Response = http.post(self.url + path, json=body, headers=headers)
         return response

@@ -29,7 +29,7 @@ def test_a_stream_of_tgis_is_passed_on(path: str, body: dict[str, Any]) -> None:
         response = server.post(path, {"inputs": "Hi", "parameters": parameters, **body})
         assert data_of(response) == parsed(events)
         assert server.sent == [{"inputs": "Hi", "parameters": parameters}]
-        assert server.upstreams[0].requests[-1].path == "/generate_stream"
+        assert server.last_path == "/generate_stream"
 
 
 def test_details_are_left_out_where_they_are_not_wanted() -> None:
@@ -81,7 +81,7 @@ def test_a_stream_of_completions_becomes_tgis(path: str, body: dict[str, Any]) -
         assert last["generated_text"] == "Hello"
         # The counts come after the last token: its event waits for them.
         assert last["details"] == {"finish_reason": "length", "generated_tokens": 2, "seed": None, "input_length": 7}
-        assert server.upstreams[0].requests[-1].path == "/v1/completions"
+        assert server.last_path == "/v1/completions"
 
 
 def test_parameters_in_openais_words() -> None:
