@@ -49,7 +49,7 @@ def application(model_url: str) -> Generator[str]:
         return HTMLResponse(PAGE.format(block("javascript", "EventSource")))
 
     app.get("/")(page)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off")  # loggers are for all tests)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
