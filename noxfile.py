@@ -109,7 +109,7 @@ def lowest(session: nox.Session) -> None:
     """The client's tests with the lowest versions that pyproject.toml allows."""
     # Without FastAPI and httpx2, which need newer versions of what hfstream depends on.
     plugins = ("pytest-asyncio", "pytest-randomly", "pytest-xdist")
-    session.install("-e", ".", *lowest_versions(), "hypothesis", "pytest", *plugins, "respx", "trio", "trustme")
+    session.install("-e", ".", *lowest_versions(), "hypothesis", "pytest", *plugins, "respx", "rich", "trio", "trustme")
     session.run("pip", "list")
     ignored = [f"--ignore={path}" for path in NEED_SERVER]
     session.run("pytest", "-q", *CLIENT_TESTS, *ignored, *session.posargs)

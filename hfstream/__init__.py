@@ -149,13 +149,14 @@ __all__ += inputs.__all__
 for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
     _public.__module__ = "hfstream"
 
-__getattr__ = _names_from(
-    __name__,
-    "hfstream.types",
-    "hfstream._async.stream",
-    "hfstream._sync.stream",
-    "hfstream._async.map",
-    "hfstream._sync.map",
-    "hfstream._async.tool_stream",
-    "hfstream._sync.tool_stream",
-)
+if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
+    __getattr__ = _names_from(
+        __name__,
+        "hfstream.types",
+        "hfstream._async.stream",
+        "hfstream._sync.stream",
+        "hfstream._async.map",
+        "hfstream._sync.map",
+        "hfstream._async.tool_stream",
+        "hfstream._sync.tool_stream",
+    )

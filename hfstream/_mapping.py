@@ -62,7 +62,7 @@ class MapRun:
         self.finished: deque[Job] = deque()
         self.workers: set[Any] = set()
         self.streams: set[_Stream] = set()
-        self.closed = False
+        self.closed: bool = False
         self.failure: Exception | None = None
         """What is not a failure of one prompt: it ends the run."""
         self.wake: Callable[[], object] = lambda: None
@@ -141,7 +141,7 @@ class MapState:
         progress: bool,
         total: int | None,
     ) -> None:
-        self.run = MapRun(requests, max_concurrency)
+        self.run: MapRun = MapRun(requests, max_concurrency)
         self._options = options
         self._details = details
         self._stream = stream

@@ -119,7 +119,7 @@ class SyncPrompts:
 
     def __init__(self, prompts: Iterable[Any]) -> None:
         self._iterator = _iterator(prompts)
-        self.ended = False
+        self.ended: bool = False
         self.error: BaseException | None = None
         """What the iterable has raised."""
 
@@ -142,6 +142,8 @@ class SyncPrompts:
 
 class AsyncPrompts(SyncPrompts):
     """As `SyncPrompts`; an async iterable is read in a task, so that results do not wait for a prompt that is late."""
+
+    error: BaseException | None
 
     def __init__(self, prompts: Iterable[Any] | AsyncIterable[Any]) -> None:
         self._source: AsyncIterator[Any] | None = None

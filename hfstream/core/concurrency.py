@@ -52,6 +52,8 @@ class FixedLimit:
 class AdaptiveLimit(FixedLimit):
     """As many requests at once as the server takes without refusing them, and without letting them queue."""
 
+    value: float
+
     def __init__(self, initial: int = INITIAL_LIMIT, *, maximum: int = MAX_LIMIT) -> None:
         super().__init__(initial)
         self._maximum = maximum

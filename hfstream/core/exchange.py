@@ -65,7 +65,7 @@ class Exchange(Generic[ItemT, ResultT]):
         dispatch: Dispatch | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.spec = spec
+        self.spec: RequestSpec[Any, ItemT, ResultT] = spec
         self.timeouts = timeouts
         self.state: State = State.WAITING
         self.closed: bool = False

@@ -58,7 +58,7 @@ class ToolRun:
         if options.get("n") not in (None, 1):
             raise ValueError("run_tools continues one conversation: leave `n` out")
         self.messages: list[Any] = list(messages)
-        self.rounds = 0
+        self.rounds: int = 0
         self.completion: ToolRunCompletion | None = None
         """The last one; None as long as the model calls tools."""
         self._functions = ToolFunctions(tools, may_await=may_await)

@@ -14,10 +14,10 @@ from typing import Any
 
 try:
     from opentelemetry import metrics, propagate, trace
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        "hfstream.otel needs OpenTelemetry's API: pip install 'hfstream[otel]'", name=error.name
-    ) from error
+        "hfstream.otel needs OpenTelemetry's API: pip install 'hfstream[otel]'", name=_error.name
+    ) from _error
 
 from ..core.attempts import Attempt
 from ..core.observers import Call, CallObserver

@@ -80,4 +80,5 @@ __all__ += inputs.__all__
 # Each imports pydantic, which takes longer than all else that a client needs to be made.
 _MODULES = ("text", "chat", "_base", "arguments", "aliases", "tool_runs")
 
-__getattr__ = names_from(__name__, *(f"{__name__}.{module}" for module in _MODULES))
+if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
+    __getattr__ = names_from(__name__, *(f"{__name__}.{module}" for module in _MODULES))

@@ -29,7 +29,7 @@ MAX_TOKENS = 2 * STREAM_TOKENS + 2 * LONG_STREAM_TOKENS + 2 * ANSWER_TOKENS + FE
 """Of all requests together: a stream may be sent again without a parameter, or as text; the four are one for the
 baseline, one after a closed stream, and one for each refusal, should there be none."""
 
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -38,7 +38,7 @@ TOOL = {
     },
 }
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "json_schema",
     "json_schema": {
         "name": "cheese",

@@ -42,7 +42,7 @@ class Upstream:
 
     def __init__(self, url: str, settings: Settings) -> None:
         """Raises ValueError if `url` is no URL."""
-        self.client = UpstreamClient(url, settings)
+        self.client: UpstreamClient = UpstreamClient(url, settings)
         self.outstanding: int = 0
         """Requests of this server that it has not finished."""
         self.last_used: float = 0.0
