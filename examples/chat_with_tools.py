@@ -3,25 +3,17 @@
 The responses come from a scripted server, because the bundled model does not call tools.
 """
 
-import json
-from typing import Any
-
 from hfstream import InferenceClient
 from hfstream.testing import DONE, Response, ScriptedServer, chat_event, chat_events
 
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "Get the current weather in a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-
 
 def weather(city: str) -> str:
+    """Get the current weather in a city.
+
+    Args:
+        city: its name, without the country
+    """
+    print(f"weather({city})")
     return f"Rain in {city}, 12 degrees."
 
 
@@ -33,17 +25,7 @@ tool_call_events += [chat_event(finish_reason="tool_calls"), DONE]
 
 with ScriptedServer(Response(tool_call_events), Response(chat_events("Take ", "an ", "umbrella."))) as server:
     client = InferenceClient(server.url)
-    messages: list[Any] = [{"role": "user", "content": "How is the weather in Nuremberg?"}]
-    while True:
-        stream = client.chat_completion(messages, tools=TOOLS, stream=True)
-        for chunk in stream:
-            print(chunk.choices[0].delta.content or "", end="", flush=True)
-        message = stream.final().choices[0].message
-        if not message.tool_calls:
-            break
-        messages.append(message)
-        for tool_call in message.tool_calls:
-            arguments = json.loads(tool_call.function.arguments)
-            print(f"{tool_call.function.name}({arguments['city']})")
-            messages.append({"role": "tool", "tool_call_id": tool_call.id, "content": weather(**arguments)})
+    messages = [{"role": "user", "content": "How is the weather in Nuremberg?"}]
+    for chunk in client.run_tools(messages, [weather], stream=True):
+        print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()

@@ -14,6 +14,7 @@ from ._lazy_names import names_from as _names_from
 from ._stream_manager import AsyncStreamManager
 from ._sync import InferenceClient
 from .core.attempts import Attempt
+from .core.map_results import JournalError, MapResult
 from .core.metrics import InterTokenLatency, Metrics
 from .core.parameters import ChatCompletionParameters, TextGenerationParameters
 from .core.retry import RetryPolicy
@@ -31,6 +32,7 @@ from .errors import (
     OverloadedError,
     ServerError,
     TextGenerationError,
+    ToolError,
     UnexpectedResponseError,
     UnknownError,
     ValidationError,
@@ -40,8 +42,12 @@ from .types.inputs import *  # noqa: F403
 from .version import __version__
 
 if TYPE_CHECKING:
+    from ._async.map import AsyncMapResults
     from ._async.stream import AsyncTokenStream
+    from ._async.tool_stream import AsyncToolRunStream
+    from ._sync.map import MapResults
     from ._sync.stream import TokenStream
+    from ._sync.tool_stream import ToolRunStream
     from .types import (
         BestOfSequence,
         ChatCompletion,
@@ -61,19 +67,23 @@ if TYPE_CHECKING:
         FinishReason,
         InputToken,
         Model,
+        ModelList,
         SimpleToken,
         StreamDetails,
         StreamResponse,
         TextGenerationResponse,
         Token,
+        ToolRunCompletion,
         Usage,
     )
     from .types.aliases import *  # noqa: F403
 
 __all__ = [
     "AsyncInferenceClient",
+    "AsyncMapResults",
     "AsyncStreamManager",
     "AsyncTokenStream",
+    "AsyncToolRunStream",
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
@@ -103,8 +113,12 @@ __all__ = [
     "InferenceTimeoutError",
     "InputToken",
     "InterTokenLatency",
+    "JournalError",
+    "MapResult",
+    "MapResults",
     "Metrics",
     "Model",
+    "ModelList",
     "NotFoundError",
     "OverloadedError",
     "RetryPolicy",
@@ -118,6 +132,9 @@ __all__ = [
     "Timeouts",
     "Token",
     "TokenStream",
+    "ToolError",
+    "ToolRunCompletion",
+    "ToolRunStream",
     "UnexpectedResponseError",
     "UnknownError",
     "Usage",
@@ -132,4 +149,14 @@ __all__ += inputs.__all__
 for _public in [value for name, value in globals().items() if name in __all__ and isinstance(value, type)]:
     _public.__module__ = "hfstream"
 
-__getattr__ = _names_from(__name__, "hfstream._async.stream", "hfstream._sync.stream", "hfstream.types")
+if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
+    __getattr__ = _names_from(
+        __name__,
+        "hfstream.types",
+        "hfstream._async.stream",
+        "hfstream._sync.stream",
+        "hfstream._async.map",
+        "hfstream._sync.map",
+        "hfstream._async.tool_stream",
+        "hfstream._sync.tool_stream",
+    )

@@ -6,9 +6,10 @@ Does not depend on how requests are sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack
 
-from ._config import ClientConfig
+from ._config import ClientConfig, ClientOptions
+from ._openai_names import unknown_attribute
 from .core.timeouts import Timeouts
 
 if TYPE_CHECKING:
@@ -37,9 +38,34 @@ class BaseClient:
             return made
 
     @property
+    def _http(self) -> Any:
+        raise NotImplementedError
+
+    def with_options(self, **options: Unpack[ClientOptions]) -> Self:
+        """A client with other settings, and otherwise those of this one: ``client.with_options(timeout=5)``.
+
+        Headers are added to the client's; of the other options each replaces the client's. The two clients share their
+        connections, so that closing one of them closes both, and `max_concurrency` unless it is among the options.
+
+        Raises:
+            TypeError, ValueError: as for a new client.
+        """
+        changed = self.__copy__()
+        changed._config = self._config.with_options(options)
+        changed.__dict__["_made_http"] = self._http
+        if "max_concurrency" not in options:
+            changed._requests.limiter = self._requests.limiter
+        return changed
+
+    @property
     def model(self) -> str | None:
         """The URL or model id for calls without a `model` of their own."""
         return self._config.model
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs of the servers that requests are sent to, `model` the first of them; empty for a model id."""
+        return self._config.endpoints
 
     @property
     def base_url(self) -> str | None:
@@ -76,6 +102,11 @@ class BaseClient:
         """The provider behind the Hugging Face router; None if the router chooses."""
         return self._config.provider
 
+    @property
+    def max_concurrency(self) -> int | Literal["adaptive"] | None:
+        """How many requests may run at once; None for no limit."""
+        return self._config.max_concurrency
+
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))
         copied.__dict__.update(self._settings())
@@ -98,6 +129,11 @@ class BaseClient:
     def _settings(self) -> dict[str, Any]:
         """All but what a copy does not share with the original: connections, and the state of retries."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_made_requests", "_made_http")}
+
+    if not TYPE_CHECKING:  # type checkers report an unknown name by themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise unknown_attribute(self, name, "client")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self._config.redacted_model!r})"

@@ -9,17 +9,29 @@ from __future__ import annotations
 import platform
 import re
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 from urllib.parse import urlsplit
 
+from ._limiting import MaxConcurrency, validate_max_concurrency
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
-from .core.urls import check_host, is_url, origin
+from .core.urls import check_host, is_url, origin, text_generation_endpoint
 from .version import __version__
 
-__all__ = ["BILL_TO", "USER_AGENT", "ClientConfig", "merge_headers", "validate_model", "validate_token"]
+if TYPE_CHECKING:
+    from .core.observers import Call, CallObserver
+
+__all__ = [
+    "BILL_TO",
+    "USER_AGENT",
+    "ClientConfig",
+    "ClientOptions",
+    "merge_headers",
+    "validate_model",
+    "validate_token",
+]
 
 USER_AGENT = f"hfstream/{__version__} python/{platform.python_version()}"
 
@@ -29,6 +41,31 @@ _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 """A token of RFC 9110."""
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keyword parameters of `with_options`: those of a client."""
+
+    model: str | Sequence[str] | None
+    base_url: str | None
+    """Another name for `model`."""
+    token: str | bool | None
+    api_key: str | None
+    """Another name for `token`."""
+    provider: str | None
+    timeout: TimeoutTypes
+    headers: Mapping[str, str | None] | None
+    """Added to the client's; None takes one of them away."""
+    default_headers: Mapping[str, str | None] | None
+    """Another name for `headers`."""
+    cookies: Mapping[str, str] | None
+    bill_to: str | None
+    retry: RetryPolicy | int | None
+    max_retries: int
+    """``max_retries=2`` is ``retry=3``."""
+    resume: bool
+    observers: Sequence[Callable[[Call], CallObserver]]
+    max_concurrency: MaxConcurrency
 
 
 @dataclass(frozen=True)
@@ -44,11 +81,15 @@ class ClientConfig:
     cookies: Mapping[str, str] = field(repr=False)
     provider: str | None = None
     resume: bool = False
+    observers: tuple[Callable[[Call], CallObserver], ...] = field(default=(), repr=False)
+    max_concurrency: MaxConcurrency = None
+    endpoints: tuple[str, ...] = field(default=(), repr=False)
+    """The URLs that requests are sent to, `model` the first of them; empty for a model id."""
 
     @classmethod
     def from_arguments(
         cls,
-        model: str | None,
+        model: str | Sequence[str] | None,
         *,
         token: str | bool | None,
         timeout: TimeoutTypes,
@@ -60,13 +101,24 @@ class ClientConfig:
         cookies: Mapping[str, str] | None = None,
         provider: str | None = None,
         resume: bool = False,
+        observers: Sequence[Callable[[Call], CallObserver]] = (),
+        default_headers: Mapping[str, str | None] | None = None,
+        max_retries: int | None = None,
+        max_concurrency: MaxConcurrency = None,
     ) -> ClientConfig:
         """The configuration for the arguments of `InferenceClient`.
 
         Raises:
-            ValueError: an invalid value, or both `model` and `base_url`, or both `token` and `api_key`.
-            TypeError: a header, a cookie or the timeout has a value of another type.
+            ValueError: an invalid value, or both names of one argument.
+            TypeError: a header, a cookie, the timeout or an observer has a value of another type.
         """
+        if headers is not None and default_headers is not None:
+            raise ValueError("`default_headers` is another name for `headers`: pass only one of them")
+        headers = headers if headers is not None else default_headers
+        if max_retries is not None:
+            if retry != RetryPolicy():
+                raise ValueError("`max_retries=2` is another way to write `retry=3`: pass only one of them")
+            retry = _attempts(max_retries)
         if model is not None and base_url is not None:
             raise ValueError("`base_url` is another name for `model`: pass only one of them")
         if token is not None and api_key is not None:
@@ -77,8 +129,12 @@ class ClientConfig:
         if bill_to:
             _warn_of_bill_to(bill_to, headers, token)
             headers = merge_headers(headers, {BILL_TO: bill_to})
+        given: str | Sequence[str] | None = model if model is not None else base_url
+        endpoints = () if given is None or isinstance(given, str) else _validate_endpoints(given)
+        single = endpoints[0] if endpoints else validate_model(cast("str | None", given))
         return cls(
-            model=validate_model(model if model is not None else base_url),
+            model=single,
+            endpoints=endpoints or ((single,) if single and is_url(single) else ()),
             token=token,
             timeouts=Timeouts.of(timeout),
             retry=RetryPolicy.of(retry),
@@ -86,12 +142,37 @@ class ClientConfig:
             cookies=dict(cookies or {}),
             provider=None if provider == "auto" else provider,
             resume=resume,
+            observers=_check_observers(observers),
+            max_concurrency=validate_max_concurrency(max_concurrency),
         )
+
+    def with_options(self, options: Mapping[str, Any]) -> ClientConfig:
+        """This configuration with other values for some arguments of `InferenceClient`; headers are added to these.
+
+        Raises:
+            ValueError, TypeError: as `from_arguments`; an option that does not exist.
+        """
+        names = ClientOptions.__annotations__
+        if unknown := [name for name in options if name not in names]:
+            raise TypeError(f"with_options has no option `{unknown[0]}`; it has: {', '.join(names)}")
+        arguments: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        if len(endpoints := arguments.pop("endpoints")) > 1:
+            arguments["model"] = endpoints
+        arguments |= {"timeout": arguments.pop("timeouts"), "bill_to": None, "base_url": None, "api_key": None}
+        for alias, name in {"base_url": "model", "api_key": "token"}.items():
+            if alias in options:
+                arguments[name] = None
+        if "max_retries" in options:
+            arguments["retry"] = RetryPolicy()
+        arguments.update(options)
+        added = "default_headers" if options.get("headers") is None else "headers"
+        arguments |= {"headers": options.get("headers"), added: merge_headers(self.headers, options.get(added) or {})}
+        return ClientConfig.from_arguments(**arguments)
 
     @property
     def redacted_model(self) -> str | None:
         """The model as a repr may show it: a URL without its user, password, path and query."""
-        return origin(self.model) if self.model and is_url(self.model) else self.model
+        return ", ".join(map(origin, self.endpoints)) if self.endpoints else self.model
 
 
 def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -115,6 +196,13 @@ def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
     return dict(merged.values())
 
 
+def _attempts(max_retries: int) -> RetryPolicy:
+    # As in RetryPolicy: annotations are not checked at run time.
+    if type(max_retries) is not int or max_retries < 0:
+        raise ValueError(f"`max_retries` counts the attempts after the first one, 0 or more, not {max_retries!r}")
+    return RetryPolicy(attempts=max_retries + 1)
+
+
 def _check_header(name: str, value: str | None) -> None:
     if not _HEADER_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header: it may have letters, digits and hyphens")
@@ -125,6 +213,17 @@ def _check_header(name: str, value: str | None) -> None:
             f"the value of the header {name!r} has a line break, another control character, or one outside ASCII: "
             "encode it, for example with urllib.parse.quote"
         )
+
+
+def _check_observers(observers: Any) -> tuple[Any, ...]:
+    given: tuple[Any, ...] = (observers,) if callable(observers) else tuple(observers)
+    for observer in given:
+        if not callable(observer):
+            raise TypeError(
+                "observers= takes subclasses of CallObserver, or functions that make one for a call, not an object of "
+                f"type {type(observer).__name__}"
+            )
+    return given
 
 
 def _check_cookies(cookies: Mapping[str, str]) -> None:
@@ -185,6 +284,30 @@ def validate_model(model: str | None) -> str | None:
         host = model.partition("/")[0]
         raise ValueError(f"{host!r} is neither a URL nor a model id: did you mean 'http://{host}'?")
     return model
+
+
+def _validate_endpoints(urls: Sequence[str]) -> tuple[str, ...]:
+    """Several URLs, of servers that can stand for each other.
+
+    Raises:
+        ValueError: there is none, one is no URL or there twice, or they are of several kinds.
+        TypeError: one is not a string.
+    """
+    value: Any
+    for value in urls:
+        if not isinstance(value, str):
+            raise TypeError(f"the URLs in model= must be strings, not {type(value).__name__}")
+        validate_model(value)
+        if not is_url(value):
+            raise ValueError(f"a list in model= has URLs of servers; {value!r} is not a URL")
+    if not urls or len(set(urls)) < len(urls):
+        raise ValueError("a list in model= has at least one URL, and none of them twice")
+    if len({text_generation_endpoint(url, stream=True)[1:3] for url in urls}) > 1:
+        raise ValueError(
+            "the URLs in model= are of several kinds: pass either origins (TGI), or URLs that end in /v1 (OpenAI's "
+            "API), or URLs with another path (hosted endpoints)"
+        )
+    return tuple(urls)
 
 
 def _checked_origin(url: str) -> str:

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
+from ._limiting import ThreadSafeEndpointPool, make_limiter
 from ._transport.forking import renew_in_child
-from .core import server_info
+from .core import completion_chunks, server_info
 from .core.chat_completion import chat_completion
+from .core.concurrency import RequestLimiter
+from .core.dispatch import Dispatch
 from .core.exchange import Exchange
+from .core.observers import ObservedExchange
 from .core.parameters import ChatCompletionOptions, TextGenerationOptions
 from .core.request_spec import RequestSpec
 from .core.retry import RetryPacer, RetryPolicy
-from .core.text_generation import text_generation
+from .core.text_generation import relocated, text_generation
 from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import (
     HF_ROUTER_URL,
@@ -61,11 +67,14 @@ class ThreadSafeRetryPacer(RetryPacer):
 
 
 class RequestFactory:
-    """Makes the exchanges of one client. They share the client's `RetryPacer`."""
+    """Makes the exchanges of one client. They share the client's `RetryPacer` and `RequestLimiter`."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._pacer = ThreadSafeRetryPacer()
+        self.limiter: RequestLimiter | None = make_limiter(config.max_concurrency)
+        """For `max_concurrency`; None if there is no limit."""
+        self._pool = ThreadSafeEndpointPool(config.endpoints) if len(config.endpoints) > 1 else None
 
     def text_generation(
         self, prompt: str, *, stream: bool, details: bool, options: TextGenerationOptions
@@ -76,13 +85,25 @@ class RequestFactory:
             TypeError: an unknown option, or a value that is not JSON-serializable.
             ValueError: no model, or an invalid one.
         """
-        params, model, timeout, extra_body, extra_headers = _split_options(options)
-        endpoint = self._text_generation_endpoint(model, stream=stream)
+        spec = self.text_generation_spec(prompt, stream=stream, details=details, options=options)
+        return self.exchange(spec, options.get("timeout"))
+
+    def text_generation_spec(
+        self, prompt: str, *, stream: bool, details: bool, options: TextGenerationOptions
+    ) -> RequestSpec[Any, Any, Any]:
+        """The request for one prompt; raises as `text_generation`."""
+        params, model, extra_body, extra_headers = _split_options(options)
+
+        def locate(base_url: str | None) -> tuple[Endpoint, dict[str, str]]:
+            endpoint = self._text_generation_endpoint(model, base_url, stream=stream)
+            url, headers = self._url_and_headers(endpoint.url, stream=stream, extra=extra_headers)
+            return endpoint._replace(url=url), headers
+
+        endpoint, headers = locate(self._config.model)
         if endpoint.url.startswith(HF_ROUTER_URL):
             self._check_provider("hf-inference")
-        url, headers = self._url_and_headers(endpoint.url, stream=stream, extra=extra_headers)
         spec = text_generation(
-            endpoint._replace(url=url),
+            endpoint,
             prompt,
             params,
             stream=stream,
@@ -91,7 +112,12 @@ class RequestFactory:
             extra_body=extra_body,
             resume=self._config.resume,
         )
-        return self._exchange(spec, timeout)
+
+        def relocate(base_url: str) -> RequestSpec[Any, Any, Any]:
+            endpoint, headers = locate(base_url)
+            return relocated(spec, endpoint.url, headers, relocate)
+
+        return self._with_endpoints(spec, relocate)
 
     def chat_completion(
         self, messages: Messages, *, stream: bool, options: ChatCompletionOptions
@@ -104,9 +130,21 @@ class RequestFactory:
             TypeError: an unknown option, or a value that is not JSON-serializable.
             ValueError: no model, or an invalid one.
         """
-        params, model, timeout, extra_body, extra_headers = _split_options(options)
-        url, model_name = self._chat_completion_target(model)
-        url, headers = self._url_and_headers(url, stream=stream, extra=extra_headers)
+        spec = self.chat_completion_spec(messages, stream=stream, options=options)
+        return self.exchange(spec, options.get("timeout"))
+
+    def chat_completion_spec(
+        self, messages: Messages, *, stream: bool, options: ChatCompletionOptions
+    ) -> RequestSpec[Any, Any, Any]:
+        """The request for one turn of a conversation; raises as `chat_completion`."""
+        params, model, extra_body, extra_headers = _split_options(options)
+
+        def locate(base_url: str | None) -> tuple[str, dict[str, str]]:
+            url, _ = self._chat_completion_target(model, base_url)
+            return self._url_and_headers(url, stream=stream, extra=extra_headers)
+
+        _, model_name = self._chat_completion_target(model, self._config.model)
+        url, headers = locate(self._config.model)
         spec = chat_completion(
             url,
             model_name,
@@ -117,7 +155,19 @@ class RequestFactory:
             extra_body=extra_body,
             resume=self._config.resume,
         )
-        return self._exchange(spec, timeout)
+
+        def relocate(base_url: str) -> RequestSpec[Any, Any, Any]:
+            return relocated(spec, *locate(base_url), relocate)
+
+        return self._with_endpoints(spec, relocate)
+
+    def _with_endpoints(
+        self, spec: RequestSpec[Any, Any, Any], relocate: Callable[[str], RequestSpec[Any, Any, Any]]
+    ) -> RequestSpec[Any, Any, Any]:
+        """`spec` for all endpoints of the client, unless the call goes to another URL."""
+        if self._pool is None or relocate(self._config.endpoints[1]).url == spec.url:
+            return spec
+        return replace(spec, relocate=relocate)
 
     def info(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /info``."""
@@ -127,6 +177,18 @@ class RequestFactory:
         """The exchange for ``GET /health``. Never retried, because the caller asks for the state now."""
         spec = server_info.health(*self._service_url(model, "/health"))
         return self._exchange(spec, timeout, retry=RetryPolicy.of(None))
+
+    def completion(self, body: Mapping[str, Any], *, stream: bool) -> Exchange[Any, Any]:
+        """The exchange for a body of OpenAI's `/v1/completions` that is sent as it is.
+
+        Raises:
+            TypeError: a value is not JSON-serializable.
+        """
+        url, headers = self._url_and_headers(service_url(self._model(None), "/v1/completions"), stream=stream)
+        resume = self._config.resume
+        return self._exchange(
+            completion_chunks.completion(url, body, stream=stream, headers=headers, resume=resume), None
+        )
 
     def tokenize(self, text: str, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``POST /tokenize``."""
@@ -138,11 +200,29 @@ class RequestFactory:
         url = service_url(validate_model(model) or self._config.model or "", "/v1/models")
         return self._exchange(server_info.models(*self._url_and_headers(url)), timeout)
 
+    def exchange(
+        self, spec: RequestSpec[Any, Any, Any], timeout: TimeoutTypes, *, limiter: RequestLimiter | None = None
+    ) -> Exchange[Any, Any]:
+        """The exchange for a request that generates text: one that `limiter`, or that of the client, must grant."""
+        limiter = limiter or self.limiter
+        slot = limiter.slot() if limiter is not None else None
+        pool = self._pool if spec.relocate is not None else None
+        return self._exchange(spec, timeout, dispatch=Dispatch(slot, pool) if slot or pool else None, observed=True)
+
     def _exchange(
-        self, spec: RequestSpec[Any, Any, Any], timeout: TimeoutTypes, *, retry: RetryPolicy | None = None
+        self,
+        spec: RequestSpec[Any, Any, Any],
+        timeout: TimeoutTypes,
+        *,
+        retry: RetryPolicy | None = None,
+        dispatch: Dispatch | None = None,
+        observed: bool = False,
     ) -> Exchange[Any, Any]:
         timeouts = self._config.timeouts if timeout is None else Timeouts.of(timeout)
-        return Exchange(spec, retry=retry or self._config.retry, timeouts=timeouts, pacer=self._pacer)
+        retry = retry or self._config.retry
+        observers = self._config.observers if observed else ()
+        make_exchange = partial(ObservedExchange[Any, Any], observers=observers) if observers else Exchange[Any, Any]
+        return make_exchange(spec, retry=retry, timeouts=timeouts, pacer=self._pacer, dispatch=dispatch)
 
     def _model(self, model: str | None) -> str:
         model_or_url = validate_model(model) or self._config.model
@@ -150,19 +230,19 @@ class RequestFactory:
             raise ValueError("no model: pass model=, a URL (http://127.0.0.1:8080) or a model id (org/name)")
         return model_or_url
 
-    def _text_generation_endpoint(self, model: str | None, *, stream: bool) -> Endpoint:
-        model_or_url = self._model(model)
-        client_model = self._config.model
+    def _text_generation_endpoint(self, model: str | None, client_model: str | None, *, stream: bool) -> Endpoint:
+        """`client_model` is the client's model, or one of its endpoints."""
+        model_or_url = validate_model(model) or client_model or self._model(None)
         if not is_url(model_or_url) and client_model and is_url(client_model):
             endpoint = text_generation_endpoint(client_model, stream=stream, model_name=model_or_url)
             if endpoint.openai:  # a server of several models: the id names one of them
                 return endpoint
         return text_generation_endpoint(model_or_url, stream=stream)
 
-    def _chat_completion_target(self, model: str | None) -> tuple[str, str]:
-        """The URL, and the value of the body's `model`."""
+    def _chat_completion_target(self, model: str | None, client_model: str | None) -> tuple[str, str]:
+        """The URL, and the value of the body's `model`. `client_model` as above."""
         self._model(model)
-        names = [name for name in (model, self._config.model) if name]
+        names = [name for name in (model, client_model) if name]
         url = next((name for name in names if is_url(name)), None)
         model_name = next((name for name in names if not is_url(name)), "tgi")
         if url is None and self._config.provider:
@@ -225,8 +305,7 @@ class RequestFactory:
         return url, {name: value for name, value in merged.items() if value is not None}
 
 
-def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any, Any]:
-    """The server's parameters, and the four `_REQUEST_OPTIONS`, None where not given."""
-    params = dict(options)
-    model, timeout, extra_body, extra_headers = (params.pop(name, None) for name in _REQUEST_OPTIONS)
-    return params, model, timeout, extra_body, extra_headers
+def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any]:
+    """The server's parameters, and what concerns the request itself: `model`, `extra_body`, `extra_headers`."""
+    params = {name: value for name, value in options.items() if name not in _REQUEST_OPTIONS}
+    return params, options.get("model"), options.get("extra_body"), options.get("extra_headers")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import httpx
 import tenacity
@@ -17,8 +17,10 @@ from pydantic import BaseModel
 
 from hfstream import (
     AsyncInferenceClient,
+    AsyncMapResults,
     AsyncStreamManager,
     AsyncTokenStream,
+    AsyncToolRunStream,
     Attempt,
     AuthenticationError,
     BadRequestError,
@@ -54,8 +56,11 @@ from hfstream import (
     InferenceTimeoutError,
     InputToken,
     InterTokenLatency,
+    MapResult,
+    MapResults,
     Metrics,
     Model,
+    ModelList,
     NotFoundError,
     OverloadedError,
     RetryPolicy,
@@ -72,6 +77,9 @@ from hfstream import (
     Timeouts,
     Token,
     TokenStream,
+    ToolError,
+    ToolRunCompletion,
+    ToolRunStream,
     UnexpectedResponseError,
     UnknownError,
     Usage,
@@ -119,6 +127,89 @@ async def async_forms_known_at_run_time(client: AsyncInferenceClient, stream: bo
         await client.text_generation("Hi", stream=stream, details=details),
         str | TextGenerationResponse | AsyncTokenStream[str] | AsyncTokenStream[StreamResponse],
     )
+
+
+# openai's names -------------------------------------------------------------------------------------------------------
+
+
+def openai_names(client: InferenceClient) -> None:
+    assert_type(client.with_options(timeout=5, max_retries=0, default_headers={"x": "y"}), InferenceClient)
+    assert_type(client.models.list(), ModelList)
+    assert_type(client.models.list().data, list[Model])
+    assert_type(client.chat.completions.parse([], response_format=int), ChatCompletion)
+    client.with_options(timeot=5)  # type: ignore[call-arg]
+    client.completions  # type: ignore[attr-defined]  # noqa: B018
+
+
+async def async_openai_names(client: AsyncInferenceClient) -> None:
+    assert_type(client.with_options(retry=None), AsyncInferenceClient)
+    assert_type(await client.models.list(timeout=5), ModelList)
+    assert_type(await client.chat.completions.parse([], temperature=0), ChatCompletion)
+
+
+# run_tools ------------------------------------------------------------------------------------------------------------
+
+
+def look_up(city: str) -> str:
+    return city
+
+
+def tools(client: InferenceClient, stream: bool) -> None:
+    assert_type(client.run_tools([{"role": "user", "content": "Hi"}], [look_up]), ToolRunCompletion)
+    assert_type(client.run_tools([], [look_up], stream=False, max_rounds=2, temperature=0.5), ToolRunCompletion)
+    assert_type(client.run_tools([], [look_up], stream=stream), ToolRunCompletion | ToolRunStream)
+    with client.run_tools([], [look_up, {"type": "web_search"}], stream=True, on_tool_error="raise") as run:
+        assert_type(run, ToolRunStream)
+        for chunk in run:
+            assert_type(chunk, ChatCompletionChunk)
+        assert_type(run.current, TokenStream[ChatCompletionChunk] | None)
+        assert_type(run.messages, list[ChatCompletionMessage | Mapping[str, Any]])
+        client.run_tools(run.final().messages, [look_up])
+        client.chat_completion(run.messages)
+    client.run_tools([], [look_up], on_tool_error="ignore")  # type: ignore[call-overload]
+    client.run_tools([], [look_up], temprature=1)  # type: ignore[call-overload]
+
+
+def tool_errors(error: ToolError) -> None:
+    assert_type(error.messages, Sequence[Any])
+
+
+async def async_tools(client: AsyncInferenceClient) -> None:
+    assert_type(await client.run_tools([], [look_up]), ToolRunCompletion)
+    assert_type(await client.run_tools([], [look_up], stream=True), AsyncToolRunStream)
+    async for chunk in client.run_tools([], [look_up], stream=True):
+        assert_type(chunk, ChatCompletionChunk)
+
+
+# map ------------------------------------------------------------------------------------------------------------------
+
+
+def several_endpoints() -> None:
+    client = InferenceClient(["http://a", "http://b"], max_concurrency="adaptive")
+    assert_type(client.endpoints, tuple[str, ...])
+    assert_type(client.max_concurrency, int | Literal["adaptive"] | None)
+    AsyncInferenceClient(("http://a", "http://b"), max_concurrency=4)
+
+
+def maps(client: InferenceClient) -> None:
+    assert_type(client.map(["Hi"]), MapResults[str])
+    assert_type(client.map(iter(["Hi"]), ordered=False, max_concurrency=4, journal="file", seed=1), MapResults[str])
+    assert_type(client.map(["Hi"], details=True), MapResults[TextGenerationResponse])
+    assert_type(client.map([[{"role": "user", "content": "Hi"}]], max_tokens=1), MapResults[ChatCompletion])
+    assert_type(client.map([{"prompt": "Hi", "seed": 7}]), MapResults[Any])
+    with client.map(["Hi"], max_concurrency="adaptive", progress=True) as results:
+        for result in results:
+            assert_type(result, MapResult[str])
+            assert_type(result.output, str | None)
+            assert_type(result.error, InferenceError | None)
+        assert_type(results.reused, int)
+
+
+async def async_maps(client: AsyncInferenceClient, prompts: AsyncIterator[str]) -> None:
+    assert_type(client.map(["Hi"]), AsyncMapResults[str])
+    assert_type(client.map(prompts, details=True), AsyncMapResults[TextGenerationResponse])
+    async for result in client.map(prompts):
+        assert_type(result, MapResult[str])
 
 
 # Streams: iterated, entered, read to their end ------------------------------------------------------------------------

@@ -62,7 +62,7 @@ rules:
 TOOLS = [{"type": "function", "function": {"name": "get_weather"}}]
 
 
-def draw(lines: list[Text], title: str, name: str, width: int = 128) -> None:
+def draw(lines: list[Text], title: str, name: str, width: int = 112) -> None:
     """Writes a picture of these lines."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     for line in lines:
@@ -75,7 +75,6 @@ def draw(lines: list[Text], title: str, name: str, width: int = 128) -> None:
 def chat(url: str, *messages: tuple[str, str], tools: object = None) -> None:
     """Sends a chat with these roles and texts."""
     body = {
-        "model": "my-model",
         "messages": [{"role": role, "content": content} for role, content in messages],
         "stream": True,
         **({"tools": tools} if tools else {}),

@@ -5,12 +5,11 @@ Does not depend on how a request is sent and read (`stream`), or on what is sent
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .. import _transport, types
-from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._signatures import coroutine_function, with_parameters_of
 from .._stream_manager import AsyncStreamManager
@@ -18,25 +17,28 @@ from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
+from .resources import AsyncChat, AsyncModels
+from .tools_client import AsyncToolsClient
 
 if TYPE_CHECKING:
     import httpx
 
     from .._transport import AsyncHTTP
     from ..core.exchange import Exchange
+    from ..core.observers import Call, CallObserver
     from .stream import AsyncTokenStream
 
 __all__ = ["AsyncInferenceClient"]
 
 
-class AsyncInferenceClient(BaseClient):
+class AsyncInferenceClient(AsyncToolsClient):
     """A client for a server that generates text, token by token."""
 
     _made_http: AsyncHTTP
 
     def __init__(
         self,
-        model: str | None = None,
+        model: str | Sequence[str] | None = None,
         *,
         provider: str | None = None,
         token: str | bool | None = None,
@@ -46,14 +48,20 @@ class AsyncInferenceClient(BaseClient):
         bill_to: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str | None] | None = None,
+        max_retries: int | None = None,
         retry: RetryPolicy | int | None = RetryPolicy(),  # noqa: B008
         resume: bool = False,
+        observers: Sequence[Callable[[Call], CallObserver]] = (),
+        max_concurrency: int | Literal["adaptive"] | None = None,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         """Makes a client. It connects on the first call.
 
         Args:
-            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence.
+            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence. Or the
+                URLs of several servers with the same model: a request goes to the one with the fewest outstanding
+                requests; one that is overloaded or fails rests for a while, and retries go to another.
             provider: the provider that runs a model id behind the Hugging Face router; with None or "auto" the router
                 chooses. Has no effect on a URL.
             token: sent as a bearer token. With None, `HF_TOKEN` from the environment is sent to huggingface.co and
@@ -66,19 +74,28 @@ class AsyncInferenceClient(BaseClient):
             bill_to: the organisation to bill, on huggingface.co.
             base_url: another name for `model`, as in openai's client.
             api_key: another name for `token`, as in openai's client.
+            default_headers: another name for `headers`, as in openai's client.
+            max_retries: the number of attempts without the first, as in openai's client: ``max_retries=2`` is
+                ``retry=3``.
             retry: when to send a request again, up to the first content; an int is the number of attempts including
                 the first, None turns retries off.
             resume: continue a stream whose connection is lost, so that the loop gets every token once. A server that
                 numbers its events continues after the last one received, for sampled responses and chat as well. TGI
                 gets a new request with the prompt and the text so far; this is done for text generation with greedy
                 decoding and `max_new_tokens` only, where the result is the same. Otherwise the error says why not.
+            observers: told of each call that generates: its attempts, its first token, its end. Each is a subclass of
+                `hfstream.observers.CallObserver`, or `hfstream.otel.OpenTelemetry`.
+            max_concurrency: how many requests of `text_generation` and `chat_completion` may run at once; the others
+                wait, in the order of the calls. A stream counts until it is read to its end, closed or dropped.
+                "adaptive" finds the number by trying: it rises until the server refuses requests, or lets them wait for
+                their first token. None for no limit.
             http_client: your own httpx client, for proxies, TLS or transports. It is used as configured, and you close
                 it. Its sockets have one read timeout, the larger of `first_token` and `between_tokens`; the smaller
                 one is checked when bytes arrive.
 
         Raises:
             ValueError: an invalid value, or both names of one argument.
-            TypeError: a timeout or header of another type.
+            TypeError: a timeout, header or observer of another type.
         """
         self._config = ClientConfig.from_arguments(
             model,
@@ -88,10 +105,14 @@ class AsyncInferenceClient(BaseClient):
             bill_to=bill_to,
             base_url=base_url,
             api_key=api_key,
+            default_headers=default_headers,
+            max_retries=max_retries,
             retry=retry,
             cookies=cookies,
             provider=provider,
             resume=resume,
+            observers=observers,
+            max_concurrency=max_concurrency,
         )
         self._http_client = http_client
 
@@ -267,6 +288,11 @@ class AsyncInferenceClient(BaseClient):
         """``client.chat.completions.create`` is `chat_completion`, as in openai's client."""
         return AsyncChat(self)
 
+    @property
+    def models(self) -> AsyncModels:
+        """``client.models.list`` is `list_models`, as in openai's client."""
+        return AsyncModels(self)
+
     async def get_endpoint_info(
         self,
         *,
@@ -348,56 +374,3 @@ class AsyncInferenceClient(BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-class AsyncChatCompletions:
-    """``client.chat.completions``, as in openai's client."""
-
-    def __init__(self, client: AsyncInferenceClient) -> None:
-        self._client = client
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: Literal[False] | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> Coroutine[Any, Any, types.ChatCompletion]: ...
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: Literal[True],
-        **options: Unpack[ChatCompletionOptions],
-    ) -> AsyncStreamManager[types.ChatCompletionChunk]: ...
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: bool | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> Coroutine[Any, Any, types.ChatCompletion] | AsyncStreamManager[types.ChatCompletionChunk]: ...
-
-    @coroutine_function
-    @with_parameters_of(ChatCompletionOptions)
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: bool | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> Any:
-        """The client's `chat_completion`."""
-        return self._client.chat_completion(messages, stream=stream, **options)
-
-
-class AsyncChat:
-    """``client.chat``."""
-
-    def __init__(self, client: AsyncInferenceClient) -> None:
-        self.completions: AsyncChatCompletions = AsyncChatCompletions(client)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 from .. import _transport
 from .._transport.forking import keep_forever
 from ..core.base_stream import BaseStream
+from ..core.dispatch import Dispatch
 from ..core.exchange import Exchange
 from ..errors import InferenceConnectionError
 from ..types import ChatCompletion, ChatCompletionChunk, StreamResponse, TextGenerationResponse
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTokenStream"]
 
 ItemT = TypeVar("ItemT")
+
+MAX_WAIT = 3600.0
+"""Seconds; a longer wait for a slot is several waits, because threads cannot wait for ever in one."""
 
 
 class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[ItemT]):
@@ -95,6 +99,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         self._closed = True
         self._ready = iter(())
         self._wakeup.set()
+        self._exchange.report_end()
         response = self._response  # a reader in another thread may release it at any moment
         if response is not None and (self._read_lock.locked() or not self._exchange.complete):
             response.abort()
@@ -106,6 +111,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         self._response, self._ready = None, iter(())
         self._wakeup, self._read_lock = self._http.Wakeup(), threading.Lock()
         if self._inherited:
+            self._exchange.drop_observers()
             self._exchange.cancel_request()  # due once: here it will not be sent
             self._read_lock.acquire()  # for good: nothing is read, and `_read` raises
 
@@ -120,6 +126,10 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
     def __del__(self) -> None:
         if (response := getattr(self, "_response", None)) is not None:
             response.detach()
+        if (exchange := getattr(self, "_exchange", None)) is not None:
+            exchange.report_end()
+            if exchange.dispatch is not None:
+                exchange.dispatch.leave()
 
     async def _read(self, until_content: bool = False) -> None:
         """Reads until there is an item, or with `until_content` content of any kind, or the end."""
@@ -144,6 +154,7 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         finally:
             self._read_lock.release()
             if exchange.closed or self._closed:
+                exchange.report_end()
                 await self._return_connection()
 
     async def _step(self) -> list[ItemT]:
@@ -151,9 +162,11 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
         try:
             if self._response is None:
                 if exchange.delay:
-                    await self._wakeup.wait(exchange.delay)
-                    if self._closed:
-                        return []
+                    await self._wait(exchange.delay)
+                if exchange.dispatch is not None:
+                    await self._enter(exchange.dispatch)
+                if self._closed:
+                    return []
                 self._response = await self._http.send(exchange.next_request())
                 exchange.receive_headers(self._response.status_code, self._response.headers)
                 if self._closed:
@@ -180,12 +193,26 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
             self._closed = True
             raise
 
+    async def _wait(self, seconds: float) -> None:
+        """Waits, unless the stream is or will be closed."""
+        wakeup = self._wakeup = self._http.Wakeup()  # one that has been set stays so
+        if not self._closed:
+            await wakeup.wait(seconds)
+
+    async def _enter(self, dispatch: Dispatch) -> None:
+        """Waits until the request may be sent, or the stream is closed."""
+        wakeup = self._wakeup = self._http.Wakeup()
+        dispatch.enter(wakeup.set)
+        while not (dispatch.granted or self._closed):
+            await wakeup.wait(min(self._exchange.deadline.time_to_send(), MAX_WAIT))
+
     async def _return_connection(self) -> None:
         """Releases the connection, unless it is being read: then the reader does it."""
         if self._read_lock.acquire(False):
             try:
                 if self._response is not None and self._exchange.complete:
                     response, self._response = self._response, None
+                    self._leave()
                     await response.drain(self._exchange.deadline)
                 else:
                     await self._release()
@@ -194,8 +221,15 @@ class AsyncTokenStream(BaseStream[ItemT, Any], AsyncIterator[ItemT], Generic[Ite
 
     async def _release(self) -> None:
         response, self._response = self._response, None
-        if response is not None:
-            await response.aclose()
+        try:
+            if response is not None:
+                await response.aclose()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._exchange.dispatch is not None:
+            self._exchange.dispatch.leave()
 
 
 AsyncTokenStream.__module__ = "hfstream"  # where users import it from

@@ -5,37 +5,39 @@ Does not depend on how a request is sent and read (`stream`), or on what is sent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .. import _transport, types
-from .._base_client import BaseClient
 from .._config import ClientConfig
 from .._signatures import with_parameters_of
 from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
 from ..core.timeouts import Timeouts, TimeoutTypes
 from ..errors import InferenceError, OverloadedError
+from .resources import Chat, Models
+from .tools_client import ToolsClient
 
 if TYPE_CHECKING:
     import httpx
 
     from .._transport import SyncHTTP
     from ..core.exchange import Exchange
+    from ..core.observers import Call, CallObserver
     from .stream import TokenStream
 
 __all__ = ["InferenceClient"]
 
 
-class InferenceClient(BaseClient):
+class InferenceClient(ToolsClient):
     """A client for a server that generates text, token by token."""
 
     _made_http: SyncHTTP
 
     def __init__(
         self,
-        model: str | None = None,
+        model: str | Sequence[str] | None = None,
         *,
         provider: str | None = None,
         token: str | bool | None = None,
@@ -45,14 +47,20 @@ class InferenceClient(BaseClient):
         bill_to: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        default_headers: Mapping[str, str | None] | None = None,
+        max_retries: int | None = None,
         retry: RetryPolicy | int | None = RetryPolicy(),  # noqa: B008
         resume: bool = False,
+        observers: Sequence[Callable[[Call], CallObserver]] = (),
+        max_concurrency: int | Literal["adaptive"] | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
         """Makes a client. It connects on the first call.
 
         Args:
-            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence.
+            model: a URL, or the id of a model on the Hugging Face Hub. The `model` of a call takes precedence. Or the
+                URLs of several servers with the same model: a request goes to the one with the fewest outstanding
+                requests; one that is overloaded or fails rests for a while, and retries go to another.
             provider: the provider that runs a model id behind the Hugging Face router; with None or "auto" the router
                 chooses. Has no effect on a URL.
             token: sent as a bearer token. With None, `HF_TOKEN` from the environment is sent to huggingface.co and
@@ -65,19 +73,28 @@ class InferenceClient(BaseClient):
             bill_to: the organisation to bill, on huggingface.co.
             base_url: another name for `model`, as in openai's client.
             api_key: another name for `token`, as in openai's client.
+            default_headers: another name for `headers`, as in openai's client.
+            max_retries: the number of attempts without the first, as in openai's client: ``max_retries=2`` is
+                ``retry=3``.
             retry: when to send a request again, up to the first content; an int is the number of attempts including
                 the first, None turns retries off.
             resume: continue a stream whose connection is lost, so that the loop gets every token once. A server that
                 numbers its events continues after the last one received, for sampled responses and chat as well. TGI
                 gets a new request with the prompt and the text so far; this is done for text generation with greedy
                 decoding and `max_new_tokens` only, where the result is the same. Otherwise the error says why not.
+            observers: told of each call that generates: its attempts, its first token, its end. Each is a subclass of
+                `hfstream.observers.CallObserver`, or `hfstream.otel.OpenTelemetry`.
+            max_concurrency: how many requests of `text_generation` and `chat_completion` may run at once; the others
+                wait, in the order of the calls. A stream counts until it is read to its end, closed or dropped.
+                "adaptive" finds the number by trying: it rises until the server refuses requests, or lets them wait for
+                their first token. None for no limit.
             http_client: your own httpx client, for proxies, TLS or transports. It is used as configured, and you close
                 it. Its sockets have one read timeout, the larger of `first_token` and `between_tokens`; the smaller
                 one is checked when bytes arrive.
 
         Raises:
             ValueError: an invalid value, or both names of one argument.
-            TypeError: a timeout or header of another type.
+            TypeError: a timeout, header or observer of another type.
         """
         self._config = ClientConfig.from_arguments(
             model,
@@ -87,10 +104,14 @@ class InferenceClient(BaseClient):
             bill_to=bill_to,
             base_url=base_url,
             api_key=api_key,
+            default_headers=default_headers,
+            max_retries=max_retries,
             retry=retry,
             cookies=cookies,
             provider=provider,
             resume=resume,
+            observers=observers,
+            max_concurrency=max_concurrency,
         )
         self._http_client = http_client
 
@@ -260,6 +281,11 @@ class InferenceClient(BaseClient):
         """``client.chat.completions.create`` is `chat_completion`, as in openai's client."""
         return Chat(self)
 
+    @property
+    def models(self) -> Models:
+        """``client.models.list`` is `list_models`, as in openai's client."""
+        return Models(self)
+
     def get_endpoint_info(
         self,
         *,
@@ -337,55 +363,3 @@ class InferenceClient(BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class ChatCompletions:
-    """``client.chat.completions``, as in openai's client."""
-
-    def __init__(self, client: InferenceClient) -> None:
-        self._client = client
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: Literal[False] | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> types.ChatCompletion: ...
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: Literal[True],
-        **options: Unpack[ChatCompletionOptions],
-    ) -> TokenStream[types.ChatCompletionChunk]: ...
-
-    @overload
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: bool | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> types.ChatCompletion | TokenStream[types.ChatCompletionChunk]: ...
-
-    @with_parameters_of(ChatCompletionOptions)
-    def create(
-        self,
-        messages: types.Messages,
-        *,
-        stream: bool | None = None,
-        **options: Unpack[ChatCompletionOptions],
-    ) -> Any:
-        """The client's `chat_completion`."""
-        return self._client.chat_completion(messages, stream=stream, **options)
-
-
-class Chat:
-    """``client.chat``."""
-
-    def __init__(self, client: InferenceClient) -> None:
-        self.completions: ChatCompletions = ChatCompletions(client)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..version import __version__
+from .request_options import add_length, add_model, add_sampling, add_server
 from .serve_options import add_serve_options, positive
 from .testing_options import add_chaos_options, add_mock_options, add_record_options
 
@@ -36,11 +37,27 @@ examples:
   hfstream serve --port 9000 --max-concurrent-requests 8 --tokens-per-second 30
   HFSTREAM_API_KEY=secret hfstream serve --model ./my-checkpoint
   hfstream serve --model HuggingFaceTB/SmolLM2-135M-Instruct --served-model-name smollm2
+  hfstream serve --upstream http://127.0.0.1:8000/v1 --max-concurrent-requests 256
 """,
     "demo": """\
 examples:
   hfstream demo
   hfstream demo "What is Deep Learning?" --url http://127.0.0.1:8080
+""",
+    "map": """\
+examples:
+  hfstream map prompts.jsonl --url http://127.0.0.1:8080 --journal answers.journal > answers.jsonl
+  hfstream map --url http://127.0.0.1:8080 --max-new-tokens 20 < prompts.jsonl | jq -r .output
+  echo '"How do you make cheese?"' | hfstream map
+
+a line of FILE is one of these, as JSON:
+  "How do you make cheese?"
+  {"prompt": "How do you make cheese?", "seed": 7}
+  {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
+
+a line of the output is one of these:
+  {"index": 0, "output": "..."}
+  {"index": 1, "error": {"type": "ValidationError", "message": "...", "status_code": 422}}
 """,
     "bench": """\
 examples:
@@ -107,6 +124,7 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_chat(commands)
     _add_serve(commands)
     _add_demo(commands)
+    _add_map(commands)
     _add_bench(commands)
     add_mock_options(_add_command(commands, "mock", "answer like a model, by rules or from a tape"))
     add_record_options(_add_command(commands, "record", "record the responses of a server on a tape"))
@@ -120,12 +138,12 @@ def _add_generate(commands: Any) -> None:
     generate.add_argument(
         "prompt", metavar="PROMPT", nargs="?", help="the prompt; if it is missing or -, it is read from stdin"
     )
-    _add_server(generate)
+    add_server(generate)
     generate.add_argument("--details", action="store_true", help="print one line per token: text, probability, id")
     generate.add_argument("--json", action="store_true", help="print one line of JSON per token")
-    _add_model(generate)
-    _add_length(generate, "max_new_tokens")
-    _add_sampling(generate)
+    add_model(generate)
+    add_length(generate, "max_new_tokens")
+    add_sampling(generate)
     generate.add_argument("--top-k", type=int, metavar="K", help="sample from the K most likely tokens")
     generate.add_argument(
         "--top-p", type=float, metavar="P", help="sample from the most likely tokens with total probability P"
@@ -144,11 +162,11 @@ def _add_generate(commands: Any) -> None:
 
 def _add_chat(commands: Any) -> None:
     chat = _add_command(commands, "chat", "have a conversation with a model")
-    _add_server(chat)
+    add_server(chat)
     chat.add_argument("--model", metavar="NAME", help="name of the model, if the server has several")
     chat.add_argument("--system", metavar="TEXT", help="system message")
-    _add_length(chat, "max_tokens")
-    _add_sampling(chat)
+    add_length(chat, "max_tokens")
+    add_sampling(chat)
 
 
 def _add_serve(commands: Any) -> None:
@@ -159,10 +177,37 @@ def _add_demo(commands: Any) -> None:
     demo = _add_command(commands, "demo", "compare waiting and streaming, side by side")
     prompt = "How do you make cheese?"
     demo.add_argument("prompt", metavar="PROMPT", nargs="?", default=prompt, help=f"the prompt (default: {prompt})")
-    _add_server(demo)
+    add_server(demo)
     demo.add_argument(
         "--tokens-per-second", type=float, metavar="N", help="speed of the server started without --url (default: 30)"
     )
+
+
+def _add_map(commands: Any) -> None:
+    command = _add_command(commands, "map", "ask the prompts of a file, several at a time")
+    command.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="prompts as lines of JSON; - (default) is stdin"
+    )
+    add_server(command)
+    command.add_argument(
+        "--journal", metavar="JOURNAL", help="file that keeps the answers: a run that was interrupted goes on from it"
+    )
+    command.add_argument(
+        "--concurrency",
+        type=_concurrency,
+        default="adaptive",
+        metavar="N",
+        help="prompts at a time, or 'adaptive' for as many as the server takes (default: adaptive)",
+    )
+    command.add_argument("--as-completed", action="store_true", help="print answers as they come, not in order")
+    command.add_argument("--details", action="store_true", help="answers of text generation as objects, with tokens")
+    add_model(command)
+    add_length(command, "max_new_tokens")
+    add_sampling(command)
+
+
+def _concurrency(text: str) -> int | str:
+    return text if text == "adaptive" else positive(text)
 
 
 def _add_bench(commands: Any) -> None:
@@ -187,8 +232,8 @@ def _add_bench(commands: Any) -> None:
     )
     bench.add_argument("--json", metavar="FILE", help="write all figures to FILE; - is stdout")
     bench.add_argument("--plot", metavar="FILE.svg", help="draw them; SVG")
-    _add_model(bench)
-    _add_length(bench, "max_new_tokens", default=64)
+    add_model(bench)
+    add_length(bench, "max_new_tokens", default=64)
 
 
 def _add_doctor(commands: Any) -> None:
@@ -222,34 +267,6 @@ def _seconds(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError("must be a positive number of seconds")
     return number
-
-
-def _add_server(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--url", help="URL of the server; without it, a server with the bundled model is started for this command"
-    )
-    command.add_argument("--api-key", metavar="KEY", help="bearer token to send")
-
-
-def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--model", dest="served_model", metavar="NAME", help="name of the model; only for a URL that ends in /v1"
-    )
-
-
-def _add_length(command: argparse.ArgumentParser, name: str, default: int | None = None) -> None:
-    description = "maximum number of tokens to generate" + ("" if default is None else f" (default: {default})")
-    # The APIs of text generation and chat use different names; accept both everywhere.
-    command.add_argument(
-        "--max-new-tokens", "--max-tokens", dest=name, type=int, default=default, metavar="N", help=description
-    )
-
-
-def _add_sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--temperature", type=float, metavar="T", help="sample with this temperature; higher is more random"
-    )
-    command.add_argument("--seed", type=int, metavar="N", help="random seed; the same seed gives the same response")
 
 
 def _add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:

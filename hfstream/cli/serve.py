@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import shlex
 
+from ..core.urls import origin
 from ..version import __version__
 from .terminal import Terminal
 
@@ -21,9 +22,11 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
     settings = server.Settings(**given)
     _configure_logging(arguments.log_level)
+    # Without their paths, users and passwords.
+    what = ", ".join(map(origin, settings.upstreams)) or settings.model_name
 
     def started(url: str) -> None:
-        terminal.print_note(f"hfstream {__version__} is serving {settings.model_name} at {url}", style="")
+        terminal.print_note(f"hfstream {__version__} is serving {what} at {url}", style="")
         if settings.uds is None:
             terminal.print_note(f'Try: hfstream generate "How do you make cheese?" --url {url}')
             terminal.print_note(f"Demo page: {url}/demo\nPress Ctrl-C to stop.")

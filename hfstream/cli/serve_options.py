@@ -17,6 +17,7 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         help="directory of a checkpoint, a GGUF file, the id of a model on the Hugging Face Hub, or 'bundled' "
         "(default: bundled)",
     )
+    _add_upstream_options(serve)
     serve.add_argument("--served-model-name", metavar="NAME", help="the model's name for clients (default: --model)")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument(
@@ -130,6 +131,36 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         help="info has a line for each request, debug the prompts as well (default: info)",
     )
     serve.add_argument("--threads", type=int, default=1, metavar="N", help="number of torch threads (default: 1)")
+
+
+def _add_upstream_options(serve: argparse.ArgumentParser) -> None:
+    """Those of a server in front of other servers."""
+    serve.add_argument(
+        "--upstream",
+        action="append",
+        dest="upstreams",
+        metavar="URL",
+        help="pass requests on to the server at URL, in place of a model: one with OpenAI's routes if the URL ends in "
+        "/v1, else one with TGI's; can be used more than once",
+    )
+    serve.add_argument(
+        "--upstream-api-key",
+        default=os.environ.get("HFSTREAM_UPSTREAM_API_KEY"),
+        metavar="KEY",
+        help="bearer token to send to --upstream (default: the environment variable HFSTREAM_UPSTREAM_API_KEY)",
+    )
+    serve.add_argument(
+        "--upstream-model",
+        metavar="NAME",
+        help="model to ask --upstream for where a request names none (default: the first that it lists)",
+    )
+    serve.add_argument(
+        "--upstream-timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long --upstream may take until the first token, or for a whole answer (default: 600)",
+    )
 
 
 def positive(text: str) -> int:

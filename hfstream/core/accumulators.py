@@ -5,11 +5,13 @@ Does not depend on wire formats, nor on how items reach the caller.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
 
-__all__ = ["Accumulator", "DetailsAccumulator", "SingleResult", "TextAccumulator"]
+__all__ = ["Accumulator", "DetailsAccumulator", "TextAccumulator"]
 
 EventT = TypeVar("EventT")
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -30,8 +32,18 @@ class Accumulator(Protocol[EventT, ItemT, ResultT_co]):
         ...
 
     @property
+    def finish_reasons(self) -> Sequence[FinishReason | str]:
+        """Why each choice ended, of those that have."""
+        ...
+
+    @property
     def usage(self) -> Usage | None:
         """Token counts of prompt and response; None until the server has sent them."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the server says of the whole response, such as its `id` and the `model`; TGI's API says nothing."""
         ...
 
     def add(self, items: list[EventT]) -> list[ItemT]:
@@ -48,6 +60,8 @@ class _StreamAccumulator:
 
     The `ids` of all tokens are kept only if `keep_ids` is set: they are needed to continue a lost stream.
     """
+
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, *, keep_ids: bool = False) -> None:
         self.ids: list[int] | None = [] if keep_ids else None
@@ -67,6 +81,10 @@ class _StreamAccumulator:
     @property
     def finish_reason(self) -> FinishReason | str | None:
         return (self.details and self.details.finish_reason) or None
+
+    @property
+    def finish_reasons(self) -> Sequence[FinishReason | str]:
+        return [self.finish_reason] if self.finish_reason else []
 
     @property
     def usage(self) -> Usage | None:
@@ -147,22 +165,3 @@ class DetailsAccumulator(_StreamAccumulator):
 
 def _token(id: int, text: str, logprob: float | None, special: bool) -> Token:  # noqa: A002  Token's own fields
     return Token(id=id, text=text, logprob=logprob, special=special)
-
-
-class SingleResult:
-    """Holds the result of a response that is not streamed."""
-
-    text = ""
-    finish_reason = None
-    usage = None
-
-    def __init__(self) -> None:
-        self._result: Any = None
-
-    def add(self, items: list[ItemT]) -> list[ItemT]:
-        if items:
-            self._result = items[-1]
-        return items
-
-    def result(self) -> Any:
-        return self._result

@@ -6,11 +6,12 @@ Does not depend on how an attempt is made, or on whether there is another one.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import IncompleteStreamError, InferenceError
 
-__all__ = ["Attempt", "cannot_resume", "without_traceback"]
+__all__ = ["Attempt", "cannot_resume", "describe_attempts", "incomplete_error", "without_traceback"]
 
 
 @dataclass
@@ -21,6 +22,8 @@ class Attempt:
     """Counts from 1."""
     delay: float
     """Seconds waited before it."""
+    url: str
+    """Scheme, host and port of the server."""
     status_code: int | None = None
     """HTTP status, once there is one."""
     error: InferenceError | None = None
@@ -30,6 +33,23 @@ class Attempt:
 def without_traceback(error: InferenceError) -> InferenceError:
     """A copy of `error` that can be stored: the traceback of `error` refers to the stream, and would keep it alive."""
     return copy.copy(error)
+
+
+def describe_attempts(attempts: Sequence[Attempt]) -> str:
+    """A note for the error in which several attempts have ended."""
+    urls = list(dict.fromkeys(attempt.url for attempt in attempts))
+    servers = f" ({', '.join(urls)})" if len(urls) > 1 else ""
+    return f"tried {len(attempts)} times{servers}; the client's `retry=` sets how often"
+
+
+def incomplete_error(attempts: Sequence[Attempt], text: str) -> IncompleteStreamError:
+    """The error for an answer that was closed before its end, or that an error has ended, after `text`."""
+    cause = attempts[-1].error if attempts else None
+    reason = "was closed before its end" if cause is None else f"has ended in an error: {cause}"
+    error = IncompleteStreamError(f"the stream {reason}", retryable=False)
+    error.__cause__ = cause
+    error.partial_text = text
+    return error
 
 
 def cannot_resume(lost: InferenceError, reason: str) -> IncompleteStreamError:

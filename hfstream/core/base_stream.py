@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic_core import from_json
 
 from ..errors.response_bodies import request_id
 from ..types import FinishReason, Usage
@@ -27,6 +29,19 @@ class BaseStream(Generic[ItemT, ResultT]):
     def text(self) -> str:
         """The text that has come so far."""
         return self._exchange.accumulator.text
+
+    @property
+    def parsed(self) -> Any:
+        """The JSON that has come so far, as far as it can be read: dictionaries, lists, numbers, text.
+
+        None before there is any, and for text that does not begin as JSON. A name without its value is not there yet,
+        the last string or number may go on, and nothing is validated. `final()` returns a response whose own `parsed`
+        is complete, an instance of the type that was asked for. Each use reads all of `text`.
+        """
+        try:
+            return from_json(self.text, allow_partial="trailing-strings")
+        except ValueError:  # the beginning is not JSON
+            return None
 
     @property
     def finish_reason(self) -> FinishReason | str | None:

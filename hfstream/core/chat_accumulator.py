@@ -6,6 +6,7 @@ on how chunks are received, nor on how they reach the caller.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ..types import (
@@ -54,8 +55,17 @@ class ChatAccumulator:
         return self._first.finish_reason
 
     @property
+    def finish_reasons(self) -> Sequence[str]:
+        reasons = (builder.finish_reason for _, builder in sorted(self._choices.items()))
+        return [reason for reason in reasons if reason is not None]
+
+    @property
     def usage(self) -> Usage | None:
         return latest_usage(self._first.usage, self._usage)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return self._metadata
 
     def add(self, items: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for chunk in items:

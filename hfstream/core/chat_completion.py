@@ -6,16 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..types import ChatCompletion, Messages
-from .accumulators import SingleResult
 from .answer_errors import raise_if_failed
 from .chat_accumulator import ChatAccumulator
 from .decoders import JSONBodyDecoder
 from .parameters import ChatCompletionParameters
 from .request_spec import RequestSpec, check_parameter_names, encode_json
 from .schemas import find_schema_type, is_schema_type, make_tool_choice, make_tools, schema_name
+from .single_result import SingleResult
 from .stream_decoders import ChatStreamDecoder
 
-__all__ = ["chat_completion"]
+__all__ = ["chat_completion", "check_messages"]
+
+
+def check_messages(messages: Any) -> None:
+    """Raises a TypeError for what a conversation is most often mistaken for: a text, or a single message."""
+    if isinstance(messages, str | bytes | Mapping):
+        raise TypeError('`messages` is a list of messages, such as [{"role": "user", "content": "Hi"}]')
 
 
 def chat_completion(
@@ -35,8 +41,7 @@ def chat_completion(
         TypeError: a parameter that does not exist, or a value that is not JSON-serializable.
     """
     check_parameter_names("chat_completion", parameters, ChatCompletionParameters.__annotations__)
-    if isinstance(messages, str | bytes | Mapping):
-        raise TypeError('`messages` is a list of messages, such as [{"role": "user", "content": "Hi"}]')
+    check_messages(messages)
     # Nulls are left out, because TGI rejects some. Those inside a value are the user's own, and stay.
     params = {name: value for name, value in parameters.items() if value is not None}
     response_model = find_schema_type(params.get("response_format"))
@@ -70,4 +75,6 @@ def chat_completion(
         make_decoder=lambda: ChatStreamDecoder(several=several) if stream else JSONBodyDecoder(parse_completion),
         make_accumulator=(lambda: ChatAccumulator(response_model, several=several)) if stream else SingleResult,
         resume=resume and stream,
+        operation="chat_completion",
+        model=model,
     )

@@ -3,7 +3,7 @@
 A driver (`AsyncTokenStream`, `TokenStream`) waits, sends, reads and closes; it decides nothing::
 
     while not exchange.closed:
-        sleep(exchange.delay)
+        sleep(exchange.delay)  # and, if there is a `dispatch`, wait until it has granted the request; then leave it
         request = exchange.next_request()
         try:
             response = send(request)
@@ -20,24 +20,27 @@ not depend on the network, nor on whether the driver is synchronous.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from ..errors import IncompleteStreamError, InferenceError, InferenceTimeoutError, Phase
+from ..errors import IncompleteStreamError, InferenceConnectionError, InferenceError, InferenceTimeoutError
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
-from .attempts import Attempt, cannot_resume, without_traceback
+from .attempts import Attempt, cannot_resume, describe_attempts, incomplete_error, without_traceback
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
+from .dispatch import Dispatch
 from .exchange_states import FINAL_STATES, Event, State, next_state
 from .metrics import Metrics
 from .request_spec import PreparedRequest, RequestSpec
-from .resume import CannotResumeError, Resumption
+from .resume import CannotResumeError, Resumption, events_are_gone
 from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
-from .timeouts import Clock, Deadline, Timeouts, transport_timeout
+from .timeouts import Clock, Deadline, Timeouts, name_limit, timeout_error, transport_timeout
+from .urls import origin
 
 __all__ = ["Exchange"]
 
@@ -59,9 +62,10 @@ class Exchange(Generic[ItemT, ResultT]):
         retry: RetryPolicy,
         timeouts: Timeouts,
         pacer: RetryPacer | None = None,
+        dispatch: Dispatch | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.spec = spec
+        self.spec: RequestSpec[Any, ItemT, ResultT] = spec
         self.timeouts = timeouts
         self.state: State = State.WAITING
         self.closed: bool = False
@@ -74,11 +78,14 @@ class Exchange(Generic[ItemT, ResultT]):
         self.deadline: Deadline = Deadline(clock, timeouts.total)
         self.delay: float = 0.0
         """Seconds to wait before the next attempt."""
+        self.dispatch: Dispatch | None = dispatch
+        """To enter before each request, and to leave after it; None for a call that needs no permission to send."""
         self.needs_data: bool = False
         """Whether to read more of the response's body; if not, call `finish`."""
         self._clock = clock
         self._decoder: ResponseDecoder[Any] | None = None
         self._content_count = 0  # the decoder's count so far; a resumed decoder does not start at 0
+        self._stays = False  # whether the next request goes to the same endpoint, because it belongs to the last one
         self._retry_state = RetryState(retry, pacer)
         self._resumption = Resumption(spec)
 
@@ -102,14 +109,18 @@ class Exchange(Generic[ItemT, ResultT]):
     def next_request(self) -> PreparedRequest:
         """Begins an attempt: returns the request to send, now that the wait before it is over."""
         self._move(Event.REQUEST)
-        self.attempts.append(Attempt(len(self.attempts) + 1, self.delay))
+        now = self._clock()
+        if self.dispatch is not None:
+            stays = self._stays or self._resumption.is_reconnect
+            self.spec = self.dispatch.send(self.spec, now, stay=stays)
+            self._resumption.move(self.spec)
+        spec = self._resumption.spec
+        self.attempts.append(Attempt(len(self.attempts) + 1, self.delay, origin(spec.url)))
         self._decoder = None
         self.headers = {}
-        now = self._clock()
         self.deadline.paused_at = None
         self.deadline.set(now, self.timeouts.first_token)
         seconds_left = None if self.deadline.total_at == math.inf else max(0.001, self.deadline.total_at - now)
-        spec = self._resumption.spec
         timeout = transport_timeout(self.timeouts, seconds_left)
         return PreparedRequest(spec.method, spec.url, spec.headers, spec.body, timeout, self.deadline)
 
@@ -142,7 +153,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._content_count = count
             if self.state is not STREAMING:
                 self._move(Event.CONTENT)
-                self._on_success()
+                self._on_success(now)
             self.deadline.set(now, self.timeouts.after_finish if decoder.complete else self.timeouts.between_tokens)
         elif decoded and self.state is STREAMING and not decoder.complete:  # empty chunks: the server is at work
             self.deadline.set(now, self.timeouts.between_tokens)
@@ -169,7 +180,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._on_probe_response(decoded[0])
             return []
         if self.state is not STREAMING:  # a JSON document, or a resumed stream that only lacked its end
-            self._on_success()
+            self._on_success(None)
         self._move(Event.END)
         return self.accumulator.add(decoded)
 
@@ -182,6 +193,7 @@ class Exchange(Generic[ItemT, ResultT]):
         try:
             delay = None
             if isinstance(error, InferenceError) and self._is_unfinished():
+                self._stays = False
                 error = self._annotate(status_first(self._decoder, error))
                 decision, error = self._decide(error)
                 if decision is Decision.CONTINUE:
@@ -197,7 +209,7 @@ class Exchange(Generic[ItemT, ResultT]):
                 self._move(Event.END)
             else:
                 if len(self.attempts) > 1 and not self.has_content:
-                    error.add_note(f"tried {len(self.attempts)} times; the client's `retry=` sets how often")
+                    error.add_note(describe_attempts(self.attempts))
                 raise error  # noqa: TRY301  so that the state becomes CLOSED below, as after what a hook raises
         except BaseException:
             if not self.closed:
@@ -205,6 +217,12 @@ class Exchange(Generic[ItemT, ResultT]):
             raise
         finally:
             del error  # or this frame, which the traceback of what it raises holds, would hold that too
+
+    def report_end(self) -> None:
+        """Tells observers, if there are any, that no more is read: the stream was closed, or the call cancelled."""
+
+    def drop_observers(self) -> None:
+        """Observers, if there are any, are told nothing more: in a forked child, the call is the parent's."""
 
     def cancel_request(self) -> RequestSpec[Any, Any, Any] | None:
         """The request that tells the server to drop a stream it keeps for a reconnect; None if it keeps none.
@@ -215,12 +233,7 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def incomplete_error(self) -> IncompleteStreamError:
         """The error for an answer that was closed before its end, or that an error has ended."""
-        cause = self.attempts[-1].error if self.attempts else None
-        reason = "was closed before its end" if cause is None else f"has ended in an error: {cause}"
-        error = IncompleteStreamError(f"the stream {reason}", retryable=False)
-        error.__cause__ = cause
-        error.partial_text = self.accumulator.text
-        return error
+        return incomplete_error(self.attempts, self.accumulator.text)
 
     # Success ------------------------------------------------------------------------------------
 
@@ -228,8 +241,10 @@ class Exchange(Generic[ItemT, ResultT]):
         self.state = next_state(self.state, event)
         self.closed = self.state in FINAL_STATES
 
-    def _on_success(self) -> None:
-        """An attempt that is not the first one has brought what was asked for."""
+    def _on_success(self, first_token_at: float | None) -> None:
+        """An attempt has brought what was asked for, or a stream its first content at `first_token_at`."""
+        if self.dispatch is not None:
+            self.dispatch.record_success(first_token_at if self.spec.streamed else None)
         if len(self.attempts) == 1:
             return
         self._retry_state.record_success()
@@ -253,28 +268,21 @@ class Exchange(Generic[ItemT, ResultT]):
             error = cannot_resume(lost, str(reason))
             raise error from error.__cause__  # the lost connection, not `reason`
         self.delay = 0.0
+        self._stays = True
         self._move(Event.PROBED)
 
     # Failure ------------------------------------------------------------------------------------
 
     def _is_unfinished(self) -> bool:
         """Whether an error matters: the answer is incomplete, or its usage is missing and worth another attempt."""
-        ended = self._decoder is not None and self._decoder.done
-        return not self.complete or (self.spec.resume and not ended)
+        return not self.complete or (self.spec.resume and not (self._decoder is not None and self._decoder.done))
 
     def _annotate(self, error: InferenceError) -> InferenceError:
         """`error` with what only the exchange knows: which time limit it was, the text so far, the request's id."""
-        now = self._clock()
-        # The transport knows only whether it was connecting; the limit it ran into may have been the total one.
-        phase_unknown = isinstance(error, InferenceTimeoutError) and (
-            error.phase != "connect" or now >= self.deadline.total_at
-        )
-        if phase_unknown:
-            timeout = self._timeout_error(now)
-            timeout.__cause__ = error.__cause__
-            error = timeout
+        error = name_limit(error, self.timeouts, self.deadline, self._clock(), streaming=self.state is STREAMING)
         error.partial_text = self.accumulator.text or error.partial_text  # of a whole answer, its decoder knows it
         error.request_id = error.request_id or request_id(self.headers)
+        error.url = self.attempts[-1].url if self.attempts else None
         return error
 
     def _decide(self, error: InferenceError) -> tuple[Decision, InferenceError]:
@@ -283,6 +291,8 @@ class Exchange(Generic[ItemT, ResultT]):
             self.attempts[-1].error = without_traceback(error)
         if self.state is State.CLOSED:  # by `_on_probe_response`: the stream cannot be continued
             return Decision.RAISE, error
+        if self.dispatch is not None:
+            self.dispatch.record_failure(error, self._clock())
         decision = decide(error, after_content=self.has_content)
         if decision is Decision.RETRY:
             return decision, error
@@ -293,8 +303,13 @@ class Exchange(Generic[ItemT, ResultT]):
 
     def _decide_how_to_resume(self, decision: Decision, error: InferenceError) -> tuple[Decision, InferenceError]:
         lost = self._resumption.lost
-        if lost is not None and self._events_are_gone(error):
-            return self._continue_from_text(lost, error)
+        if lost is not None and self._resumption.is_reconnect and self.state is not STREAMING:
+            if events_are_gone(error, self.attempts[-1].status_code):
+                return self._continue_from_text(lost, error)
+            if isinstance(error, InferenceConnectionError) and self._has_other_endpoint():
+                with contextlib.suppress(CannotResumeError):  # then the server may come back
+                    self._resumption.plan_without_events(self.accumulator)
+                    return Decision.CONTINUE, error
         if decision is Decision.RAISE:
             # After content, this is the error in which generation ended. Without content on a new connection, the
             # server refuses to resume the stream; then the error that lost it is reported too.
@@ -306,12 +321,8 @@ class Exchange(Generic[ItemT, ResultT]):
             return Decision.RAISE, cannot_resume(lost or error, str(reason))
         return decision, error
 
-    def _events_are_gone(self, error: InferenceError) -> bool:
-        """Whether a reconnect was in vain: the server says so, or has begun the response again."""
-        if not self._resumption.is_reconnect or self.state is STREAMING:
-            return False
-        restarted = isinstance(error, IncompleteStreamError) and not error.retryable
-        return restarted or self.attempts[-1].status_code in (404, 410)
+    def _has_other_endpoint(self) -> bool:
+        return self.dispatch is not None and self.dispatch.has_other(self._clock())
 
     def _continue_from_text(self, lost: InferenceError, error: InferenceError) -> tuple[Decision, InferenceError]:
         try:
@@ -327,22 +338,16 @@ class Exchange(Generic[ItemT, ResultT]):
             return None
         if self.state is STREAMING:  # new content resets the retry limits: a stream may last for hours
             self._retry_state.restart()
-        if (reason := self._retry_state.reason_not_to_retry(error)) is not None:
+        elsewhere = not self._resumption.is_reconnect and self._has_other_endpoint()
+        if not elsewhere and (reason := self._retry_state.reason_not_to_retry(error)) is not None:
             error.add_note(reason)
             return None
         delay = self._retry_state.next_delay(without_traceback(error), now=self._clock(), latest=self.deadline.total_at)
         if delay is not None:
+            delay = 0.0 if elsewhere else delay  # the wait is for a server that has failed, and not for another
             kind, number = type(error).__name__, len(self.attempts)
             logger.info("attempt %d of %s failed, next in %.2f s: %s", number, self.spec, delay, kind)
         return delay
 
     def _timeout_error(self, now: float) -> InferenceTimeoutError:
-        phase: Phase = "between_tokens" if self.state is STREAMING else "first_token"
-        total_at = self.deadline.total_at
-        if total_at != math.inf and (now >= total_at or self.deadline.at >= total_at):
-            phase = "total"  # a timer may fire a moment early: what counts is which limit was the nearest
-        seconds = getattr(self.timeouts, phase)
-        if seconds is None:  # a limit that is not ours: a proxy's, a transport's
-            return InferenceTimeoutError("nothing was received in time", phase=phase)
-        missing = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
-        return InferenceTimeoutError(f"{missing[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
+        return timeout_error(self.timeouts, self.deadline, now, streaming=self.state is STREAMING)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["InterTokenLatency", "Metrics"]
@@ -88,14 +89,26 @@ class Metrics:
         """Median, 95th percentile and maximum of the gaps between tokens."""
         return InterTokenLatency(self._percentile(0.50), self._percentile(0.95), self._max)
 
+    def gaps(self) -> Iterator[tuple[float, int]]:
+        """The gaps between tokens as a histogram: seconds, exact to 3 %, and how many gaps are that long.
+
+        Tokens that came in one chunk are 0 seconds apart.
+        """
+        for bucket, count in enumerate(self._counts):
+            if count:
+                yield self._seconds(bucket), count
+
+    def _seconds(self, bucket: int) -> float:
+        """The middle of a bucket."""
+        return min(_FINEST * 10 ** ((bucket + 0.5) / _PER_DECADE), self._max) if bucket else 0.0
+
     def _percentile(self, share: float) -> float:
         wanted = math.ceil(share * sum(self._counts))
         seen = 0
         for bucket, count in enumerate(self._counts):
             seen += count
             if count and seen >= wanted:
-                middle = _FINEST * 10 ** ((bucket + 0.5) / _PER_DECADE)
-                return min(middle, self._max) if bucket else 0.0
+                return self._seconds(bucket)
         return 0.0
 
     def __repr__(self) -> str:

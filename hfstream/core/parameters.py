@@ -22,6 +22,7 @@ from .timeouts import TimeoutTypes
 __all__ = [
     "ChatCompletionOptions",
     "ChatCompletionParameters",
+    "RunToolsOptions",
     "TextGenerationOptions",
     "TextGenerationParameters",
 ]
@@ -87,8 +88,8 @@ class TextGenerationOptions(TextGenerationParameters, _RequestOptions, total=Fal
     """The keyword parameters of `text_generation`: the server's, and those of the request itself."""
 
 
-class ChatCompletionParameters(TypedDict, total=False):
-    """OpenAI's chat parameters, as TGI, vLLM and others take them. None is the same as leaving one out."""
+class _ChatParametersWithoutTools(TypedDict, total=False):
+    """`run_tools` has `tools` as a parameter of its own."""
 
     frequency_penalty: float | None
     """Makes tokens less likely the more often they have occurred, -2 to 2."""
@@ -131,9 +132,6 @@ class ChatCompletionParameters(TypedDict, total=False):
     """Whether the model may, must or must not call a tool, or the one that it must call, by name or as in `tools`."""
     tool_prompt: str | None
     """TGI: text before the tools in the prompt."""
-    tools: Sequence[ChatCompletionInputTool | Mapping[str, Any] | Callable[..., Any]] | None
-    """Functions that the model may call: in OpenAI's format, or as Python functions and pydantic classes, whose name,
-    docstring and annotations are sent."""
     top_logprobs: int | None
     """Return this many of the most likely tokens at every position; needs `logprobs`."""
     top_p: float | None
@@ -142,5 +140,17 @@ class ChatCompletionParameters(TypedDict, total=False):
     """An id of your end user, for the server's records."""
 
 
+class ChatCompletionParameters(_ChatParametersWithoutTools, total=False):
+    """OpenAI's chat parameters, as TGI, vLLM and others take them. None is the same as leaving one out."""
+
+    tools: Sequence[ChatCompletionInputTool | Mapping[str, Any] | Callable[..., Any]] | None
+    """Functions that the model may call: in OpenAI's format, or as Python functions and pydantic classes, whose name,
+    docstring and annotations are sent."""
+
+
 class ChatCompletionOptions(ChatCompletionParameters, _RequestOptions, total=False):
     """The keyword parameters of `chat_completion`: the server's, and those of the request itself."""
+
+
+class RunToolsOptions(_ChatParametersWithoutTools, _RequestOptions, total=False):
+    """The keyword parameters of `run_tools`: those of `chat_completion`."""

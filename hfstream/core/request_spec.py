@@ -49,6 +49,12 @@ class RequestSpec(Generic[EventT, ItemT, ResultT]):
     """Whether a lost stream is resumed."""
     continuation: Any = None
     """How to continue at a server that did not keep the stream (`resume.Continuation`); None if that is impossible."""
+    operation: str = ""
+    """The client's method, of those that generate: "text_generation" or "chat_completion"."""
+    model: str | None = None
+    """The name of the model, if the request has one."""
+    relocate: Callable[[str], RequestSpec[EventT, ItemT, ResultT]] | None = None
+    """Makes the same request for another URL of the client; None if it has only one."""
 
     def __str__(self) -> str:
         return f"{self.method} {origin(self.url)}"

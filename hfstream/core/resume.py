@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import InferenceError
+from ..errors import IncompleteStreamError, InferenceError
 from ..types import SimpleToken, StreamResponse
 from .accumulators import Accumulator
 from .decoders import ResponseDecoder
@@ -26,7 +26,7 @@ from .request_spec import RequestSpec, encode_json
 from .server_info import tokenize
 from .stream_decoders import TGIStreamDecoder
 
-__all__ = ["CannotResumeError", "Continuation", "Resumption"]
+__all__ = ["CannotResumeError", "Continuation", "Resumption", "events_are_gone"]
 
 
 class CannotResumeError(Exception):
@@ -64,6 +64,17 @@ class Resumption:
         """Whether the stream is resumed by a continuation, and not by a reconnect."""
         return self._probe is not None
 
+    def move(self, original: RequestSpec[Any, Any, Any]) -> None:
+        """The next request goes to another endpoint, for which the call's request is `original`."""
+        if original is self._original:
+            return
+        self._original = original
+        if self._probe is not None and original.continuation is not None:
+            self._probe = self._probe.restart(original)  # all its requests go to one server
+            self.spec = self._probe.next_spec()
+        else:
+            self.spec = self._current = original
+
     def plan(
         self, lost: InferenceError, decoder: ResponseDecoder[Any] | None, accumulator: Accumulator[Any, Any, Any]
     ) -> None:
@@ -87,8 +98,12 @@ class Resumption:
         Raises:
             CannotResumeError: a continuation is not possible either.
         """
-        self._gone = self.decoder
-        self._plan_continuation(accumulator)
+        gone, self._gone = self._gone, self.decoder
+        try:
+            self._plan_continuation(accumulator)
+        except CannotResumeError:
+            self._gone = gone
+            raise
 
     def _plan_continuation(self, accumulator: Accumulator[Any, Any, Any]) -> None:
         ids = getattr(accumulator, "ids", None)  # None also for chat, whose chunks have no token ids
@@ -134,6 +149,12 @@ class Resumption:
 
     def _with_last_event_id(self, decoder: ResponseDecoder[Any]) -> Mapping[str, str]:
         return {**self._original.headers, "Last-Event-ID": decoder.last_event_id}
+
+
+def events_are_gone(error: InferenceError, status_code: int | None) -> bool:
+    """Whether a reconnect that ended in `error` was in vain: the server says so, or has begun the response again."""
+    restarted = isinstance(error, IncompleteStreamError) and not error.retryable
+    return restarted or status_code in (404, 410)
 
 
 @dataclass(frozen=True)
@@ -191,6 +212,10 @@ class _TokenizeProbe:
         self._text = text
         self._received = list(ids)
         self._tokenized: list[list[int]] = []
+
+    def restart(self, original: RequestSpec[Any, Any, Any]) -> _TokenizeProbe:
+        """The same probes from the beginning, at the server of `original`."""
+        return _TokenizeProbe(original.continuation, original, self._text, self._received)
 
     @property
     def done(self) -> bool:

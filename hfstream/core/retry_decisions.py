@@ -25,7 +25,7 @@ from ..errors import (
     OverloadedError,
 )
 
-__all__ = ["DECISIONS", "Decision", "FailureKind", "classify", "decide"]
+__all__ = ["DECISIONS", "Decision", "FailureKind", "classify", "decide", "is_overload"]
 
 
 class FailureKind(Enum):
@@ -59,6 +59,13 @@ DECISIONS: dict[FailureKind, tuple[Decision, Decision]] = {
 def decide(error: InferenceError, *, after_content: bool) -> Decision:
     """What to do about `error`; `after_content` says whether content has been received, in any attempt."""
     return DECISIONS[classify(error)][after_content]
+
+
+def is_overload(error: InferenceError) -> bool:
+    """Whether the server has too much to do: it says so, or its first token does not come in time."""
+    if isinstance(error, InferenceTimeoutError):
+        return error.phase == "first_token"
+    return classify(error) is FailureKind.OVERLOADED
 
 
 def classify(error: InferenceError) -> FailureKind:

@@ -13,7 +13,18 @@ from typing import Any, cast, get_origin
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
-__all__ = ["find_schema_type", "is_schema_type", "json_schema", "make_tool_choice", "make_tools", "schema_name"]
+from .docstrings import split_docstring
+
+__all__ = [
+    "find_schema_type",
+    "is_schema_type",
+    "json_schema",
+    "list_tools",
+    "make_tool",
+    "make_tool_choice",
+    "make_tools",
+    "schema_name",
+]
 
 _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 """What OpenAI takes as a tool's name."""
@@ -65,9 +76,18 @@ def make_tools(tools: Any) -> list[Any]:
     Raises:
         TypeError: not a list, or one of its members is neither of these.
     """
+    return [make_tool(tool) for tool in list_tools(tools)]
+
+
+def list_tools(tools: Any) -> list[Any]:
+    """`tools` as a list.
+
+    Raises:
+        TypeError: not a list, but perhaps a single tool.
+    """
     if isinstance(tools, str | Mapping | BaseModel) or callable(tools) or not isinstance(tools, Iterable):
         raise TypeError(f"`tools` is a list of tools, not {tools!r}")
-    return [_make_tool(tool) for tool in cast("Iterable[Any]", tools)]
+    return list(cast("Iterable[Any]", tools))
 
 
 def make_tool_choice(choice: Any) -> Any:
@@ -77,7 +97,12 @@ def make_tool_choice(choice: Any) -> Any:
     return {"type": "function", "function": {"name": _tool_name(choice)}}
 
 
-def _make_tool(tool: Any) -> Any:
+def make_tool(tool: Any) -> Any:
+    """One of the `tools` of a request.
+
+    Raises:
+        TypeError: neither a dictionary nor a class nor a function with a name and parameters.
+    """
     if isinstance(tool, Mapping):
         return cast("Any", tool)
     if isinstance(tool, partial):
@@ -96,7 +121,10 @@ def _make_tool(tool: Any) -> Any:
     if schema.get("type") != "object" and "$ref" not in schema:
         raise TypeError(f"the tool {function['name']} needs parameters with names: a model calls it with a JSON object")
     schema.pop("description", None)  # of a class: it is the tool's
-    description = _description(tool)
+    description, parameters = split_docstring(_docstring(tool) or "")
+    for parameter, meaning in parameters.items():
+        if parameter in schema.get("properties", {}):
+            schema["properties"][parameter].setdefault("description", meaning)
     return {
         "type": "function",
         "function": function | ({"description": description} if description else {}) | {"parameters": schema},
@@ -110,7 +138,7 @@ def _tool_name(tool: Any) -> str:
     return name
 
 
-def _description(tool: Any) -> str | None:
+def _docstring(tool: Any) -> str | None:
     # A class inherits BaseModel's docstring, and that of a dataclass may be its signature: they say nothing of a tool.
     if isinstance(tool, type):
         doc = vars(tool).get("__doc__")

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 
 from ..types import Model, SimpleToken
 from ..types._lenient import load_json
-from .accumulators import SingleResult
 from .decoders import JSONBodyDecoder
 from .request_spec import RequestSpec, encode_json
+from .single_result import SingleResult
 
 __all__ = ["health", "info", "models", "tokenize"]
 

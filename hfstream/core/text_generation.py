@@ -6,13 +6,13 @@ Does not depend on clients, retries and time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from ..errors.response_bodies import from_finish_reason
 from ..types import TextGenerationResponse
 from ..types._lenient import load_json
-from .accumulators import Accumulator, DetailsAccumulator, SingleResult, TextAccumulator
+from .accumulators import Accumulator, DetailsAccumulator, TextAccumulator
 from .answer_errors import error_beside
 from .completion_responses import CompletionDetailsAccumulator, CompletionTextAccumulator, parse_completion
 from .completions import completion_body
@@ -21,10 +21,11 @@ from .parameters import TextGenerationParameters
 from .request_spec import RequestSpec, check_parameter_names, encode_json
 from .resume import Continuation
 from .schemas import find_schema_type, is_schema_type
+from .single_result import SingleResult
 from .stream_decoders import CompletionStreamDecoder, TGIStreamDecoder
 from .urls import Endpoint, service_url
 
-__all__ = ["text_generation"]
+__all__ = ["relocated", "text_generation"]
 
 
 def text_generation(
@@ -68,6 +69,8 @@ def text_generation(
         make_accumulator=route.make_accumulator if stream else SingleResult,
         resume=options.resume,
         continuation=_continuation(endpoint, prompt, route.body, headers) if options.resume else None,
+        operation="text_generation",
+        model=endpoint.model,
     )
 
 
@@ -76,9 +79,26 @@ def _continuation(
 ) -> Continuation | None:
     if endpoint.openai or endpoint.stream_in_body:
         return None  # the server may be another than TGI
+    return Continuation(prompt, body["parameters"], *_tokenize_target(endpoint.url, headers))
+
+
+def _tokenize_target(url: str, headers: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
     plain = {name: value for name, value in headers.items() if name.lower() not in ("accept", "prefer")}
-    url = service_url(endpoint.url, "/tokenize")
-    return Continuation(prompt, body["parameters"], url, {**plain, "Accept": "application/json"})
+    return service_url(url, "/tokenize"), {**plain, "Accept": "application/json"}
+
+
+def relocated(
+    spec: RequestSpec[Any, Any, Any],
+    url: str,
+    headers: Mapping[str, str],
+    relocate: Callable[[str], RequestSpec[Any, Any, Any]],
+) -> RequestSpec[Any, Any, Any]:
+    """The request `spec`, also one of chat completion, at another server of the same kind."""
+    continuation: Continuation | None = spec.continuation
+    if continuation is not None:
+        tokenize_url, tokenize_headers = _tokenize_target(url, headers)
+        continuation = replace(continuation, tokenize_url=tokenize_url, headers=tokenize_headers)
+    return replace(spec, url=url, headers=headers, continuation=continuation, relocate=relocate)
 
 
 @dataclass(frozen=True)

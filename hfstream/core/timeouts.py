@@ -13,7 +13,18 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Protocol, cast
 
-__all__ = ["MIN_TIMEOUT", "Clock", "Deadline", "TimeoutTypes", "Timeouts", "transport_timeout"]
+from ..errors import InferenceError, InferenceTimeoutError, Phase
+
+__all__ = [
+    "MIN_TIMEOUT",
+    "Clock",
+    "Deadline",
+    "TimeoutTypes",
+    "Timeouts",
+    "name_limit",
+    "timeout_error",
+    "transport_timeout",
+]
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
@@ -130,6 +141,17 @@ class Deadline:
         seconds = self.at - self._clock()
         return seconds if seconds > MIN_TIMEOUT else MIN_TIMEOUT  # noqa: FURB136  once a token: max() is a call
 
+    def time_to_send(self) -> float:
+        """Seconds that a request may still wait to be sent; infinity is no limit.
+
+        Raises:
+            InferenceTimeoutError: the time for the whole exchange is over.
+        """
+        seconds = self.total_at - self._clock()
+        if seconds <= 0:
+            raise InferenceTimeoutError("not sent in time", phase="total")
+        return seconds
+
 
 def transport_timeout(
     timeouts: Timeouts, seconds_left: float | None
@@ -145,3 +167,27 @@ def transport_timeout(
         return limit if seconds_left is None else seconds_left if limit is None else min(limit, seconds_left)
 
     return within(connect), within(read), within(first), within(connect)
+
+
+def timeout_error(timeouts: Timeouts, deadline: Deadline, now: float, *, streaming: bool) -> InferenceTimeoutError:
+    """The error for the limit that has been exceeded; `streaming` is whether a first token has come."""
+    phase: Phase = "between_tokens" if streaming else "first_token"
+    if deadline.total_at != math.inf and (now >= deadline.total_at or deadline.at >= deadline.total_at):
+        phase = "total"  # a timer may fire a moment early: what counts is which limit was the nearest
+    seconds = getattr(timeouts, phase)
+    if seconds is None:  # a limit that is not ours: a proxy's, a transport's
+        return InferenceTimeoutError("nothing was received in time", phase=phase)
+    missing = {"first_token": "no answer", "between_tokens": "no further token", "total": "no end of the answer"}
+    return InferenceTimeoutError(f"{missing[phase]} within {seconds:g} s (Timeouts.{phase})", phase=phase)
+
+
+def name_limit(
+    error: InferenceError, timeouts: Timeouts, deadline: Deadline, now: float, *, streaming: bool
+) -> InferenceError:
+    """`error`, or for a timeout whose limit the transport cannot know, one that names the limit."""
+    # The transport knows only whether it was connecting; the limit it ran into may have been the total one.
+    if not isinstance(error, InferenceTimeoutError) or (error.phase == "connect" and now < deadline.total_at):
+        return error
+    timeout = timeout_error(timeouts, deadline, now, streaming=streaming)
+    timeout.__cause__ = error.__cause__
+    return timeout

@@ -36,7 +36,7 @@ class Endpoint(NamedTuple):
     openai: bool = False
     """Whether it is OpenAI's `/v1/completions` instead of TGI's route."""
     model: str | None = None
-    """The field `model` in the body, for OpenAI's route."""
+    """The model's name, if it is known: the field `model` in the body of OpenAI's route, or the model id."""
 
 
 def is_url(model: str) -> bool:
@@ -91,7 +91,8 @@ def text_generation_endpoint(model: str, *, stream: bool, model_name: str | None
     - A model id: the Hugging Face router.
     """
     if not is_url(model):
-        return Endpoint(f"{HF_ROUTER_URL}/hf-inference/models/{quote(model, safe='/')}", stream_in_body=True)
+        url = f"{HF_ROUTER_URL}/hf-inference/models/{quote(model, safe='/')}"
+        return Endpoint(url, stream_in_body=True, model=model)
     prefix, route = _split_route(model)
     if route in _OPENAI_ROUTES:
         return Endpoint(

@@ -14,7 +14,8 @@
     ├── InferenceTimeoutError           a timeout; also a TimeoutError
     ├── InferenceConnectionError        no connection, or a lost one; also a ConnectionError
     ├── IncompleteStreamError           the stream ended without a final event or an error
-    └── UnexpectedResponseError         not the expected kind of response, such as an HTML page
+    ├── UnexpectedResponseError         not the expected kind of response, such as an HTML page
+    └── ToolError                       `run_tools` could not go on
 
 Class attributes are the defaults of a class: its HTTP status, TGI's `error_type`, whether a retry can help. What is
 passed to an instance overrides them. Does not depend on how errors are sent and received.
@@ -22,6 +23,7 @@ passed to an instance overrides them. Does not depend on how errors are sent and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Phase",
     "ServerError",
     "TextGenerationError",
+    "ToolError",
     "UnexpectedResponseError",
     "UnknownError",
     "ValidationError",
@@ -60,6 +63,8 @@ class InferenceError(Exception):
     """The server's id of the request, if it sent one."""
     retry_after: float | None = None
     """Seconds to wait before a retry, if the server sent it."""
+    url: str | None = None
+    """Scheme, host and port of the server, if a request was sent."""
     partial_text: str = ""
     """The text of the stream until the error."""
     response_body: str | None = None
@@ -78,6 +83,7 @@ class InferenceError(Exception):
         retryable: bool | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        url: str | None = None,
         partial_text: str | None = None,
         response_body: str | None = None,
     ) -> None:
@@ -183,3 +189,23 @@ class IncompleteStreamError(InferenceError):
 
 class UnexpectedResponseError(InferenceError):
     """A successful status, but not the expected kind of response: the message quotes the start of the body."""
+
+
+class ToolError(InferenceError):
+    """`run_tools` could not go on: a tool failed (``on_tool_error="raise"``), or `max_rounds` was not enough.
+
+    `messages` is the whole conversation so far. Passed to `run_tools` again, it goes on with the calls in its last
+    message that have no result yet.
+    """
+
+    messages: Sequence[Any] = ()
+    """Dictionaries, and `ChatCompletionMessage` objects where the model wrote them."""
+    tool_call: Any = None
+    """The `ChatCompletionToolCall` that failed; None if it was the number of rounds. The cause is the tool's error."""
+
+    def __init__(
+        self, message: str = "", *, messages: Sequence[Any] = (), tool_call: Any = None, **fields: Any
+    ) -> None:
+        super().__init__(message, **fields)
+        self.messages = messages
+        self.tool_call = tool_call

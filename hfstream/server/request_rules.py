@@ -66,7 +66,7 @@ class HostCheck:
             return
         message = (
             f"The Host header names {name[:100]!r}, which is not a name of this server. "
-            "Add it to the setting `allowed_hosts` (--allowed-hosts) if it is."
+            "Add it to the setting `allowed_hosts` (--allowed-host) if it is."
         )
         await JSONResponse({"error": message, "error_type": "host_not_allowed"}, 421)(scope, receive, send)
 

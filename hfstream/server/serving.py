@@ -19,13 +19,12 @@ from typing import Any, Self, cast
 
 import uvicorn
 
-from .app import build_app
 from .connections.acceptor import Acceptor
 from .connections.guarded import IDLE_SECONDS, MAX_HEAD_SIZE, GuardedConnection, available_connections, make_room
 from .connections.protocols import protocol_class
 from .engine.protocol import EngineProtocol
 from .model_files import ModelFilesError
-from .service.backend import Backend
+from .services import make_served
 from .settings import Settings
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -115,7 +114,7 @@ class BackgroundServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with a backend."""
+    """uvicorn with a service."""
 
     def __init__(
         self,
@@ -131,7 +130,7 @@ class _Server(uvicorn.Server):
         For `on_stopping` see `serve`.
         """
         try:
-            self._backend = Backend(settings, engine)
+            self._service, build_app = make_served(settings, engine)
         except ModelFilesError as error:
             raise StartError(str(error)) from error
         self._on_started, self._on_ready, self._on_stopping = on_started, on_ready, on_stopping
@@ -148,7 +147,7 @@ class _Server(uvicorn.Server):
             )
         super().__init__(
             uvicorn.Config(
-                build_app(self._backend, check_host=self._local),
+                build_app(check_host=self._local),
                 http=protocol_class(client_timeout=settings.client_timeout, max_connections=available_connections()),
                 ws="none",
                 lifespan="on",
@@ -164,7 +163,7 @@ class _Server(uvicorn.Server):
 
     def raise_if_failed(self) -> None:
         """Raises StartError if the server did not start, or its engine failed."""
-        if error := self._backend.fatal_error:
+        if error := self._service.fatal_error:
             raise StartError(f"the model could not be loaded, or the engine failed: {error}") from error
         if not self.started:
             raise StartError("the server did not start")
@@ -172,7 +171,7 @@ class _Server(uvicorn.Server):
     def stop(self, *, grace: float) -> None:
         """Starts to stop. May be called from any thread."""
         self._set_grace(grace)
-        self._backend.stopping = True
+        self._service.stopping = True
         self.should_exit = True
 
     def _set_grace(self, seconds: float) -> None:
@@ -209,7 +208,7 @@ class _Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in self._connections:
                 connection.check(now)
-        return await super().on_tick(counter) or self._backend.fatal_error is not None
+        return await super().on_tick(counter) or self._service.fatal_error is not None
 
     @property
     def _connections(self) -> list[GuardedConnection]:
@@ -226,10 +225,10 @@ class _Server(uvicorn.Server):
         self._ready_task.cancel()
         loop = asyncio.get_running_loop()
         timers = [
-            loop.call_later(self._grace, self._backend.abort_all),
+            loop.call_later(self._grace, self._service.abort_all),
             loop.call_later(self._grace + ABORT_SECONDS, self._drop_connections),
         ]
-        running = self._backend.limiter.running
+        running = self._service.limiter.running
         if running and self._on_stopping:
             self._on_stopping(running, self._grace)
         await super().shutdown(sockets)
@@ -247,12 +246,12 @@ class _Server(uvicorn.Server):
         SIGTERM, or with a KeyboardInterrupt.
         """
         if self.should_exit:
-            self._backend.abort_all_threadsafe()
-        self._backend.stopping = True
+            self._service.abort_all_threadsafe()
+        self._service.stopping = True
         self.should_exit = True
 
     async def _signal_ready(self) -> None:
-        await self._backend.ready.wait()
+        await self._service.ready.wait()
         if self._on_ready:
             self._on_ready()
 

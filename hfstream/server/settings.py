@@ -31,6 +31,15 @@ class Settings:
 
     model: str = "bundled"
     """"bundled", a directory with a checkpoint in Hugging Face format, a GGUF file, or the id of a model on the Hub."""
+    upstreams: tuple[str, ...] = ()
+    """URLs of other servers, whose answers this server passes on, in place of a model of its own: one that ends with
+    ``/v1`` is of a server with OpenAI's routes, any other of one with TGI's."""
+    upstream_api_key: str | None = None
+    """Sent to `upstreams` as ``Authorization: Bearer <key>``."""
+    upstream_model: str | None = None
+    """The model to ask `upstreams` for where a request names none, or "tgi". None: the first that they list."""
+    upstream_timeout: float = 600.0
+    """Seconds that one of `upstreams` may take until the first token, or for an answer that is not streamed."""
     served_model_name: str | None = None
     """The model's name in responses, /info and /v1/models. None: `model`."""
     host: str = "127.0.0.1"
@@ -92,6 +101,16 @@ class Settings:
             raise ValueError('tool_call_format must be None, "hermes", "llama3" or "mistral"')
         self._check_limits()
 
+        self._check_upstreams()
+
+    def _check_upstreams(self) -> None:
+        if isinstance(self.upstreams, str):
+            raise ValueError("upstreams must be a tuple of URLs, not one string")  # noqa: TRY004 - as for the rest
+        if self.upstream_api_key == "":
+            raise ValueError("upstream_api_key must be None or at least one character")
+        if not self.upstream_timeout > 0:
+            raise ValueError("upstream_timeout must be more than 0")
+
     def _check_limits(self) -> None:
         if any(limit is not None and limit < 1 for limit in (self.max_input_tokens, self.max_total_tokens)):
             raise ValueError("max_input_tokens and max_total_tokens must be at least 1")
@@ -122,4 +141,5 @@ class Settings:
     @property
     def model_name(self) -> str:
         """The model's name for clients."""
-        return self.model if self.served_model_name is None else self.served_model_name
+        name = (self.upstream_model or "upstream") if self.upstreams else self.model
+        return name if self.served_model_name is None else self.served_model_name

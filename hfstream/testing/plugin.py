@@ -71,9 +71,11 @@ def reference_backend(reference_settings: Settings | None) -> Generator[Backgrou
 
     Tests that use it are skipped if ``hfstream[server]`` is not installed.
     """
-    try:
-        from ..server import BackgroundServer  # noqa: PLC0415  an extra, and slow to import
-    except ImportError as error:
-        pytest.skip(str(error))
-    with BackgroundServer(reference_settings) as server:
+    with ExitStack() as stack:
+        try:
+            from ..server import BackgroundServer  # noqa: PLC0415  an extra, and slow to import
+
+            server = stack.enter_context(BackgroundServer(reference_settings))
+        except ImportError as error:
+            pytest.skip(str(error))
         yield server

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ChatCompletionToolCall,
         ChatCompletionTopLogprob,
         Model,
+        ModelList,
     )
     from .text import (
         BestOfSequence,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         TextGenerationResponse,
         Token,
     )
+    from .tool_runs import ToolRunCompletion
 
 __all__ = [
     "BestOfSequence",
@@ -62,18 +64,21 @@ __all__ = [
     "InputToken",
     "Messages",
     "Model",
+    "ModelList",
     "SchemaType",
     "SimpleToken",
     "StreamDetails",
     "StreamResponse",
     "TextGenerationResponse",
     "Token",
+    "ToolRunCompletion",
     "Usage",
 ]
 __all__ += aliases.__all__
 __all__ += inputs.__all__
 
 # Each imports pydantic, which takes longer than all else that a client needs to be made.
-_MODULES = ("text", "chat", "_base", "arguments", "aliases")
+_MODULES = ("text", "chat", "_base", "arguments", "aliases", "tool_runs")
 
-__getattr__ = names_from(__name__, *(f"{__name__}.{module}" for module in _MODULES))
+if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
+    __getattr__ = names_from(__name__, *(f"{__name__}.{module}" for module in _MODULES))

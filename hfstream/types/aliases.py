@@ -43,4 +43,5 @@ __all__ = [
     "TextGenerationStreamResponse",
 ]
 
-__getattr__ = names_from(__name__, f"{__package__}._aliases")
+if not TYPE_CHECKING:  # a type checker would take every name for one of the module's
+    __getattr__ = names_from(__name__, f"{__package__}._aliases")

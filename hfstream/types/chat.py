@@ -27,6 +27,7 @@ __all__ = [
     "ChatCompletionToolCall",
     "ChatCompletionTopLogprob",
     "Model",
+    "ModelList",
 ]
 
 
@@ -247,3 +248,11 @@ class Model(APIModel):
     created: int | None = None
     """Seconds since 1970."""
     owned_by: str | None = None
+
+
+class ModelList(list[Model]):
+    """The models of ``client.models.list()``: a list, and with `data` as openai's client returns it."""
+
+    @property
+    def data(self) -> list[Model]:
+        return self

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_help_of_every_command_has_examples() -> None:
-    for command in ("generate", "chat", "serve", "demo", "bench", "doctor"):
+    for command in ("generate", "chat", "serve", "demo", "map", "bench", "doctor"):
         done = run_hfstream(command, "--help")
         assert done.returncode == 0
         assert "examples:" in done.stdout

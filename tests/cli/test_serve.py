@@ -125,3 +125,22 @@ def test_what_is_no_size_is_an_error() -> None:
     done = run_hfstream("serve", "--kv-cache-memory", "much")
     assert done.returncode == 2
     assert "'much' is not a size; write, for example, 512M or 2G" in done.stderr
+
+
+def test_serve_in_front_of_another_server(backend: str) -> None:
+    with serving("--upstream", f"{backend}/v1", "--upstream", backend) as (process, url):
+        for _ in range(2):  # one for each of the two, which are one
+            done = run_hfstream("generate", "How do you make cheese?", "--url", url, "--max-new-tokens", "200")
+            assert done.returncode == 0, done.stderr
+            assert "curd" in done.stdout
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0
+        assert "Stopped." in stderr
+
+
+def test_an_upstream_that_is_no_url_is_a_one_line_error() -> None:
+    done = run_hfstream("serve", "--upstream", "small")
+    assert done.returncode == 1
+    assert "upstream 'small' is not a URL" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -184,6 +184,29 @@ async def test_an_answer_in_the_form_of_a_class(variant: Variant, clients: Clien
         assert first["json_schema"]["schema"] == City.model_json_schema()
 
 
+async def test_the_object_grows_while_its_json_comes_in(variant: Variant, clients: Clients) -> None:
+    pieces = ["", '{"na', 'me": "Kö', 'ln", "inhabitants": 1', '100, "sights": ["Dom", "Rh', 'ein"]}']
+    with ScriptedServer(Response([*(chunk(content=piece) for piece in pieces), FINISH, DONE])) as server:
+        stream = await variant.open_chat(clients(server.url), response_format=City)
+        grown: list[Any] = []
+        while await variant.next(stream) is not None:
+            grown.append(stream.parsed)
+    end = {"name": "Köln", "inhabitants": 1100, "sights": ["Dom", "Rhein"]}
+    # A chunk may be read with the one after it, never later: the object grows in this order, and ends complete.
+    states = [None, {}, {"name": "Kö"}, {"name": "Köln", "inhabitants": 1}, end | {"sights": ["Dom", "Rh"]}, end]
+    assert grown == sorted(grown, key=states.index)
+    assert grown[-1] == stream.parsed == end
+    assert (await variant.final(stream)).parsed == City(name="Köln")
+
+
+@pytest.mark.parametrize(("text", "parsed"), [("Hello", None), ("", None), ("[1, 2", [1, 2]), ('"a', "a")])
+async def test_what_the_text_so_far_is_as_json(variant: Variant, clients: Clients, text: str, parsed: Any) -> None:
+    with ScriptedServer(Response([chunk(content=text), FINISH, DONE])) as server:
+        stream = await variant.open_chat(clients(server.url))
+        await variant.final(stream)
+        assert stream.parsed == parsed
+
+
 async def test_a_message_of_an_answer_goes_back_as_it_is(variant: Variant, clients: Clients) -> None:
     tools = RECORDINGS["OpenAI, tools"]
     with ScriptedServer(Response(tools.events), Response(STREAM)) as server:

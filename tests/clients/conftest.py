@@ -3,6 +3,9 @@
 These tests run outside of the suite, each client in an environment of its own: ``nox -s clients``. The server runs in
 another one, whose interpreter is named by HFSTREAM_PYTHON, because some clients and the server cannot be installed
 together. Nothing here imports hfstream.
+
+With HFSTREAM_BEHIND=tgi or HFSTREAM_BEHIND=openai the same clients get a server in front of the backend, which has the
+API key and the limit of concurrent requests: ``nox -s clients_upstream``.
 """
 
 from __future__ import annotations
@@ -23,11 +26,28 @@ import pytest
 
 PYTHON = os.environ.get("HFSTREAM_PYTHON", sys.executable)
 KEY = "a-key-for-tests"
+BEHIND = os.environ.get("HFSTREAM_BEHIND", "")
+FRONT_OPTIONS = ("--api-key", "--max-concurrent-requests")
 
 
 @contextmanager
 def serving(*options: str) -> Iterator[str]:
-    """``hfstream serve`` on a free port; its URL, once the model answers."""
+    """``hfstream serve`` on a free port; its URL, once the model answers. As HFSTREAM_BEHIND says, in front of it."""
+    if not BEHIND:
+        with _serving(*options) as url:
+            yield url
+        return
+    pairs = list(zip(options[::2], options[1::2], strict=True))
+    behind = [text for pair in pairs if pair[0] not in FRONT_OPTIONS for text in pair]
+    front = [text for pair in pairs if pair[0] in FRONT_OPTIONS for text in pair]
+    with _serving(*behind) as model:
+        upstream = f"{model}/v1" if BEHIND == "openai" else model
+        with _serving("--upstream", upstream, *front) as url:
+            yield url
+
+
+@contextmanager
+def _serving(*options: str) -> Iterator[str]:
     with _running("serve", *options) as url:
         _wait_until_healthy(url)
         yield url

@@ -69,6 +69,16 @@ def test_parameters_are_heard(run: object, backend: str) -> None:
     assert last["choices"][0]["finish_reason"] == "length"
 
 
+def test_tools(run: object, backend: str) -> None:
+    assert callable(run)
+    seen = json.loads(run("tools.mjs", backend, "hf_token"))
+    assert seen["whole"]["name"] == "get_weather"
+    assert json.loads(seen["whole"]["arguments"])["city"] in ("Paris", "Rome")
+    assert seen["streamed"] == seen["whole"]
+    assert seen["pieces"] > 3
+    assert (seen["reason"], seen["answer"]) == ("tool_calls", "assistant")
+
+
 def test_a_wrong_value_is_told(run: object, backend: str) -> None:
     assert callable(run)
     output = run("errors.mjs", backend, "hf_token")

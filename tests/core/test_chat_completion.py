@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hfstream.core.accumulators import SingleResult
 from hfstream.core.chat_accumulator import ChatAccumulator
 from hfstream.core.chat_completion import chat_completion
 from hfstream.core.decoders import JSONBodyDecoder
 from hfstream.core.parameters import ChatCompletionOptions, ChatCompletionParameters
 from hfstream.core.request_spec import RequestSpec
+from hfstream.core.single_result import SingleResult
 from hfstream.core.stream_decoders import ChatStreamDecoder
 from hfstream.errors import (
     BadRequestError,

@@ -99,9 +99,55 @@ def test_annotations_defaults_and_descriptions_are_in_the_schema() -> None:
     properties = tools_of(weather)[0]["function"]["parameters"]["properties"]
     assert properties["unit"] == {"default": "c", "enum": ["c", "f"], "title": "Unit", "type": "string"}
     function: Any = weather
-    assert properties["day"] == TypeAdapter(function).json_schema()["properties"]["day"]  # 2.8 has no description
+    assert properties["day"] == TypeAdapter(function).json_schema()["properties"]["day"]  # 2.9 has no description
     assert "#/$defs/City" in str(properties["place"])
     assert tools_of(unannotated)[0]["function"]["parameters"]["required"] == ["city"]
+
+
+def test_the_docstring_says_what_the_parameters_mean() -> None:
+    def forecast(place: City | None, day: str = "today", *, unit: str | None = None) -> str:
+        """The weather.
+
+        Args:
+            place: the town, as in
+                the atlas: exactly.
+            unit (str, optional): C or F.
+            missing: a parameter that does not exist
+
+        Returns:
+            A sentence.
+        """
+        raise NotImplementedError
+
+    function = tools_of(forecast)[0]["function"]
+    properties = function["parameters"]["properties"]
+    assert function["description"] == "The weather.\n\nReturns:\n    A sentence."
+    assert {name: found.get("description") for name, found in properties.items()} == {
+        "place": "the town, as in the atlas: exactly.",
+        "day": None,
+        "unit": "C or F.",
+    }
+    assert (properties["day"]["default"], properties["unit"]["default"]) == ("today", None)
+    assert function["parameters"]["required"] == ["place"]
+
+
+class Visit(BaseModel):
+    """A visit.
+
+    Attributes:
+        city: not this
+        days: how long
+    """
+
+    city: Annotated[str, Field(description="where")]
+    days: int = 1
+
+
+def test_a_description_of_the_field_itself_comes_first() -> None:
+    function = tools_of(Visit)[0]["function"]
+    assert function["description"] == "A visit."
+    descriptions = [found["description"] for found in function["parameters"]["properties"].values()]
+    assert descriptions == ["where", "how long"]
 
 
 def test_dictionaries_are_sent_as_they_are() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from hfstream.core.accumulators import DetailsAccumulator, SingleResult, TextAccumulator
+from hfstream.core.accumulators import DetailsAccumulator, TextAccumulator
 from hfstream.core.decoders import JSONBodyDecoder
 from hfstream.core.parameters import TextGenerationParameters
 from hfstream.core.request_spec import RequestSpec
+from hfstream.core.single_result import SingleResult
 from hfstream.core.stream_decoders import TGIStreamDecoder
 from hfstream.core.text_generation import text_generation
 from hfstream.core.urls import Endpoint

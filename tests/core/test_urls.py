@@ -67,7 +67,7 @@ def test_any_other_path_is_used_as_it_is(model: str, stream: bool) -> None:
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_model_id_goes_to_the_router(model: str, url: str, stream: bool) -> None:
-    assert text_generation_endpoint(model, stream=stream) == Endpoint(url, stream_in_body=True)
+    assert text_generation_endpoint(model, stream=stream) == Endpoint(url, stream_in_body=True, model=model)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def application(model_url: str) -> Generator[str]:
         return HTMLResponse(PAGE.format(block("javascript", "EventSource")))
 
     app.get("/")(page)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
+    # Without a configuration of its loggers, which other tests read.
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

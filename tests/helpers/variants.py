@@ -22,7 +22,7 @@ class Variant(Protocol):
 
     name: str
 
-    def client(self, model: str | None, **settings: Any) -> Any: ...
+    def client(self, model: Any, **settings: Any) -> Any: ...
     async def open(self, client: Any, prompt: str = "Hi", **options: Any) -> Any: ...
     async def whole(self, client: Any, prompt: str = "Hi", **options: Any) -> Any: ...
     async def open_chat(self, client: Any, messages: Any = HI, **options: Any) -> Any: ...
@@ -37,7 +37,7 @@ class Variant(Protocol):
 class SyncVariant:
     name = "sync"
 
-    def client(self, model: str | None, **settings: Any) -> InferenceClient:
+    def client(self, model: Any, **settings: Any) -> InferenceClient:
         return InferenceClient(model, **settings)
 
     async def open(self, client: InferenceClient, prompt: str = "Hi", **options: Any) -> TokenStream[Any]:
@@ -75,7 +75,7 @@ class SyncVariant:
 class AsyncVariant:
     name = "async"
 
-    def client(self, model: str | None, **settings: Any) -> AsyncInferenceClient:
+    def client(self, model: Any, **settings: Any) -> AsyncInferenceClient:
         return AsyncInferenceClient(model, **settings)
 
     async def open(self, client: AsyncInferenceClient, prompt: str = "Hi", **options: Any) -> AsyncTokenStream[Any]:
@@ -120,6 +120,6 @@ class Clients:
         self.variant = variant
         self.made: list[Any] = []
 
-    def __call__(self, model: str | None, **settings: Any) -> Any:
+    def __call__(self, model: Any, **settings: Any) -> Any:
         self.made.append(self.variant.client(model, **settings))
         return self.made[-1]

@@ -15,8 +15,10 @@ LAYERS: list[tuple[str, ...]] = [
     ("hfstream.types",),
     (CORE,),
     (
-        "hfstream._base_client", "hfstream._config", "hfstream._request_factory", "hfstream._signatures",
-        "hfstream._transport", "hfstream._stream_manager", "hfstream._async", "hfstream._sync",
+        "hfstream._base_client", "hfstream._config", "hfstream._journal", "hfstream._limiting", "hfstream._mapping",
+        "hfstream._openai_names", "hfstream._progress", "hfstream._request_factory", "hfstream._signatures",
+        "hfstream._tool_calling", "hfstream._transport", "hfstream._stream_manager", "hfstream._workers",
+        "hfstream._async", "hfstream._sync",
     ),
 ]  # fmt: skip
 """From the bottom up. Every other module is above them: the conveniences, the server, and `hfstream` itself."""
@@ -26,7 +28,9 @@ SERVER_LAYERS: list[tuple[str, ...]] = [
     ("text", "schemas"),
     ("service",),
     ("routes", "auth", "request_rules", "connections"),
-    ("app",),
+    ("application",),
+    ("app", "upstream"),
+    ("services",),
     ("serving",),
 ]
 """The folders and modules of the server, from the bottom up. Those of one layer do not import each other."""
@@ -118,9 +122,24 @@ def test_the_core_imports_no_library_that_does_io() -> None:
 # --- The server ------------------------------------------------------------------------------------------------------
 
 
+UPSTREAM = f"{SERVER}.upstream"
+"""The part of the server that is a client: it answers with what other servers say."""
+
+
 def test_the_server_imports_only_errors_types_version_and_the_formats_of_events() -> None:
     allowed = (SERVER, *LAYERS[0], *LAYERS[1], "hfstream.core.sse", "hfstream.core.response_events")
-    found = [found for found in our_imports() if within(found.module, SERVER) and not within(found.name, *allowed)]
+    server = [found for found in our_imports() if within(found.module, SERVER) and not within(found.module, UPSTREAM)]
+    assert as_text([found for found in server if not within(found.name, *allowed)]) == []
+
+
+def test_the_server_with_a_model_never_imports_the_part_that_is_a_client() -> None:
+    found = [found for found in our_imports() if within(found.name, UPSTREAM) and not within(found.module, UPSTREAM)]
+    assert {each.module for each in found} == {f"{SERVER}.services"}  # inside a function, for a server with `upstreams`
+
+
+def test_the_part_of_the_server_that_is_a_client_imports_nothing_of_models() -> None:
+    models = [f"{SERVER}.{part}" for part in ("engine", "text", "app", "model_files")]
+    found = [found for found in our_imports() if within(found.module, UPSTREAM) and within(found.name, *models)]
     assert as_text(found) == []
 
 

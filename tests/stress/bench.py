@@ -20,8 +20,12 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from tests.stress import cost, paced
+from tests.stress.pages import replace_tables
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+SHOWN = ("bulk", "one send per event", "400 streams", "start-up")
+"""The tables of the page."""
 
 START_UPS = {
     "Python alone": "pass",
@@ -117,20 +121,6 @@ def _short(name: str) -> str:
     return "socket" if name.startswith("socket") else name
 
 
-def write(tables: dict[str, str], shown: list[Panel]) -> None:
-    """Replaces what is between ``<!-- name -->`` and ``<!-- /name -->`` in the page, and the pictures."""
-    page = DOCS / "comparison.md"
-    text = page.read_text("utf-8")
-    for name, table in tables.items():
-        text, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", rf"\1\n{table}\n\2", text, flags=re.DOTALL
-        )
-        assert count == 1, f"the page has no place for {name}"
-    page.write_text(text, "utf-8")
-    for scheme in COLOURS:
-        (DOCS / "images" / f"benchmark-{scheme}.svg").write_text(plot(shown, scheme), "utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -152,7 +142,10 @@ def main() -> None:
     for name, table in tables.items():
         print(f"\n{name}:\n\n{table}")
     if arguments.write:
-        write(tables, panels(bulk, many.get(400), start_up))
+        replace_tables(DOCS / "comparison.md", {name: tables[name] for name in SHOWN})
+        for scheme in COLOURS:
+            picture = plot(panels(bulk, many.get(400), start_up), scheme)
+            (DOCS / "images" / f"benchmark-{scheme}.svg").write_text(picture, "utf-8")
 
 
 if __name__ == "__main__":

@@ -176,6 +176,28 @@ def hfstream(url: str) -> tuple[Openers, Openers]:
     return _like_hub(InferenceClient(url)), _like_hub(AsyncInferenceClient(url))
 
 
+def hfstream_with_otel(url: str) -> tuple[Openers, Openers]:
+    """This client, its calls recorded by OpenTelemetry's SDK, which exports nothing."""
+    return _observed(url, [])
+
+
+def hfstream_with_otel_chunk_times(url: str) -> tuple[Openers, Openers]:
+    """The same, with the time of each chunk in a histogram of the SDK's that is read."""
+    export = importlib.import_module("opentelemetry.sdk.metrics.export")
+    return _observed(url, [export.InMemoryMetricReader()], chunk_times=True)
+
+
+def _observed(url: str, readers: list[Any], **options: Any) -> tuple[Openers, Openers]:
+    tracers, meters = map(importlib.import_module, ("opentelemetry.sdk.trace", "opentelemetry.sdk.metrics"))
+    observer = importlib.import_module("hfstream.otel").OpenTelemetry(
+        tracer_provider=tracers.TracerProvider(), meter_provider=meters.MeterProvider(readers), **options
+    )
+    return (
+        _like_hub(InferenceClient(url, observers=[observer])),
+        _like_hub(AsyncInferenceClient(url, observers=[observer])),
+    )
+
+
 def huggingface_hub(url: str) -> tuple[Openers, Openers]:
     """The client that this one can stand for."""
     hub = importlib.import_module("huggingface_hub")
@@ -259,14 +281,18 @@ class Contender:
 
 def contenders(url: str, answers: Answers, runner: asyncio.Runner) -> Iterator[Contender]:
     """All whose packages are there; the async ones read in `runner`."""
-    for make in (raw_socket, aiohttp, bare, hfstream, huggingface_hub, text_generation, openai):
+    ours = (hfstream, hfstream_with_otel, hfstream_with_otel_chunk_times)
+    for make in (raw_socket, aiohttp, bare, *ours, huggingface_hub, text_generation, openai):
         name = make.__name__
         try:
             openers = make(url)
         except ModuleNotFoundError as error:
             print(f"{name} is left out: {error}")
             continue
-        title = TITLES.get(name) or f"{name} {importlib.metadata.version(name)}"
+        package, _, extra = name.partition("_with_")
+        title = TITLES.get(name) or f"{package} {importlib.metadata.version(package)}"
+        if extra:
+            title += f" with {extra.replace('_', ' ')}"
         for variant, its_openers in zip(("sync", "async"), openers, strict=True):
             for column, opener in its_openers.items():
                 is_bytes = name in ("raw_socket", "aiohttp", "bare")
@@ -333,7 +359,11 @@ def _cell(costs: Costs, name: str, variant: str, column: str) -> str:
     if (name, variant, column) not in costs:
         return ""
     cost = costs[name, variant, column]
-    (ours,) = [known for (other, *where), known in costs.items() if "hfstream" in other and where == [variant, column]]
+    (ours,) = [
+        known
+        for (other, *where), known in costs.items()
+        if other.startswith("hfstream") and " with " not in other and where == [variant, column]
+    ]
     return f"{cost:.1f}" if ours == cost else f"{cost:.1f} ({cost / ours:.2f})"
 
 

@@ -1,4 +1,4 @@
-"""A short slice of each long run, with the same programs: ``nox -s storm chaos soak fuzz`` runs them at length."""
+"""A short slice of each long run, with the same programs: ``nox -s storm chaos mapping soak`` runs them at length."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.stress.chaos import NETWORK, chaos
 from tests.stress.differential.rules import differences, reason_for
 from tests.stress.differential.run import corpus, read_all
 from tests.stress.hostile import hostile
+from tests.stress.mapping import mapping
 from tests.stress.soak import at_once, scripted
 from tests.stress.storm import POLICIES, storm
 
@@ -44,6 +45,15 @@ def test_in_chaos_streams_are_whole_or_end_with_an_exact_beginning(resume: bool)
     assert not figures.faults
     assert figures.fault_counts["cut"] + figures.fault_counts["reset"] > 5
     assert figures.resumed > 5 if resume else figures.errors.total() > 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc here")
+def test_a_run_that_is_killed_goes_on_and_loses_and_doubles_nothing() -> None:
+    figures = mapping(prompts=300, kills=2)
+    assert not figures.wrong
+    assert figures.results == 300
+    assert figures.asked <= 300 + 2 * 4 * figures.most_at_once
+    assert max(figures.kilobytes) - figures.kilobytes[0] < 16 * 1024
 
 
 @pytest.mark.usefixtures("patient_drain")

@@ -84,4 +84,4 @@ importlib.util.find_spec = lambda name, *more: None if name == "torch" else find
     done = run_pytest(tmp_path, test, "-rs", prelude=hide)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 skipped" in done.stdout
-    assert 'hfstream.server needs torch: pip install "hfstream[server]"' in done.stdout
+    assert 'a server with a model needs torch: pip install "hfstream[server]"' in done.stdout

@@ -15,6 +15,7 @@ from . import features
 from .details import describe_stream, numbers_events
 from .failures import explain_failure, is_page
 from .findings import Finding, Mend, Report, Severity
+from .pacing import Pacing
 from .prober import LimitReachedError, Prober, Recorded
 from .questions import FEW_TOKENS, Questions
 from .reach import check_reach
@@ -106,7 +107,7 @@ class _Examination:
         )
         self._report.works["usage"] = main.usage is not None
         self._report.works["resume"] = numbers_events(main)
-        self._check_rest(send, chat=main is chat)
+        self._check_rest(send, pacing, chat=main is chat)
 
     def _blame_proxy(self, finding: Finding) -> Finding:
         """The finding about the pace; a proxy of this computer's own is the first to be suspected."""
@@ -154,13 +155,13 @@ class _Examination:
         asked = f", and was asked for {plain(model)}" if model else ""
         self._report.add([Finding("server", Severity.OK if kind else Severity.NOTE, name + behind, (listed + asked,))])
 
-    def _check_rest(self, send: SendStream, *, chat: bool) -> None:
+    def _check_rest(self, send: SendStream, pacing: Pacing, *, chat: bool) -> None:
         """What is worth asking of a server whose stream works."""
         questions, report = self._questions, self._report
         checks: list[tuple[str, Callable[[], None]]] = []
         if chat:
             checks.append(("text", self._check_text))
-        checks.append(("closing", lambda: features.check_closing(report, questions, send)))
+        checks.append(("closing", lambda: features.check_closing(report, questions, send, pacing)))
         if chat:
             checks.append(("refusal", lambda: features.check_refusal(report, questions)))
             if self._key:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import BadRequestError, InferenceError, ValidationError
 from .findings import Finding, Mend, Report, Severity
+from .pacing import Pacing
 from .prober import Recorded
 from .questions import LONG_STREAM_TOKENS, Questions
 from .servers import running_requests
@@ -23,9 +24,20 @@ __all__ = ["check_closing", "check_json", "check_key", "check_refusal", "check_t
 SETTLE_SECONDS = 0.3
 """How long a server has to notice that a client is gone: TGI and vLLM notice between two tokens."""
 
+SHORTEST_CLOSED = 1.0
+"""Seconds that a closed stream would have lasted, so that a request that waits for it is noticed."""
 
-def check_closing(report: Report, questions: Questions, send: SendStream) -> None:
-    """Closes a stream after its first token, and looks whether the server has stopped."""
+STOP_AT_CLOSE = (
+    Mend("nginx, in the location that passes requests to the model server", "proxy_ignore_client_abort off;"),
+)
+"""A server stops when it notices; a proxy may keep it from noticing."""
+
+
+def check_closing(report: Report, questions: Questions, send: SendStream, pacing: Pacing) -> None:
+    """Closes a stream after its first token, and looks whether the server has stopped.
+
+    `pacing` is that of a stream that was read to its end.
+    """
 
     def has_token(recorded: Recorded) -> bool:
         return bool(recorded.arrivals)
@@ -34,36 +46,53 @@ def check_closing(report: Report, questions: Questions, send: SendStream) -> Non
     if not closed.closed_early or not closed.works:
         report.add([_closing(Severity.NOTE, "Whether closing a stream frees its slot is not known", _why(closed))])
         return
-    seen: list[str] = []
-    running = 0.0
+    seen: list[tuple[str, float]] = []
     for wait in (SETTLE_SECONDS, 2 * SETTLE_SECONDS):
         time.sleep(min(wait, questions.prober.remaining))
         metrics = questions.prober.get("/metrics")
         gauge = running_requests(metrics.result) if metrics.works and isinstance(metrics.result, bytes) else None
         if gauge is None:
+            report.add([_time_next(send(1), pacing)])
+            return
+        seen.append(gauge)
+        if gauge[1] == 0:
             break
-        name, running = gauge
-        seen.append(f"{name} {running:g}")
-        if running == 0:
-            break
-    if gauge is None:
-        summary = "Whether closing a stream frees its slot is not known: the server has no /metrics that say so"
-        report.add([_closing(Severity.NOTE, summary, f"{metrics.url_shown}: HTTP {metrics.status or 'nothing'}")])
-        return
-    evidence = f"after a stream was closed at its first token, /metrics said {', then '.join(seen)}"
+    report.add([_read_gauge(seen)])
+
+
+def _read_gauge(seen: Sequence[tuple[str, float]]) -> Finding:
+    values = ", then ".join(f"{name} {running:g}" for name, running in seen)
+    evidence = f"after a stream was closed at its first token, /metrics said {values}"
+    running = seen[-1][1]
     if running == 0:
-        report.add([_closing(Severity.OK, "Closing a stream frees its slot", evidence)])
-    elif running > 1:
+        return _closing(Severity.OK, "Closing a stream frees its slot", evidence)
+    if running > 1:
         summary = "Whether closing a stream frees its slot is not known: the server serves others"
-        report.add([_closing(Severity.NOTE, summary, evidence)])
-    else:
-        summary = "A closed stream goes on: the server generates for a client that is gone (or for another one)"
-        mend = Mend("nginx, in the location that passes requests to the model server", "proxy_ignore_client_abort off;")
-        report.add([Finding("closing", Severity.WARNING, summary, (evidence,), (mend,))])
+        return _closing(Severity.NOTE, summary, evidence)
+    summary = "A closed stream goes on: the server generates for a client that is gone (or for another one)"
+    return _closing(Severity.WARNING, summary, evidence, mend=STOP_AT_CLOSE)
 
 
-def _closing(severity: Severity, summary: str, *evidence: str) -> Finding:
-    return Finding("closing", severity, summary, evidence)
+def _time_next(following: Recorded, pacing: Pacing) -> Finding:
+    """Of a server without a gauge: whether the next request has to wait for the stream that was closed."""
+    gap = (pacing.last - pacing.first) / max(1, pacing.tokens - 1)
+    closed_lasts = gap * LONG_STREAM_TOKENS
+    evidence = "the server has no /metrics that say how many requests run"
+    if not following.arrivals or closed_lasts < SHORTEST_CLOSED:
+        return _closing(Severity.NOTE, "Whether closing a stream frees its slot is not known", evidence)
+    waited = following.arrivals[0]
+    evidence += (
+        f"; the next request, sent when a stream of {duration(closed_lasts)} had been closed at its first token, was "
+        f"answered after {duration(waited)}"
+    )
+    if waited < pacing.first + closed_lasts / 2:
+        return _closing(Severity.OK, "A closed stream does not hold up the next request", evidence)
+    summary = "A closed stream goes on, and holds up the next request"
+    return _closing(Severity.WARNING, summary, evidence, mend=STOP_AT_CLOSE)
+
+
+def _closing(severity: Severity, summary: str, evidence: str, *, mend: tuple[Mend, ...] = ()) -> Finding:
+    return Finding("closing", severity, summary, (evidence,), mend)
 
 
 def check_refusal(report: Report, questions: Questions) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from ... import _transport
 from ..._config import ClientConfig
 from ..._request_factory import RequestFactory
-from ...core.accumulators import SingleResult
 from ...core.decoders import JSONBodyDecoder
 from ...core.exchange import Exchange
 from ...core.retry import RetryPolicy
+from ...core.single_result import SingleResult
 from ...core.timeouts import Timeouts
 from ...core.urls import is_url, service_url, split_credentials
 from ...errors import InferenceError, UnexpectedResponseError

@@ -25,11 +25,11 @@ FEW_TOKENS = 16
 ANSWER_TOKENS = 48
 """Of an answer that has a tool call or JSON."""
 
-MAX_TOKENS = 2 * STREAM_TOKENS + 2 * LONG_STREAM_TOKENS + 2 * ANSWER_TOKENS + FEW_TOKENS + 3
-"""Of all requests together: a stream may be sent again without a parameter, or as text; the three are one for the
-baseline, and one for each refusal, should there be none."""
+MAX_TOKENS = 2 * STREAM_TOKENS + 2 * LONG_STREAM_TOKENS + 2 * ANSWER_TOKENS + FEW_TOKENS + 4
+"""Of all requests together: a stream may be sent again without a parameter, or as text; the four are one for the
+baseline, one after a closed stream, and one for each refusal, should there be none."""
 
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -38,7 +38,7 @@ TOOL = {
     },
 }
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "json_schema",
     "json_schema": {
         "name": "cheese",

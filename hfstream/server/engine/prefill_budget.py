@@ -21,9 +21,12 @@ FIRST_CHUNK = 64
 MIN_CHUNK = 8
 """Tokens that are always read: prompts must make progress on the slowest machine too."""
 
+SMALL_CHUNK_COST = 3
+"""How many times as much a token costs in a small chunk as in a large one, at most."""
+
 MIN_CHUNK_ALONE = 256
-"""Tokens that are always read if no sequence waits for the step. In small chunks a token costs three times as much, so
-a machine that is slow because it is busy would make itself slower."""
+"""Tokens that are always read if no sequence waits for the step. In small chunks a token costs more, so a machine that
+is slow because it is busy would make itself slower."""
 
 MAX_CHUNK = 4096
 """Tokens that are never exceeded: their activations take memory."""
@@ -34,18 +37,24 @@ class PrefillBudget:
 
     def __init__(self) -> None:
         self._decode: float | None = None  # seconds of a step without prompt tokens
-        self._per_token: float | None = None  # seconds that each prompt token adds
+        # Seconds that each prompt token adds: beside running sequences, in small chunks, and alone, in large ones.
+        self._per_token_beside: float | None = None
+        self._per_token_alone: float | None = None
 
     def tokens(self, *, decoding: bool) -> int:
         """How many prompt tokens the next step may read; `decoding`: whether sequences wait for it."""
-        if self._per_token is None:
-            return FIRST_CHUNK
-        decode = self._decode or 0.0
         if decoding:
+            decode = self._decode or 0.0
             seconds, least = max(MAX_GAP, 2 * decode) - decode, MIN_CHUNK
+            per_token = self._per_token_beside
+            if per_token is None and self._per_token_alone is not None:
+                per_token = self._per_token_alone * SMALL_CHUNK_COST
         else:
             seconds, least = MAX_STEP, MIN_CHUNK_ALONE
-        return int(min(MAX_CHUNK, max(least, seconds / self._per_token)))
+            per_token = self._per_token_beside if self._per_token_alone is None else self._per_token_alone
+        if per_token is None:
+            return FIRST_CHUNK
+        return int(min(MAX_CHUNK, max(least, seconds / per_token)))
 
     def record(self, seconds: float, *, decoding: bool, tokens: int) -> None:
         """Note how long a step took that read `tokens` prompt tokens."""
@@ -54,7 +63,13 @@ class PrefillBudget:
             return
         # At least a part of it, if the steps before were slower than this one: nothing costs no time.
         added = max(seconds / 4, seconds - (self._decode or 0.0) if decoding else seconds)
-        self._per_token = _average(self._per_token, max(1e-9, added / tokens))
+        per_token = max(1e-9, added / tokens)
+        if not decoding:
+            self._per_token_alone = _average(self._per_token_alone, per_token)
+        elif self._per_token_beside is None or per_token > self._per_token_beside:
+            self._per_token_beside = per_token  # at once: someone waits, and the longer the context the dearer a token
+        else:
+            self._per_token_beside = _average(self._per_token_beside, per_token)
 
 
 def share_out(budget: int, remaining: Sequence[int]) -> list[int]:

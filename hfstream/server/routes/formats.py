@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 
 from hfstream.errors import InferenceError, ValidationError
 
 from ..schemas.tgi import GenerateRequest
 from ..service.backend import Backend
 from ..service.output_stream import CompleteOutput, OutputEvent
+from .streaming import StreamFormat
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -64,28 +64,16 @@ class ResponseFormatter(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RouteFormat(Generic[BodyT]):
+class RouteFormat(StreamFormat, Generic[BodyT]):
     """Request model and response format of one route."""
 
     request_model: type[BodyT]
     make_formatter: Callable[[BodyT, Backend], Awaitable[ResponseFormatter]]
     """Raises an InferenceError if the request is refused for a reason that needs neither a permit nor tokens."""
-    format_error: Callable[[InferenceError], str]
-    """The JSON for an error: a response's body, or an event's data in a stream."""
-    format_parse_error: Callable[[HTTPException], str] | None = None
-    """The JSON for a body that cannot be parsed. Without it the message is sent as plain text, as TGI does."""
-    done_event: str | None = None
-    """Data of the event that every stream ends with."""
-    names_events: bool = False
-    """Whether events have names: the `type` of their JSON, which is its first field."""
     renders: bool = False
     """Whether `make_formatter` does work that takes time: then the permit is taken before it."""
     field_names: Callable[[BodyT], Mapping[str, str]] | None = None
     """The fields of a body by the names of the parameters of TGI's that they become, if these differ."""
-
-    def event_name(self, data: str) -> str:
-        """The name of an event; "" for one without."""
-        return data.removeprefix('{"type":"').partition('"')[0] if self.names_events else ""
 
     def failure(self, formatter: ResponseFormatter, error: InferenceError) -> Iterable[str]:
         """The data of the events that end a stream that fails."""

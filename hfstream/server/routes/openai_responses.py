@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from starlette.exceptions import HTTPException
@@ -19,8 +20,10 @@ from hfstream.errors.response_bodies import to_response
 from hfstream.types import FinishReason, StreamDetails, StreamResponse, Usage
 from hfstream.version import __version__
 
-from ..service.output_stream import OutputEvent
 from .responses import dump_json
+
+if TYPE_CHECKING:
+    from ..service.output_stream import OutputEvent  # with the libraries of a model, which errors need not
 
 DONE_EVENT = "[DONE]"
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from ..schemas.serde_errors import describe_first_error, describe_syntax_error
 from ..service.admission import ByteHolder
-from ..service.backend import Backend
+from ..service.request_service import RequestService
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -26,7 +26,7 @@ INLINE_LIMIT = 10_000
 the slowest kind, takes up to 0.3 ms per 1,000 bytes."""
 
 
-async def parse_request(request: Request, model: type[BodyT], backend: Backend) -> BodyT:
+async def parse_request(request: Request, model: type[BodyT], service: RequestService) -> BodyT:
     """The body of `request` as a `model`.
 
     Raises:
@@ -39,12 +39,12 @@ async def parse_request(request: Request, model: type[BodyT], backend: Backend) 
         raise HTTPException(415, "Expected request with `Content-Type: application/json`")
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise HTTPException(415, "Expected request without `Content-Encoding`: compressed bodies are not supported")
-    with backend.body_limiter.holding() as holder:
-        body = await _read(request, backend.settings.payload_limit, holder)
+    with service.body_limiter.holding() as holder:
+        body = await _read(request, service.settings.payload_limit, holder)
         if len(body) <= INLINE_LIMIT:
             return parse_body(body, model)
         try:
-            return await backend.text_work.run(parse_body, body, model, seconds=PARSE_SECONDS)
+            return await service.text_work.run(parse_body, body, model, seconds=PARSE_SECONDS)
         except TimeoutError:
             raise HTTPException(413, "The request body takes too long to be parsed") from None
 

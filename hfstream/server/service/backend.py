@@ -9,15 +9,14 @@ Does not depend on HTTP.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from hfstream.errors import GenerationError, IncompleteGenerationError, ValidationError
+from hfstream.errors import GenerationError, ValidationError
 
 from ..engine.engine import Engine
 from ..engine.protocol import (
@@ -39,14 +38,12 @@ from ..text.chat_template import ChatTemplate
 from ..text.output_builder import OutputBuilder
 from ..text.tokenizer import TokenSpan
 from ..text.tool_formats import FORMATS, HERMES, ToolCallFormat
-from .admission import ByteLimiter, ConcurrencyLimiter
+from .admission import ConcurrencyLimiter
 from .errors import EngineFailedError, NotReadyError
-from .metrics import Metrics
 from .model_text import Model, ModelText, load_text
 from .output_stream import Generation, OutputStream
 from .request_record import RequestRecord
-from .resumable import ResumableStreams
-from .text_work import TextWork
+from .request_service import RequestService
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -65,12 +62,10 @@ GRAMMAR_SECONDS = 10.0
 MAX_TOKENIZED = 131_072
 """Characters of a text that the routes take which only tokenise; a prompt can be longer, and needs a permit."""
 TOKENIZE_PERMITS = 4
-MAX_BODY_BYTES = 64_000_000
-"""Bytes of all request bodies together that are being read or parsed."""
 
 
-class Backend:
-    """What all requests need and share."""
+class Backend(RequestService):
+    """What all requests need and share, with a model."""
 
     def __init__(self, settings: Settings, engine: EngineProtocol | None = None) -> None:
         """`engine`: another engine in place of the one that runs the model.
@@ -78,23 +73,12 @@ class Backend:
         Raises:
             ModelFilesError: there is no model, or none that can be served.
         """
-        self.settings = settings
+        super().__init__(settings)
         self._path = find_model(settings.model)
         if engine is None:
             check_model(self._path)
-        self.limiter: ConcurrencyLimiter = ConcurrencyLimiter(settings.max_concurrent_requests)
         self.tokenize_limiter: ConcurrencyLimiter = ConcurrencyLimiter(TOKENIZE_PERMITS)
         """For the routes that only tokenise: requests that generate do not wait for them."""
-        self.body_limiter: ByteLimiter = ByteLimiter(MAX_BODY_BYTES)
-        self.text_work: TextWork = TextWork()
-        self.metrics: Metrics = Metrics()
-        self.resumable_streams: ResumableStreams = ResumableStreams(
-            grace=settings.resume_grace, keepalive_interval=settings.sse_keepalive
-        )
-        self.ready: asyncio.Event = asyncio.Event()
-        """Set once the model is loaded for the first time, or could not be."""
-        self.stopping: bool = False
-        """Set once the server is told to stop: a model process that ends is no news then."""
         self._engine = engine or Engine(
             EngineOptions(
                 self._path,
@@ -107,11 +91,7 @@ class Backend:
             )
         )
         self._model: Model | None = None
-        self._fatal_error: BaseException | None = None
         self._outputs: dict[EngineRequest, Generation] = {}
-        self._streams: set[OutputStream] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.AbstractEventLoop
         self._text: Future[ModelText]
 
     # --- start and end -----------------------------------------------------------------------------------------------
@@ -129,34 +109,10 @@ class Backend:
 
     async def close(self) -> None:
         """Ends all requests, and the engine."""
-        self.abort_all()
-        self.resumable_streams.abandon_all()
-        await asyncio.gather(*self._tasks)
+        await super().close()
         await asyncio.to_thread(self._engine.close, 5.0)
 
-    def abort_all(self) -> None:
-        """Ends all requests with an IncompleteGenerationError."""
-        for output in self._streams:
-            output.fail(IncompleteGenerationError("Incomplete generation: the server is stopping"))
-        # A resumable stream with a reader stays until that error is sent; one without would wait for its grace period.
-        self.resumable_streams.abandon_all(unread_only=True)
-
-    def abort_all_threadsafe(self) -> None:
-        """`abort_all`, from another thread or a signal handler."""
-        self._call_on_loop(self.abort_all)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` in a task that `close` waits for: it may outlive the request that starts it."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     # --- state -------------------------------------------------------------------------------------------------------
-
-    @property
-    def fatal_error(self) -> BaseException | None:
-        """Why the backend cannot generate any more, if so."""
-        return self._fatal_error
 
     @property
     def model(self) -> Model:
@@ -333,10 +289,6 @@ class Backend:
 
     def _post_failure(self, error: BaseException) -> None:
         self._call_on_loop(self._on_failure, error)
-
-    def _call_on_loop(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
-            self._loop.call_soon_threadsafe(function, *arguments)
 
     # --- and what they call on the event loop ------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import logging
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from hfstream.errors import InferenceError
@@ -90,7 +90,7 @@ class Metrics:
             self._failures[outcome] += 1
             raise
         finally:
-            log_request(record, outcome)
+            report(record, outcome)
 
     def _succeed(self, record: RequestRecord) -> None:
         """As in TGI, the times of requests that failed are not observed."""
@@ -130,10 +130,24 @@ class Metrics:
         )
 
 
-def log_request(record: RequestRecord, outcome: str) -> None:
-    """Logs the one line of a request that has ended."""
+def report(record: RequestRecord, outcome: str) -> None:
+    """Logs the one line of a request that has ended, and makes its span where OpenTelemetry is installed."""
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s", record.describe(outcome))
+    if _make_span is not None:
+        _make_span(record, outcome)
+
+
+def _span_maker() -> Callable[[RequestRecord, str], None] | None:
+    """None where OpenTelemetry is not installed."""
+    try:
+        from .spans import make_span  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return None
+    return make_span
+
+
+_make_span = _span_maker()
 
 
 def _family(name: str, kind: str, samples: Sequence[tuple[str, float]]) -> str:

@@ -19,6 +19,7 @@ from hfstream.types import StreamResponse
 
 from ..engine.protocol import InvalidGrammarError, Output, RequestAccepted, RequestFailed, TokenOutput
 from ..text.output_builder import OutputBuilder, PromptTokens
+from .keep_alive import KeepAliveTimer
 from .request_record import RequestRecord
 
 
@@ -94,7 +95,7 @@ class OutputStream:
             InferenceError: a generation failed.
             ClientDisconnectedError: see `fail`.
         """
-        keepalive = None if keepalive_interval is None else _KeepAliveTimer(self._queue, keepalive_interval)
+        keepalive = None if keepalive_interval is None else KeepAliveTimer(self._queue, keepalive_interval)
         unfinished = len(self.generations)
         try:
             while unfinished:
@@ -185,34 +186,6 @@ class Generation:
             # From the time it was due, not from now: a late timer does not slow down the rest.
             self._next_release += interval
             self._loop.call_at(self._next_release, self._release_paced, interval)
-
-
-class _KeepAliveTimer:
-    """Puts a None into a queue after every `interval` seconds without an event.
-
-    `reset` only notes the time: starting a timer for each event would cost more than the event. When the one timer
-    fires too early, it is started again for the time that is left.
-    """
-
-    def __init__(self, queue: _Queue, interval: float) -> None:
-        self._queue = queue
-        self._interval = interval
-        self._loop = asyncio.get_running_loop()
-        self._last_event = self._loop.time()
-        self._timer = self._loop.call_later(interval, self._fire)
-
-    def reset(self) -> None:
-        self._last_event = self._loop.time()
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def _fire(self) -> None:
-        silence = self._loop.time() - self._last_event
-        if silence >= self._interval:
-            self._queue.put_nowait(None)
-            silence = 0
-        self._timer = self._loop.call_later(self._interval - silence, self._fire)
 
 
 def _error_before_tokens(output: Output) -> Exception | None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Mapping
 from uuid import uuid4
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+"""W3C Trace Context: version, trace id, id of the client's span, flags."""
 
 
 class RequestRecord:
     """The times of one request, in seconds of `time.perf_counter`, its numbers of tokens, and how it ended."""
 
-    def __init__(self, route: str) -> None:
-        """`route`: method and path."""
+    def __init__(self, route: str, headers: Mapping[str, str] | None = None) -> None:
+        """`route`: method and path. `headers`: those of the request, of which the trace context is kept."""
         self.route: str = route
+        self.trace_context: dict[str, str] = {
+            name: headers[name] for name in ("traceparent", "tracestate") if headers and name in headers
+        }
         self.id: str = uuid4().hex[:16]
         self.received: float = time.perf_counter()
         self.validated: float | None = None
@@ -25,6 +33,12 @@ class RequestRecord:
         self.generated_tokens: int = 0
         self.finish_reason: str | None = None
         """TGI's; None before the last token."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """Of the trace that the client's request belongs to; None if it sends none."""
+        found = _TRACEPARENT.fullmatch(self.trace_context.get("traceparent", ""))
+        return found[1] if found else None
 
     def mark_validated(self, *, prompt_tokens: int, max_new_tokens: int) -> None:
         """The request has just been found valid."""
@@ -45,7 +59,8 @@ class RequestRecord:
     def describe(self, outcome: str) -> str:
         """One line for the log."""
         first = "-" if self.first_token is None else f"{self.first_token - self.received:.3f}"
+        trace = "" if self.trace_id is None else f"trace={self.trace_id} "
         return (
-            f"{self.route} id={self.id} prompt={self.prompt_tokens} generated={self.generated_tokens} "
+            f"{self.route} id={self.id} {trace}prompt={self.prompt_tokens} generated={self.generated_tokens} "
             f"first_token={first} total={time.perf_counter() - self.received:.3f} outcome={outcome}"
         )

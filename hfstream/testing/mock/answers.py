@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from .model_requests import ModelRequest
+from .model_requests import MAX_LIKELIEST, ModelRequest
 from .rules import Rule, ToolCall, split_text
 
 __all__ = ["LOGPROB", "Answer", "AnswerFormat", "make_answer"]
 
 LOGPROB = -0.5
 """The log probability of every token, and -1 for each further place among the likeliest."""
-_MAX_LIKELIEST = 21
-"""More than a request may ask for, which is 20 for OpenAI."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Answer:
 
     @cached_property
     def _distinct(self) -> Sequence[str]:
-        return list(dict.fromkeys(self.tokens))[:_MAX_LIKELIEST]
+        return list(dict.fromkeys(self.tokens))[: MAX_LIKELIEST + 1]
 
 
 class AnswerFormat(Protocol):

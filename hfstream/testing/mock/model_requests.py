@@ -15,7 +15,11 @@ from typing import Any
 from ..request import Request
 from .json_values import is_array, is_object
 
-__all__ = ["InvalidModelRequestError", "ModelRequest", "Route", "read_model_request", "route_of"]
+__all__ = ["MAX_LIKELIEST", "InvalidModelRequestError", "ModelRequest", "Route", "read_model_request", "route_of"]
+
+
+MAX_LIKELIEST = 20
+"""Tokens that a request may ask for at each place, as with OpenAI."""
 
 
 class Route(Enum):
@@ -107,8 +111,11 @@ def read_model_request(request: Request, route: Route) -> ModelRequest:
     if fields.get("n") not in (None, 1):
         raise InvalidModelRequestError("`n` must be 1: the mock has one answer for a request")
     if route is Route.COMPLETIONS:
+        _check_count(fields, "logprobs")
         prompt = _prompt(fields)
         return ModelRequest(route, path, fields, prompt, "user", prompt, model, stream=stream)
+    _optional(fields, "logprobs", bool)
+    _check_count(fields, "top_logprobs")
     messages = _messages(fields) if route is Route.CHAT else _items(fields)
     role, text = messages[-1]
     prompt = "\n".join(text for _, text in messages)
@@ -121,6 +128,7 @@ def _read_native(route: Route, path: str, body: Mapping[str, Any]) -> ModelReque
         raise InvalidModelRequestError("`inputs` must be a string")
     if not inputs:
         raise InvalidModelRequestError("Input validation error: `inputs` cannot be empty")
+    _check_count(_optional(body, "parameters", dict) or {}, "top_n_tokens")
     stream = route is Route.GENERATE_STREAM or (route is Route.COMPAT and bool(_optional(body, "stream", bool)))
     return ModelRequest(route, path, body, inputs, "user", inputs, stream=stream)
 
@@ -130,6 +138,13 @@ def _optional(body: Mapping[str, Any], name: str, kind: type) -> Any:
     if value is not None and not isinstance(value, kind):
         raise InvalidModelRequestError(f"`{name}` must be a {kind.__name__}")
     return value
+
+
+def _check_count(body: Mapping[str, Any], name: str) -> None:
+    """Checks how many of the likeliest tokens are asked for."""
+    value = body.get(name)
+    if value is not None and not (isinstance(value, int) and 0 <= value <= MAX_LIKELIEST):
+        raise InvalidModelRequestError(f"`{name}` must be a number from 0 to {MAX_LIKELIEST}")
 
 
 def _prompt(body: Mapping[str, Any]) -> str:
@@ -186,4 +201,5 @@ def _tools(body: Mapping[str, Any]) -> list[str]:
     tools = body.get("tools")
     entries: list[Any] = tools if is_array(tools) else []
     functions = [tool.get("function", tool) for tool in entries if is_object(tool)]
-    return [function["name"] for function in functions if is_object(function) and "name" in function]
+    names = [function.get("name") for function in functions if is_object(function)]
+    return [name for name in names if isinstance(name, str)]

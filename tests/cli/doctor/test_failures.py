@@ -72,24 +72,27 @@ def test_a_fault_is_named_in_the_first_line(name: str, diagnose: Diagnose) -> No
     assert diagnosis.code == 1
 
 
+@pytest.mark.slow
 def test_a_stalled_stream(diagnose: Diagnose) -> None:
     with ScriptedServer(faults.stall(CHAT, after=3)) as server:
-        diagnosis = diagnose(server.url, "--timeout", "1.5")
+        diagnosis = diagnose(server.url, "--timeout", "6")
     assert diagnosis.first.startswith("The stream stops after 2 tokens: nothing more for ")
     assert 'the text so far: "a b"' in diagnosis.evidence
 
 
+@pytest.mark.slow
 def test_a_stalled_stream_that_is_kept_alive(diagnose: Diagnose) -> None:
     alive: list[Step] = [0.02, b": keep-alive\n\n"]
     with ScriptedServer(Response([*CHAT[:3], *alive * 200])) as server:
-        diagnosis = diagnose(server.url, "--timeout", "1.5")
+        diagnosis = diagnose(server.url, "--timeout", "6")
     assert diagnosis.first.startswith("The stream stops after 2 tokens")
     assert "keep-alive comments came, so the server is alive" in diagnosis.first
 
 
+@pytest.mark.slow
 def test_a_server_that_accepts_and_says_nothing(diagnose: Diagnose) -> None:
     with ScriptedServer(Response([Fault.STALL], raw=True)) as server:
-        diagnosis = diagnose(server.url, "--timeout", "0.8")
+        diagnosis = diagnose(server.url, "--timeout", "3")
     assert diagnosis.first.startswith("The server does not answer: it accepts the connection")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hfstream.cli.doctor.checks import cold_start
+from hfstream.cli.doctor.features import _time_next
+from hfstream.cli.doctor.pacing import judge_pacing
 from hfstream.cli.doctor.prober import Recorded
 from hfstream.cli.doctor.servers import find_between, name_server, running_requests
 from hfstream.testing import ScriptedServer
@@ -35,12 +37,30 @@ def test_a_slot_that_is_not_freed(diagnose: Diagnose) -> None:
     assert diagnosis.code == 3
 
 
-@pytest.mark.parametrize(("running", "reason"), [(3, "the server serves others"), (None, "no /metrics")])
-def test_a_slot_of_which_nothing_is_known(running: int | None, reason: str, diagnose: Diagnose) -> None:
-    with ScriptedServer(ModelServer(tokens=5, running=running)) as server:
+def test_a_slot_of_which_nothing_is_known(diagnose: Diagnose) -> None:
+    with ScriptedServer(ModelServer(tokens=5, running=3)) as server:
         closing = diagnose(server.url).finding("closing")
     assert closing["severity"] == "note"
-    assert reason in closing["summary"]
+    assert closing["summary"].endswith("the server serves others")
+
+
+def test_without_a_gauge_the_next_request_is_timed(diagnose: Diagnose) -> None:
+    with ScriptedServer(ModelServer(tokens=5, running=None)) as server:
+        closing = diagnose(server.url).finding("closing")
+    assert closing["summary"] == "A closed stream does not hold up the next request"
+
+
+@pytest.mark.parametrize(
+    ("gap", "waited", "summary"),
+    [
+        (0.05, 0.2, "A closed stream does not hold up the next request"),
+        (0.05, 12.0, "A closed stream goes on, and holds up the next request"),
+        (0.001, 0.2, "Whether closing a stream frees its slot is not known"),
+    ],
+)
+def test_a_request_that_waits_for_a_closed_stream(gap: float, waited: float, summary: str) -> None:
+    pacing = judge_pacing([0.2 + gap * token for token in range(64)])
+    assert _time_next(Recorded("http://x", arrivals=[waited]), pacing).summary == summary
 
 
 def test_values_that_are_not_checked_and_tools_that_are_not_there(diagnose: Diagnose) -> None:

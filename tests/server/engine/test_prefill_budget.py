@@ -39,6 +39,22 @@ def test_a_slow_model_reads_as_long_as_it_decodes() -> None:
     assert measure(decode=1.0, per_token=0.01).tokens(decoding=True) == pytest.approx(100, abs=3)
 
 
+def test_large_chunks_without_a_stream_do_not_make_the_first_one_beside_a_stream_too_long() -> None:
+    budget = PrefillBudget()
+    budget.record(0.05, decoding=True, tokens=0)
+    budget.record(0.5, decoding=False, tokens=500)  # a millisecond each, and up to three in a small chunk
+    tokens = budget.tokens(decoding=True)
+    assert 0.05 + tokens * 0.003 <= MAX_GAP
+    assert budget.tokens(decoding=False) == 500
+
+
+def test_a_token_that_costs_more_is_believed_at_once() -> None:
+    budget = measure(decode=0.05, per_token=0.001)
+    tokens = budget.tokens(decoding=True)
+    budget.record(0.05 + tokens * 0.002, decoding=True, tokens=tokens)
+    assert 0.05 + budget.tokens(decoding=True) * 0.002 == pytest.approx(MAX_GAP, rel=0.1)
+
+
 def test_more_is_read_if_no_stream_waits() -> None:
     budget = measure(decode=0.05, per_token=0.004)
     assert budget.tokens(decoding=False) > 3 * budget.tokens(decoding=True)

@@ -127,7 +127,7 @@ def run_server(chat_model: Path, engine: ScriptedEngine | None = None, **setting
     options: dict[str, Any] = {"max_concurrent_requests": PERMITS, "resume_grace": 60.0, **settings}
     with BackgroundServer(Settings(model=str(chat_model), **options), engine=engine) as server:
         inner: Any = server
-        yield RunningServer(server.url, engine, inner._server._backend)
+        yield RunningServer(server.url, engine, inner._server._service)
 
 
 @pytest.fixture(scope="module")

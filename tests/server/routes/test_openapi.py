@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from hfstream.server.app import create_app
+from hfstream.server import create_app
 from hfstream.server.routes.openapi import document
 from tests.helpers.scripted_engine import ScriptedEngine
 

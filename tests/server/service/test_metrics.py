@@ -134,3 +134,28 @@ def test_each_request_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -
         rf"POST /generate id={record.id} prompt=31 generated=3 first_token=0\.\d+ total=0\.\d+ outcome=length", first
     )
     assert re.search(r"POST /v1/completions .* first_token=- .* outcome=validation", second)
+
+
+def test_the_log_has_the_trace_id_of_a_request_that_has_one(caplog: pytest.LogCaptureFixture) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "tracestate": "a=b"}
+    with caplog.at_level(logging.INFO), Metrics().counted(RequestRecord("POST /generate", headers)):
+        pass
+    assert f" trace={trace_id} prompt=0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "",
+        "x",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\nforged",
+    ],
+)
+def test_what_is_no_trace_context_is_not_logged(traceparent: str) -> None:
+    record = RequestRecord("POST /generate", {"traceparent": traceparent})
+    assert record.trace_id is None
+    assert "trace=" not in record.describe("length")

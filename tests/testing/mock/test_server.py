@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -176,6 +177,14 @@ INVALID = {
     "two choices": ("/v1/chat/completions", '{"messages": [{}], "n": 2}', 422),
     "no prompt": ("/v1/completions", '{"prompt": 5}', 422),
     "two prompts": ("/v1/completions", '{"prompt": ["a", "b"]}', 422),
+    "no parameters": ("/generate", '{"inputs": "x", "parameters": []}', 422),
+    "no number of tokens": ("/generate", '{"inputs": "x", "parameters": {"top_n_tokens": -1}}', 422),
+    "no number of likeliest": (
+        "/v1/chat/completions",
+        '{"messages": [{}], "logprobs": true, "top_logprobs": "1"}',
+        422,
+    ),
+    "no log probabilities": ("/v1/completions", '{"prompt": "x", "logprobs": []}', 422),
     "no input": ("/v1/responses", '{"input": []}', 422),
 }
 
@@ -188,6 +197,40 @@ def test_what_a_server_would_refuse_is_refused(path: str, body: str, status: int
     error = response.json()["error"]
     assert (error["message"] if path.startswith("/v1") else error) in (server.requests[0].source or "")
     assert server.unmatched == []
+
+
+ODD: list[Any] = [
+    None, 1, -1, 1.5, True, "", "x", [], {}, [None], [{}], [[]], {"a": 1}, "\0", 10**30,
+    [{"role": 5, "content": [5, {"text": 7}]}], [{"role": "user", "content": None}], [{"content": "x", "name": 5}],
+]  # fmt: skip
+FIELDS = {
+    "/generate_stream": ("parameters",),
+    "/": ("parameters", "stream"),
+    "/v1/chat/completions": ("model", "stream", "tools", "logprobs", "top_logprobs", "stream_options", "n"),
+    "/v1/completions": ("model", "stream", "logprobs", "stream_options", "n"),
+    "/v1/responses": ("model", "stream", "tools", "instructions", "text", "metadata"),
+}
+PARAMETERS = ("details", "top_n_tokens", "return_full_text", "decoder_input_details")
+
+
+@pytest.mark.parametrize(("path", "names"), FIELDS.items(), ids=FIELDS)
+def test_whatever_a_request_has_it_is_answered(path: str, names: tuple[str, ...], mock_server: Start) -> None:
+    """With an answer or with a refusal. What fails otherwise is raised when the server closes."""
+    rng = random.Random(5)
+    server = mock_server(
+        {"rules": [{"when": {"matches": "no"}, "text": "a"}, {"reasoning": "r", "text": "a b"}, {"json": 1}]}
+    )
+    statuses: set[int] = set()
+    with httpx.Client(base_url=server.url) as client:
+        for _ in range(60):
+            body: dict[str, Any] = {"inputs": "x", "messages": user("x"), "prompt": "x", "input": "x"}
+            body |= {name: rng.choice(ODD) for name in names if rng.random() < 0.3}
+            if rng.random() < 0.3:
+                body |= {name: rng.choice(ODD) for name in ("inputs", "messages", "prompt", "input")}
+            if isinstance(body.get("parameters"), dict):
+                body["parameters"] = {name: rng.choice(ODD) for name in PARAMETERS}
+            statuses.add(client.post(path, json=body).status_code)
+    assert statuses == {200, 422}
 
 
 def test_a_key_is_asked_for(mock_server: Start) -> None:

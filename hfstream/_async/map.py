@@ -1,0 +1,148 @@
+"""The results of `map` of the asynchronous client: reads prompts, starts workers, waits for their answers.
+
+Does not depend on which result is next (`_mapping`), or on what a prompt asks for (`core.map_calls`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from .._mapping import Job, MapRun, MapState
+from .._workers import MAX_WAIT, NO_PROMPT, AsyncPrompts, AsyncWorker
+from ..core.map_results import JournalError, MapResult
+from ..errors import InferenceError
+from .stream import AsyncTokenStream
+
+if TYPE_CHECKING:
+    from .._transport import AsyncHTTP
+
+__all__ = ["AsyncMapResults"]
+
+OutputT = TypeVar("OutputT")
+
+
+class AsyncMapResults(AsyncIterator[MapResult[OutputT]], Generic[OutputT]):
+    """The results of ``client.map(...)``, one for each prompt: iterate over them.
+
+    Also a context manager, which closes them. Leaving the loop and dropping them cancels what is not answered yet.
+    `OutputT` is the type of an output.
+    """
+
+    def __init__(self, http: AsyncHTTP, prompts: AsyncPrompts, state: MapState) -> None:
+        self._http = http
+        self._prompts = prompts
+        self._state = state
+
+    @property
+    def done(self) -> int:
+        """How many results were returned so far."""
+        return self._state.returned
+
+    @property
+    def failed(self) -> int:
+        """How many of them are errors."""
+        return self._state.failed
+
+    @property
+    def reused(self) -> int:
+        """How many outputs were taken from the journal so far."""
+        return self._state.reused
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> MapResult[OutputT]:
+        state, run = self._state, self._state.run
+        if run.closed:
+            raise StopAsyncIteration
+        try:
+            while True:
+                wakeup = self._http.Wakeup()
+                run.wake = wakeup.set  # from now on: what is finished before is collected here
+                state.collect()
+                self._fill()
+                if (result := state.take()) is not None:
+                    return result
+                run.raise_failure()
+                if self._prompts.ended and state.returned == state.read:
+                    break
+                await wakeup.wait(MAX_WAIT)
+        except BaseException:
+            self._abandon()
+            raise
+        await self.aclose()
+        if self._prompts.error is not None:
+            raise self._prompts.error
+        raise StopAsyncIteration
+
+    def _fill(self) -> None:
+        """Reads prompts while there is room, and starts workers for them."""
+        state, run = self._state, self._state.run
+        while state.has_room and (prompt := self._prompts.pull(run)) is not NO_PROMPT:
+            state.add(prompt)
+        for _ in range(run.missing_workers()):
+            worker = AsyncWorker()
+            run.workers.add(worker)
+            worker.start(_work, run, self._http)
+
+    async def aclose(self) -> None:
+        """Cancels what is not answered yet. The journal keeps what is.
+
+        Raises:
+            JournalError: the journal cannot be written.
+        """
+        self._prompts.close()
+        workers = list(self._state.run.workers)
+        self._state.close()
+        for worker in workers:
+            await worker.join()
+
+    def _abandon(self) -> None:
+        self._prompts.close()
+        with contextlib.suppress(JournalError):  # another error is on its way
+            self._state.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        self._abandon()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._state.run.closed else "open"
+        return f"<{type(self).__name__}: {state}, {self.done} done, {self.failed} failed>"
+
+
+async def _work(worker: AsyncWorker, run: MapRun, http: AsyncHTTP) -> None:
+    """Asks one prompt after the other."""
+    try:
+        while (job := run.next_job()) is not None:
+            await _ask(job, run, http)
+            run.finish(job)
+    except Exception as error:  # noqa: BLE001  raised where the results are read
+        run.failure = error
+    finally:
+        run.leave(worker)
+
+
+async def _ask(job: Job, run: MapRun, http: AsyncHTTP) -> None:
+    stream: AsyncTokenStream[Any] = AsyncTokenStream(http, run.exchange(job))
+    run.add_stream(stream)
+    try:
+        async with stream:
+            job.output = await stream.final()
+    except InferenceError as error:
+        job.error = error.with_traceback(None)  # it refers to the stream
+    finally:
+        run.streams.discard(stream)
+
+
+AsyncMapResults.__module__ = "hfstream"  # where users import it from
