@@ -1,4 +1,4 @@
-"""The rounds of a conversation with tools, where the messages begin in an unusual way. More in client/test_run_tools."""
+"""The rounds of a conversation with tools that begins in an unusual way. More in client/test_run_tools."""
 
 from __future__ import annotations
 
