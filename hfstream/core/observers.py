@@ -134,8 +134,7 @@ class ObservedExchange(Exchange[ItemT, ResultT]):
 
     def finish(self) -> list[ItemT]:
         items = super().finish()
-        if self.closed:
-            self._end(None)
+        self._end_if_closed()
         return items
 
     def handle_error(self, error: Exception) -> None:
@@ -147,6 +146,9 @@ class ObservedExchange(Exchange[ItemT, ResultT]):
                 self._tell("on_attempt_failed", self.attempts[-1], None)
             self._end(final)
             raise
+        self._end_if_closed()
+
+    def _end_if_closed(self) -> None:
         if self.closed:
             self._end(None)
 

@@ -45,6 +45,7 @@ def test_chunks_come_as_they_are_and_are_counted_for_the_first_choice() -> None:
     assert accumulator.add(items) == items
     assert items[2].model_dump(exclude_unset=True)["choices"][0]["mood"] == "good"
     assert (accumulator.text, accumulator.result(), accumulator.finish_reason) == ("ac", "ac", "length")
+    assert (accumulator.finish_reasons, request.make_accumulator().finish_reasons) == (["length"], [])
     assert accumulator.usage is not None
     assert accumulator.usage.completion_tokens == 3
 
