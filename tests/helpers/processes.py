@@ -6,14 +6,19 @@ import subprocess
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process has started and that still run, without the one that lists them here."""
-    command = ["ps", "-A", "-o", "pid=,ppid=,stat=,comm="]
+    """The processes that a process has started and that still run, without the one that lists them here.
+
+    A child counts once it has executed its program: until then it has its parent's command line, and its parent may be
+    suspended (`vfork`), so that stopping the child would stop both.
+    """
+    command = ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    programs = {int(row[0]): row[3] for row in rows}
     return [
         int(child)
-        for child, parent, state, name in rows
-        if int(parent) == pid and not state.startswith("Z") and name != "ps"
+        for child, parent, state, program in rows
+        if int(parent) == pid and not state.startswith("Z") and program not in (programs.get(pid), " ".join(command))
     ]
 
 
