@@ -68,8 +68,8 @@ def grow(base: LlamaForCausalLM, new_tokens: int) -> GrownModel:
         source, layer = _source(name)
         grown.kept[name] = _kept(name, parameter, old_weights.get(source) if layer != 0 else None, tokens, width, base)
     with torch.no_grad():
-        old_embedding = base.get_input_embeddings().weight
-        grown.model.get_input_embeddings().weight.normal_(std=old_embedding.std().item())
+        spread = base.model.embed_tokens.weight.std().item()
+        grown.model.model.embed_tokens.weight.normal_(std=spread)
     grown.restore()
     return grown
 

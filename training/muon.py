@@ -37,10 +37,11 @@ class Muon:
 def _orthogonal(matrices: Tensor) -> Tensor:
     """The nearest orthogonal matrices, roughly, by a Newton-Schulz iteration."""
     tall = matrices.shape[-2] > matrices.shape[-1]
-    found = matrices.mT if tall else matrices
+    found: Tensor = matrices.mT if tall else matrices
     found = found / (found.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     first, second, third = _COEFFICIENTS
     for _ in range(5):
         square = found @ found.mT
         found = first * found + (second * square + third * square @ square) @ found
-    return found.mT if tall else found
+    result: Tensor = found.mT if tall else found
+    return result

@@ -8,7 +8,6 @@ Arguments and results are copied, and copying is learnt only from texts that dif
 and more cities than anyone will ask for.
 """
 
-# ruff: noqa: S311  (random numbers choose words here, no secrets)
 from __future__ import annotations
 
 import random
@@ -225,9 +224,7 @@ class ToolDialogues:
             while True:  # templates about the weather and numbers belong to the other kinds
                 turn = self._dialogues.unknown_turn(rng)
                 if not re.search(r"weather|\d|[\"\\]", turn.user.lower()):
-                    return Question(
-                        kind, turn.user, [Copy(_without_end(turn.user))], unknown_answer=turn.assistant
-                    )
+                    return Question(kind, turn.user, [Copy(_without_end(turn.user))], unknown_answer=turn.assistant)
         template = rng.choice(self._corpus[kind]["questions"])
         span = self._span(kind, rng)
         text = vary_question(_PLACEHOLDER.sub(lambda _: span, template), rng)

@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from dialogues import Dialogues
 from growth import GrownModel, grow
-from tokenizers import AddedToken, Tokenizer
 from muon import Muon
+from tokenizers import AddedToken, Tokenizer
 from tool_dialogues import Call, Chat, Copy, Parts, ToolDialogues
 from train import ASSISTANT, BEGIN, DEFAULT_OUT, END, IGNORE, SYSTEM, USER, write_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -54,7 +55,8 @@ CHAT_TEMPLATE = """\
     {%- for call in message.tool_calls or [] %}
         {%- set function = call.function or call %}
         {{- '\\n' if content or not loop.first }}{{- '<tool_call>\\n{"name": "' + function.name + '", "arguments": ' }}
-        {{- function.arguments if function.arguments is string else function.arguments | tojson }}{{- '}\\n</tool_call>' }}
+        {{- function.arguments if function.arguments is string else function.arguments | tojson }}
+        {{- '}\\n</tool_call>' }}
     {%- endfor %}{{- '<|end|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|assistant|>' }}{% endif %}"""
@@ -224,6 +226,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Teach the demonstration model to call functions.")
     parser.add_argument("base", type=Path, help="the folder that train.py has written")
+    parser.add_argument("--resume", type=Path, help="a folder that this script has written: go on from its weights")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: the bundled model)")
     parser.add_argument("--steps", type=int, default=4000, help="training steps (default: 4000)")
     parser.add_argument("--minutes", type=float, help="train for this long instead of a number of steps")
@@ -233,10 +236,14 @@ def main() -> None:
 
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
-    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(arguments.base)
-    base: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(arguments.base, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(arguments.base)
+    base: Any = AutoModelForCausalLM.from_pretrained(arguments.base, dtype=torch.float32)
     add_tokens(tokenizer)
     grown = grow(base, len(NEW_TOKENS))
+    if arguments.resume:
+        written: Any = AutoModelForCausalLM.from_pretrained(arguments.resume, dtype=torch.float32)
+        grown.model.load_state_dict(written.state_dict())
+        grown.restore()
     print(f"{grown.model.num_parameters():,} parameters")
     examples = Examples(tokenizer.backend_tokenizer, ToolDialogues(Dialogues()))
     start = time.monotonic()
