@@ -85,9 +85,7 @@ def _source(name: str) -> tuple[str, int | None]:
     return ".".join(parts), layer
 
 
-def _kept(
-    name: str, parameter: Tensor, old: Tensor | None, tokens: int, width: int, base: LlamaForCausalLM
-) -> tuple[Tensor, Tensor]:
+def _kept(name: str, parameter: Tensor, old: Tensor | None, tokens: int, width: int) -> tuple[Tensor, Tensor]:
     mask = torch.zeros_like(parameter, dtype=torch.bool)
     values = torch.zeros_like(parameter)
     if "embed_tokens" in name:
