@@ -146,7 +146,7 @@ class ToolDialogues:
             "city": corpus["weather"]["cities"], "condition": corpus["weather"]["conditions"],
         }  # fmt: skip
         pieces = [piece for topic in dialogues.topics for answer in topic.answers for piece, _ in answer.pieces]
-        self._sentences = [piece for piece in pieces if 10 < len(piece) < 90 and not set(piece) & set('{}|"\\')]
+        self._sentences = [piece.strip() for piece in pieces if 10 < len(piece) < 90 and not set(piece) & set('{}|"\\')]
 
     def documented(self) -> Iterator[Question]:
         """The questions of the documentation."""
