@@ -90,7 +90,9 @@ class BackgroundServer:
         self._thread = threading.Thread(target=self._run, args=(ready,), name="hfstream-server", daemon=True)
         self._thread.start()
         try:
-            ready.wait()
+            # A Ctrl-C between Python's check for signals and the system call that waits is only seen after the call.
+            while not ready.wait(0.2):
+                pass
             self._server.raise_if_failed()
         except BaseException:  # also a Ctrl-C
             self._stop()
