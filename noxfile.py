@@ -124,7 +124,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """The sdist, the wheel made from it, and an import with nothing but the client's dependencies installed."""
+    """The sdist, the wheel made from it, both checked, and an import with only the client's dependencies installed."""
     session.install(*PINNED, "build")
     out = Path(session.create_tmp()) / "dist"
     for old in out.glob("*"):
@@ -135,6 +135,14 @@ def build(session: nox.Session) -> None:
     lacking = SHIPPED - set(zipfile.ZipFile(wheel).namelist())
     if lacking:
         session.error(f"{wheel.name} lacks {', '.join(sorted(lacking))}")
+    # In an environment of their own: they bring packages that the client does not depend on.
+    tools = out.parent / "tools"
+    session.run("python", "-m", "venv", str(tools))
+    session.run(
+        str(tools / "bin" / "pip"), "install", "-q", "twine==7.0.0", "check-wheel-contents==0.6.3", external=True
+    )
+    session.run(str(tools / "bin" / "twine"), "check", "--strict", *map(str, out.iterdir()), external=True)
+    session.run(str(tools / "bin" / "check-wheel-contents"), str(wheel), external=True)
     session.install(*PINNED, str(wheel))
     session.chdir(session.create_tmp())  # away from the checkout, which would be imported instead
     session.run("python", "-c", ALONE)
