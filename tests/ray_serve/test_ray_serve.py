@@ -9,12 +9,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import ray
-from ray import serve
 from tenacity import stop_after_delay
 
 from hfstream import (
@@ -28,6 +25,8 @@ from hfstream import (
 from tests.helpers.scripted_engine import eventually
 from tests.ray_serve.paced import paced_app
 from tests.ray_serve.serving import Serving, serving
+
+pytestmark = pytest.mark.slow
 
 PROMPT = "How do you make cheese?"
 PERMITS = 3
@@ -50,9 +49,12 @@ def expected(server: Serving) -> str:
 
 
 def test_each_token_arrives_before_the_next_is_made(server: Serving, tmp_path: Path) -> None:
+    import ray  # noqa: PLC0415  the tests can be collected without it
+    from ray import serve  # noqa: PLC0415
+
     ray.init(address="auto", log_to_driver=False)
     try:
-        deployment = serve.deployment(serve.ingress(paced_builder(tmp_path))(type("Paced", (), {})))
+        deployment = serve.deployment(serve.ingress(lambda: paced_app(tmp_path))(type("Paced", (), {})))
         serve.run(deployment.options(ray_actor_options={"num_cpus": 0}).bind(), name="paced", route_prefix="/paced")
         allow(tmp_path, 0)
         with (
@@ -67,13 +69,6 @@ def test_each_token_arrives_before_the_next_is_made(server: Serving, tmp_path: P
     finally:
         serve.delete("paced")
         ray.shutdown()
-
-
-def paced_builder(directory: Path) -> Any:
-    def build() -> Any:
-        return paced_app(directory)
-
-    return build
 
 
 def allow(directory: Path, number: int) -> None:
