@@ -7,6 +7,9 @@ const make = (name, text = "", className = "") => Object.assign(document.createE
 const seconds = (value) => `${value.toFixed(value < 1 ? 3 : 2)} s`;
 const plural = (count, singular) => `${count} ${singular}${count === 1 ? "" : "s"}`;
 
+/** JSON on several lines, with what has no further objects in it on one. */
+const pretty = (value) => JSON.stringify(value, null, 2).replace(/\{[^{}]*\}|\[[^[\]{}]*\]/g, (part) => part.replace(/\s+/g, " "));
+
 /** Changes the content of a box, and keeps its end in view if it was, and nothing in it has the focus. */
 function following(box, change) {
   const follows = box.scrollTop + box.clientHeight > box.scrollHeight - 40 && !box.querySelector(":focus");

@@ -1,6 +1,6 @@
 // The mode JSON: an answer that fits a schema, and the object that it makes while it is written.
 
-const json = new Pane("json");
+const json = new Pane("object");
 
 /** The value of JSON that has come in part, with what has come of its last text or number; undefined if it is no JSON. */
 function partialValue(text) {
@@ -113,47 +113,59 @@ async function askJson({ schema: given, ...fields }, signal) {
     throw new Refusal("The answer is not JSON: this server does not guide answers by a schema.");
   }
   json.wholeAt = json.now;
-  return `${answer.content.length} characters of JSON.`;
+  return `${answer.content.length} characters. It fits the schema; whether it is true depends on the model.`;
 }
 
-const RECIPE = {
+// Of words to choose from, numbers and truth values: a very small model can fill them in too.
+
+const MESSAGE = {
   type: "object",
   properties: {
-    title: { type: "string", maxLength: 40 },
-    minutes: { type: "integer", minimum: 1, maximum: 999 },
-    difficulty: { enum: ["easy", "medium", "hard"] },
-    vegetarian: { type: "boolean" },
-    ingredients: { type: "array", minItems: 2, maxItems: 4, items: { type: "string", maxLength: 24 } },
+    language: { enum: ["English", "German", "French"] },
+    topic: { enum: ["order", "delivery", "payment", "other"] },
+    mood: { enum: ["happy", "neutral", "annoyed"] },
+    urgent: { type: "boolean" },
+    priority: { type: "integer", minimum: 1, maximum: 5 },
+    reply: {
+      type: "object",
+      properties: { apologise: { type: "boolean" }, replace: { type: "boolean" }, refund: { type: "boolean" } },
+      required: ["apologise", "replace", "refund"],
+    },
   },
-  required: ["title", "minutes", "difficulty", "vegetarian", "ingredients"],
+  required: ["language", "topic", "mood", "urgent", "priority", "reply"],
 };
 
-const SIGHTS = {
+const DAY = {
   type: "object",
   properties: {
-    city: { type: "string", maxLength: 24 },
-    sights: {
+    city: { enum: ["Nuremberg", "Paris", "Tokyo"] },
+    stops: {
       type: "array", minItems: 3, maxItems: 3,
       items: {
         type: "object",
-        properties: { name: { type: "string", maxLength: 30 }, hours: { type: "number", minimum: 0.5, maximum: 8 } },
-        required: ["name", "hours"],
+        properties: {
+          place: { enum: ["castle", "old town", "museum", "market", "river"] },
+          hours: { type: "integer", minimum: 1, maximum: 4 },
+          indoors: { type: "boolean" },
+        },
+        required: ["place", "hours", "indoors"],
       },
     },
   },
-  required: ["city", "sights"],
+  required: ["city", "stops"],
 };
 
 const JSON_MODE = {
   intro: "The answer has to fit a schema. The object can be used field by field while it is written.",
   temperature: "0",
   examples: [
-    { prompt: "Give me a recipe for cheese, as JSON.", schema: RECIPE },
-    { prompt: "Name three sights of Nuremberg, as JSON.", schema: SIGHTS },
+    { prompt: "Sort this message: The cheese came broken. Please send me a new one!", schema: MESSAGE },
+    { prompt: "Plan a day in Nuremberg with three stops.", schema: DAY },
   ],
   body: () => ({
     schema: $("schema").value,
     messages: [{ role: "user", content: $("prompt").value }],
+    temperature: 0,  // unless the form says otherwise
     ...parameters("max_tokens"),
   }),
   asked: [[json, askJson]],

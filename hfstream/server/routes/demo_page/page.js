@@ -21,7 +21,7 @@ function choose(name) {
     const button = Object.assign(make("button", example.prompt), { type: "button", lang: example.lang ?? "en" });
     button.addEventListener("click", () => {
       $("prompt").value = example.prompt;
-      if (example.schema) $("schema").value = JSON.stringify(example.schema, null, 2);
+      if (example.schema) $("schema").value = pretty(example.schema);
       $("ask").requestSubmit();
     });
     return button;
@@ -102,7 +102,7 @@ document.addEventListener("keydown", (event) => {
 });
 window.addEventListener("hashchange", chooseByAddress);
 
-$("schema").value = JSON.stringify(RECIPE, null, 2);
+$("schema").value = pretty(MESSAGE);
 chooseByAddress();
 
 fetch("info").then((response) => response.json()).then(({ model_id: model, version }) => {

@@ -103,10 +103,9 @@ function askForKey() {
   }
 }
 
-/** The parameters of the form that all requests have; `most` is the limit's name on the route. */
+/** What the form says of temperature, seed and length, under the names that all routes have but for the last. */
 function parameters(most) {
-  const given = {};
-  const temperature = Number($("temperature").value);
+  const given = {}, temperature = Number($("temperature").value);
   if ($("most").value) given[most] = Number($("most").value);
   if (temperature) {
     given.temperature = temperature;

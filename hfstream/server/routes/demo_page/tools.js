@@ -1,16 +1,18 @@
 // The mode Tools: the model calls functions of this page, gets their results, and answers.
 
-const tools = new Pane("tools");
+const tools = new Pane("calls");
 
 const MOST_ROUNDS = 4;
 /** Answers of the model to one prompt. In the last one it may not call anything, so that there is an end. */
+
+const CITIES = ["Nuremberg", "Berlin", "Paris", "London", "Rome", "New York", "Tokyo", "Sydney"];
 
 const FUNCTIONS = {
   get_weather: {
     description: "The weather in a city today.",
     parameters: {
       type: "object",
-      properties: { city: { type: "string", maxLength: 40, description: "The name of the city" } },
+      properties: { city: { type: "string", enum: CITIES } },
       required: ["city"],
     },
     run: weather,
@@ -28,9 +30,9 @@ const FUNCTIONS = {
 
 /** Made up, but always the same for a city. */
 function weather({ city }) {
-  let number = 0;
-  for (const letter of String(city).toLowerCase()) number = (31 * number + letter.codePointAt(0)) % 9973;
-  return { city, temperature_celsius: 5 + number % 22, conditions: ["sunny", "cloudy", "light rain", "windy"][number % 4] };
+  const number = CITIES.indexOf(city);
+  if (number < 0) throw new Error(`there is no weather for ${city}, only for ${CITIES.join(", ")}`);
+  return { city, temperature_celsius: 11 + 5 * number % 14, conditions: ["sunny", "cloudy", "light rain", "windy"][number % 4] };
 }
 
 /** The value of an expression of numbers, + - * / and parentheses. */
@@ -95,7 +97,7 @@ async function askTools({ choice, messages, ...fields }, signal) {
     say(`${answer.calls.at(-1).name} was called; its result is sent back to the model.`);
   }
   tools.wholeAt = tools.now;
-  return tools.calls ? `${plural(tools.calls, "call")}. The results are made up or computed by this page.` :
+  return tools.calls ? `${plural(tools.calls, "call")}. The weather is made up; whether the call makes sense depends on the model.` :
     "The model answered without a call. With tool_choice \"required\" it has to make one.";
 }
 
@@ -131,7 +133,7 @@ function addStep(title, element) {
 
 for (const [name, { description, parameters: schema }] of Object.entries(FUNCTIONS)) {
   const details = make("details");
-  details.append(make("summary", `${name}(${Object.keys(schema.properties).join(", ")})`), make("pre", JSON.stringify(schema, null, 2)));
+  details.append(make("summary", `${name}(${Object.keys(schema.properties).join(", ")})`), make("pre", pretty(schema)));
   $("functions").append(details, make("p", description, "soft"));
 }
 
@@ -149,6 +151,7 @@ const TOOLS = {
     tools: Object.entries(FUNCTIONS).map(([name, { description, parameters: schema }]) => (
       { type: "function", function: { name, description, parameters: schema } })),
     parallel_tool_calls: false,
+    temperature: 0,  // unless the form says otherwise
     ...parameters("max_tokens"),
   }),
   asked: [[tools, askTools]],
