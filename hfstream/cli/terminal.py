@@ -61,6 +61,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.notes: Console = Console(stderr=True, highlight=False)
+        self._line_is_open = False
 
     @property
     def is_interactive(self) -> bool:
@@ -71,6 +72,13 @@ class Terminal:
         """Writes generated text to stdout and flushes it."""
         sys.stdout.write(text)
         sys.stdout.flush()
+        if text:
+            self._line_is_open = not text.endswith("\n")
+
+    def close_line(self) -> None:
+        """Ends the line of stdout that generated text has begun, if one is open: what follows gets its own line."""
+        if self._line_is_open:
+            self.write("\n")
 
     def print_note(self, text: str, *, style: str = "dim") -> None:
         """Prints a note on stderr, without markup and without wrapping.
