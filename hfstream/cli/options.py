@@ -7,6 +7,7 @@ import difflib
 import importlib
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -97,7 +98,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         SystemExit: The arguments are invalid (exit code 2; the usage of the command and the error are printed), or
             ``--help`` or ``--version`` was printed (0).
     """
-    arguments, unknown = _build_parser().parse_known_args(argv)
+    parser = _build_parser()
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    _check_command(parser, words)
+    arguments, unknown = parser.parse_known_args(words)
     subparser: argparse.ArgumentParser = arguments.subparser
     if unknown:
         options = re.findall(r"--[a-z-]+", subparser.format_help())
@@ -111,6 +118,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     if subparser.prog.endswith(" chat") and arguments.model and arguments.url is None:
         subparser.error("--model requires --url: without it, chat talks to the bundled model")
     return arguments
+
+
+def _check_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Suggests a command for one that does not exist. argparse would only list them all."""
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is not None and name not in EXAMPLES:
+        similar = difflib.get_close_matches(name, EXAMPLES, n=1, cutoff=0.5)
+        suggestion = f"did you mean hfstream {similar[0]}?" if similar else f"there are {', '.join(EXAMPLES)}"
+        parser.error(f"no command {name!r}: {suggestion}")
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -70,10 +70,17 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Writes generated text to stdout and flushes it."""
+        if text:
+            self._line_is_open = not text.endswith("\n")  # before Ctrl-C may come
         sys.stdout.write(text)
         sys.stdout.flush()
-        if text:
-            self._line_is_open = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """Ends the open line, or the one on which a terminal has shown ``^C``: the shell's prompt gets its own."""
+        if self._line_is_open:
+            self.close_line()
+        elif sys.stdin.isatty() and self.notes.is_terminal:
+            self.notes.print()
 
     def close_line(self) -> None:
         """Ends the line of stdout that generated text has begun, if one is open: what follows gets its own line."""

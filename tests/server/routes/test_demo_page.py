@@ -542,7 +542,8 @@ def test_the_fields_of_an_object_fill_in(chat: tuple[str, ScriptedEngine], opene
     seen.clear()
     generate(page, "Sort this")
     fields = """Object.fromEntries(
-        [...document.querySelectorAll('#object .answer > dl > dt')].map((dt) => [dt.textContent, dt.nextSibling.textContent])
+        [...document.querySelectorAll('#object .answer > dl > dt')].map((name) => [name, name.nextSibling])
+        .map((pair) => pair.map((part) => part.textContent))
     )"""
     until(page, "document.querySelector('#object dl.members')")
     shown = page.evaluate(fields)
