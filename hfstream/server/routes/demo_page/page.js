@@ -105,6 +105,12 @@ window.addEventListener("hashchange", chooseByAddress);
 $("schema").value = pretty(MESSAGE);
 chooseByAddress();
 
-fetch("info").then((response) => response.json()).then(({ model_id: model, version }) => {
+/** Names the model, once it is loaded. It is a line of decoration: a failure is not shown. */
+async function nameModel() {
+  const response = await fetch("info");
+  if (!response.ok) return setTimeout(() => nameModel().catch(() => {}), 2000);
+  const { model_id: model, version } = await response.json();
   $("served").textContent = `hfstream ${version}, model ${model}.`;
-}).catch(() => {});  // it is a line of decoration
+}
+
+nameModel().catch(() => {});

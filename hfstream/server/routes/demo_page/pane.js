@@ -38,7 +38,7 @@ class Pane {
     const left = make("b");
     this.busy.replaceChildren(`${words.replace(/\.$/, "")}. Asking again in `, left);
     this.busy.hidden = false;
-    this.answer.dataset.waiting = "no place yet …";
+    this.answer.dataset.waiting = "not answered yet …";
     const since = performance.now();
     await countdown(length, signal, (rest) => { left.textContent = `${rest.toFixed(1)} s`; });
     this.away += (performance.now() - since) / 1000;
