@@ -31,7 +31,7 @@ SHIPPED = {
     "hfstream/server/bundled/config.json",
     "hfstream/server/bundled/model.safetensors",
     "hfstream/server/bundled/tokenizer.json",
-    "hfstream/server/routes/demo.html",
+    "hfstream/server/routes/demo_page/page.html",
 }
 """Files without which a wheel would install, and fail later."""
 
