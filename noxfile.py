@@ -31,7 +31,7 @@ SHIPPED = {
     "hfstream/server/bundled/config.json",
     "hfstream/server/bundled/model.safetensors",
     "hfstream/server/bundled/tokenizer.json",
-    "hfstream/server/routes/demo.html",
+    "hfstream/server/routes/demo_page/page.html",
 }
 """Files without which a wheel would install, and fail later."""
 
@@ -205,6 +205,14 @@ def foreign_server(session: nox.Session) -> None:
     """Our client, and our server in front, against ``transformers serve``, with the bundled model."""
     session.install(*PINNED, "-e", ".[server,cli]", "transformers[serving]", "pytest", "pytest-asyncio")
     _run_client_tests(session, "test_transformers_serve.py", {})
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """Two replicas on Ray Serve, one of them killed; then many times. Minutes; not among the default sessions."""
+    session.install(*PINNED, "-e", ".[server,cli,ray,test]")
+    session.run("pytest", "-n", "0", "-W", "default", "tests/ray_serve", *session.posargs)
+    session.run("python", "-m", "tests.stress.replicas")
 
 
 @nox.session
