@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
@@ -40,7 +40,7 @@ class ChatInferenceClient(ClientFields, BaseChatModel):
     Raises, when it generates: `InferenceError`, see `hfstream.errors`.
     """
 
-    model_config = ConfigDict(extra="forbid")  # LangChain's own would ignore a mistyped name
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # LangChain's own would ignore a mistyped name
 
     temperature: float | None = None
     """0 takes the most likely token each time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -16,7 +16,7 @@ ClientT = TypeVar("ClientT", InferenceClient, AsyncInferenceClient)
 class ClientFields(BaseModel):
     """The clients, or what to make them of."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
     client: InferenceClient | None = Field(default=None, exclude=True)
     """For `invoke`, `stream` and `batch`. None: one like `async_client`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, closing
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.llms import LLM
@@ -30,7 +30,7 @@ class InferenceClientLLM(ClientFields, LLM):
     Raises, when it generates: `InferenceError`, see `hfstream.errors`.
     """
 
-    model_config = ConfigDict(extra="forbid")  # LangChain's own would ignore a mistyped name
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # LangChain's own would ignore a mistyped name
 
     max_new_tokens: int | None = None
     """Maximum number of tokens to generate."""
