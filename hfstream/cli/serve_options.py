@@ -136,12 +136,7 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         choices=["debug", "info", "warning", "error"],
         help="info has a line for each request, debug the prompts as well (default: info)",
     )
-    serve.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="number of torch threads (default: 1 for a small model, else all cores)",
-    )
+    serve.add_argument("--threads", type=int, default=1, metavar="N", help="number of torch threads (default: 1)")
 
 
 def _add_upstream_options(serve: argparse.ArgumentParser) -> None:

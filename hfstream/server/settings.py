@@ -78,8 +78,8 @@ class Settings:
     """"float32", "bfloat16" or "float16", whatever the checkpoint is stored in."""
     device: str = "cpu"
     """torch's name of the device."""
-    threads: int | None = None
-    """torch's threads within one operation. None: one for a small model, else one for each core."""
+    threads: int = 1
+    """torch's threads within one operation; one is fastest for small models."""
     payload_limit: int = 2_000_000
     """Bytes that a request's body may have."""
     cors_allow_origin: tuple[str, ...] = ()

@@ -28,9 +28,6 @@ def main() -> None:
     # SIGTERM) reaches the server too, which may let its requests finish first.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
-    # torch's threads sleep while they wait for each other. By default they spin, which makes a step many times as long
-    # where another process takes one of the cores. It is read when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     channel = _take_pipes()
     try:
         options, log_level = channel.receive()

@@ -46,8 +46,8 @@ class EngineOptions:
     dtype: str = "float32"
     """float32, bfloat16 or float16, whatever the checkpoint is stored in."""
     device: str = "cpu"
-    threads: int | None = None
-    """torch's threads within one operation. None: one for a small model, else one for each core."""
+    threads: int = 1
+    """torch's intra-op threads; one is fastest for small models."""
     max_total_tokens: int | None = None
     """A context shorter than the model's own."""
     kv_cache_memory: int | None = None

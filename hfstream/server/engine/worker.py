@@ -63,9 +63,6 @@ Report: TypeAlias = ModelInfo | StepReport | Exception | LogRecord
 """The model is loaded; all outputs of one step; why the worker ends; something to log."""
 
 
-MANY_PARAMETERS = 20_000_000
-"""From so many parameters on, an operation takes longer than it takes to wake threads and wait for them."""
-
 KEPT_SECONDS = 60.0
 """How long an idle worker keeps keys and values for requests that begin as earlier ones did."""
 
@@ -92,8 +89,7 @@ def _serve(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Genera
     from .loader import load
     from .scheduler import Scheduler
 
-    cores = torch.get_num_threads()
-    torch.set_num_threads(options.threads or 1)
+    torch.set_num_threads(options.threads)
     runner, info = load(
         options.path,
         max_rows=options.max_batch_size,
@@ -102,8 +98,6 @@ def _serve(options: EngineOptions, inbox: SimpleQueue[Command | None]) -> Genera
         max_total_tokens=options.max_total_tokens,
         kv_cache_memory=options.kv_cache_memory,
     )
-    if options.threads is None and info.parameters >= MANY_PARAMETERS:
-        torch.set_num_threads(cores)
     yield info
     compiler = GrammarCompiler(lambda number, result: inbox.put(Compiled(number, result)), vocab_size=info.vocab_size)
     with torch.inference_mode(), closing(compiler):
