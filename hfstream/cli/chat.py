@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,27 +15,38 @@ from .terminal import PACE, Terminal
 
 __all__ = ["chat"]
 
-HINT = "Ctrl-C stops a response, Ctrl-D ends the chat."
+HINT = "/reset forgets the conversation, /exit or Ctrl-D ends the chat, Ctrl-C stops a response."
+
+RESET = "/reset"
+
+_COMMAND = re.compile(r"/[a-z]+")
+"""A line that is not sent to the model if it was typed: a path or a sentence with a slash is. In a pipe all are."""
 
 
 def chat(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Reads messages line by line and streams the responses. Ctrl-C only stops a response; Ctrl-D ends the chat."""
+    """Reads messages line by line and streams the responses. Ctrl-C only stops a response; Ctrl-D ends the chat.
+
+    In a terminal, `/reset`, `/exit` and `/help` are commands.
+    """
     parameters = {name: getattr(arguments, name) for name in ("model", "temperature", "max_tokens", "seed")}
     with (
         terminal.backend(arguments, pace=PACE if terminal.is_interactive else None) as url,
         InferenceClient(url, token=arguments.api_key) as client,
     ):
-        messages: list[dict[str, str]] = []
+        system = [{"role": "system", "content": arguments.system}] if arguments.system else []
+        messages: list[dict[str, str]] = [*system]
         code = 0
-        if arguments.system:
-            messages.append({"role": "system", "content": arguments.system})
         if sys.stdin.isatty():
             terminal.print_note(HINT)
         for line in _read_lines(terminal):
+            if line == RESET:
+                messages = [*system]
+                continue
             messages.append({"role": "user", "content": line})
             try:
                 response = _stream_response(client, messages, parameters, terminal)
             except InferenceError as error:
+                terminal.close_line()
                 code = terminal.print_error(error)
                 if isinstance(error, InferenceConnectionError) and len(messages) == 1 + bool(arguments.system):
                     return code  # no server, and no conversation yet that would be lost
@@ -61,8 +73,20 @@ def _read_lines(terminal: Terminal) -> Iterator[str]:
             sys.stderr.write("\n")
             terminal.print_note(HINT)
             continue
+        if _COMMAND.fullmatch(line):
+            if line in ("/exit", "/quit"):
+                return
+            terminal.print_note(_answer_to_command(line))
+            if line != RESET:
+                continue
         if line:
             yield line
+
+
+def _answer_to_command(line: str) -> str:
+    if line == RESET:
+        return "The conversation begins anew."
+    return HINT if line == "/help" else f"There is no {line}. {HINT}"
 
 
 def _stream_response(

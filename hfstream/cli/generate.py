@@ -30,15 +30,13 @@ def generate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         started = time.monotonic()
         with terminal.with_retries(lambda: _create_stream(client, prompt, details, parameters)) as stream:
             first_after = time.monotonic() - started  # includes retries while the server was overloaded
-            try:
-                for item in stream:
-                    if arguments.json:
-                        terminal.write(f"{item.model_dump_json()}\n")
-                    else:
-                        terminal.write(_format_token(item, terminal) if details else item)
-            finally:
-                if not details:
-                    terminal.write("\n")  # also on Ctrl-C: the prompt of the shell gets its own line
+            for item in stream:
+                if arguments.json:
+                    terminal.write(f"{item.model_dump_json()}\n")
+                else:
+                    terminal.write(_format_token(item, terminal) if details else item)
+            if not details:
+                terminal.write("\n")
     _print_summary(stream, first_after, terminal)
     if arguments.url is None:
         terminal.print_note(

@@ -7,87 +7,17 @@ import difflib
 import importlib
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..version import __version__
+from .help_examples import EXAMPLES
 from .request_options import add_length, add_model, add_sampling, add_server
 from .serve_options import add_serve_options, positive
 from .testing_options import add_chaos_options, add_mock_options, add_record_options
 
 __all__ = ["parse_args"]
-
-EXAMPLES = {
-    "generate": """\
-examples:
-  hfstream generate "How do you make cheese?"
-  hfstream generate "What is Deep Learning?" --url http://127.0.0.1:8080 --max-new-tokens 20
-  hfstream generate "Tell me a joke" --temperature 0.9 --seed 7 --details
-  hfstream generate "Once upon a time" --url http://127.0.0.1:8000/v1 --model my-model
-  echo "How do you make cheese?" | hfstream generate --json | jq .token.text
-""",
-    "chat": """\
-examples:
-  hfstream chat
-  hfstream chat --url http://127.0.0.1:11434/v1 --model llama3.2 --system "Be brief."
-""",
-    "serve": """\
-examples:
-  hfstream serve
-  hfstream serve --port 9000 --max-concurrent-requests 8 --tokens-per-second 30
-  HFSTREAM_API_KEY=secret hfstream serve --model ./my-checkpoint
-  hfstream serve --model HuggingFaceTB/SmolLM2-135M-Instruct --served-model-name smollm2
-  hfstream serve --upstream http://127.0.0.1:8000/v1 --max-concurrent-requests 256
-""",
-    "demo": """\
-examples:
-  hfstream demo
-  hfstream demo "What is Deep Learning?" --url http://127.0.0.1:8080
-""",
-    "map": """\
-examples:
-  hfstream map prompts.jsonl --url http://127.0.0.1:8080 --journal answers.journal > answers.jsonl
-  hfstream map --url http://127.0.0.1:8080 --max-new-tokens 20 < prompts.jsonl | jq -r .output
-  echo '"How do you make cheese?"' | hfstream map
-
-a line of FILE is one of these, as JSON:
-  "How do you make cheese?"
-  {"prompt": "How do you make cheese?", "seed": 7}
-  {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
-
-a line of the output is one of these:
-  {"index": 0, "output": "..."}
-  {"index": 1, "error": {"type": "ValidationError", "message": "...", "status_code": 422}}
-""",
-    "bench": """\
-examples:
-  hfstream bench http://127.0.0.1:8080
-  hfstream bench http://127.0.0.1:8080 --concurrency 1,4,16 --requests 100 --plot bench.svg
-""",
-    "mock": """\
-examples:
-  hfstream mock rules.yaml
-  hfstream mock rules.json --port 9000 --speed inf
-  hfstream mock tape.jsonl --match path
-""",
-    "record": """\
-examples:
-  hfstream record http://127.0.0.1:8080 tape.jsonl
-  hfstream record https://api.openai.com/v1 tape.jsonl --append
-""",
-    "chaos": """\
-examples:
-  hfstream chaos http://127.0.0.1:8080
-  hfstream chaos http://127.0.0.1:8080 --faults cut,reset --every 2000 --seed 7
-""",
-    "doctor": """\
-examples:
-  hfstream doctor http://127.0.0.1:8080
-  hfstream doctor https://llm.example.com/v1 --model my-model --json | jq -r .diagnosis
-
-exit codes: 0 nothing to mend, 1 it does not stream, 3 it streams, but something should be changed
-""",
-}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -97,7 +27,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         SystemExit: The arguments are invalid (exit code 2; the usage of the command and the error are printed), or
             ``--help`` or ``--version`` was printed (0).
     """
-    arguments, unknown = _build_parser().parse_known_args(argv)
+    parser = _build_parser()
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    _check_command(parser, words)
+    arguments, unknown = parser.parse_known_args(words)
     subparser: argparse.ArgumentParser = arguments.subparser
     if unknown:
         options = re.findall(r"--[a-z-]+", subparser.format_help())
@@ -111,6 +47,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     if subparser.prog.endswith(" chat") and arguments.model and arguments.url is None:
         subparser.error("--model requires --url: without it, chat talks to the bundled model")
     return arguments
+
+
+def _check_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Suggests a command for one that does not exist. argparse would only list them all."""
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is not None and name not in EXAMPLES:
+        similar = difflib.get_close_matches(name, EXAMPLES, n=1, cutoff=0.5)
+        suggestion = f"did you mean hfstream {similar[0]}?" if similar else f"there are {', '.join(EXAMPLES)}"
+        parser.error(f"no command {name!r}: {suggestion}")
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,7 +36,7 @@ def record(arguments: argparse.Namespace, terminal: Terminal) -> int:
     tape.remove_if_empty()
     terminal.print_note(f"Stopped. {count(tape.written, 'response')} recorded.", style="")
     if tape.written:
-        terminal.print_note(f"Replay with: hfstream mock {arguments.file}")
+        terminal.print_note(f"Replay with: hfstream mock {shlex.quote(arguments.file)}")
     return int(tape.failed)
 
 

@@ -17,6 +17,7 @@ __all__ = ["serve"]
 def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the server until Ctrl-C."""
     from .. import server  # noqa: PLC0415  an optional dependency, and slow to import
+    from ..server import ray as server_on_ray  # noqa: PLC0415
 
     names = {field.name for field in dataclasses.fields(server.Settings)}
     given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
@@ -34,12 +35,23 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
             path = shlex.quote(settings.uds)
             terminal.print_note(f"Try: curl --unix-socket {path} http://localhost/health\nPress Ctrl-C to stop.")
 
-    def stopping(running: int, seconds: float) -> None:
-        requests = "1 running request" if running == 1 else f"{running} running requests"
+    def print_waiting(requests: str, seconds: float) -> None:
         terminal.print_note(f"Waiting up to {seconds:g} s for {requests}. Press Ctrl-C again to stop now.", style="")
 
+    def stopping(running: int, seconds: float) -> None:
+        print_waiting("1 running request" if running == 1 else f"{running} running requests", seconds)
+
     try:
-        server.serve(settings, started=started, stopping=stopping)
+        if arguments.replicas is None:
+            server.serve(settings, started=started, stopping=stopping)
+        else:
+            server_on_ray.serve_replicas(
+                settings,
+                arguments.replicas,
+                log_level=arguments.log_level,
+                started=started,
+                stopping=lambda: print_waiting("running requests", settings.shutdown_grace),
+            )
     except server.StartError as error:
         return terminal.print_error(error)
     terminal.print_note("Stopped.")

@@ -31,6 +31,12 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         metavar="N",
         help="limit of concurrent requests; further ones are rejected as overloaded (default: 128)",
     )
+    serve.add_argument(
+        "--replicas",
+        type=positive,
+        metavar="N",
+        help="run so many servers, each with a model and limits of its own, behind Ray Serve; needs hfstream[ray]",
+    )
     serve.add_argument("--uds", metavar="PATH", help="listen on this Unix domain socket, not on a port")
     serve.add_argument(
         "--root-path", default="", metavar="PATH", help="path under which a proxy serves this server, such as /llm"

@@ -61,6 +61,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.notes: Console = Console(stderr=True, highlight=False)
+        self._line_is_open = False
 
     @property
     def is_interactive(self) -> bool:
@@ -69,8 +70,22 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Writes generated text to stdout and flushes it."""
+        if text:
+            self._line_is_open = not text.endswith("\n")  # before Ctrl-C may come
         sys.stdout.write(text)
         sys.stdout.flush()
+
+    def end_line(self) -> None:
+        """Ends the open line, or the one on which a terminal has shown ``^C``: the shell's prompt gets its own."""
+        if self._line_is_open:
+            self.close_line()
+        elif sys.stdin.isatty() and self.notes.is_terminal:
+            self.notes.print()
+
+    def close_line(self) -> None:
+        """Ends the line of stdout that generated text has begun, if one is open: what follows gets its own line."""
+        if self._line_is_open:
+            self.write("\n")
 
     def print_note(self, text: str, *, style: str = "dim") -> None:
         """Prints a note on stderr, without markup and without wrapping.

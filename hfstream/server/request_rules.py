@@ -41,8 +41,9 @@ class TidyPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            path = re.sub("/{2,}", "/", scope["path"])
-            scope["path"] = path.rstrip("/") or "/"
+            path = re.sub("/{2,}", "/", scope["path"]).rstrip("/")
+            # The root path without a slash behind it would be no path below it.
+            scope["path"] = path if path != scope.get("root_path", "").rstrip("/") else path + "/"
         await self._app(scope, receive, send)
 
 

@@ -90,7 +90,9 @@ class BackgroundServer:
         self._thread = threading.Thread(target=self._run, args=(ready,), name="hfstream-server", daemon=True)
         self._thread.start()
         try:
-            ready.wait()
+            # A Ctrl-C between Python's check for signals and the system call that waits is only seen after the call.
+            while not ready.wait(0.2):
+                pass
             self._server.raise_if_failed()
         except BaseException:  # also a Ctrl-C
             self._stop()
@@ -135,7 +137,7 @@ class _Server(uvicorn.Server):
             raise StartError(str(error)) from error
         self._on_started, self._on_ready, self._on_stopping = on_started, on_ready, on_stopping
         self._uds = settings.uds
-        self._socket = _listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
+        self._socket = listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
         self.url = _url(self._socket) if self._uds is None else f"unix:{self._uds}"
         self._serving: Coroutine[Any, Any, None] | None = None
         self._local = self._uds is not None or is_loopback(settings.host)
@@ -256,7 +258,8 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises StartError if there can be none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     host = host or "0.0.0.0"  # noqa: S104 - as the socket takes it
     try:

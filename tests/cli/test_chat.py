@@ -56,3 +56,32 @@ def test_ctrl_c_stops_a_response_but_not_the_chat() -> None:
             screen.wait_for("you> ")
             screen.type("\x04")
         assert [message["content"] for message in server.requests[-1].json()["messages"]] == ["one", "Hel", "two"]
+
+
+def test_commands_of_a_chat_are_not_sent() -> None:
+    first = [chat_event("Hel"), b'data: {"error":{"message":"broken","http_status_code":422}}\n\n']
+    with ScriptedServer(Response(chat_events("Yes")), Response(chat_events("/etc")), Response(first)) as server:
+        with TerminalProcess("chat", "--url", server.url, "--system", "Be brief.") as screen:
+            screen.wait_for("you> ")
+            screen.type("one\n")
+            screen.wait_for("Yes")
+            screen.wait_for("you> ")
+            screen.type("/rest\n")
+            screen.wait_for("There is no /rest. /reset forgets the conversation")
+            screen.wait_for("you> ")
+            screen.type("/reset\n")
+            screen.wait_for("The conversation begins anew.")
+            screen.wait_for("you> ")
+            screen.type("/etc/hosts\n")
+            screen.wait_for("/etc\r\n")
+            screen.wait_for("you> ")
+            screen.type("three\n")
+            screen.wait_for("Hel\r\nhfstream: broken")
+            screen.wait_for("you> ")
+            screen.type("/exit\n")
+        asked = [[message["content"] for message in request.json()["messages"]] for request in server.requests]
+        assert asked == [
+            ["Be brief.", "one"],
+            ["Be brief.", "/etc/hosts"],
+            ["Be brief.", "/etc/hosts", "/etc", "three"],
+        ]

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from hfstream import __version__
+from hfstream.cli.options import parse_args
 from hfstream.testing import DONE, Response, ScriptedServer
 from tests.helpers.command_line import TIMEOUT, run_hfstream
 
@@ -27,6 +28,25 @@ def test_the_package_runs_as_a_module() -> None:
         [sys.executable, "-m", "hfstream", "--version"], capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
     assert (done.returncode, done.stdout) == (0, f"hfstream {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "stream a response to the terminal"),
+        (["serv"], "no command 'serv': did you mean hfstream serve?"),
+        (["xyzzy"], "no command 'xyzzy': there are generate, chat, "),
+    ],
+)
+def test_what_names_no_command_is_explained(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse_args(arguments)
+    assert raised.value.code == 2
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    assert message in stderr
 
 
 def test_invalid_options_print_the_usage_of_the_command() -> None:

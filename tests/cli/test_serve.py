@@ -105,6 +105,8 @@ def test_serve_on_a_unix_socket(tmp_path: Path) -> None:
         (["--model", "/no/such/model"], "no such file or directory"),
         (["--root-path", "llm"], "root_path must be"),
         (["--max-input-tokens", "9", "--max-total-tokens", "9"], "max_input_tokens must be less"),
+        (["--replicas", "2", "--uds", "/tmp/socket"], "uds cannot be combined with replicas"),
+        (["--replicas", "2", "--upstream", "http://one"], "upstreams cannot be combined with replicas"),
     ],
 )
 def test_wrong_options_are_a_one_line_error(options: list[str], message: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from hfstream.testing import Fault, Response, ScriptedServer, token_event, token_events
 from tests.helpers.browsers import BROWSER_TIMEOUT, chromium
@@ -22,7 +22,7 @@ from tests.helpers.scripted_engine import eventually
 pytestmark = pytest.mark.slow
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "async.md").read_text(encoding="utf-8")
-PAGE = '<body><p id="output"></p><script>const question = "Why?";\n{}\n</script>'
+PAGE = '<body><p id="output"></p><p id="state"></p><script>const question = "Why?";\n%s\n</script>'
 
 
 def block(language: str, word: str) -> str:
@@ -34,19 +34,30 @@ def block(language: str, word: str) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
+    with chromium() as started:
+        yield started
 
 
 @contextmanager
-def application(model_url: str) -> Generator[str]:
-    """The guide's application, with the guide's page at its root, on a port of its own."""
+def opened(browser: Browser, url: str) -> Generator[Page]:
+    page = browser.new_page()
+    page.set_default_timeout(BROWSER_TIMEOUT)
+    page.goto(url)
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+@contextmanager
+def application(model_url: str, script: str | None = None) -> Generator[str]:
+    """The guide's application, with the guide's page or another script at its root, on a port of its own."""
     names: dict[str, Any] = {}
     exec(block("python", "FastAPI").replace("http://127.0.0.1:8080", model_url), names)
     app: FastAPI = names["app"]
 
     def page() -> HTMLResponse:
-        return HTMLResponse(PAGE.format(block("javascript", "EventSource")))
+        return HTMLResponse(PAGE % (block("javascript", "EventSource") if script is None else script))
 
     app.get("/")(page)
     # Without a configuration of its loggers, which other tests read.
@@ -61,22 +72,75 @@ def application(model_url: str) -> Generator[str]:
         thread.join()
 
 
+INVALID = b'data: {"error":"no such model","error_type":"validation"}\n\n'
+
 ANSWERS = {
-    "whole": (token_events("Hello", ",", " you"), "Hello, you", False),
-    "the connection is lost": ([token_event(1, "Hello"), Fault.DROP], "Hello", True),
-    "nothing but an error": ([b'data: {"error":"no such model","error_type":"validation"}\n\n'], "", False),
+    "whole": (token_events("Hello", ",", " you"), "Hello, you", ""),
+    "the connection is lost": ([token_event(1, "Hello"), Fault.DROP], "Hello", "the model server failed"),
+    "an error after the first token": ([token_event(1, "Hello"), INVALID], "Hello", "no such model"),
+    "nothing but an error": ([INVALID], "", "no answer"),
 }
 
 
-@pytest.mark.parametrize(("body", "text", "lost"), ANSWERS.values(), ids=ANSWERS)
-def test_the_page_asks_once(browser: Browser, body: list[Any], text: str, lost: bool) -> None:
-    with ScriptedServer(Response(body)) as model, application(model.url) as url:
-        page = browser.new_page()
-        page.set_default_timeout(BROWSER_TIMEOUT)
-        page.goto(url)
+@pytest.mark.parametrize(("body", "text", "state"), ANSWERS.values(), ids=ANSWERS)
+def test_the_page_asks_once(browser: Browser, body: list[Any], text: str, state: str) -> None:
+    with ScriptedServer(Response(body)) as model, application(model.url) as url, opened(browser, url) as page:
         page.wait_for_function("source.readyState === EventSource.CLOSED")  # one that is closed never asks again
-        shown = page.text_content("#output")
-        # A browser may learn that a connection was lost before it has read what came last.
-        assert shown == text or (lost and shown == "")
-        page.close()
+        assert page.text_content("#output") == text
+        assert page.text_content("#state") == state
         assert len(model.requests) == 1
+
+
+def test_a_page_that_does_not_close_its_event_source_asks_once_too(browser: Browser) -> None:
+    """It connects again, and is told to stop."""
+    script = """const source = new EventSource("/ask?question=x");
+        source.onmessage = (event) => output.append(JSON.parse(event.data));"""
+    with (
+        ScriptedServer(Response(token_events("Hello"))) as model,
+        application(model.url, script) as url,
+        opened(browser, url) as page,
+    ):
+        page.wait_for_function("source.readyState === EventSource.CLOSED")
+        assert page.text_content("#output") == "Hello"
+        assert len(model.requests) == 1
+
+
+CALL = """
+const stop = new AbortController();
+ask(question, { onToken: (token) => output.append(token), signal: stop.signal })
+  .then(() => state.textContent = "done", (error) => state.textContent = `${error.message} ${error.cause?.status}`);
+"""
+
+FETCHED = {
+    "whole": (Response(token_events("Hello", ",", "\n\n you")), "Hello,\n\n you", "done"),
+    "an error after the first token": (
+        Response([token_event(1, "Hello"), INVALID]),
+        "Hello",
+        "no such model undefined",
+    ),
+    "a refusal": (Response.error(422, "too long", "validation"), "", "too long 422"),
+}
+
+
+@pytest.mark.parametrize(("answer", "text", "state"), FETCHED.values(), ids=FETCHED)
+def test_the_page_that_fetches(browser: Browser, answer: Response, text: str, state: str) -> None:
+    script = block("javascript", "fetch(") + CALL
+    with ScriptedServer(answer) as model, application(model.url, script) as url, opened(browser, url) as page:
+        page.wait_for_function("state.textContent")
+        assert page.text_content("#output") == text
+        assert page.text_content("#state") == state
+        assert len(model.requests) == 1
+
+
+@pytest.mark.parametrize("leave", ["source.close()", "stop.abort()", "close"])
+def test_the_models_stream_is_closed_when_the_page_is_left(browser: Browser, leave: str) -> None:
+    script = block("javascript", "fetch(") + CALL if "stop" in leave else None
+    answer = Response([token_event(1, "Hello"), Fault.STALL])
+    with ScriptedServer(answer) as model, application(model.url, script) as url, opened(browser, url) as page:
+        page.wait_for_function("output.textContent")
+        assert model.running == 1
+        if leave == "close":
+            page.close()
+        else:
+            page.evaluate(leave)
+        assert model.wait_until_running(0)

@@ -12,7 +12,8 @@ from tests.helpers.modules import ROOT, within
 
 NOT_LOADED = (
     "torch", "transformers", "tokenizers", "safetensors", "numpy", "starlette", "uvicorn", "jinja2",
-    "huggingface_hub", "openai", "opentelemetry", "pytest", "hfstream.server", "hfstream.testing", "hfstream.cli",
+    "huggingface_hub", "openai", "opentelemetry", "pytest", "ray",
+    "hfstream.server", "hfstream.testing", "hfstream.cli",
 )  # fmt: skip
 
 

@@ -30,8 +30,9 @@ SERVER_LAYERS: list[tuple[str, ...]] = [
     ("routes", "auth", "request_rules", "connections"),
     ("application",),
     ("app", "upstream"),
-    ("services",),
+    ("services", "ray_proxy"),
     ("serving",),
+    ("ray",),
 ]
 """The folders and modules of the server, from the bottom up. Those of one layer do not import each other."""
 

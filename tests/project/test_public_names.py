@@ -17,7 +17,7 @@ from tests.helpers.modules import MODULES, ROOT, parse
 
 PUBLIC_MODULES = [
     "hfstream", "hfstream.errors", "hfstream.types", "hfstream.types.aliases", "hfstream.types.inputs", "hfstream.sse",
-    "hfstream.retry", "hfstream.testing", "hfstream.observers", "hfstream.otel",
+    "hfstream.retry", "hfstream.testing", "hfstream.observers", "hfstream.otel", "hfstream.starlette",
 ]  # fmt: skip
 
 ORDERS: list[Callable[[str], Any]] = [

@@ -89,7 +89,7 @@ here: ordinary words such as *answer* or *wire* need a reader's judgement."""
 PRIVATE_WORD = re.compile(rf"(?<![a-z])({'|'.join(PRIVATE_WORDS)})(?![a-z])", re.IGNORECASE)
 
 SEARCHED = ("hfstream", "tests", "docs", "examples", "scripts", "README.md")
-SUFFIXES = {".py", ".md", ".html", ".ipynb", ".mjs", ".css", ".svg"}
+SUFFIXES = {".py", ".md", ".html", ".ipynb", ".js", ".mjs", ".css", ".svg"}
 
 
 def searched_files() -> Iterator[Path]:

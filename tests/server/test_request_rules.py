@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hfstream.server import BackgroundServer, Settings
+from hfstream.server import BackgroundServer, Settings, create_app
 from tests.helpers.scripted_engine import ScriptedEngine, http, user
 
 CHAT = "/v1/chat/completions"
@@ -81,3 +81,14 @@ def test_the_host_must_be_a_name_of_the_server(url: str, host: str, allowed: boo
 def test_a_server_for_others_has_any_name(model: Path, options: dict[str, Any]) -> None:
     with BackgroundServer(Settings(model=str(model), **options), engine=ScriptedEngine()) as server:
         assert http.get(server.url + "/info", headers={"host": "evil.example"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/llm", "/llm/", "/llm/health", "//llm//health/"])
+async def test_a_path_below_the_root_path_is_found(chat_model: Path, path: str) -> None:
+    app = create_app(Settings(model=str(chat_model)), engine=ScriptedEngine())
+    transport = httpx.ASGITransport(app, root_path="/llm")
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://server") as client,
+    ):
+        assert (await client.get(path)).status_code != 404

@@ -1,9 +1,8 @@
-"""The page at /demo: one HTML file, and a Content-Security-Policy that allows no script or style but its own."""
+"""The page at /demo: one document, and a Content-Security-Policy that allows no script or style but its own."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from base64 import b64encode
 from functools import cache
 from pathlib import Path
@@ -11,22 +10,27 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-_FILE = Path(__file__).with_name("demo.html")
+_FOLDER = Path(__file__).with_name("demo_page")
+_SCRIPTS = ("events", "requests", "pane", "raw", "text", "tokens", "chat", "tools", "json", "page")
+"""In the order in which they are run."""
 
 
 async def demo(request: Request) -> Response:
-    """The page that shows streaming and waiting side by side."""
+    """The page that shows an answer, tool calls and JSON while they are streamed."""
     page, headers = _page()
     return HTMLResponse(page, headers=headers)
 
 
 @cache
 def _page() -> tuple[str, dict[str, str]]:
-    page = _FILE.read_text(encoding="utf-8")
+    style, script = _read("page.css"), "\n".join(_read(f"{name}.js") for name in _SCRIPTS)
+    page = _read("page.html")
+    page = page.replace("<style></style>", f"<style>\n{style}</style>")
+    page = page.replace("<script></script>", f"<script>\n{script}</script>")
     policy = {
         "default-src": "'none'",
-        "script-src": _hash_source(page, "script"),
-        "style-src": _hash_source(page, "style"),
+        "script-src": _hash_source(f"\n{script}"),
+        "style-src": _hash_source(f"\n{style}"),
         "connect-src": "'self'",
         "img-src": "data:",
         "base-uri": "'none'",
@@ -41,7 +45,10 @@ def _page() -> tuple[str, dict[str, str]]:
     }
 
 
-def _hash_source(page: str, element: str) -> str:
-    """The policy's source expression for the text of the page's only `element`."""
-    [text] = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _hash_source(text: str) -> str:
+    """The policy's source expression for an element of the page with this text."""
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
+import json
 import re
 import threading
 import time
@@ -15,12 +17,14 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page
+from starlette.requests import Request
 
-import hfstream.server
 from hfstream.server import BackgroundServer, Settings
 from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.routes.demo import demo
 from tests.helpers.browsers import BROWSER_TIMEOUT, chromium
 from tests.helpers.scripted_engine import (
+    TOKENIZER,
     Script,
     ScriptedEngine,
     eventually,
@@ -33,7 +37,7 @@ from tests.helpers.scripted_engine import (
 
 pytestmark = pytest.mark.slow
 
-PAGE = (Path(hfstream.server.__file__).parent / "routes" / "demo.html").read_text(encoding="utf-8")
+PAGE = bytes(asyncio.run(demo(Request({"type": "http", "headers": []}))).body).decode()
 ANSWER = "\nGrüße, 日! " + 4 * "Hello, world! "
 KEY = "a key"
 
@@ -57,6 +61,26 @@ def pausing() -> Script:
     yield from ids(ANSWER)[10:]
 
 
+CALL = ids('<tool_call>\n{"name": "calculator", "arguments": {"expression": "17 * 23"}}\n</tool_call>')
+OBJECT = ids('{"language": "German", "reply": {"refund": true}}')
+
+
+def chat_script(job: EngineRequest) -> Script:
+    """A call of a function, until the prompt has its result; an object if a schema is asked for."""
+    if job.grammar is not None and job.grammar.kind == "json_schema":
+        yield from OBJECT[:10]
+        while not seen.is_set():
+            yield None
+        yield from OBJECT[10:]
+    elif "391" in TOKENIZER.decode(job.prompt):
+        yield from ids("It is 391.")
+    else:
+        yield from CALL[:-20]
+        while not seen.is_set():
+            yield None
+        yield from CALL[-20:]
+
+
 @pytest.fixture(scope="module")
 def served(model: Path) -> Iterator[str]:
     engine = ScriptedEngine(script, interval=0.02)
@@ -75,6 +99,14 @@ def guarded(model: Path) -> Iterator[str]:
     """Requires a key, and generates without pauses."""
     with BackgroundServer(Settings(model=str(model), api_key=KEY), engine=ScriptedEngine(script)) as server:
         yield server.url
+
+
+@pytest.fixture(scope="module")
+def chat(chat_model: Path) -> Iterator[tuple[str, ScriptedEngine]]:
+    """A model that calls a function and fits schemas."""
+    engine = ScriptedEngine(chat_script, context=2_000)
+    with BackgroundServer(Settings(model=str(chat_model)), engine=engine) as server:
+        yield server.url, engine
 
 
 # --- What is served ---------------------------------------------------------------------------------------------------
@@ -113,7 +145,7 @@ def test_the_policy_allows_nothing_but_the_page_itself(url: str) -> None:
 
 
 def test_the_page_is_small_and_loads_nothing_else() -> None:
-    assert len(PAGE.encode()) < 32_000
+    assert len(PAGE.encode()) < 56_000
     assert not re.findall(r"https?:|//\w|@import|url\(|\bsrc=|\bimport\b", PAGE)
     markup = re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", PAGE)
     assert not markup, "what a model generates is text"
@@ -139,8 +171,10 @@ def test_every_field_has_a_label_and_every_reference_a_target() -> None:
     names = [attributes["id"] for _, attributes, _ in elements.found if "id" in attributes]
     assert len(names) == len(set(names))
     labelled = {attributes.get("for") for tag, attributes, _ in elements.found if tag == "label"}
-    fields = [(attributes, inside) for tag, attributes, inside in elements.found if tag in ("input", "textarea")]
-    assert len(fields) == 5
+    fields = [
+        (attributes, inside) for tag, attributes, inside in elements.found if tag in ("input", "textarea", "select")
+    ]
+    assert len(fields) == 10
     assert all(inside or attributes["id"] in labelled for attributes, inside in fields)
     for _, attributes, _ in elements.found:
         for reference in ("for", "aria-describedby", "aria-labelledby"):
@@ -173,7 +207,7 @@ def opened(browser: Browser) -> Iterator[Open]:
         if not message.text.startswith("Failed to load resource"):
             errors.append(message.text)
 
-    def opened(url: str, *, dark: bool = False, width: int = 1100, height: int = 1000) -> Page:
+    def opened(url: str, mode: str = "", *, dark: bool = False, width: int = 1100, height: int = 1000) -> Page:
         page = browser.new_page(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
@@ -183,9 +217,10 @@ def opened(browser: Browser) -> Iterator[Open]:
         page.set_default_timeout(BROWSER_TIMEOUT)
         page.on("console", log)  # what the policy of the page forbids is logged here
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(url + "/demo")
+        page.goto(f"{url}/demo#{mode}")
         until(page, "document.getElementById('served').textContent")  # moves the page's content down: wait for it
-        page.evaluate("document.getElementById('most').value = 60")  # the scripted model has a small context
+        most = 600 if mode else 60  # without chats, the scripted model has a small context
+        page.evaluate(f"document.getElementById('most').value = {most}")
         return page
 
     yield opened
@@ -220,7 +255,7 @@ def press(page: Page, *keys: str) -> None:
 
 def generate(page: Page, prompt: str = "Hi") -> None:
     page.fill("#prompt", prompt)
-    page.click("#generate")
+    page.click("#send")
 
 
 def test_tokens_are_read_before_the_whole_answer_is_there(url: str, opened: Open) -> None:
@@ -304,6 +339,8 @@ def test_tokens_without_a_text_of_their_own_can_be_pointed_at(url: str, opened: 
 def test_everything_can_be_done_with_the_keyboard(url: str, opened: Open) -> None:
     page = opened(url)
     press(page, "Tab")
+    assert page.evaluate("document.activeElement.value") == "text", "the modes are one stop"
+    press(page, "Tab")
     assert page.evaluate("document.activeElement.id") == "prompt"
     page.evaluate("document.activeElement.select()")
     page.keyboard.insert_text("long")
@@ -326,8 +363,10 @@ def test_everything_can_be_done_with_the_keyboard(url: str, opened: Open) -> Non
     assert page.evaluate("document.activeElement === streaming.answer.lastElementChild")
     press(page, "Escape")
     assert page.evaluate("document.getElementById('about').hidden")
-    press(page, "Tab")
-    assert page.evaluate("document.activeElement.tagName") == "SUMMARY", "all tokens are one stop"
+    press(page, "Tab", "Tab", "Tab")
+    assert page.evaluate("document.activeElement.parentElement.id") == "raw", (
+        "all tokens are one stop, as are waiting and parameters"
+    )
     press(page, "Enter")
     assert page.evaluate("document.getElementById('raw').open")
     page.evaluate("document.getElementById('prompt').focus()")
@@ -381,11 +420,12 @@ def test_a_key_is_asked_for_and_a_rate_is_recommended(guarded: str, opened: Open
     page = opened(guarded)
     generate(page)
     until(page, "document.activeElement.id === 'key' && !running")
-    assert page.inner_text("#waiting .fault") == page.inner_text("#streaming .fault") == "This server wants an API key."
+    words = "This server requires an API key. Enter it below the prompt, then send again."
+    assert page.inner_text("#waiting .fault") == page.inner_text("#streaming .fault") == words
     page.keyboard.insert_text("wrong")
     press(page, "Enter")
     until(page, "!running")
-    assert page.inner_text("#waiting .fault") == "The server does not take this API key."
+    assert page.inner_text("#waiting .fault") == "The server does not accept this API key."
     page.evaluate("document.activeElement.select()")
     # A clock so slow that any machine is a fast one: a busy one may be as slow as a reader.
     page.evaluate("const clock = performance.now.bind(performance); performance.now = () => clock() / 1000")
@@ -444,3 +484,120 @@ def test_events_are_read_however_the_stream_is_split(url: str, opened: Open) -> 
         }})()
     """
     assert page.evaluate(read) == ['["{\\"ü\\": 中}","\\na\\n b🙂"]']
+
+
+# --- Tools and JSON ---------------------------------------------------------------------------------------------------
+
+
+def test_a_call_its_result_and_the_answer_are_shown(chat: tuple[str, ScriptedEngine], opened: Open) -> None:
+    url, _ = chat
+    page = opened(url, "tools")
+    seen.clear()
+    generate(page, "What is 17 * 23?")
+    growing = "document.querySelector('#calls pre.growing')?.textContent"
+    until(page, f"{growing}?.length > 5")
+    assert '{"expression": "17 * 23"}'.startswith(page.evaluate(growing))
+    assert page.inner_text("#status") == "The model calls calculator."
+    seen.set()
+    until(page, "!running")
+    steps = page.evaluate(
+        "[...document.querySelectorAll('.step')].map((step) => [...step.children].map((e) => e.textContent))"
+    )
+    assert steps == [
+        ["The model calls calculator", '{"expression": "17 * 23"}'],
+        ["Result of calculator, sent back", '{"result":391}'],
+        ["The model writes", "It is 391."],
+    ]
+    assert not page.query_selector(".growing")
+    assert page.inner_text("#status").startswith("The answer is whole, after 1 call and ")
+    assert page.evaluate("tools.firstAt < tools.wholeAt")
+
+
+def test_a_function_that_fails_is_told_to_the_model(chat: tuple[str, ScriptedEngine], opened: Open) -> None:
+    page = opened(chat[0], "tools")
+    calls = [
+        ("calculator", '{"expression": "(1"}'),
+        ("get_weather", '{"city": "Atlantis"}'),
+        ("no", "{}"),
+        ("calculator", "{"),
+    ]
+    results = page.evaluate(
+        f"{json.dumps(calls)}.map(([name, text]) => JSON.parse(call({{ name, arguments: text }})).error)"
+    )
+    assert results[:3] == [
+        "a closing parenthesis is missing",
+        "there is no weather for Atlantis, only for Nuremberg, Berlin, Paris, London, Rome, New York, Tokyo, Sydney",
+        "there is no function no",
+    ]
+    assert "JSON" in results[3]
+    values = page.evaluate("['-(2 + 3) * 4 / 5', '2*-3', '.5 - 1.25'].map(calculate)")
+    assert values == [-4, -6, -0.75]
+
+
+def test_the_fields_of_an_object_fill_in(chat: tuple[str, ScriptedEngine], opened: Open) -> None:
+    url, engine = chat
+    page = opened(url)
+    page.check("[value=json]", force=True)
+    assert page.url.endswith("/demo#json")
+    seen.clear()
+    generate(page, "Sort this")
+    fields = """Object.fromEntries(
+        [...document.querySelectorAll('#object .answer > dl > dt')].map((name) => [name, name.nextSibling])
+        .map((pair) => pair.map((part) => part.textContent))
+    )"""
+    until(page, "document.querySelector('#object dl.members')")
+    shown = page.evaluate(fields)
+    assert list(shown) == ["language", "topic", "mood", "urgent", "priority", "reply"]
+    assert "German".startswith(shown["language"].removesuffix("…"))
+    assert shown["reply"] == "…", "it has not come"
+    seen.set()
+    until(page, "!running")
+    assert page.evaluate("JSON.stringify(partialValue(json.text))") == '{"language":"German","reply":{"refund":true}}'
+    assert page.inner_text("#status").startswith("The object is whole and valid JSON")
+    assert page.inner_text("#written") == TOKENIZER.decode(OBJECT)
+    page.fill("#schema", "{")
+    sent = len(engine.submitted)
+    press(page, "Tab")
+    page.click("#send")
+    until(page, "!running")
+    assert page.inner_text("#object .fault").startswith("The schema is not JSON: correct it, then send again.")
+    assert len(engine.submitted) == sent
+
+
+def test_json_is_read_wherever_it_is_cut(chat: tuple[str, ScriptedEngine], opened: Open) -> None:
+    page = opened(chat[0], "json")
+    text = '{"a": "x\\"\\u00e9", "b": [1, {"c": null}], "d": true, "f": "🙂"}'
+    beginnings = json.dumps([text[:length] for length in range(1, len(text))])
+    values = page.evaluate(f"{beginnings}.map((text) => partialValue(text) ?? null)")
+    assert values[0] == {}
+    for before, after in itertools.pairwise(values):
+        assert list(after)[: len(before)] == list(before), "what has come stays"
+    assert page.evaluate(f"JSON.stringify(partialValue({json.dumps(text)}))") == json.dumps(
+        json.loads(text), ensure_ascii=False, separators=(",", ":")
+    )
+    assert page.evaluate("['Here it is', '{a: 1}', ''].map((text) => partialValue(text) ?? null)") == [None, None, None]
+
+
+def test_an_error_says_what_to_do(url: str, opened: Open) -> None:
+    page = opened(url, "tools")
+    generate(page)
+    until(page, "!running")
+    assert page.inner_text("#calls .fault") == (
+        "Template error: template not found. Tools and JSON need a model with a chat template; Text works."
+    )
+    page.route("**/v1/chat/completions", lambda route: route.abort())
+    generate(page)
+    until(page, "!running")
+    assert page.inner_text("#calls .fault").endswith("Check that it is still running, then send again.")
+
+
+@pytest.mark.parametrize("mode", ["text", "tools", "json"])
+def test_on_a_phone_prompt_and_stream_are_in_view(url: str, opened: Open, mode: str) -> None:
+    page = opened(url, mode, width=400, height=760)
+    pane = {"text": "streaming", "tools": "calls", "json": "object"}[mode]
+    for element in ("#prompt", "#send", f"#{pane} .first", f"#{pane} .answer"):
+        box = page.locator(element).bounding_box()
+        assert box is not None
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 760, element
+    assert page.evaluate("[scrollY, document.documentElement.scrollWidth]") == [0, 400]
