@@ -66,7 +66,7 @@ def grow(base: LlamaForCausalLM, new_tokens: int) -> GrownModel:
     old_weights = dict(base.named_parameters())
     for name, parameter in grown.model.named_parameters():
         source, layer = _source(name)
-        grown.kept[name] = _kept(name, parameter, old_weights.get(source) if layer != 0 else None, tokens, width, base)
+        grown.kept[name] = _kept(name, parameter, old_weights.get(source) if layer != 0 else None, tokens, width)
     with torch.no_grad():
         spread = base.model.embed_tokens.weight.std().item()
         grown.model.model.embed_tokens.weight.normal_(std=spread)

@@ -17,7 +17,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,8 +236,13 @@ def sharpen(model: LlamaForCausalLM) -> None:
     model.model.norm.weight.mul_(SHARPNESS)
 
 
-def write_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the folder. Files are made elsewhere and then moved, so that readers never see half of one."""
+def write_model(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, more_special: Sequence[str] = ()
+) -> None:
+    """Write the folder; `more_special` are further special tokens that the tokenizer has.
+
+    Files are made elsewhere and then moved, so that readers never see half of one.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".training-") as scratch:
         model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -253,7 +258,7 @@ def write_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out
             "bos_token": BEGIN,
             "eos_token": END,
             "pad_token": PAD,
-            "additional_special_tokens": [SYSTEM, USER, ASSISTANT],
+            "additional_special_tokens": [SYSTEM, USER, ASSISTANT, *more_special],
             "model_max_length": CONTEXT,
             "clean_up_tokenization_spaces": False,
         }

@@ -248,7 +248,7 @@ def main() -> None:
     examples = Examples(tokenizer.backend_tokenizer, ToolDialogues(Dialogues()))
     start = time.monotonic()
     loss = train_tools(grown, examples, arguments.steps, arguments.seed, arguments.minutes)
-    write_model(grown.model, tokenizer, arguments.out)
+    write_model(grown.model, tokenizer, arguments.out, more_special=[TOOLS, RESULT])
     print(f"final loss {loss:.4f} after {(time.monotonic() - start) / 60:.1f} minutes, written to {arguments.out}")
 
 
