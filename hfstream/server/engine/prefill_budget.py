@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MAX_GAP = 0.15
-"""Seconds that a step with prompt tokens aims at, beside running sequences. Less than the 0.2 s that are noticed: the
-next tokens may cost more than the last ones did."""
+MAX_GAP = 0.125
+"""Seconds that a step with prompt tokens aims at, beside running sequences. Half of the 0.25 s that no gap should
+exceed: the next tokens may cost more than the last ones did, and the machine may be busy."""
 
 MAX_STEP = 0.5
 """Seconds that it aims at if none is running: for requests that come meanwhile, or are cancelled."""
