@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, Page
 
 from hfstream.testing import Fault, Response, ScriptedServer, token_event, token_events
 from tests.helpers.browsers import BROWSER_TIMEOUT, chromium
-from tests.helpers.scripted_engine import eventually
+from tests.helpers.web_applications import running
 
 pytestmark = pytest.mark.slow
 
@@ -60,16 +58,8 @@ def application(model_url: str, script: str | None = None) -> Generator[str]:
         return HTMLResponse(PAGE % (block("javascript", "EventSource") if script is None else script))
 
     app.get("/")(page)
-    # Without a configuration of its loggers, which other tests read.
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert eventually(lambda: server.started)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with running(app) as url:
+        yield url
 
 
 INVALID = b'data: {"error":"no such model","error_type":"validation"}\n\n'

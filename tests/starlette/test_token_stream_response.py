@@ -6,13 +6,11 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -21,7 +19,7 @@ from starlette.types import Message
 from hfstream import AsyncInferenceClient, InferenceClient, InferenceError, sse
 from hfstream.starlette import TokenStreamResponse, handle_inference_error
 from hfstream.testing import Fault, Response, ScriptedServer, Step, chat_events, token_event, token_events
-from tests.helpers.scripted_engine import eventually
+from tests.helpers.web_applications import running
 
 ROUTES = ("async", "awaited", "sync")
 
@@ -48,20 +46,6 @@ def application(model: str, kind: str, options: dict[str, Any], **settings: Any)
 
     app.get("/")({"async": with_async_client, "awaited": awaited, "sync": with_sync_client}[kind])
     return app
-
-
-@contextmanager
-def running(app: Any) -> Generator[str]:
-    """Its URL, on a port of its own; without a configuration of loggers, which other tests read."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert eventually(lambda: server.started)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def ask(kind: str, *responses: Response, **settings: Any) -> httpx.Response:
