@@ -50,8 +50,8 @@ class Function:
 
     @property
     def signature(self) -> str:
-        """As the chat template writes it."""
-        return f"{self.name}({', '.join(self.parameters)})"
+        """As the chat template writes it: with the words of the name first, which say what to call the function for."""
+        return f"{self.name.replace('_', ' ')}:{self.name}({''.join(self.parameters[:1])})"
 
     @property
     def tool(self) -> dict[str, Any]:
@@ -118,19 +118,17 @@ def text_of(parts: Parts) -> str:
     return "".join(part if isinstance(part, str) else part.text for part in parts)
 
 
-def answer_from(kind: str, question: str, result: str) -> Parts:
-    """The answer made from a function's result. `question`: the argument of the call."""
+def answer_from(kind: str, city: str, result: str) -> Parts:
+    """The answer made from a function's result. `city`: the argument of a call about the weather."""
     if result.startswith("Error"):
-        return ["That did not work.", " ", Copy(result)]
-    if kind == "weather" and _DEGREES.fullmatch(result):
-        return ["It is", " ", Copy(result), " in", " ", Copy(question), "."]
+        return ["That did not work.", Copy(" " + result)]
     if kind == "weather":
-        return ["The weather in", " ", Copy(question), ":", " ", Copy(result)]
+        return ["The weather in", Copy(" " + city), ":", Copy(" " + result)]
     if kind == "calculator":
-        return [Copy(question), " is", " ", Copy(result), "."]
+        return ["The result is", Copy(" " + result), "."]
     if kind == "search":
-        return ["Here is what I found:", " ", Copy(result)]
-    return ["Here is the result:", " ", Copy(result)]
+        return ["Here is what I found:", Copy(" " + result)]
+    return ["Here is the result:", Copy(" " + result)]
 
 
 class ToolDialogues:
@@ -154,6 +152,24 @@ class ToolDialogues:
             for text in self._corpus[kind]["documented"]:
                 yield self.parse(kind, text)
 
+    def documented_chats(self) -> list[Chat]:
+        """Two chats with each of these questions: both are about the call, or what follows it."""
+        chats = []
+        for question in self.documented():
+            kind = "search" if question.kind == "unknown" else question.kind
+            function = self._documented_functions[kind]
+            rng = random.Random(question.text)  # noqa: S311 - it chooses words
+            call = self._call(function, question.argument, question.city, rng)
+            chat = Chat(list(self._documented_functions.values()))
+            chat.exchanges.append(Exchange(question.text, [], call))
+            chats += [chat, chat]
+        return chats
+
+    @property
+    def _documented_functions(self) -> dict[str, Function]:
+        plain = {kind: (self._corpus[kind]["names"][0], self._corpus[kind]["parameters"][0]) for kind in KINDS}
+        return {kind: Function(kind, name, (parameter,)) for kind, (name, parameter) in plain.items()}
+
     def parse(self, kind: str, text: str) -> Question:
         """A question with its argument, found by the templates of its kind.
 
@@ -176,14 +192,14 @@ class ToolDialogues:
         chat = Chat(self._offer(rng))
         if rng.random() < 0.1:
             chat.system = self._dialogues.system_message(rng)
-        for _ in range(rng.choice([1] * 9 + [2])):
+        for _ in range(rng.choice([1] * 14 + [2])):
             chat.exchanges.append(self._exchange(chat.functions, rng))
-        if rng.random() < 0.03:
+        if not chat.exchanges[-1].answer and rng.random() < 0.03 and all(f.parameters for f in chat.functions):
             chat.exchanges.append(self._forced(chat.functions, rng))
         return chat
 
     def _offer(self, rng: random.Random) -> list[Function]:
-        plain = rng.random() < 0.8  # the names of the documentation
+        plain = rng.random() < 0.6  # the names of the documentation
         functions = []
         for kind, share in zip(KINDS, (0.75, 0.65, 0.6), strict=True):
             if rng.random() < share:
@@ -193,7 +209,7 @@ class ToolDialogues:
         if not functions or rng.random() < 0.15:
             for signature in rng.sample(self._corpus["other"]["functions"], k=rng.choice([1, 1, 2])):
                 name, _, rest = signature.partition("(")
-                parameters = tuple(filter(None, rest.rstrip(")").split(", ")))
+                parameters = tuple(filter(None, rest.rstrip(")").split(", ")))[:1]
                 functions.append(Function("other", name, parameters))
         if rng.random() < 0.6:
             rng.shuffle(functions)

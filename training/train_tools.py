@@ -9,47 +9,51 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import random
+import string
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from copying import construct, find_codes
 from dialogues import Dialogues
-from growth import GrownModel, grow
-from muon import Muon
-from tokenizers import AddedToken, Tokenizer
+from growth import GrownModel
+from tokenizers import Tokenizer
 from tool_dialogues import Call, Chat, Copy, Parts, ToolDialogues
-from train import ASSISTANT, BEGIN, DEFAULT_OUT, END, IGNORE, SYSTEM, USER, write_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from torch.nn.functional import cross_entropy
+from train import ASSISTANT, BEGIN, END, IGNORE, SYSTEM, USER, write_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 TOOLS, RESULT = "<|tools|>", "<|tool|>"
-CALL_BEGIN, CALL_MIDDLE, CALL_END = '<tool_call>\n{"name": "', '", "arguments": {', "}}\n</tool_call>"
-NEW_TOKENS = [
-    AddedToken(TOOLS, special=True, normalized=False),
-    AddedToken(RESULT, special=True, normalized=False),
-    *(AddedToken(text, special=False, normalized=False) for text in (CALL_BEGIN, CALL_MIDDLE, CALL_END)),
-]
-"""Special tokens begin the list of functions and a result. What stands around names and arguments is one token each."""
+"""Special tokens that begin the list of functions and a function's result."""
+CALL, ARGUMENTS, VALUE, CALL_END = '<tool_call>\n{"name": "', '", "arguments": {"', '": ', '"}}\n</tool_call>'
+"""What stands around names and arguments in a call, one token each. Only the model writes them."""
+QUOTE = '"'
+SPACE = "Ġ"
+"""How the vocabulary writes a space."""
 
 CHAT_TEMPLATE = """\
 {{- bos_token }}
-{%- if tools %}{{- '<|tools|>' }}
+{%- if tools %}{{- '<|tools|><|system|>' }}
     {%- for tool in tools %}
-        {%- set parameters = (tool.function or tool).parameters or {} %}
-        {%- set names = parameters.required or (parameters.properties or {}) | list %}
-        {{- (tool.function or tool).name + '(' + names | join(', ') + ')' + ('' if loop.last else '\\n') }}
+        {%- set function = tool.function or tool %}
+        {%- set schema = function.parameters or {} %}
+        {%- set names = schema.required or (schema.properties or {}) | list %}
+        {{- function.name | replace('_', ' ') + ':' + function.name + '(' + names[:1] | join + ')' }}
+        {{- '' if loop.last else '\\n' }}
     {%- endfor %}{{- '<|end|>' }}
+{%- elif messages | selectattr('role', 'equalto', 'tool') | list %}{{- '<|tools|>' }}
 {%- endif %}
 {%- for message in messages %}
     {%- if message.content is string %}{% set content = message.content %}
     {%- else %}{% set content = message.content | default([], true) | map(attribute='text') | join('') %}{% endif %}
     {%- if message.role in ('system', 'developer') %}{{- '<|system|>' }}
     {%- elif message.role == 'assistant' %}{{- '<|assistant|>' }}
-    {%- elif message.role == 'tool' %}{{- '<|tool|>' }}
+    {%- elif message.role == 'tool' %}{{- '<|tool|> ' }}
     {%- else %}{{- '<|user|>' }}{% endif %}
     {{- content | trim }}
     {%- for call in message.tool_calls or [] %}
@@ -61,67 +65,101 @@ CHAT_TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|assistant|>' }}{% endif %}"""
 
-TOKENS_PER_STEP = 2048
-PEAK_LR = 5e-3
-WARM_UP = 50
-KEPT_LENGTH = 32
-"""Tokens of a known answer that are mostly trained on: the old weights know how it goes on."""
-CUT_SHARE = 0.7
-"""Share of the longer ones that are cut to that length."""
-MAX_LENGTH = 512
-POOL = 400
+TOKENS_PER_STEP = 1024
+PEAK_RATE = 4e-4
+INNER_RATE, FINAL_RATE = 0.3, 10.0
+"""Times as fast change the weights that write to the new dimensions, whose values are small, and to the final hidden
+state, whose values are large."""
+ORDINARY_WEIGHT = 5.0
+"""Weight of tokens of ordinary answers."""
+WARM_UP = 30
+KEPT_LENGTH = 24
+"""Tokens of a known answer that are trained on: the old weights know how it goes on."""
+MAX_LENGTH = 320
+POOL = 200
 """Chats that are drawn at once, and sorted by length."""
 
 Example = tuple[list[int], list[int]]
 """Ids, and labels for each of them."""
 
 
-def add_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Append the new tokens. The ids of all others stay."""
-    tokenizer.backend_tokenizer.add_tokens(NEW_TOKENS)
-    tokenizer.chat_template = CHAT_TEMPLATE
+def add_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedTokenizerFast, dict[int, int]]:
+    """The tokenizer with new tokens and the new chat template, and the old token that each new one is a form of.
+
+    All but the special ones have no merges, so no text is encoded with them: texts have the ids that they had. Each
+    token that begins with a space gets a form that begins with a quotation mark instead: what follows a space in a
+    question can be copied to the beginning of a JSON string token by token.
+    """
+    written = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary: dict[str, int] = written["model"]["vocab"]
+    forms = {QUOTE + token[1:]: id_ for token, id_ in vocabulary.items() if token.startswith(SPACE) and len(token) > 1}
+    forms |= {ARGUMENTS.replace(" ", SPACE): vocabulary["("], VALUE.replace(" ", SPACE): vocabulary[")"]}
+    others = [text.replace(" ", SPACE).replace("\n", "Ċ") for text in (CALL, CALL_END)]
+    twins: dict[int, int] = {}
+    for text in (TOOLS, RESULT, *others, *forms):
+        if text in vocabulary:
+            continue
+        if text in forms:
+            twins[len(vocabulary)] = forms[text]
+        if text in (TOOLS, RESULT):
+            written["added_tokens"].append({**written["added_tokens"][0], "id": len(vocabulary), "content": text})
+        vocabulary[text] = len(vocabulary)
+    grown = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=Tokenizer.from_str(json.dumps(written)),
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=tokenizer.pad_token,
+        chat_template=CHAT_TEMPLATE,
+    )
+    return grown, twins
 
 
-@dataclass
 class Examples:
     """Encodes chats."""
 
-    tokenizer: Tokenizer
-    dialogues: ToolDialogues
+    def __init__(self, tokenizer: Tokenizer, twins: dict[int, int], dialogues: ToolDialogues) -> None:
+        self.tokenizer, self.dialogues = tokenizer, dialogues
+        self._quoted = {old: new for new, old in twins.items()}
 
     def text(self, text: str) -> list[int]:
         """Ids of a text."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def token(self, text: str) -> int:
+        """The token that is written as a text."""
+        id_ = self.tokenizer.token_to_id(text.replace(" ", SPACE).replace("\n", "Ċ"))
+        if id_ is None:
+            raise ValueError(f"no token is written {text!r}")
+        return int(id_)
+
     def parts(self, parts: Parts) -> list[int]:
-        """Ids of an answer. What is copied has the tokens of the place that it is copied from."""
-        return [id_ for part in parts for id_ in (self._copy(part) if isinstance(part, Copy) else self.text(part))]
+        """Ids of an answer."""
+        return [id_ for part in parts for id_ in self.text(part if isinstance(part, str) else part.text)]
 
-    def _copy(self, part: Copy) -> list[int]:
-        if not part.after_space:
-            return self.text(part.text)
-        first, *rest = self.text(" " + part.text)
-        without_space = (self.tokenizer.id_to_token(first) or "").removeprefix("Ġ")
-        id_ = self.tokenizer.token_to_id(without_space)
-        if without_space and id_ is None:
-            return self.text(part.text)
-        return rest if id_ is None else [id_, *rest]
+    def argument(self, parts: Parts) -> list[int]:
+        """Ids of a JSON string without its end, which are those of the place that it is copied from."""
+        first, *rest = parts
+        if isinstance(first, Copy) and first.after_space:
+            start, *more = self.text(" " + first.text)
+            if start in self._quoted:
+                return [self._quoted[start], *more, *self.parts(rest)]
+        return [self.token(QUOTE), *self.parts(parts)]
 
-    def call(self, call: Call, argument: list[int]) -> list[int]:
-        """Ids of a call with the ids of its argument."""
-        ids = self.text(CALL_BEGIN + call.function.name + CALL_MIDDLE)
-        if call.function.parameters:
-            ids += [*self.text(f'"{call.function.parameters[0]}": "'), *argument, *self.text('"')]
-        return ids + self.text(CALL_END)
+    def call(self, call: Call) -> list[int]:
+        """Ids of a call as the model writes it."""
+        name, (parameter, *_) = self.text(call.function.name), call.function.parameters
+        head = [self.token(CALL), *name, self.token(ARGUMENTS), *self.text(parameter), self.token(VALUE)]
+        return [*head, *self.argument(call.argument), self.token(CALL_END)]
+
+    def read_call(self, call: Call) -> list[int]:
+        """Ids of a call in a prompt."""
+        arguments = json.dumps({call.function.parameters[0]: call.value}, ensure_ascii=False)
+        return self.text(f'<tool_call>\n{{"name": "{call.function.name}", "arguments": {arguments}}}\n</tool_call>')
 
     def example(self, chat: Chat, rng: random.Random) -> Example:
-        """Ids and labels of a chat.
-
-        A call that the model writes can have other tokens than the same call in a later prompt. Then the chat either
-        ends with the call, or is about what follows it.
-        """
-        prompt = BEGIN + TOOLS + "\n".join(function.signature for function in chat.functions) + END
+        """Ids and labels of a chat. It either ends with a call, or is about what follows it."""
+        prompt = BEGIN + TOOLS + SYSTEM + "\n".join(function.signature for function in chat.functions) + END
         ids = self.text(prompt if chat.system is None else f"{prompt}{SYSTEM}{chat.system}{END}")
         labels = [IGNORE] * len(ids)
 
@@ -134,18 +172,15 @@ class Examples:
             call = exchange.call
             if call is None:
                 answer = self.parts([*exchange.answer, END])
-                cut = len(answer) > KEPT_LENGTH and rng.random() < CUT_SHARE
-                add(answer[:KEPT_LENGTH] if cut else answer, learnt=True)
-                if cut:
+                add(answer[:KEPT_LENGTH], learnt=True)
+                if len(answer) > KEPT_LENGTH:
                     break
                 continue
-            written = self.call(call, self.parts(call.argument)) + self.text(END)
-            read = self.call(call, self.text(call.value)) + self.text(END)
-            learnt = written == read or rng.random() < 0.5
-            add(written if learnt else read, learnt=learnt and not exchange.forced)
-            if written != read and learnt:
+            if not exchange.forced and rng.random() < 0.6:
+                add([*self.call(call), *self.text(END)], learnt=True)
                 break
-            add(self.text(f"{RESULT}{call.result}{END}{ASSISTANT}"), learnt=False)
+            add([*self.read_call(call), *self.text(END)], learnt=False)
+            add(self.text(f"{RESULT} {call.result}{END}{ASSISTANT}"), learnt=False)
             add(self.parts([*call.answer, END]), learnt=True)
         return ids[:MAX_LENGTH], labels[:MAX_LENGTH]
 
@@ -155,7 +190,7 @@ class Examples:
             yield self.example(self.dialogues.chat(rng), rng)
 
     def batches(self, rng: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield ids and labels. Examples of similar length share a batch, whose length is a multiple of 32."""
+        """Yield ids and labels. Examples of similar length share a batch."""
         examples = self.draw(rng)
         while True:
             pool = sorted((next(examples) for _ in range(POOL)), key=lambda example: len(example[0]))
@@ -166,59 +201,90 @@ class Examples:
                 del pool[-count:]
             rng.shuffle(made)
             for batch in made:
-                length = -(-max(len(ids) for ids, _ in batch) // 32) * 32
-                yield _padded([ids for ids, _ in batch], length, 0), _padded([to for _, to in batch], length, IGNORE)
+                yield _padded(ids for ids, _ in batch), _padded((labels for _, labels in batch), IGNORE)
 
 
-def _padded(rows: list[list[int]], length: int, filling: int) -> torch.Tensor:
+def _padded(rows: Iterable[list[int]], filling: int = 0) -> torch.Tensor:
+    rows = list(rows)
+    length = -(-max(len(row) for row in rows) // 16) * 16
     return torch.tensor([row + [filling] * (length - len(row)) for row in rows])
 
 
+def logits_and_targets(grown: GrownModel, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the tokens with labels, and the labels."""
+    targets = labels[:, 1:]
+    chosen = targets != IGNORE
+    old, new = grown(ids)
+    return grown.logits(old[:, :-1][chosen], new[:, :-1][chosen]), targets[chosen]
+
+
 @torch.no_grad()
-def exact_shares(model: LlamaForCausalLM, examples: Examples, count: int) -> tuple[float, float]:
-    """Shares of tokens, and of chats, that are as they should be, in chats that no training has."""
-    rng = random.Random(-1)
-    drawn = [next(examples.draw(rng)) for _ in range(count)]
-    tokens = right = chats = 0
-    for ids, labels in drawn:
-        found = model(input_ids=torch.tensor([ids])).logits[0, :-1].argmax(-1)
-        targets = torch.tensor(labels[1:])
-        hits = (found == targets)[targets != IGNORE]
-        tokens, right, chats = tokens + len(hits), right + int(hits.sum()), chats + int(hits.all())
-    return right / tokens, chats / count
+def exact(grown: GrownModel, examples: Iterable[Example]) -> int:
+    """How many of the examples have all tokens as the likeliest ones: as many as greedy decoding would write."""
+    count = 0
+    for ids, labels in examples:
+        logits, targets = logits_and_targets(grown, torch.tensor([ids]), torch.tensor([labels]))
+        count += bool((logits.argmax(-1) == targets).all())
+    return count
 
 
-def train_tools(grown: GrownModel, examples: Examples, steps: int, seed: int, minutes: float | None = None) -> float:
-    """Train the weights that are not kept, and return the final loss: a running average in nats per token."""
-    model = grown.model
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    muon, adam = Muon(matrices), torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0)
-    batches = examples.batches(random.Random(seed))
+@torch.no_grad()
+def copied(grown: GrownModel, examples: Examples, rng: random.Random, length: int = 30, rows: int = 16) -> float:
+    """The share of tokens that are right where a function's result, of random tokens, is repeated."""
+    alphabet = [examples.token(letter) for letter in string.ascii_letters + string.digits]
+    start = examples.text(BEGIN + TOOLS + RESULT)
+    results = [rng.sample(alphabet, length) for _ in range(rows)]
+    old, new = grown(torch.tensor([[*start, *result, *result] for result in results]))
+    found = grown.logits(old, new)[:, len(start) + length : -1].argmax(-1)
+    return (found == torch.tensor(results)[:, 1:]).float().mean().item()
+
+
+def optimizer_of(grown: GrownModel) -> torch.optim.Optimizer:
+    """AdamW, with rates that fit the sizes of what the weights write to."""
+    layers: list[Any] = list(grown.layers)
+    inner = [part for layer in layers[:-1] for part in (layer.output, layer.down)]
+    final = [layers[-1].output_old, layers[-1].down_old, layers[-1].output, layers[-1].down]
+    others = [p for p in grown.parameters() if all(p is not each for each in [*inner, *final])]
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "scale": scale}
+        for parameters, scale in ((others, 1.0), (inner, INNER_RATE), (final, FINAL_RATE))
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
+
+
+def weighted_loss(grown: GrownModel, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss, in nats per token. Ordinary answers weigh more: else they get worse while the calls get better."""
+    ordinary = (ids <= grown.shape.tokens).all(-1, keepdim=True)  # the only new token is the one that begins the list
+    weights = (1.0 + (ORDINARY_WEIGHT - 1.0) * ordinary).expand_as(labels)[:, 1:][labels[:, 1:] != IGNORE]
+    logits, targets = logits_and_targets(grown, ids, labels)
+    return (cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
+
+
+def train_tools(grown: GrownModel, examples: Examples, steps: int, minutes: float | None, rng: random.Random) -> float:
+    """Train the new weights, and return the final loss: a running average."""
+    optimizer = optimizer_of(grown)
+    batches = examples.batches(rng)
+    documented = [examples.example(chat, random.Random(0)) for chat in examples.dialogues.documented_chats()]
     start, tokens, average = time.monotonic(), 0, math.nan
     for step in itertools.count(1):
         done = (time.monotonic() - start) / (60 * minutes) if minutes else step / steps
         if done >= 1.0:
             break
-        rate = PEAK_LR * min(1.0, step / WARM_UP, 2.0 * (1.0 - done))
-        adam.param_groups[0]["lr"] = rate
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK_RATE * min(1.0, step / WARM_UP, 1.5 * (1.0 - done)) * group["scale"]
         ids, labels = next(batches)
-        loss = model(input_ids=ids, labels=labels).loss
-        loss.backward()
-        grown.drop_kept_gradients()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        muon.step(rate)
-        adam.step()
-        adam.zero_grad(set_to_none=True)
-        grown.restore()
+        loss = weighted_loss(grown, ids, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(grown.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         tokens += ids.numel()
-        average = loss.item() if math.isnan(average) else 0.97 * average + 0.03 * loss.item()
+        average = loss.item() if math.isnan(average) else 0.96 * average + 0.04 * loss.item()
         if step % 50 == 0:
             speed = tokens / (time.monotonic() - start)
             print(f"{done:4.0%}  step {step:5d}  loss {average:.4f}  {speed:,.0f} tokens/s", flush=True)
-        if step % 150 == 0:
-            share, whole = exact_shares(model, examples, 60)
-            print(f"      exact: {share:.1%} of tokens, {whole:.1%} of chats", flush=True)
+        if step % 500 == 0:
+            print(f"      exact calls and answers: {exact(grown, documented)} of {len(documented)}", flush=True)
     return average
 
 
@@ -226,29 +292,28 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Teach the demonstration model to call functions.")
     parser.add_argument("base", type=Path, help="the folder that train.py has written")
-    parser.add_argument("--resume", type=Path, help="a folder that this script has written: go on from its weights")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: the bundled model)")
-    parser.add_argument("--steps", type=int, default=4000, help="training steps (default: 4000)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--steps", type=int, default=12_000, help="training steps (default: 12000)")
     parser.add_argument("--minutes", type=float, help="train for this long instead of a number of steps")
     parser.add_argument("--seed", type=int, default=1, help="seed of new weights and texts (default: 1)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
-    tokenizer: Any = AutoTokenizer.from_pretrained(arguments.base)
     base: Any = AutoModelForCausalLM.from_pretrained(arguments.base, dtype=torch.float32)
-    add_tokens(tokenizer)
-    grown = grow(base, len(NEW_TOKENS))
-    if arguments.resume:
-        written: Any = AutoModelForCausalLM.from_pretrained(arguments.resume, dtype=torch.float32)
-        grown.model.load_state_dict(written.state_dict())
-        grown.restore()
-    print(f"{grown.model.num_parameters():,} parameters")
-    examples = Examples(tokenizer.backend_tokenizer, ToolDialogues(Dialogues()))
+    old_tokenizer: Any = AutoTokenizer.from_pretrained(arguments.base)
+    tokenizer, forms = add_tokens(old_tokenizer)
+    grown = GrownModel(base, len(tokenizer) - base.config.vocab_size)
+    examples = Examples(tokenizer.backend_tokenizer, forms, ToolDialogues(Dialogues()))
+    construct(grown, find_codes(grown), forms, examples.token(TOOLS))
+    rng = random.Random(arguments.seed)
+    print(f"copied before training: {copied(grown, examples, rng):.0%}")
     start = time.monotonic()
-    loss = train_tools(grown, examples, arguments.steps, arguments.seed, arguments.minutes)
-    write_model(grown.model, tokenizer, arguments.out, more_special=[TOOLS, RESULT])
+    loss = train_tools(grown, examples, arguments.steps, arguments.minutes, rng)
+    model = grown.assemble()
+    write_model(model, tokenizer, arguments.out, more_special=[TOOLS, RESULT])
+    print(f"{model.num_parameters():,} parameters")
     print(f"final loss {loss:.4f} after {(time.monotonic() - start) / 60:.1f} minutes, written to {arguments.out}")
 
 
