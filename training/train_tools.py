@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import random
-import string
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -228,17 +227,6 @@ def exact(grown: GrownModel, examples: Iterable[Example]) -> int:
     return count
 
 
-@torch.no_grad()
-def copied(grown: GrownModel, examples: Examples, rng: random.Random, length: int = 30, rows: int = 16) -> float:
-    """The share of tokens that are right where a function's result, of random tokens, is repeated."""
-    alphabet = [examples.token(letter) for letter in string.ascii_letters + string.digits]
-    start = examples.text(BEGIN + TOOLS + RESULT)
-    results = [rng.sample(alphabet, length) for _ in range(rows)]
-    old, new = grown(torch.tensor([[*start, *result, *result] for result in results]))
-    found = grown.logits(old, new)[:, len(start) + length : -1].argmax(-1)
-    return (found == torch.tensor(results)[:, 1:]).float().mean().item()
-
-
 def optimizer_of(grown: GrownModel) -> torch.optim.Optimizer:
     """AdamW, with rates that fit the sizes of what the weights write to."""
     layers: list[Any] = list(grown.layers)
@@ -307,10 +295,8 @@ def main() -> None:
     grown = GrownModel(base, len(tokenizer) - base.config.vocab_size)
     examples = Examples(tokenizer.backend_tokenizer, forms, ToolDialogues(Dialogues()))
     construct(grown, find_codes(grown), forms, examples.token(TOOLS))
-    rng = random.Random(arguments.seed)
-    print(f"copied before training: {copied(grown, examples, rng):.0%}")
     start = time.monotonic()
-    loss = train_tools(grown, examples, arguments.steps, arguments.minutes, rng)
+    loss = train_tools(grown, examples, arguments.steps, arguments.minutes, random.Random(arguments.seed))
     model = grown.assemble()
     write_model(model, tokenizer, arguments.out, more_special=[TOOLS, RESULT])
     print(f"{model.num_parameters():,} parameters")
