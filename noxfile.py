@@ -25,8 +25,9 @@ VERSIONS = nox.project.python_versions(PROJECT)
 
 PINNED = ("-c", "constraints.txt")
 WITHOUT_TORCH = "uv|virtualenv"
-"""uv, where it is installed, makes an environment in a second. It does not read pip's settings, by which a machine may say
-where it has torch for processors: sessions that install torch use pip."""
+"""uv, where it is installed, makes an environment in a second. It does not read pip's settings, by which a machine may
+say where it has a small build of torch: sessions that install torch use pip."""
+
 PYTHON = ["hfstream", "tests", "examples", "training", "scripts", "noxfile.py"]
 
 SHIPPED = {
