@@ -162,6 +162,7 @@ def long_stream(url: str, tokens: int, *, details: bool, every: int) -> Iterator
     """One stream of so many tokens: how many have come, and what is held then."""
     with InferenceClient(url, timeout=600) as client:
         stream = client.text_generation("Hi", stream=True, details=details)
+        assert isinstance(stream, TokenStream)
         number = 0
         for number, _ in enumerate(stream, 1):
             if number % every == 0:
