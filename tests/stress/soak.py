@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hfstream import AsyncInferenceClient, InferenceClient
+from hfstream import AsyncInferenceClient, InferenceClient, TokenStream
 
 __all__ = ["State", "at_once", "in_a_row", "long_stream", "scripted", "state"]
 
