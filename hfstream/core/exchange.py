@@ -28,9 +28,9 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from ..errors import IncompleteStreamError, InferenceConnectionError, InferenceError, InferenceTimeoutError
-from ..errors.response_bodies import is_missing_route, request_id
+from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
-from .attempts import Attempt, cannot_resume, describe_attempts, incomplete_error, without_traceback
+from .attempts import Attempt, add_notes, cannot_resume, incomplete_error, without_traceback
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
 from .dispatch import Dispatch
 from .exchange_states import FINAL_STATES, Event, State, next_state
@@ -40,7 +40,7 @@ from .resume import CannotResumeError, Resumption, events_are_gone
 from .retry import RetryPacer, RetryPolicy, RetryState
 from .retry_decisions import Decision, decide
 from .timeouts import Clock, Deadline, Timeouts, name_limit, timeout_error, transport_timeout
-from .urls import explain_missing_route, is_huggingface, origin
+from .urls import origin
 
 __all__ = ["Exchange"]
 
@@ -208,10 +208,7 @@ class Exchange(Generic[ItemT, ResultT]):
             elif self.complete and isinstance(error, InferenceError):
                 self._move(Event.END)
             else:
-                if len(self.attempts) > 1 and not self.has_content:
-                    error.add_note(describe_attempts(self.attempts))
-                if is_missing_route(error) and not is_huggingface(self.spec.url):
-                    error.add_note(explain_missing_route(self.spec.url))
+                add_notes(error, self.attempts, self.spec.url, after_content=self.has_content)
                 raise error  # noqa: TRY301  so that the state becomes CLOSED below, as after what a hook raises
         except BaseException:
             if not self.closed:
