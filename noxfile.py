@@ -24,6 +24,9 @@ VERSIONS = nox.project.python_versions(PROJECT)
 """Python's versions, from the classifiers: 3.11 and newer."""
 
 PINNED = ("-c", "constraints.txt")
+WITHOUT_TORCH = "uv|virtualenv"
+"""uv, where it is installed, makes an environment in a second. It does not read pip's settings, by which a machine may say
+where it has torch for processors: sessions that install torch use pip."""
 PYTHON = ["hfstream", "tests", "examples", "training", "scripts", "noxfile.py"]
 
 SHIPPED = {
@@ -45,7 +48,7 @@ print("hfstream", hfstream.__version__, "imports alone")
 """
 
 
-@nox.session
+@nox.session(venv_backend=WITHOUT_TORCH)
 def lint(session: nox.Session) -> None:
     """Ruff: rules and format. Generated files are up to date; files for containers are what their schemas say."""
     session.install(*PINNED, "ruff", "-e", ".", "pytest", "check-jsonschema", "kubernetes-validate")
@@ -105,25 +108,24 @@ def lowest_versions() -> list[str]:
     return [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in PROJECT["project"]["dependencies"]]
 
 
-@nox.session(python=VERSIONS[0])
+@nox.session(python=VERSIONS[0], venv_backend=WITHOUT_TORCH)
 def lowest(session: nox.Session) -> None:
     """The client's tests with the lowest versions that pyproject.toml allows."""
     # Without FastAPI and httpx2, which need newer versions of what hfstream depends on.
     plugins = ("pytest-asyncio", "pytest-randomly", "pytest-xdist")
     session.install("-e", ".", *lowest_versions(), "hypothesis", "pytest", *plugins, "respx", "rich", "trio", "trustme")
-    session.run("pip", "list")
     ignored = [f"--ignore={path}" for path in NEED_SERVER]
     session.run("pytest", "-q", *CLIENT_TESTS, *ignored, *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend=WITHOUT_TORCH)
 def docs(session: nox.Session) -> None:
     """The documentation, with every warning an error. Reads the source of hfstream, and imports nothing of it."""
     session.install(*PINNED, "mkdocs", "mkdocs-material", "mkdocstrings-python", "ruff")
     session.run("mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp()) / "site"))
 
 
-@nox.session
+@nox.session(venv_backend=WITHOUT_TORCH)
 def build(session: nox.Session) -> None:
     """The sdist, the wheel made from it, both checked, and an import with only the client's dependencies installed."""
     session.install(*PINNED, "build")
@@ -173,7 +175,7 @@ last tried; ``nox -s clients -- newest`` takes those of today."""
 JAVASCRIPT = ("@huggingface/inference@4.13.30", "openai@7.59.0")
 
 
-@nox.session
+@nox.session(venv_backend=WITHOUT_TORCH)
 @nox.parametrize("client", list(CLIENTS))
 def clients(session: nox.Session, client: str) -> None:
     """Clients that others wrote, unchanged, against the backend and the mock: each in an environment of its own."""
@@ -198,7 +200,7 @@ BEHIND: Mapping[str, str] = {
 """Clients that are also tried with a server in front of the backend, and which of their tests."""
 
 
-@nox.session
+@nox.session(venv_backend=WITHOUT_TORCH)
 @nox.parametrize("client", list(BEHIND))
 @nox.parametrize("kind", ["tgi", "openai"])
 def clients_upstream(session: nox.Session, client: str, kind: str) -> None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
+from .string_builder import StringBuilder
 
 __all__ = ["Accumulator", "DetailsAccumulator", "TextAccumulator"]
 
@@ -56,7 +57,7 @@ class Accumulator(Protocol[EventT, ItemT, ResultT_co]):
 
 
 class _StreamAccumulator:
-    """The text of a stream, one fragment for each token that is not special, and the last event.
+    """The text of a stream, of all tokens that are not special, and the last event.
 
     The `ids` of all tokens are kept only if `keep_ids` is set: they are needed to continue a lost stream.
     """
@@ -65,14 +66,12 @@ class _StreamAccumulator:
 
     def __init__(self, *, keep_ids: bool = False) -> None:
         self.ids: list[int] | None = [] if keep_ids else None
-        self._fragments: list[str] = []
+        self._text = StringBuilder()
         self._last: StreamResponse | None = None
 
     @property
     def text(self) -> str:
-        # The joined text replaces its fragments, so that reading it after every token does not join all of them again.
-        self._fragments = ["".join(self._fragments)]
-        return self._fragments[0]
+        return self._text.text
 
     @property
     def details(self) -> StreamDetails | None:
@@ -102,7 +101,7 @@ class _StreamAccumulator:
             self._last = response
         if self.ids is not None:
             self.ids += [response.token.id for response in items]
-        self._fragments += fragments
+        self._text.extend(fragments)
         return fragments
 
     def _full_text(self) -> str:

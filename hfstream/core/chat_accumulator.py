@@ -20,9 +20,10 @@ from ..types import (
     ChatCompletionMessage,
     Usage,
 )
-from .chat_builders import ExtraFieldsBuilder, StringBuilder
+from .chat_builders import ExtraFieldsBuilder
 from .choice_deltas import begins
 from .choice_states import ChoiceIndices
+from .string_builder import StringBuilder
 from .tool_calls import ToolCallsBuilder
 from .usages import latest_usage, usage_in
 

@@ -1,39 +1,13 @@
-"""Builders that put the parts of a chat message together again from its deltas: text and unknown fields.
+"""The builder that puts the fields of a chat message that the types do not declare together again from its deltas.
 
-Each takes what one delta has with `add` and returns the joined value with `build` or `value`. Deltas are kept as they
-came and joined once: the cost is linear in their number. Does not depend on chunks and choices.
+Deltas are kept as they came and joined once: the cost is linear in their number. Does not depend on chunks and choices.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-__all__ = ["ExtraFieldsBuilder", "StringBuilder"]
-
-
-class StringBuilder:
-    """Joins the fragments of a string; its `value` is None until the first one."""
-
-    def __init__(self) -> None:
-        self._fragments: list[str] | None = None
-
-    def add(self, fragment: str | None) -> None:
-        if fragment is None:
-            return
-        if self._fragments is None:
-            self._fragments = []
-        self._fragments.append(fragment)
-
-    @property
-    def text(self) -> str:
-        return self.value or ""
-
-    @property
-    def value(self) -> str | None:
-        if self._fragments is None:
-            return None
-        self._fragments = ["".join(self._fragments)]  # so that no fragment is joined twice
-        return self._fragments[0]
+__all__ = ["ExtraFieldsBuilder"]
 
 
 class ExtraFieldsBuilder:

@@ -17,6 +17,7 @@ from .decoders import JSONBodyDecoder
 from .request_spec import RequestSpec, encode_json
 from .single_result import SingleResult
 from .stream_decoders import CompletionStreamDecoder
+from .string_builder import StringBuilder
 from .usages import latest_usage
 
 __all__ = ["ChunkAccumulator", "completion"]
@@ -60,13 +61,12 @@ class ChunkAccumulator:
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
-        self._fragments: list[str] = []
+        self._text = StringBuilder()
 
     @property
     def text(self) -> str:
         """The text so far."""
-        self._fragments = ["".join(self._fragments)]
-        return self._fragments[0]
+        return self._text.text
 
     @property
     def finish_reasons(self) -> Sequence[str]:
@@ -79,7 +79,7 @@ class ChunkAccumulator:
             self.usage = latest_usage(self.usage, chunk.usage)
             for choice in chunk.choices:
                 if choice.index == 0:
-                    self._fragments.append(choice.text)
+                    self._text.add(choice.text)
                     self.finish_reason = choice.finish_reason or self.finish_reason
         return items
 

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from ..types import ChatCompletionDeltaToolCall
-from .chat_builders import ExtraFieldsBuilder, StringBuilder
+from .chat_builders import ExtraFieldsBuilder
+from .string_builder import StringBuilder
 
 __all__ = ["ToolCallsBuilder"]
 

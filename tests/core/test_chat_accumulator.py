@@ -416,15 +416,6 @@ def test_work_is_linear_in_the_number_of_deltas(delta: dict[str, Any]) -> None:
     assert many < 10.5 * few
 
 
-def test_text_is_kept_once() -> None:
-    decoder, accumulator = ChatStreamDecoder(), ChatAccumulator()
-    for _ in range(100):
-        accumulator.add(decoder.feed(chunk(content="ab")))
-        assert accumulator.text.endswith("ab")
-    [builder] = vars(accumulator)["_choices"].values()
-    assert len(vars(builder.content)["_fragments"]) == 1
-
-
 def test_an_unknown_field_of_a_choice_that_is_not_a_list_is_replaced_by_the_latest() -> None:
     first, second = ({"index": 0, "delta": {"content": "a"}, "score": score, "ids": [score]} for score in (1, 2))
     choice = final(event({"choices": [first]}), event({"choices": [second]}), chunk("stop"), DONE).choices[0]

@@ -1,6 +1,6 @@
-"""Soak: many streams at once, and very many in a row, in one process that must not grow.
+"""Soak: many streams at once, very many in a row, and a very long one, in one process that must not grow.
 
-    python tests/stress/soak.py [--at-once 1000] [--in-a-row 100000]
+    python tests/stress/soak.py [--at-once 1000] [--in-a-row 100000] [--tokens 1000000]
 
 The server is a `ScriptedServer` in a process of its own. Reports memory, sockets, tasks, threads and objects, before
 and after.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from hfstream import AsyncInferenceClient, InferenceClient
 
-__all__ = ["State", "at_once", "in_a_row", "scripted", "state"]
+__all__ = ["State", "at_once", "in_a_row", "long_stream", "scripted", "state"]
 
 SERVER = """
 import sys, time
@@ -80,9 +80,9 @@ def state(loop: asyncio.AbstractEventLoop | None = None) -> State:
 
 
 @contextlib.contextmanager
-def scripted(pace: float = 0.0) -> Iterator[str]:
-    """A server in a process of its own that says ten tokens, `pace` seconds apart."""
-    command = [sys.executable, "-c", SERVER, str(pace), str(TOKENS)]
+def scripted(pace: float = 0.0, tokens: int = TOKENS) -> Iterator[str]:
+    """A server in a process of its own that says so many tokens, `pace` seconds apart."""
+    command = [sys.executable, "-c", SERVER, str(pace), str(tokens)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -158,10 +158,23 @@ async def _read_many(client: AsyncInferenceClient, count: int) -> None:
         await _read(client)
 
 
+def long_stream(url: str, tokens: int, *, details: bool, every: int) -> Iterator[tuple[int, State]]:
+    """One stream of so many tokens: how many have come, and what is held then."""
+    with InferenceClient(url, timeout=600) as client:
+        stream = client.text_generation("Hi", stream=True, details=details)
+        number = 0
+        for number, _ in enumerate(stream, 1):
+            if number % every == 0:
+                yield number, state()
+        assert number == tokens
+        assert stream.text == "".join(f" {number}" for number in range(tokens))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--at-once", type=int, default=1000)
     parser.add_argument("--in-a-row", type=int, default=100_000)
+    parser.add_argument("--tokens", type=int, default=1_000_000)
     arguments = parser.parse_args()
     began = time.monotonic()
     with scripted(0.05) as url:
@@ -190,6 +203,18 @@ def main() -> None:
         )
         grown.append((last.sockets, last.tasks, last.threads) > (first.sockets, first.tasks, first.threads))
         grown.append(bytes_each > 50)
+    for kind in ("text", "details"):
+        print(f"a stream of {arguments.tokens} tokens, {kind}")
+        with scripted(tokens=arguments.tokens) as url:
+            states = []
+            details = kind == "details"
+            for number, now in long_stream(url, arguments.tokens, details=details, every=arguments.tokens // 10):
+                states.append(now)
+                print(f"    {number:7}: {now}", flush=True)
+        bytes_each = (states[-1].kilobytes - states[0].kilobytes) * 1024 / (arguments.tokens * 0.9)
+        print(f"    {bytes_each:.1f} bytes for each token", flush=True)
+        # Of a text, each token's part, seven bytes, and a copy of all of them while they are joined.
+        grown.append(kind == "text" and bytes_each > 20)
     if any(grown):
         raise SystemExit("it grows")
 
