@@ -37,21 +37,23 @@ class Serving:
     process: subprocess.Popen[Any]
 
     def replicas(self) -> list[int]:
-        """The ids of the processes that run replicas."""
+        """The ids of the processes that run replicas, the oldest first: their numbers begin again at some time."""
         children: dict[int, list[int]] = {}
+        started: dict[int, int] = {}
         for directory in Path("/proc").glob("[0-9]*"):
             try:
-                parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+                _, parent, *fields = (directory / "stat").read_text().rpartition(")")[2].split()
             except OSError:  # it has ended
                 continue
-            children.setdefault(parent, []).append(int(directory.name))
+            children.setdefault(int(parent), []).append(int(directory.name))
+            started[int(directory.name)] = int(fields[17])
         descendants, found = [self.process.pid], []
         while descendants:
             process = descendants.pop()
             descendants += children.get(process, [])
             if _command(process).startswith("ray::ServeReplica"):
                 found.append(process)
-        return sorted(found)
+        return sorted(found, key=lambda process: started[process])
 
     def wait_for_replicas(self, count: int, *, without: set[int] | frozenset[int] = frozenset()) -> list[int]:
         """Waits for `count` processes of replicas that are none of `without`. They may still load their models."""
