@@ -159,6 +159,7 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "langchain_client": ("langchain-core==1.8.3", "langchain-tests==1.1.9", "-e", "."),
     "langchain_huggingface": ("langchain-huggingface==1.2.3",),
     "langchain_standard": ("langchain-openai==1.7.3", "langchain-tests==1.1.9"),
+    "llama_index": ("llama-index-llms-openai-like==0.8.1",),
     "openai": ("openai==3.52.0",),
     "openai_agents": ("openai-agents==0.24.0",),
     "pydantic_ai": ("pydantic-ai-slim[openai]==2.68.0",),

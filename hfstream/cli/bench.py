@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from .. import AsyncInferenceClient, InferenceError, OverloadedError
+from .api_keys import api_key
 from .bench_plot import plot
 from .bench_results import Level, report, table
 from .terminal import Terminal
@@ -56,7 +57,7 @@ def _save(path: str, text: str, terminal: Terminal) -> None:
 
 async def _run(arguments: argparse.Namespace, levels: list[Level], progress: Progress) -> None:
     # Without retries: a request that was refused and came back later would have a time to first token of its own kind.
-    async with AsyncInferenceClient(arguments.url, token=arguments.api_key, retry=None) as client:
+    async with AsyncInferenceClient(arguments.url, token=api_key(arguments, arguments.url), retry=None) as client:
         await _send(client, arguments, Level(1))  # what is made or loaded once is not a request's
         for concurrency in arguments.concurrency:
             level = Level(concurrency)

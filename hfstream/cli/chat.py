@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import ChatCompletionChunk, InferenceClient, InferenceConnectionError, InferenceError, TokenStream
+from .api_keys import api_key
 from .terminal import PACE, Terminal
 
 __all__ = ["chat"]
@@ -31,7 +32,7 @@ def chat(arguments: argparse.Namespace, terminal: Terminal) -> int:
     parameters = {name: getattr(arguments, name) for name in ("model", "temperature", "max_tokens", "seed")}
     with (
         terminal.backend(arguments, pace=PACE if terminal.is_interactive else None) as url,
-        InferenceClient(url, token=arguments.api_key) as client,
+        InferenceClient(url, token=api_key(arguments, url)) as client,
     ):
         system = [{"role": "system", "content": arguments.system}] if arguments.system else []
         messages: list[dict[str, str]] = [*system]

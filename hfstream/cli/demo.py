@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import InferenceClient, InferenceError
+from .api_keys import api_key
 from .terminal import Terminal
 
 __all__ = ["demo"]
@@ -80,7 +81,7 @@ def demo(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Shows both requests side by side, and prints their times at the end."""
     with (
         terminal.backend(arguments, pace=arguments.tokens_per_second or PACE) as url,
-        InferenceClient(url, token=arguments.api_key) as client,
+        InferenceClient(url, token=api_key(arguments, url)) as client,
     ):
         # Not measured: waits until the server has loaded its model.
         terminal.with_retries(lambda: client.text_generation("Hi", max_new_tokens=1))

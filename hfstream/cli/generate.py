@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from .. import InferenceClient, StreamResponse, TokenStream
+from .api_keys import api_key
 from .terminal import PACE, Terminal
 
 __all__ = ["generate"]
@@ -25,7 +26,7 @@ def generate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     pace = arguments.tokens_per_second or (PACE if terminal.is_interactive else None)
     with (
         terminal.backend(arguments, pace=pace) as url,
-        InferenceClient(url, token=arguments.api_key) as client,
+        InferenceClient(url, token=api_key(arguments, url)) as client,
     ):
         started = time.monotonic()
         with terminal.with_retries(lambda: _create_stream(client, prompt, details, parameters)) as stream:

@@ -19,6 +19,7 @@ from typing import Any, TextIO, cast
 from tenacity import stop_after_delay
 
 from .. import AsyncInferenceClient, AsyncMapResults, MapResult, RetryPolicy
+from .api_keys import api_key
 from .terminal import RETRY_SECONDS, Terminal
 
 __all__ = ["map"]
@@ -59,7 +60,7 @@ class _Command:
         arguments = self._arguments
         began = time.monotonic()
         retry = RetryPolicy(stop=stop_after_delay(RETRY_SECONDS))
-        async with AsyncInferenceClient(url, token=arguments.api_key, retry=retry, resume=True) as client:
+        async with AsyncInferenceClient(url, token=api_key(arguments, url), retry=retry, resume=True) as client:
             ask: Any = client.map  # untyped: what a line has is known at run time
             results: AsyncMapResults[Any] = ask(
                 # A disk is not waited for. What comes through a pipe may be late, and results must not wait for it.

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..version import __version__
 from .help_examples import EXAMPLES
-from .request_options import add_length, add_model, add_sampling, add_server
+from .request_options import add_api_key, add_length, add_model, add_sampling, add_server
 from .serve_options import add_serve_options, positive
 from .testing_options import add_chaos_options, add_mock_options, add_record_options
 
@@ -158,7 +158,7 @@ def _concurrency(text: str) -> int | str:
 def _add_bench(commands: Any) -> None:
     bench = _add_command(commands, "bench", "measure the speed of a server")
     bench.add_argument("url", metavar="URL", help="URL of the server")
-    bench.add_argument("--api-key", metavar="KEY", help="bearer token to send")
+    add_api_key(bench)
     bench.add_argument(
         "--prompt", default="How do you make cheese?", help="the prompt (default: How do you make cheese?)"
     )
@@ -184,12 +184,7 @@ def _add_bench(commands: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     doctor = _add_command(commands, "doctor", "say why a URL does not stream, and the line that mends it")
     doctor.add_argument("url", metavar="URL", help="URL of the server")
-    doctor.add_argument(
-        "--api-key",
-        metavar="KEY",
-        help="bearer token to send (default: the environment variable HFSTREAM_API_KEY; for huggingface.co HF_TOKEN). "
-        "It is never shown",
-    )
+    add_api_key(doctor)
     doctor.add_argument(
         "--model",
         dest="model_name",

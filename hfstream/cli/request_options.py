@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_length", "add_model", "add_sampling", "add_server"]
+__all__ = ["add_api_key", "add_length", "add_model", "add_sampling", "add_server"]
 
 
 def add_server(command: argparse.ArgumentParser) -> None:
@@ -12,7 +12,17 @@ def add_server(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--url", help="URL of the server; without it, a server with the bundled model is started for this command"
     )
-    command.add_argument("--api-key", metavar="KEY", help="bearer token to send")
+    add_api_key(command)
+
+
+def add_api_key(command: argparse.ArgumentParser) -> None:
+    """What a server may require."""
+    command.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="bearer token to send (default: the environment variable HFSTREAM_API_KEY; for huggingface.co HF_TOKEN). "
+        "It is never shown",
+    )
 
 
 def add_model(command: argparse.ArgumentParser) -> None:

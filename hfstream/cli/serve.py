@@ -26,7 +26,10 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     # Without their paths, users and passwords.
     what = ", ".join(map(origin, settings.upstreams)) or settings.model_name
 
-    def started(url: str) -> None:
+    def loading(url: str) -> None:
+        terminal.print_note(f"hfstream {__version__} is loading {what}; until then, {url} answers with 503.")
+
+    def ready(url: str) -> None:
         terminal.print_note(f"hfstream {__version__} is serving {what} at {url}", style="")
         if settings.uds is None:
             terminal.print_note(f'Try: hfstream generate "How do you make cheese?" --url {url}')
@@ -43,13 +46,14 @@ def serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
     try:
         if arguments.replicas is None:
-            server.serve(settings, started=started, stopping=stopping)
+            started = None if settings.upstreams else loading
+            server.serve(settings, started=started, ready=ready, stopping=stopping)
         else:
             server_on_ray.serve_replicas(
                 settings,
                 arguments.replicas,
                 log_level=arguments.log_level,
-                started=started,
+                started=ready,  # once all replicas have loaded the model
                 stopping=lambda: print_waiting("running requests", settings.shutdown_grace),
             )
     except server.StartError as error:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from rich.console import Console
 from tenacity import RetryCallState, stop_after_delay
 
+from ..errors import AuthenticationError
 from ..retry import retry_on_overload
 
 __all__ = ["PACE", "Terminal", "cannot_listen", "count", "printable", "wait_for_interrupt"]
@@ -96,7 +97,10 @@ class Terminal:
 
     def print_error(self, error: Exception) -> int:
         """Prints an error on one line of stderr, and returns the exit code 1."""
-        self.print_note(f"hfstream: {error}", style="red")
+        words = str(error)
+        if isinstance(error, AuthenticationError) and words.startswith("HTTP 401 without a message"):
+            words = "HTTP 401: the API key is missing or wrong: pass --api-key, or set HFSTREAM_API_KEY"
+        self.print_note(f"hfstream: {words}", style="red")
         return 1
 
     @contextlib.contextmanager

@@ -87,12 +87,7 @@ class InferenceClientLLM(ClientFields, LLM):
     ) -> Iterator[GenerationChunk]:
         options, strings = self._prepare(stop, kwargs)
         with closing(self._sync_client().text_generation(prompt, stream=True, **options)) as stream:
-            for token in stream:
-                if text := strings.feed(token):
-                    if run_manager is not None:
-                        run_manager.on_llm_new_token(text)
-                    yield GenerationChunk(text=text)
-            if text := strings.finish():
+            for text in filter(None, strings.cut(stream)):
                 if run_manager is not None:
                     run_manager.on_llm_new_token(text)
                 yield GenerationChunk(text=text)
@@ -105,18 +100,13 @@ class InferenceClientLLM(ClientFields, LLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         options, strings = self._prepare(stop, kwargs)
-        async with aclosing(
-            await self._asynchronous_client().text_generation(prompt, stream=True, **options)
-        ) as stream:
-            async for token in stream:
-                if text := strings.feed(token):
+        opened = await self._asynchronous_client().text_generation(prompt, stream=True, **options)
+        async with aclosing(opened) as stream, aclosing(strings.cut_async(stream)) as texts:
+            async for text in texts:
+                if text:
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(text)
                     yield GenerationChunk(text=text)
-            if text := strings.finish():
-                if run_manager is not None:
-                    await run_manager.on_llm_new_token(text)
-                yield GenerationChunk(text=text)
 
     def _prepare(self, stop: list[str] | None, kwargs: dict[str, Any]) -> tuple[dict[str, Any], StopStrings]:
         """The options of the call, and what cuts its text off."""

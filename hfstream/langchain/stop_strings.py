@@ -5,7 +5,7 @@ TGI's texts end with the stop string that ended them; LangChain's end before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 
 __all__ = ["StopStrings"]
 
@@ -20,6 +20,18 @@ class StopStrings:
         self._stop = [each for each in stop if each]
         self._held = ""
         self._found = False
+
+    def cut(self, pieces: Iterable[str]) -> Iterator[str]:
+        """What may be shown after each of the `pieces`, and after the last; some of it is empty."""
+        for piece in pieces:
+            yield self.feed(piece)
+        yield self.finish()
+
+    async def cut_async(self, pieces: AsyncIterable[str]) -> AsyncGenerator[str]:
+        """The same for pieces that come asynchronously. To be closed if it is not read to its end."""
+        async for piece in pieces:
+            yield self.feed(piece)
+        yield self.finish()
 
     def feed(self, text: str) -> str:
         """What may be shown after the next piece of text."""

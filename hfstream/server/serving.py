@@ -41,18 +41,20 @@ def serve(
     settings: Settings | None = None,
     *,
     started: Callable[[str], None] | None = None,
+    ready: Callable[[str], None] | None = None,
     stopping: Callable[[int, float], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Running requests get `settings.shutdown_grace` seconds to finish, or until a second signal. `started` is called with
-    the URL once the port is open; the model is then still being loaded. `stopping` is called when the server begins to
-    wait for running requests, with their number and the seconds that they get.
+    the URL once the port is open; the model is then still being loaded, and requests get a 503. `ready` is called with
+    the URL once the model is loaded. `stopping` is called when the server begins to wait for running requests, with
+    their number and the seconds that they get.
 
     Raises:
         StartError: the port is taken, or the model could not be loaded.
     """
-    server = _Server(settings or Settings(), on_started=started, on_stopping=stopping)
+    server = _Server(settings or Settings(), on_started=started, on_ready=ready, on_stopping=stopping)
     server.run()
     server.raise_if_failed()
 
@@ -86,7 +88,7 @@ class BackgroundServer:
 
     def __enter__(self) -> Self:
         ready = threading.Event()
-        self._server = _Server(self._settings, engine=self._engine, on_ready=ready.set)
+        self._server = _Server(self._settings, engine=self._engine, on_settled=ready.set)
         self._thread = threading.Thread(target=self._run, args=(ready,), name="hfstream-server", daemon=True)
         self._thread.start()
         try:
@@ -124,18 +126,17 @@ class _Server(uvicorn.Server):
         *,
         engine: EngineProtocol | None = None,
         on_started: Callable[[str], None] | None = None,
-        on_ready: Callable[[], None] | None = None,
+        on_ready: Callable[[str], None] | None = None,
+        on_settled: Callable[[], None] | None = None,
         on_stopping: Callable[[int, float], None] | None = None,
     ) -> None:
-        """`on_started` is called when the port is open, `on_ready` when the model is loaded or could not be.
-
-        For `on_stopping` see `serve`.
-        """
+        """`on_settled` is called when the model is loaded or could not be. For the others see `serve`."""
         try:
             self._service, build_app = make_served(settings, engine)
         except ModelFilesError as error:
             raise StartError(str(error)) from error
         self._on_started, self._on_ready, self._on_stopping = on_started, on_ready, on_stopping
+        self._on_settled = on_settled
         self._uds = settings.uds
         self._socket = listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
         self.url = url_of(self._socket) if self._uds is None else f"unix:{self._uds}"
@@ -254,8 +255,10 @@ class _Server(uvicorn.Server):
 
     async def _signal_ready(self) -> None:
         await self._service.ready.wait()
-        if self._on_ready:
-            self._on_ready()
+        if self._on_ready and self._service.fatal_error is None:
+            self._on_ready(self.url)
+        if self._on_settled:
+            self._on_settled()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from hfstream import __version__
+from hfstream.cli import main
 from hfstream.cli.options import parse_args
-from hfstream.testing import DONE, Response, ScriptedServer
+from hfstream.testing import DONE, Response, ScriptedServer, token_events
 from tests.helpers.command_line import TIMEOUT, run_hfstream
 
 pytestmark = pytest.mark.slow
@@ -78,3 +79,29 @@ def test_model_is_sent_to_a_server_with_several_models() -> None:
         done = run_hfstream("generate", "Hello", "--url", f"{server.url}/v1", "--model", "small")
         assert (done.returncode, done.stdout) == (0, "Hi\n"), done.stderr
         assert server.requests[0].json()["model"] == "small"
+
+
+@pytest.mark.parametrize(
+    "command", [["generate", "Hi", "--url"], ["bench", "--requests", "1"]], ids=["generate", "bench"]
+)
+@pytest.mark.parametrize("given", [(), ("--api-key", "other")], ids=["environment", "option"])
+def test_an_api_key_may_be_in_the_environment(
+    command: list[str], given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HFSTREAM_API_KEY", "secret")
+    with ScriptedServer(Response(token_events("Hello"))) as server:
+        assert main([*command, server.url, *given]) == 0
+        assert {request.headers["authorization"] for request in server.requests} == {
+            f"Bearer {given[-1] if given else 'secret'}"
+        }
+
+
+def test_a_missing_api_key_is_explained_in_words_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HFSTREAM_API_KEY", raising=False)
+    with ScriptedServer(Response(status=401)) as server:
+        assert main(["generate", "Hi", "--url", server.url]) == 1
+    assert (
+        "HTTP 401: the API key is missing or wrong: pass --api-key, or set HFSTREAM_API_KEY" in capsys.readouterr().err
+    )

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @contextlib.contextmanager
 def serving(*options: str) -> Generator[tuple[subprocess.Popen[str], str]]:
-    """A server, and its URL; the model is being loaded."""
+    """A server, and its URL; the model is being loaded, and the first line says so."""
     process = subprocess.Popen(
         [*HFSTREAM, "serve", "--port", "0", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
@@ -40,6 +40,8 @@ def test_serve_prints_its_url_and_stops_on_ctrl_c() -> None:
     with serving("--max_concurrent_requests", "3") as (process, url):
         done = run_hfstream("generate", "How do you make cheese?", "--url", url, "--max-new-tokens", "8")
         assert done.returncode == 0, done.stderr  # retried while the model was loading
+        assert process.stderr is not None
+        assert f"is serving bundled at {url}" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0
@@ -85,7 +87,7 @@ def test_serve_on_a_unix_socket(tmp_path: Path) -> None:
     with process:
         try:
             assert process.stderr is not None
-            assert "serving small at unix:" in process.stderr.readline()
+            assert "is loading small; until then, unix:" in process.stderr.readline()
             with httpx.Client(transport=httpx.HTTPTransport(uds=name), base_url="http://localhost") as client:
                 assert client.get("/v1/models").json()["data"][0]["id"] == "small"
                 assert client.post("/generate", json={"inputs": "Hi"}).status_code in {401, 503}

@@ -128,6 +128,13 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert lines[at : at + len(steps)] == steps
 
 
+@pytest.mark.parametrize("overview", ["README.md", "docs/index.md"])
+def test_each_guide_is_in_the_overviews(overview: str) -> None:
+    page = ROOT / overview
+    linked = {(page.parent / target).resolve() for target in LINK.findall(page.read_text(encoding="utf-8"))}
+    assert not [guide.name for guide in (ROOT / "docs" / "guides").glob("*.md") if guide.resolve() not in linked]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     targets = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]

@@ -1,4 +1,4 @@
-"""The web application and the page of docs/guides/async.md, in a browser: it asks once, however the answer ends."""
+"""The web application and the page of docs/guides/web.md, in a browser: it asks once, however the answer ends."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.helpers.web_applications import running
 
 pytestmark = pytest.mark.slow
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "async.md").read_text(encoding="utf-8")
-PAGE = '<body><p id="output"></p><p id="state"></p><script>const question = "Why?";\n%s\n</script>'
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "web.md").read_text(encoding="utf-8")
+OTHER_PAGE = '<body><p id="output"></p><p id="state"></p><script>const question = "Why?";\n%s\n</script>'
 
 
 def block(language: str, word: str) -> str:
@@ -41,6 +41,8 @@ def opened(browser: Browser, url: str) -> Generator[Page]:
     page = browser.new_page()
     page.set_default_timeout(BROWSER_TIMEOUT)
     page.goto(url)
+    if not url.endswith("/other"):
+        page.click("text=Ask")
     try:
         yield page
     finally:
@@ -49,17 +51,17 @@ def opened(browser: Browser, url: str) -> Generator[Page]:
 
 @contextmanager
 def application(model_url: str, script: str | None = None) -> Generator[str]:
-    """The guide's application, with the guide's page or another script at its root, on a port of its own."""
+    """The URL of the guide's page, or of one with another script, in the guide's application on a port of its own."""
     names: dict[str, Any] = {}
     exec(block("python", "FastAPI").replace("http://127.0.0.1:8080", model_url), names)
     app: FastAPI = names["app"]
 
-    def page() -> HTMLResponse:
-        return HTMLResponse(PAGE % (block("javascript", "EventSource") if script is None else script))
+    def other() -> HTMLResponse:
+        return HTMLResponse(OTHER_PAGE % script)
 
-    app.get("/")(page)
+    app.get("/other")(other)
     with running(app) as url:
-        yield url
+        yield f"{url}/" if script is None else f"{url}/other"
 
 
 INVALID = b'data: {"error":"no such model","error_type":"validation"}\n\n'
@@ -122,15 +124,17 @@ def test_the_page_that_fetches(browser: Browser, answer: Response, text: str, st
         assert len(model.requests) == 1
 
 
-@pytest.mark.parametrize("leave", ["source.close()", "stop.abort()", "close"])
+@pytest.mark.parametrize("leave", ["text=Stop", "stop.abort()", "close"])
 def test_the_models_stream_is_closed_when_the_page_is_left(browser: Browser, leave: str) -> None:
-    script = block("javascript", "fetch(") + CALL if "stop" in leave else None
+    script = block("javascript", "fetch(") + CALL if leave == "stop.abort()" else None
     answer = Response([token_event(1, "Hello"), Fault.STALL])
     with ScriptedServer(answer) as model, application(model.url, script) as url, opened(browser, url) as page:
         page.wait_for_function("output.textContent")
         assert model.running == 1
         if leave == "close":
             page.close()
+        elif script is None:
+            page.click(leave)
         else:
             page.evaluate(leave)
         assert model.wait_until_running(0)

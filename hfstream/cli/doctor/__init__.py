@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from urllib.parse import parse_qsl, urlsplit
 
 from rich.console import Console
 
 from ..._config import validate_model
-from ...core.urls import is_huggingface, is_url, split_credentials
+from ...core.urls import is_url, split_credentials
+from ..api_keys import key_of_environment
 from ..terminal import Terminal
 from .checks import examine
 from .findings import Finding, Report, Severity
@@ -29,7 +29,7 @@ def doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found until then.
     """
     url = _check_url(arguments.url)
-    variable, key = _key_of_environment(url)
+    variable, key = key_of_environment(url)
     used = key is not None and not arguments.api_key
     key = arguments.api_key or key
     terminal.print_note(
@@ -70,13 +70,6 @@ def _check_url(url: str) -> str:
     raise ValueError(
         f"the doctor needs a URL such as http://127.0.0.1:8080 or https://router.huggingface.co/v1, not {plain(url)!r}"
     )
-
-
-def _key_of_environment(url: str) -> tuple[str, str | None]:
-    """A variable of the environment and the API key in it, for a URL that has no user and password of its own."""
-    parts = urlsplit(url)
-    names = [] if parts.username or parts.password else ["HF_TOKEN"] * is_huggingface(url) + ["HFSTREAM_API_KEY"]
-    return next(((name, key) for name in names if (key := os.environ.get(name))), ("", None))
 
 
 def _secrets(url: str, key: str | None) -> list[str]:
