@@ -84,7 +84,7 @@ class ThreadSafeEndpointPool(EndpointPool):
     """An `EndpointPool` that calls in several threads can share. To leave is one step, and needs no lock."""
 
     def __init__(self, urls: Sequence[str]) -> None:
-        super().__init__(urls)
+        super().__init__([EndpointState(url) for url in urls])
         self._lock = threading.Lock()
         renew_in_child(self)
 

@@ -20,6 +20,7 @@ from .core import completion_chunks, server_info
 from .core.chat_completion import chat_completion
 from .core.concurrency import RequestLimiter
 from .core.dispatch import Dispatch
+from .core.endpoints import EndpointPool
 from .core.exchange import Exchange
 from .core.observers import ObservedExchange
 from .core.parameters import ChatCompletionOptions, TextGenerationOptions
@@ -178,17 +179,14 @@ class RequestFactory:
         spec = server_info.health(*self._service_url(model, "/health"))
         return self._exchange(spec, timeout, retry=RetryPolicy.of(None))
 
-    def completion(self, body: Mapping[str, Any], *, stream: bool) -> Exchange[Any, Any]:
-        """The exchange for a body of OpenAI's `/v1/completions` that is sent as it is.
+    def completion_spec(self, body: Mapping[str, Any], *, stream: bool) -> RequestSpec[Any, Any, Any]:
+        """The request for a body of OpenAI's `/v1/completions` that is sent as it is.
 
         Raises:
             TypeError: a value is not JSON-serializable.
         """
         url, headers = self._url_and_headers(service_url(self._model(None), "/v1/completions"), stream=stream)
-        resume = self._config.resume
-        return self._exchange(
-            completion_chunks.completion(url, body, stream=stream, headers=headers, resume=resume), None
-        )
+        return completion_chunks.completion(url, body, stream=stream, headers=headers, resume=self._config.resume)
 
     def tokenize(self, text: str, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``POST /tokenize``."""
@@ -201,12 +199,20 @@ class RequestFactory:
         return self._exchange(server_info.models(*self._url_and_headers(url)), timeout)
 
     def exchange(
-        self, spec: RequestSpec[Any, Any, Any], timeout: TimeoutTypes, *, limiter: RequestLimiter | None = None
+        self,
+        spec: RequestSpec[Any, Any, Any],
+        timeout: TimeoutTypes,
+        *,
+        limiter: RequestLimiter | None = None,
+        pool: EndpointPool | None = None,
     ) -> Exchange[Any, Any]:
-        """The exchange for a request that generates text: one that `limiter`, or that of the client, must grant."""
+        """The exchange for a request that generates text.
+
+        `limiter`, or that of the client, must grant it. It goes to the endpoints of `pool`, or to those of the client.
+        """
         limiter = limiter or self.limiter
         slot = limiter.slot() if limiter is not None else None
-        pool = self._pool if spec.relocate is not None else None
+        pool = pool or (self._pool if spec.relocate is not None else None)
         return self._exchange(spec, timeout, dispatch=Dispatch(slot, pool) if slot or pool else None, observed=True)
 
     def _exchange(

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import IncompleteStreamError, InferenceError
+from ..errors.response_bodies import is_missing_route
+from .urls import explain_missing_route, is_huggingface
 
-__all__ = ["Attempt", "cannot_resume", "describe_attempts", "incomplete_error", "without_traceback"]
+__all__ = ["Attempt", "add_notes", "cannot_resume", "incomplete_error", "without_traceback"]
 
 
 @dataclass
@@ -35,11 +37,14 @@ def without_traceback(error: InferenceError) -> InferenceError:
     return copy.copy(error)
 
 
-def describe_attempts(attempts: Sequence[Attempt]) -> str:
-    """A note for the error in which several attempts have ended."""
-    urls = list(dict.fromkeys(attempt.url for attempt in attempts))
-    servers = f" ({', '.join(urls)})" if len(urls) > 1 else ""
-    return f"tried {len(attempts)} times{servers}; the client's `retry=` sets how often"
+def add_notes(error: BaseException, attempts: Sequence[Attempt], url: str, *, after_content: bool) -> None:
+    """Notes below the message of what a call raises: how often it tried, and which route a server lacks at `url`."""
+    if len(attempts) > 1 and not after_content:
+        urls = list(dict.fromkeys(attempt.url for attempt in attempts))
+        servers = f" ({', '.join(urls)})" if len(urls) > 1 else ""
+        error.add_note(f"tried {len(attempts)} times{servers}; the client's `retry=` sets how often")
+    if is_missing_route(error) and not is_huggingface(url):
+        error.add_note(explain_missing_route(url))
 
 
 def incomplete_error(attempts: Sequence[Attempt], text: str) -> IncompleteStreamError:

@@ -41,13 +41,32 @@ class EndpointState:
         """Whether it may get a request: it does not rest, and is not being tried by another call."""
         return self.failures == 0 or (now >= self.rests_until and self.trial not in self.outstanding)
 
+    def record_success(self) -> None:
+        """A request has been answered."""
+        self.failures = 0
+        self.trial = None
+
+    def record_failure(self, error: InferenceError, sent_at: float, now: float) -> None:
+        """A request that was sent at `sent_at` has failed: the endpoint rests, unless the request is to blame."""
+        kind = classify(error)
+        if kind not in (FailureKind.OVERLOADED, FailureKind.INTERRUPTED) or sent_at < self.failed_at:
+            return  # of several requests that fail together, one counts
+        self.failures += 1
+        self.failed_at = now
+        self.trial = None
+        rest = MIN_REST * 2 ** min(self.failures - 1, 10)
+        self.rests_until = now + min(max(rest, error.retry_after or 0.0), MAX_REST)
+
+
+_numbers = itertools.count(1)
+"""Of the choices, in their order."""
+
 
 class EndpointPool:
-    """The endpoints of one client. All times are monotonic seconds."""
+    """The endpoints that a call can go to; one endpoint may be in several pools. All times are monotonic seconds."""
 
-    def __init__(self, urls: Sequence[str]) -> None:
-        self.endpoints: list[EndpointState] = [EndpointState(url) for url in urls]
-        self._numbers = itertools.count(1)
+    def __init__(self, endpoints: Sequence[EndpointState]) -> None:
+        self.endpoints: Sequence[EndpointState] = endpoints
 
     def choose(self, call: object, now: float) -> EndpointState:
         """The endpoint for a request of `call`, which counts there until `leave`.
@@ -64,7 +83,7 @@ class EndpointPool:
 
     def enter(self, endpoint: EndpointState, call: object) -> None:
         """A request of `call` goes to `endpoint`, whatever its state."""
-        endpoint.chosen = next(self._numbers)
+        endpoint.chosen = next(_numbers)
         endpoint.outstanding.add(call)
         if endpoint.failures:
             endpoint.trial = call
@@ -79,16 +98,8 @@ class EndpointPool:
 
     def record_success(self, endpoint: EndpointState) -> None:
         """A request has been answered."""
-        endpoint.failures = 0
-        endpoint.trial = None
+        endpoint.record_success()
 
     def record_failure(self, endpoint: EndpointState, error: InferenceError, sent_at: float, now: float) -> None:
-        """A request that was sent at `sent_at` has failed: the endpoint rests, unless the request is to blame."""
-        kind = classify(error)
-        if kind not in (FailureKind.OVERLOADED, FailureKind.INTERRUPTED) or sent_at < endpoint.failed_at:
-            return  # of several requests that fail together, one counts
-        endpoint.failures += 1
-        endpoint.failed_at = now
-        endpoint.trial = None
-        rest = MIN_REST * 2 ** min(endpoint.failures - 1, 10)
-        endpoint.rests_until = now + min(max(rest, error.retry_after or 0.0), MAX_REST)
+        """A request that was sent at `sent_at` has failed."""
+        endpoint.record_failure(error, sent_at, now)

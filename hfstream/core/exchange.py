@@ -30,7 +30,7 @@ from typing import Any, Generic, TypeVar
 from ..errors import IncompleteStreamError, InferenceConnectionError, InferenceError, InferenceTimeoutError
 from ..errors.response_bodies import request_id
 from .accumulators import Accumulator
-from .attempts import Attempt, cannot_resume, describe_attempts, incomplete_error, without_traceback
+from .attempts import Attempt, add_notes, cannot_resume, incomplete_error, without_traceback
 from .decoders import ERROR_BODY_TIMEOUT, ErrorDecoder, ResponseDecoder, select_decoder, status_first
 from .dispatch import Dispatch
 from .exchange_states import FINAL_STATES, Event, State, next_state
@@ -208,8 +208,7 @@ class Exchange(Generic[ItemT, ResultT]):
             elif self.complete and isinstance(error, InferenceError):
                 self._move(Event.END)
             else:
-                if len(self.attempts) > 1 and not self.has_content:
-                    error.add_note(describe_attempts(self.attempts))
+                add_notes(error, self.attempts, self.spec.url, after_content=self.has_content)
                 raise error  # noqa: TRY301  so that the state becomes CLOSED below, as after what a hook raises
         except BaseException:
             if not self.closed:

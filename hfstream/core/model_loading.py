@@ -1,11 +1,13 @@
 """How long a call waits for a server that is loading its model.
 
 Such a server says 503 at once, to every attempt, and often how long it expects to take: far longer than a few attempts
-last. So the waits for it do not count as attempts until that time is over. Does not depend on how attempts are counted.
+last. So the waits for it do not count as attempts until that time is over. A Retry-After is no such estimate: it only
+says when to ask again. Does not depend on how attempts are counted.
 """
 
 from __future__ import annotations
 
+import math
 import random
 
 from ..errors import InferenceError
@@ -13,7 +15,7 @@ from ..errors import InferenceError
 __all__ = ["LoadingWait"]
 
 DEFAULT_ESTIMATE = 60.0
-"""Seconds, where a server says that it is loading, and not how long that takes (llama.cpp)."""
+"""Seconds, where a server says that it is loading, and not how long that takes (llama.cpp, the reference server)."""
 
 MAX_ESTIMATE = 600.0
 """Seconds. A server that expects to take longer is not waited for."""
@@ -40,6 +42,9 @@ class LoadingWait:
         if not isinstance(error, InferenceError) or not error._is_loading:  # pyright: ignore[reportPrivateUsage]
             return
         seconds = DEFAULT_ESTIMATE if error.retry_after is None else error.retry_after
+        ask_again = math.inf
+        if not error._retry_after_is_estimate:  # pyright: ignore[reportPrivateUsage]
+            ask_again, seconds = seconds, max(seconds, DEFAULT_ESTIMATE)
         if seconds > MAX_ESTIMATE or self._max_delay < MIN_DELAY:
             return
         # Some servers repeat their first estimate, others say how much of it is left: the longest one holds.
@@ -47,7 +52,8 @@ class LoadingWait:
         remaining = self._estimate - self._waited
         if remaining <= 0:
             return
-        longest = min(max(remaining, MIN_DELAY), self._max_delay)
-        self.delay = random.uniform(0.8, 1.0) * longest  # noqa: S311  as for all retries: not all clients at once
+        # At random, as for all retries: not all clients at once. At least four fifths of this are waited for.
+        longest = min(max(min(remaining, 1.25 * ask_again), MIN_DELAY), self._max_delay)
+        self.delay = random.uniform(0.8, 1.0) * longest  # noqa: S311
         self._waited += self.delay
         self.count += 1

@@ -76,12 +76,16 @@ class PreparedRequest:
     """Changes while the response is read: a transport looks at it before each wait."""
 
 
+CALL_OPTIONS = ("stream", "details", "model", "timeout", "extra_body", "extra_headers")
+"""Options of a call that are no parameters of the server, as suggestions for misspelled names."""
+
+
 def check_parameter_names(function: str, parameters: Iterable[str], names: Iterable[str]) -> None:
     """Raises a TypeError, with a suggestion, if one of the `parameters` is not among `names`."""
     names = list(names)
     for name in parameters:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
+            close = difflib.get_close_matches(name, (*names, *CALL_OPTIONS), n=1)
             hint = f": did you mean `{close[0]}`?" if close else ""
             raise TypeError(f"{function} has no parameter `{name}`{hint} (extra_body= sends anything)")
 

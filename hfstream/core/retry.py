@@ -33,10 +33,27 @@ def _is_overload(error: BaseException) -> bool:
     return isinstance(error, OverloadedError) and error.retryable
 
 
-retry_if_overloaded: retry_base = tenacity.retry_if_exception(_is_overload)
+class _RetryIfOverloaded(retry_base):
+    """The strategy below; `max_wait` is the longest wait, in seconds, that a server may ask for."""
+
+    def __init__(self, max_wait: float = math.inf) -> None:
+        self._max_wait = max_wait
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        outcome = retry_state.outcome
+        assert outcome is not None  # noqa: S101  tenacity calls this after an attempt
+        if not outcome.failed:
+            _refuse_awaitable(outcome.result())
+            return False
+        error = outcome.exception()
+        return error is not None and _is_overload(error) and not _asks_for_longer_than(self._max_wait, error)
+
+
+retry_if_overloaded: retry_base = _RetryIfOverloaded()
 """tenacity's ``retry=`` for a wrapper of your own: retries if the server was overloaded, and only then.
 
-Not if the account has no quota left, which is an `OverloadedError` too, but not `retryable`.
+Not if the account has no quota left, which is an `OverloadedError` too, but not `retryable`. A function that returns an
+async call without awaiting it is a TypeError: its request would be sent after the wrapper, and never sent again.
 """
 
 
@@ -276,18 +293,15 @@ def retry_on_overload(
     `before_sleep` is tenacity's hook, called before each wait. ``@retry_on_overload`` is ``@retry_on_overload()``.
 
     Raises:
-        TypeError: on decorating a generator function.
+        TypeError: on decorating a generator function, or when the function returns an async call that was not awaited.
         OverloadedError: the last one, when `attempts` (or `stop`) are used up.
     """
     if callable(attempts):
         return retry_on_overload()(attempts)
     backoff = tenacity.wait_random_exponential(multiplier=0.5, max=max_wait)
 
-    def may_help(error: BaseException) -> bool:
-        return _is_overload(error) and (wait is not None or not _asks_for_longer_than(max_wait, error))
-
     retry = tenacity.retry(
-        retry=tenacity.retry_if_exception(may_help),
+        retry=_RetryIfOverloaded(max_wait if wait is None else math.inf),
         wait=wait or wait_retry_after(backoff, max_wait),
         stop=stop or tenacity.stop_after_attempt(attempts),
         before_sleep=before_sleep,
@@ -309,6 +323,16 @@ def _refuse_generator(function: Callable[..., Any]) -> None:
                 f"{name} is a generator function: its body runs in the caller's loop, where nothing is retried. Let it "
                 "`return client.text_generation(..., stream=True)` (`return await ...` if async) instead of `yield`"
             )
+
+
+def _refuse_awaitable(result: object) -> None:
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # or Python warns that it was never awaited
+        raise TypeError(
+            "the function returns an async call that it has not awaited, so the request is sent after it has returned, "
+            "and nothing is retried: write `async def` and `return await client.text_generation(..., stream=True)`"
+        )
 
 
 def _raise_last(state: tenacity.RetryCallState) -> None:

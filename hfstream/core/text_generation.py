@@ -42,9 +42,15 @@ def text_generation(
     """The request for one prompt.
 
     Raises:
-        TypeError: a parameter that does not exist, or a value that is not JSON-serializable.
+        TypeError: a parameter that does not exist, a prompt that is not a text, or a value that is not
+            JSON-serializable.
     """
     check_parameter_names("text_generation", parameters, TextGenerationParameters.__annotations__)
+    if not isinstance(cast("Any", prompt), str):
+        raise TypeError(
+            f"`prompt` is one text, not a {type(prompt).__name__}: map() takes several prompts, and chat_completion() "
+            "messages"
+        )
     params = {name: value for name, value in parameters.items() if value is not None}
     if "stop_sequences" in params:
         if "stop" in params:

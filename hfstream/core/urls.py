@@ -15,6 +15,7 @@ __all__ = [
     "Endpoint",
     "chat_completion_url",
     "check_host",
+    "explain_missing_route",
     "is_huggingface",
     "is_url",
     "origin",
@@ -55,6 +56,27 @@ def origin(url: str) -> str:
     """Scheme, host and port of `url`, for messages and logs: user, password, path and query may be secret."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+
+
+_ROUTES = (
+    "/generate", "/generate_stream", "/v1/completions", "/v1/chat/completions", "/v1/models", "/info", "/tokenize",
+)  # fmt: skip
+
+
+def explain_missing_route(url: str) -> str:
+    """What a request to `url` has asked for, in words that help to correct the client's URL.
+
+    Only the end of the path that the client itself appends is shown: the rest may be secret.
+    """
+    path = urlsplit(url).path
+    route = next((route for route in _ROUTES if path.endswith(route)), None)
+    if route is None:
+        return (
+            "the request went to the client's URL as it is: routes are appended only to one without a path, or with /v1"
+        )
+    if route in ("/generate", "/generate_stream"):
+        return f"the request went to {route}, as TGI has it: the URL of a server with OpenAI's API ends in /v1"
+    return f"the request went to {route} behind the client's URL"
 
 
 def check_host(url: str) -> None:

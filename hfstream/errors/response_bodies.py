@@ -27,7 +27,7 @@ from .exceptions import (
 )
 from .retry_after import loading_time, rate_limit_reset, retry_after, retry_after_in_body
 
-__all__ = ["from_event", "from_finish_reason", "from_response", "request_id", "to_response"]
+__all__ = ["from_event", "from_finish_reason", "from_response", "is_missing_route", "request_id", "to_response"]
 
 _BY_TYPE: dict[str, type[InferenceError]] = {
     "validation": ValidationError,
@@ -262,7 +262,7 @@ def _parse_json_or_text(text: str) -> Any:
 
 
 _HINTS = {
-    401: "check the token: pass token=, or set HF_TOKEN, which is sent to huggingface.co only",
+    401: "check the token: pass token= or api_key=; HF_TOKEN is sent to huggingface.co only",
     403: "the token is not allowed to make this request",
     404: "check the URL: its host, port and path",
     407: "a proxy asks for authentication: put user and password into its URL, http://user:password@proxy:3128",
@@ -275,6 +275,14 @@ def _default_message(status: int) -> str:
     """The message for a response that contains none."""
     hint = _HINTS.get(status)
     return f"HTTP {status} without a message" + (f": {hint}" if hint else "")
+
+
+def is_missing_route(error: BaseException) -> bool:
+    """Whether a server says that it has no such route, and not that it has no such model."""
+    if not isinstance(error, NotFoundError):
+        return False
+    words = error.message.lower()
+    return words == _default_message(404).lower() or ("not found" in words and "model" not in words)
 
 
 def to_response(error: InferenceError) -> tuple[int, dict[str, str]]:

@@ -30,7 +30,7 @@ from starlette.applications import Starlette
 from .model_files import ModelFilesError, check_model, find_model
 from .ray_proxy import CALLBACK
 from .services import make_served
-from .serving import StartError, is_loopback, listen
+from .serving import StartError, is_loopback, listen, url_of
 from .settings import Settings, parse_size
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -132,7 +132,8 @@ def serve_replicas(
         check_model(find_model(settings.model))
     except ModelFilesError as error:
         raise StartError(str(error)) from error
-    listen(settings.host, settings.port).close()  # Ray's message for a port that is taken is in a log file
+    with listen(settings.host, settings.port) as listening:  # Ray's message for a port that is taken is in a log file
+        url = url_of(listening)
     # Ray's processes have the environment of this one.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # each request has its line in the log
@@ -157,8 +158,7 @@ def serve_replicas(
         except RuntimeError as error:
             raise StartError(f"the model could not be loaded: {error}") from error
         if started:
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            started(f"http://{host}:{settings.port}")
+            started(url)
         stop.wait()
         if stopping:
             stopping()

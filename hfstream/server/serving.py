@@ -139,7 +139,7 @@ class _Server(uvicorn.Server):
         self._on_settled = on_settled
         self._uds = settings.uds
         self._socket = listen(settings.host, settings.port) if self._uds is None else _listen_uds(self._uds)
-        self.url = _url(self._socket) if self._uds is None else f"unix:{self._uds}"
+        self.url = url_of(self._socket) if self._uds is None else f"unix:{self._uds}"
         self._serving: Coroutine[Any, Any, None] | None = None
         self._local = self._uds is not None or is_loopback(settings.host)
         if not self._local and settings.api_key is None:
@@ -305,7 +305,8 @@ def is_loopback(host: str) -> bool:
     return host.lower() == "localhost"
 
 
-def _url(listening: socket.socket) -> str:
+def url_of(listening: socket.socket) -> str:
+    """Where programs on this computer reach a server that listens so."""
     address: tuple[str, int] = listening.getsockname()[:2]
     host, port = address
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not an address that can be connected to

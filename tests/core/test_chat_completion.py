@@ -94,7 +94,8 @@ def test_nulls_inside_a_value_are_sent() -> None:
 @pytest.mark.parametrize(
     ("name", "right"),
     [("max_token", "max_tokens"), ("temprature", "temperature"), ("max_new_tokens", "max_tokens"), ("topp", "top_p"),
-     ("tool", "tools"), ("stop_sequences", None), ("Seed", "seed"), ("zzz", None), ("messages_", None)],
+     ("tool", "tools"), ("stop_sequences", None), ("Seed", "seed"), ("zzz", None), ("messages_", None),
+     ("steam", "stream"), ("timout", "timeout")],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [5, None])
 def test_a_mistyped_name_raises_with_a_suggestion(name: str, right: str | None, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hfstream.core.dispatch import Dispatch
-from hfstream.core.endpoints import MAX_REST, MIN_REST, EndpointPool
+from hfstream.core.endpoints import MAX_REST, MIN_REST, EndpointPool, EndpointState
 from hfstream.core.exchange import Exchange
 from hfstream.core.request_spec import PreparedRequest, RequestSpec
 from hfstream.core.retry import RetryPolicy
@@ -42,6 +42,10 @@ A, B = "http://a", "http://b"
 FAILURE = InferenceConnectionError("refused")
 
 
+def pool_of(*urls: str) -> EndpointPool:
+    return EndpointPool([EndpointState(url) for url in urls])
+
+
 def chosen(pool: EndpointPool, now: float = 0.0, count: int = 1) -> list[str]:
     """The endpoints of so many new calls, whose requests do not end."""
     return [pool.choose(object(), now).url for _ in range(count)]
@@ -51,7 +55,7 @@ def chosen(pool: EndpointPool, now: float = 0.0, count: int = 1) -> list[str]:
 
 
 def test_the_fewest_outstanding_requests_and_then_the_one_that_was_not_chosen_for_longest() -> None:
-    pool = EndpointPool([A, B])
+    pool = pool_of(A, B)
     assert chosen(pool, count=4) == [A, B, A, B]
     first, second = pool.endpoints
     call = next(iter(second.outstanding))
@@ -62,7 +66,7 @@ def test_the_fewest_outstanding_requests_and_then_the_one_that_was_not_chosen_fo
 
 
 def test_one_that_fails_rests_and_is_then_tried_by_one_call() -> None:
-    pool = EndpointPool([A, B])
+    pool = pool_of(A, B)
     pool.record_failure(pool.endpoints[0], FAILURE, 0.0, 1.0)
     assert chosen(pool, 1.0 + MIN_REST / 2, 3) == [B, B, B]
     assert chosen(pool, 1.0 + MIN_REST, 3) == [A, B, B]  # the others wait for what becomes of the trial
@@ -71,7 +75,7 @@ def test_one_that_fails_rests_and_is_then_tried_by_one_call() -> None:
 
 
 def test_it_rests_longer_each_time_until_it_answers() -> None:
-    pool = EndpointPool([A, B])
+    pool = pool_of(A, B)
     [first, _] = pool.endpoints
     now, rests = 0.0, list[float]()
     for _ in range(8):
@@ -85,7 +89,7 @@ def test_it_rests_longer_each_time_until_it_answers() -> None:
 
 
 def test_of_requests_that_fail_together_one_counts() -> None:
-    pool = EndpointPool([A])
+    pool = pool_of(A)
     for now in (2.0, 2.1, 2.2):
         pool.record_failure(pool.endpoints[0], FAILURE, 1.0, now)
     assert (pool.endpoints[0].failures, pool.endpoints[0].rests_until) == (1, 2.0 + MIN_REST)
@@ -106,13 +110,13 @@ def test_of_requests_that_fail_together_one_counts() -> None:
     ],
 )
 def test_what_an_endpoint_rests_for(error: InferenceError, rest: float) -> None:
-    pool = EndpointPool([A])
+    pool = pool_of(A)
     pool.record_failure(pool.endpoints[0], error, 1.0, 1.0)
     assert max(0.0, pool.endpoints[0].rests_until - 1.0) == rest
 
 
 def test_if_all_rest_the_first_to_end_is_asked() -> None:
-    pool = EndpointPool([A, B])
+    pool = pool_of(A, B)
     pool.record_failure(pool.endpoints[0], FAILURE, 0.0, 1.0)
     pool.record_failure(pool.endpoints[1], FAILURE, 0.0, 0.9)
     assert not pool.has_open(1.1)
@@ -120,7 +124,7 @@ def test_if_all_rest_the_first_to_end_is_asked() -> None:
 
 
 def test_a_trial_that_is_given_up_lets_another_call_try() -> None:
-    pool = EndpointPool([A])
+    pool = pool_of(A)
     pool.record_failure(pool.endpoints[0], FAILURE, 0.0, 0.0)
     call = object()
     pool.choose(call, 9.0)
@@ -159,7 +163,7 @@ def drive(servers: Servers, *, resume: bool = False, retry: RetryPolicy = AT_ONC
         return relocated(spec, target.url, {"x-of": url}, relocate)
 
     spec = replace(make(A), relocate=relocate)
-    pool, clock = EndpointPool([A, B]), ManualClock()
+    pool, clock = pool_of(A, B), ManualClock()
     exchange: Exchange[Any, Any] = Exchange(
         spec, retry=retry, timeouts=Timeouts(), dispatch=Dispatch(None, pool), clock=clock
     )

@@ -111,6 +111,23 @@ def test_attempts_are_counted(attempts: int) -> None:
     assert [f"tried {attempts} times" in note for note in notes] == [True] * (attempts > 1)
 
 
+@pytest.mark.parametrize(
+    ("body", "noted"),
+    [
+        (b"", True),
+        ({"detail": "Not Found"}, True),
+        ({"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}, True),
+        ({"error": {"message": "The model `x` does not exist", "type": "NotFoundError"}}, False),
+        ({"error": "model 'x' not found"}, False),
+    ],
+    ids=["nothing", "FastAPI", "llama.cpp", "vLLM's model", "Ollama's model"],
+)
+def test_a_missing_route_is_named(body: Any, noted: bool) -> None:
+    error = drive(json_response(body, 404)).error()
+    assert type(error) is NotFoundError
+    assert any("went to /generate_stream" in note for note in getattr(error, "__notes__", ())) == noted
+
+
 def test_nothing_is_retried_after_content() -> None:
     for failure in (InferenceConnectionError("reset"), SILENCE, OVERLOADED):
         driver = drive(stream(token_event(1, "<s>", special=True), failure))

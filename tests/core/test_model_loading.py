@@ -45,6 +45,21 @@ def test_a_loading_model_is_waited_for(response: Response, estimate: float) -> N
     assert len(driver.requests) <= 3 + estimate / 8
 
 
+def test_a_retry_after_says_when_to_ask_again_and_not_how_long_it_takes() -> None:
+    answer = json_response({"error": "Model is loading", "error_type": "loading"}, 503, retry_after="1")
+    driver = drive_loading(answer, loaded_at=0.9 * DEFAULT_ESTIMATE).run()
+    assert driver.items == ["a", "b"]
+    assert all(1 <= attempt.delay <= 1.25 for attempt in driver.exchange.attempts[1:])
+
+
+def test_a_retry_after_that_is_longer_than_a_minute_is_waited_for() -> None:
+    policy = RetryPolicy(attempts=2, max_wait=200)
+    answer = json_response({"error": "Model is loading"}, 503, retry_after="100")
+    driver = drive_loading(answer, loaded_at=75, retry=policy).run()
+    assert driver.items == ["a", "b"]
+    assert len(driver.requests) == 2
+
+
 def test_after_the_estimated_time_attempts_count() -> None:
     driver = drive_loading(loading(60), loaded_at=1e9)
     error = driver.error()

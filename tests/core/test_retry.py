@@ -315,6 +315,35 @@ def test_each_call_of_a_decorated_function_has_its_own_attempts(variant: str) ->
         assert (answer if variant == "plain" else asyncio.run(answer)) == "hi"
 
 
+async def forgets_to_await(server: Server) -> Any:
+    return server.ask_async("hi")
+
+
+def returns_a_coroutine(server: Server) -> Any:
+    return server.ask_async("hi")
+
+
+@pytest.mark.parametrize("function", [forgets_to_await, returns_a_coroutine])
+@pytest.mark.parametrize(
+    "decorator", [retry_on_overload(3), tenacity.retry(retry=retry_if_overloaded, wait=NOW)], ids=["ours", "tenacity's"]
+)
+def test_an_async_call_that_was_not_awaited_is_an_error(function: Any, decorator: Any) -> None:
+    """Its request would be sent after the decorated function has returned, and nothing would be retried."""
+    server = Server()
+    with pytest.raises(TypeError, match=r"return await client\.text_generation"):
+        if (result := decorator(function)(server)) is not None:
+            asyncio.run(result)
+    assert server.calls == 0
+
+
+def test_other_awaitables_are_refused_too() -> None:
+    async def ask() -> Any:
+        return asyncio.get_running_loop().create_future()
+
+    with pytest.raises(TypeError, match="that it has not awaited"):
+        asyncio.run(retry_on_overload()(ask)())
+
+
 def test_the_decorator_waits_as_the_server_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)

@@ -202,3 +202,9 @@ def test_an_error_is_raised_with_the_text(payload: Any, kind: type[InferenceErro
     with pytest.raises(kind) as caught:
         read(payload)
     assert caught.value.partial_text == "Ha"
+
+
+@pytest.mark.parametrize("prompt", [["Hi", "Ho"], [{"role": "user", "content": "Hi"}], b"Hi", None])
+def test_a_prompt_is_one_text(prompt: Any) -> None:
+    with pytest.raises(TypeError, match=r"`prompt` is one text, not a (list|bytes|NoneType): map\(\) takes several"):
+        call(prompt=prompt)

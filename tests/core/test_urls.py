@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hfstream.core.urls import (
     Endpoint,
     chat_completion_url,
+    explain_missing_route,
     is_huggingface,
     is_url,
     origin,
@@ -204,3 +205,21 @@ def test_text_generation_at_an_OpenAI_compatible_server(model: str, url: str, st
 )  # fmt: skip
 def test_a_service_URL_replaces_a_known_route(model: str, url: str) -> None:
     assert service_url(model, "/info") == url
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            "http://h/generate_stream",
+            "/generate_stream, as TGI has it: the URL of a server with OpenAI's API ends in /v1",
+        ),
+        ("http://h/generate?key=secret", "/generate, as TGI has it"),
+        ("http://h/secret/v1/chat/completions", "the request went to /v1/chat/completions behind the client's URL"),
+        ("http://u:secret@h/info", "the request went to /info behind"),
+        ("http://h/secret", "the client's URL as it is"),
+    ],
+)
+def test_a_missing_route_is_explained_without_what_may_be_secret(url: str, words: str) -> None:
+    assert words in explain_missing_route(url)
+    assert "secret" not in explain_missing_route(url)

@@ -1,6 +1,6 @@
 """Replicas on Ray Serve: a storm of clients, replicas that are killed in mid-answer, and two replicas beside one.
 
-    python -m tests.stress.replicas [--clients 200] [--kills 25]
+    python -m tests.stress.replicas [--clients 200] [--kills 100]
 
 Needs ray. Every greedy answer must be whole, whatever happens to its replica.
 """
@@ -12,39 +12,15 @@ import asyncio
 import os
 import random
 import signal
-import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 
-from tenacity import stop_after_delay
-
-from hfstream import AsyncInferenceClient, InferenceClient, InferenceError, RetryPolicy
+from hfstream import AsyncInferenceClient, InferenceError
 from hfstream.server import BackgroundServer
 from tests.ray_serve.serving import Serving, serving
+from tests.stress.greedy_answers import PROMPTS, RETRY, Figures, asking
 
-PROMPTS = ("How do you make cheese?", "What is Deep Learning?", "Why is the sky blue?")
-RETRY = RetryPolicy(stop=stop_after_delay(300))
 STREAMS, TOKENS = 8, 150
 """For the speed: streams at once, and the tokens of each."""
-
-
-@dataclass
-class Figures:
-    """How one run went."""
-
-    answers: int = 0
-    attempts: int = 0
-    continued: int = 0
-    """Answers whose replica was killed, and that went on at another one."""
-    wrong: list[str] = field(default_factory=list)
-    errors: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        failed = "".join(f", {count} x {message}" for message, count in self.errors.items())
-        text = f"{self.answers} answers with {self.attempts} requests, {len(self.wrong)} wrong{failed}, "
-        return text + f"{self.continued} went on at another replica, {self.seconds:.1f} s"
 
 
 async def storm(url: str, clients: int) -> Figures:
@@ -73,49 +49,19 @@ async def storm(url: str, clients: int) -> Figures:
 
 def kill_again_and_again(server: Serving, kills: int, *, threads: int = 4, seed: int = 1) -> Figures:
     """Kills a replica `kills` times, while `threads` ask all the time: once it has answered, and there are two."""
-    figures, stop, lock, began = Figures(), threading.Event(), threading.Lock(), time.monotonic()
-    with InferenceClient(server.url) as client:
-        expected = {prompt: client.text_generation(prompt, max_new_tokens=60) for prompt in PROMPTS}
-
-    def ask(number: int) -> None:
-        with InferenceClient(server.url, resume=True, retry=RETRY) as client:
-            while not stop.is_set():
-                prompt, number = PROMPTS[number % 3], number + 1
-                try:
-                    stream = client.text_generation(prompt, max_new_tokens=60, stream=True)
-                    text = stream.final()
-                except InferenceError as error:
-                    with lock:
-                        figures.errors[f"{type(error).__name__}: {error}"] += 1
-                    continue
-                with lock:
-                    figures.answers += 1
-                    figures.attempts += len(stream.attempts)
-                    figures.continued += stream.metrics.continued
-                    if text != expected[prompt]:
-                        figures.wrong.append(f"{prompt}: {text!r}")
-
-    workers = [threading.Thread(target=ask, args=(number,)) for number in range(threads)]
-    for worker in workers:
-        worker.start()
     pauses, killed = random.Random(seed), set[int]()
-    try:
+    with asking(server.url, threads=threads) as figures:
         for kill in range(kills):
             enough = figures.answers + threads
-            while figures.answers < enough:  # so each kill has answers to interrupt
+            while figures.answers < enough and not figures.errors:  # so each kill has answers to interrupt
                 time.sleep(0.1)
             time.sleep(pauses.uniform(0.1, 0.6))
             # The older one of the two: the newer one may not have loaded its model yet.
             victim = server.wait_for_replicas(2, without=killed)[0]
             killed.add(victim)
             os.kill(victim, signal.SIGKILL)
-            if kill % 5 == 4:
-                print(f"  {kill + 1} kills, {figures.answers} answers, {figures.continued} continued", flush=True)
-    finally:
-        stop.set()
-        for worker in workers:
-            worker.join()
-    figures.seconds = time.monotonic() - began
+            if kill % 10 == 9:
+                print(f"  {kill + 1} kills: {figures}", flush=True)
     return figures
 
 
@@ -136,7 +82,7 @@ async def tokens_per_second(url: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--kills", type=int, default=100)
     arguments = parser.parse_args()
     with BackgroundServer() as plain:
         print(f"without Ray: {asyncio.run(tokens_per_second(plain.url)):.0f} tokens/s, {STREAMS} streams", flush=True)
@@ -150,8 +96,7 @@ def main() -> None:
         survived = kill_again_and_again(server, arguments.kills)
         print(f"{arguments.kills} kills: {survived}", flush=True)
     for figures in (stormed, survived):
-        if figures.wrong or figures.errors:
-            raise SystemExit(f"an answer is missing, or wrong: {figures.wrong[:3]}")
+        figures.exit_if_failed()
 
 
 if __name__ == "__main__":

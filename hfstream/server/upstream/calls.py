@@ -5,17 +5,18 @@ A null is the same as leaving a field out, as at this server's own model. Does n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from hfstream.core.base_stream import BaseStream
+from hfstream.core.request_spec import RequestSpec
 from hfstream.types import Usage
 
 from ..schemas.serde_types import Bool, Str
-from .pool import Upstream
+from .upstream import Upstream
 
 
 class Answer(NamedTuple):
@@ -27,19 +28,32 @@ class Answer(NamedTuple):
 
 
 class Call(Protocol):
-    """One request, which may be sent several times until it brings content."""
+    """One request, for whichever server gets it, and how its answer is passed on."""
+
+    is_text: ClassVar[bool]
+    """Whether it is in TGI's terms: then a server with OpenAI's routes gets another request."""
 
     @property
     def stream(self) -> bool:
         """Whether the answer is streamed."""
         ...
 
-    async def open(self, upstream: Upstream) -> Any:
-        """Sends it; returns the stream, whose first content is there."""
+    @property
+    def model(self) -> str | None:
+        """The model that is asked for."""
         ...
 
-    async def fetch(self, upstream: Upstream) -> Answer:
-        """Sends it; returns the answer of a request that is not streamed."""
+    def make_request(self, upstream: Upstream) -> RequestSpec[Any, Any, Any]:
+        """The request for `upstream`, whose model is known.
+
+        Raises:
+            ValidationError: it cannot be expressed there.
+            TypeError: a value cannot be sent as JSON.
+        """
+        ...
+
+    def format_answer(self, result: Any) -> Answer:
+        """The answer of a request that is not streamed."""
         ...
 
     def format_item(self, item: Any) -> Sequence[str]:
@@ -72,8 +86,26 @@ class CompletionBody(OpenAIBody):
     prompt: Any
 
 
-class _PassedOn:
+BodyT = TypeVar("BodyT", bound=OpenAIBody)
+
+
+@dataclass(frozen=True)
+class _PassedOn(Generic[BodyT]):
     """Sends items on as they came: with the fields that were set, also those that no type here knows."""
+
+    body: BodyT
+    is_text: ClassVar[bool] = False
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.body.stream)
+
+    @property
+    def model(self) -> str | None:
+        return self.body.model
+
+    def format_answer(self, result: Any) -> Answer:
+        return Answer(result.model_dump_json(exclude_unset=True), result.usage)
 
     def format_item(self, item: Any) -> Sequence[str]:
         return [item.model_dump_json(exclude_unset=True)]
@@ -81,49 +113,23 @@ class _PassedOn:
     def format_end(self, stream: BaseStream[Any, Any]) -> Sequence[str]:
         return ()
 
+    def _fields(self, upstream: Upstream) -> dict[str, Any]:
+        """The fields of the body that has them for `upstream`."""
+        fields = self.body.model_dump(exclude_unset=True, exclude={"messages", "stream"})
+        fields = {name: value for name, value in fields.items() if value is not None}
+        return {**fields, "model": upstream.model_name(self.body.model)}
 
-@dataclass(frozen=True)
-class ChatCall(_PassedOn):
+
+class ChatCall(_PassedOn[ChatBody]):
     """A chat."""
 
-    body: ChatBody
-
-    @property
-    def stream(self) -> bool:
-        return bool(self.body.stream)
-
-    async def open(self, upstream: Upstream) -> Any:
-        return await self._send(upstream, await _fields(self.body, upstream))
-
-    async def fetch(self, upstream: Upstream) -> Answer:
-        completion = await self._send(upstream, await _fields(self.body, upstream))
-        return Answer(completion.model_dump_json(exclude_unset=True), completion.usage)
-
-    def _send(self, upstream: Upstream, fields: Mapping[str, Any]) -> Awaitable[Any]:
+    def make_request(self, upstream: Upstream) -> RequestSpec[Any, Any, Any]:
         # `model` is one of the fields, and not an argument: there a URL would be where to send the request.
-        return upstream.client.chat_completion(self.body.messages, stream=self.stream, extra_body=fields)
+        return upstream.client.chat_request(self.body.messages, self._fields(upstream), stream=self.stream)
 
 
-@dataclass(frozen=True)
-class CompletionCall(_PassedOn):
+class CompletionCall(_PassedOn[CompletionBody]):
     """A completion."""
 
-    body: CompletionBody
-
-    @property
-    def stream(self) -> bool:
-        return bool(self.body.stream)
-
-    async def open(self, upstream: Upstream) -> Any:
-        return await upstream.client.completion(await _fields(self.body, upstream), stream=True)
-
-    async def fetch(self, upstream: Upstream) -> Answer:
-        completion = await upstream.client.completion(await _fields(self.body, upstream), stream=False)
-        return Answer(completion.model_dump_json(exclude_unset=True), completion.usage)
-
-
-async def _fields(body: OpenAIBody, upstream: Upstream) -> dict[str, Any]:
-    """The fields of a body that has them for `upstream`."""
-    fields = body.model_dump(exclude_unset=True, exclude_none=False)
-    fields = {name: value for name, value in fields.items() if value is not None and name not in ("messages", "stream")}
-    return {**fields, "model": await upstream.model_name(body.model)}
+    def make_request(self, upstream: Upstream) -> RequestSpec[Any, Any, Any]:
+        return upstream.client.completion_request(self._fields(upstream), stream=self.stream)

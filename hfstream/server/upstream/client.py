@@ -1,44 +1,38 @@
-"""hfstream's client, with the one call more that a server in front of others needs. Does not depend on routes."""
+"""hfstream's client, as a server in front of others uses it: it makes requests for one server, and sends them to any.
+
+Does not depend on routes, or on which server gets a request.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
-from hfstream import AsyncInferenceClient, Timeouts
-from hfstream.core.urls import is_url, origin, text_generation_endpoint
-
-from ..settings import Settings
-
-BETWEEN_TOKENS = 60.0
-"""Seconds from one token to the next, at most."""
+from hfstream import AsyncInferenceClient
+from hfstream._async.stream import AsyncTokenStream
+from hfstream.core.endpoints import EndpointPool
+from hfstream.core.parameters import TextGenerationOptions
+from hfstream.core.request_spec import RequestSpec
 
 
 class UpstreamClient(AsyncInferenceClient):
-    """The client of one server. It does not retry: `pool` does, at another server if there is one."""
+    """The client of one server. What it raises for a request are TypeErrors, for values that cannot be sent."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
-        """Raises ValueError if `url` is no URL."""
-        if not is_url(url):
-            raise ValueError(f"upstream {url!r} is not a URL: write, for example, http://127.0.0.1:8000/v1")
-        seconds = settings.upstream_timeout
-        super().__init__(
-            url,
-            token=settings.upstream_api_key,
-            timeout=Timeouts(first_token=seconds, between_tokens=min(seconds, BETWEEN_TOKENS)),
-            retry=None,
-            resume=True,
-        )
-        self.name: str = origin(url)
-        """The URL's host and port, for messages: the rest may be secret."""
-        self.is_openai: bool = text_generation_endpoint(url, stream=True).openai
-        """Whether it is a server with OpenAI's routes, and not one with TGI's."""
+    def text_request(
+        self, prompt: str, options: Mapping[str, Any], *, stream: bool, details: bool
+    ) -> RequestSpec[Any, Any, Any]:
+        """What `text_generation` sends."""
+        known = cast("TextGenerationOptions", options)
+        return self._requests.text_generation_spec(prompt, stream=stream, details=details, options=known)
 
-    def completion(self, body: Mapping[str, Any], *, stream: bool) -> Awaitable[Any]:
-        """A request to `/v1/completions` with this body; awaited, a stream of `CompletionChunk`, or the whole response.
+    def chat_request(self, messages: list[Any], body: Mapping[str, Any], *, stream: bool) -> RequestSpec[Any, Any, Any]:
+        """What `chat_completion` sends, with the fields of `body`."""
+        return self._requests.chat_completion_spec(messages, stream=stream, options={"extra_body": body})
 
-        Raises, where it is awaited, what the client's other calls raise.
-        """
-        exchange = self._requests.completion(body, stream=stream)
-        token_stream = self._new_stream(exchange)
-        return token_stream.open() if stream else self._read_result(token_stream)
+    def completion_request(self, body: Mapping[str, Any], *, stream: bool) -> RequestSpec[Any, Any, Any]:
+        """A request to `/v1/completions` with this body, for a stream of `CompletionChunk`, or one as the response."""
+        return self._requests.completion_spec(body, stream=stream)
+
+    def send(self, request: RequestSpec[Any, Any, Any], pool: EndpointPool) -> AsyncTokenStream[Any]:
+        """The stream of a request that one of the servers of `pool` answers. It is sent when the stream is read."""
+        return self._new_stream(self._requests.exchange(request, None, pool=pool))

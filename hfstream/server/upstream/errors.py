@@ -6,6 +6,9 @@ What the other server says about a request is passed on with its status. What is
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from hfstream.errors import (
     AuthenticationError,
     IncompleteGenerationError,
@@ -37,8 +40,18 @@ class UpstreamTimeoutError(InferenceError):
 _CONNECTION_ERRORS = (InferenceConnectionError, IncompleteStreamError, UnexpectedResponseError, InferenceTimeoutError)
 
 
-def own_error(error: InferenceError, upstream: str, *, after_content: bool = False) -> InferenceError:
-    """`error`, of the server `upstream`, as this server's clients get it."""
+@contextmanager
+def own_errors(*, after_content: bool = False) -> Generator[None, None, None]:
+    """Raises what is raised in the block as this server's clients get it."""
+    try:
+        yield
+    except InferenceError as error:
+        raise own_error(error, after_content=after_content) from error
+
+
+def own_error(error: InferenceError, *, after_content: bool = False) -> InferenceError:
+    """`error`, of a request to another server, as this server's clients get it."""
+    upstream = error.url or "unknown"
     if isinstance(error, _CONNECTION_ERRORS) and after_content:
         return IncompleteGenerationError(f"Incomplete generation: upstream {upstream}: {error.message}")
     if isinstance(error, InferenceTimeoutError):

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
 
-from hfstream.errors import ValidationError
 from hfstream.types import Usage
 
 from ..service.request_record import RequestRecord
 from ..service.request_service import RequestService
 from ..settings import Settings
 from .calls import Call
+from .errors import own_errors
 from .output import Put, UpstreamOutput
-from .pool import CHECK_SECONDS, Upstream, UpstreamPool
-
-ResultT = TypeVar("ResultT")
+from .pool import UpstreamPool
+from .upstream import CHECK_SECONDS
 
 
 class UpstreamService(RequestService):
@@ -61,19 +59,25 @@ class UpstreamService(RequestService):
             output.close()
 
     async def _stream(self, call: Call, record: RequestRecord, put: Put) -> None:
-        async with self.pool.sent(_checked(call.open)) as stream, stream:
-            async for item in stream:
-                record.mark_token(stream.finish_reason)
-                if data := call.format_item(item):
+        stream = await self.pool.send(call)
+        with own_errors():
+            await stream.open()
+        with own_errors(after_content=True):
+            async with stream:
+                async for item in stream:
+                    record.mark_token(stream.finish_reason)
+                    if data := call.format_item(item):
+                        await put([*data])
+                _count(stream.usage, record)
+                if data := call.format_end(stream):
                     await put([*data])
-            _count(stream.usage, record)
-            if data := call.format_end(stream):
-                await put([*data])
 
     async def _fetch(self, call: Call, record: RequestRecord, put: Put) -> None:
-        async with self.pool.sent(_checked(call.fetch)) as answer:
-            _count(answer.usage, record)
-            await put([answer.text])
+        with own_errors():
+            async with await self.pool.send(call) as stream:
+                answer = call.format_answer(await stream.final())
+        _count(answer.usage, record)
+        await put([answer.text])
 
     async def _check_regularly(self) -> None:
         while True:
@@ -87,15 +91,3 @@ def _count(usage: Usage | None, record: RequestRecord) -> None:
     if usage is not None:
         record.prompt_tokens = usage.prompt_tokens
         record.generated_tokens = usage.completion_tokens or record.generated_tokens
-
-
-def _checked(send: Callable[[Upstream], Awaitable[ResultT]]) -> Callable[[Upstream], Awaitable[ResultT]]:
-    """`send`, which refuses what cannot be sent as JSON, such as a NaN."""
-
-    async def checked(upstream: Upstream) -> ResultT:
-        try:
-            return await send(upstream)
-        except TypeError as error:
-            raise ValidationError(f"Input validation error: {error}") from error
-
-    return checked

@@ -13,9 +13,9 @@ from hfstream.version import __version__
 from ..routes.request_body import parse_request
 from ..routes.responses import error_response
 from ..schemas.tgi import GenerateRequest
-from .errors import own_error
-from .pool import CHECK_SECONDS
+from .errors import own_errors
 from .service import UpstreamService
+from .upstream import CHECK_SECONDS
 
 
 class UpstreamStatusRoutes:
@@ -44,8 +44,8 @@ class UpstreamStatusRoutes:
         for upstream in self._pool.upstreams:
             if upstream.healthy:
                 try:
-                    if upstream.client.is_openai:
-                        info["model_id"] = await upstream.model_name(None)
+                    if upstream.is_openai:
+                        info["model_id"] = upstream.model_name(None)
                     else:
                         info = await upstream.client.get_endpoint_info(timeout=CHECK_SECONDS)
                     break
@@ -65,7 +65,7 @@ class UpstreamStatusRoutes:
         running = self._service.limiter.running
         text = self._service.metrics.render(batch=running, queue=0, permits=running)
         upstreams = self._pool.upstreams
-        text += _gauge("hfstream_upstream_requests", {each.name: each.outstanding for each in upstreams})
+        text += _gauge("hfstream_upstream_requests", {each.name: len(each.outstanding) for each in upstreams})
         text += _gauge("hfstream_upstream_healthy", {each.name: int(each.healthy) for each in upstreams})
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
@@ -86,16 +86,13 @@ class UpstreamStatusRoutes:
     async def tokenize(self, request: Request) -> Response:
         """TGI's /tokenize, where one of the servers is of TGI's kind."""
         body = await parse_request(request, GenerateRequest, self._service)
-        candidates = [each for each in self._pool.upstreams if not each.client.is_openai]
+        candidates = [each for each in self._pool.upstreams if not each.is_openai]
         if not candidates:
             message = "/tokenize is not available: the model is behind OpenAI's API, which does not have it"
             raise NotFoundError(message, error_type="not_found")
-        upstream = min(candidates, key=lambda each: (not each.healthy, each.outstanding))
-        with self._service.limiter:
-            try:
-                tokens = await upstream.client.tokenize(body.inputs)
-            except InferenceError as error:
-                raise own_error(error, upstream.name) from error
+        upstream = min(candidates, key=lambda each: (not each.healthy, len(each.outstanding)))
+        with self._service.limiter, own_errors():
+            tokens = await upstream.client.tokenize(body.inputs)
         return JSONResponse([token.model_dump() for token in tokens])
 
     async def _models(self) -> dict[str, dict[str, Any]]:

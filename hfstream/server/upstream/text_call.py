@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from hfstream.core.base_stream import BaseStream
+from hfstream.core.request_spec import RequestSpec
 from hfstream.errors import ValidationError
 from hfstream.types import FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
 
 from ..routes.responses import event_json, response_json
 from ..schemas.tgi import GenerateParameters, GenerateRequest
 from .calls import Answer
-from .pool import Upstream
+from .upstream import Upstream
 
 _NOT_AT_OPENAI = ("adapter_id", "decoder_input_details", "truncate", "typical_p", "watermark")
 _SAME = (
@@ -34,6 +35,9 @@ _SAME = (
 class TextCall:
     """One text."""
 
+    is_text: ClassVar[bool] = True
+    model: str | None = None
+
     def __init__(self, request: GenerateRequest, *, stream: bool, in_list: bool = False) -> None:
         """`in_list`: whether a response that is not streamed is a list of one."""
         self.stream: bool = stream
@@ -42,16 +46,14 @@ class TextCall:
         self._from_openai = False
         self._last: StreamResponse | None = None
 
-    async def open(self, upstream: Upstream) -> Any:
-        options = await self._options(upstream)
-        return await upstream.client.text_generation(self._request.inputs, stream=True, details=True, **options)
+    def make_request(self, upstream: Upstream) -> RequestSpec[Any, Any, Any]:
+        self._from_openai = upstream.is_openai  # as of all the servers that this call can go to
+        details = self.stream or self._wants_details
+        options = self._options(upstream)
+        return upstream.client.text_request(self._request.inputs, options, stream=self.stream, details=details)
 
-    async def fetch(self, upstream: Upstream) -> Answer:
-        options = await self._options(upstream)
-        details = self._wants_details
-        response: Any = await upstream.client.text_generation(self._request.inputs, details=details, **options)
-        if not details:
-            response = TextGenerationResponse(generated_text=response)
+    def format_answer(self, result: Any) -> Answer:
+        response = result if self._wants_details else TextGenerationResponse(generated_text=result)
         if self._from_openai:
             response = self._as_tgi(response)
         text = response_json(response)
@@ -90,11 +92,10 @@ class TextCall:
         wanted = self._request.parameters.return_full_text
         return self._request.inputs if (self._request.returns_full_text if wanted is None else wanted) else ""
 
-    async def _options(self, upstream: Upstream) -> dict[str, Any]:
+    def _options(self, upstream: Upstream) -> dict[str, Any]:
         parameters = self._request.parameters
-        self._from_openai = upstream.client.is_openai
         if self._from_openai:
-            return _openai_options(parameters, await upstream.model_name(None), stream=self.stream)
+            return _openai_options(parameters, upstream.model_name(self.model), stream=self.stream)
         fields = parameters.model_dump(exclude_unset=True, exclude_none=True)
         if self._echo:
             fields["return_full_text"] = True
@@ -110,7 +111,7 @@ class TextCall:
         return response.model_copy(update=update)
 
 
-def _openai_options(parameters: GenerateParameters, model: str, *, stream: bool) -> dict[str, Any]:
+def _openai_options(parameters: GenerateParameters, model: str | None, *, stream: bool) -> dict[str, Any]:
     """TGI's parameters as options of the client's call, for OpenAI's route.
 
     Raises:

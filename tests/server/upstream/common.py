@@ -56,10 +56,13 @@ def scripted(*responses: Script) -> ScriptedServer:
 
 
 @contextmanager
-def front(*upstreams: ScriptedServer, path: str = "/v1", **settings: Any) -> Generator[Front, None, None]:
-    """`path`: the end of the URLs of the servers behind: "/v1" for OpenAI's kind, "" for TGI's."""
+def front(
+    *upstreams: ScriptedServer, path: str | tuple[str, ...] = "/v1", **settings: Any
+) -> Generator[Front, None, None]:
+    """`path`: the end of the URLs of the servers behind, or of each: "/v1" for OpenAI's kind, "" for TGI's."""
+    paths = (path,) * len(upstreams) if isinstance(path, str) else path
     with ExitStack() as stack:
-        urls = tuple(stack.enter_context(each).url + path for each in upstreams)
+        urls = tuple(stack.enter_context(each).url + end for each, end in zip(upstreams, paths, strict=True))
         server = stack.enter_context(BackgroundServer(Settings(upstreams=urls, **settings)))
         yield Front(server.url, list(upstreams))
 
@@ -81,3 +84,20 @@ def data_of(response: httpx.Response) -> list[Any]:
     """The events of a response; the end, "[DONE]", as that text."""
     lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: ")]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+def text_of(events: list[Any]) -> str:
+    """The text of a stream, up to its error."""
+    text = ""
+    for event in events:
+        if "token" in event and not event["token"]["special"]:
+            text += event["token"]["text"]
+        for choice in event.get("choices", ()) if event != "[DONE]" else ():
+            text += choice["delta"].get("content") or ""
+    return text
+
+
+def error_of(event: Any) -> tuple[str, str]:
+    """The message and the type of an error in the format of either API."""
+    error = event["error"]
+    return (error["message"], error["type"]) if isinstance(error, dict) else (error, event["error_type"])

@@ -11,10 +11,10 @@ import tenacity
 
 from hfstream import InferenceClient, RetryPolicy
 from hfstream.server.upstream import pool
-from hfstream.testing import Fault, Response, chat_events, faults, token_events
+from hfstream.testing import Fault, Request, Response, chat_events, faults, token_events
 from tests.helpers.scripted_engine import eventually, http, metric, raw_request
 
-from .common import CHAT, completion_events, data_of, front, scripted
+from .common import CHAT, completion_events, data_of, error_of, front, scripted, text_of
 
 
 class Kind(NamedTuple):
@@ -41,23 +41,6 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "RETRY", RetryPolicy(wait=tenacity.wait_none()))
-
-
-def text_of(events: list[Any]) -> str:
-    """The text of a stream, up to its error."""
-    text = ""
-    for event in events:
-        if "token" in event and not event["token"]["special"]:
-            text += event["token"]["text"]
-        for choice in event.get("choices", ()) if event != "[DONE]" else ():
-            text += choice["delta"].get("content") or ""
-    return text
-
-
-def error_of(event: Any) -> tuple[str, str]:
-    """The message and the type of an error in the format of either API."""
-    error = event["error"]
-    return (error["message"], error["type"]) if isinstance(error, dict) else (error, event["error_type"])
 
 
 TEMPORARY: dict[str, Callable[[], Response]] = {
@@ -145,7 +128,7 @@ def test_a_client_that_leaves_closes_the_connection_behind(kind: Kind) -> None:
     stalled = faults.stall(kind.events("a", "b", "c"), after=2)
     with front(scripted(stalled), path=kind.upstream) as server:
         connection = raw_request(server.url, kind.path, kind.body)
-        assert server.upstreams[0].wait_until_running(1)
+        assert eventually(lambda: len(server.sent) == 1)  # a check of the server's health runs too
         assert eventually(lambda: metric(server.url, "hfstream_permits_taken") == 1)
         connection.close()
         assert server.upstreams[0].wait_until_running(0)
@@ -158,7 +141,7 @@ def test_a_client_that_leaves_before_a_whole_answer_closes_the_connection_behind
     with front(scripted(faults.stall([], after=0))) as server:
         body = {"inputs": "Hi", "messages": []}
         connection = raw_request(server.url, path, body)
-        assert server.upstreams[0].wait_until_running(1)
+        assert eventually(lambda: len(server.sent) == 1)
         connection.close()
         assert server.upstreams[0].wait_until_running(0)
 
@@ -217,6 +200,31 @@ def test_a_greedy_text_of_tgis_goes_on_from_its_text() -> None:
         *events, last = data_of(response)
         assert text_of([*events, last]) == "abcd"
         assert last["generated_text"] == "abcd"
+
+
+def test_a_greedy_text_goes_on_at_another_server_and_a_sampled_one_does_not() -> None:
+    whole = token_events("a", "b", "c", "d")
+
+    def tokenize(request: Request) -> Response:
+        count = 1 if request.json()["inputs"] == "Hi" else 3
+        return Response.json([{"id": token, "text": "", "start": 0, "stop": 0} for token in (7, 101, 102)[:count]])
+
+    with front(
+        scripted(faults.drop(whole, after=2)), scripted(tokenize, tokenize, Response(token_events("c", "d"))), path=""
+    ) as server:
+        *events, last = data_of(server.post("/generate_stream", {"inputs": "Hi", "parameters": {"max_new_tokens": 4}}))
+        assert text_of([*events, last]) == "abcd"
+        assert last["generated_text"] == "abcd"
+        assert [each["inputs"] for each in server.sent] == ["Hi", "Hi", "Hiab", "Hiab"]
+    with front(scripted(faults.drop(whole, after=2)), scripted(Response(whole)), path="") as server:
+        parameters = {"max_new_tokens": 4, "do_sample": True}
+        *events, last = data_of(server.post("/generate_stream", {"inputs": "Hi", "parameters": parameters}))
+        assert text_of(events) == "ab"
+        message, error_type = error_of(last)
+        assert error_type == "incomplete_generation"
+        assert "cannot resume: it is sampled" in message
+        assert server.upstreams[1].url not in message
+        assert len(server.sent) == 1
 
 
 def test_a_client_resumes_its_stream_here(kind: Kind) -> None:

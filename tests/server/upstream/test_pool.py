@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 import tenacity
@@ -12,11 +13,12 @@ from hfstream import RetryPolicy
 from hfstream.errors import InferenceConnectionError, OverloadedError, ValidationError
 from hfstream.server import BackgroundServer, Settings
 from hfstream.server.upstream import pool as pool_module
-from hfstream.server.upstream.pool import LONGEST_REST, Upstream, UpstreamPool
-from hfstream.testing import Response, ScriptedServer, chat_events, faults
+from hfstream.server.upstream.pool import UpstreamPool
+from hfstream.server.upstream.upstream import Upstream
+from hfstream.testing import Request, Response, ScriptedServer, chat_events, faults, token_events
 from tests.helpers.scripted_engine import eventually, http, metric, raw_request
 
-from .common import CHAT, Front, data_of, front, scripted
+from .common import CHAT, MODELS, Front, completion_events, data_of, front, scripted
 
 CHAT_BODY = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
 GOOD = Response(chat_events("Hi"))
@@ -32,75 +34,60 @@ def counts(server: Front) -> list[int]:
     return [sum(each.method == "POST" for each in upstream.requests) for upstream in server.upstreams]
 
 
-def upstreams(*urls: str) -> UpstreamPool:
-    return UpstreamPool(Settings(upstreams=urls or ("http://one/v1", "http://two/v1")))
+def answers(server: Front, path: str, body: dict[str, object]) -> list[int]:
+    """`counts` after six requests, all of which are answered."""
+    for _ in range(6):
+        assert server.post(path, body).status_code == 200
+    return counts(server)
 
 
-# --- the choice ------------------------------------------------------------------------------------------------------
+# --- one server ------------------------------------------------------------------------------------------------------
 
 
-async def test_the_one_with_the_fewest_requests_is_chosen() -> None:
-    pool = upstreams()
-    one, two = pool.upstreams
-    seen: list[Upstream] = []
-
-    async def send(upstream: Upstream) -> str:
-        seen.append(upstream)
-        return "answer"
-
-    async with pool.sent(send), pool.sent(send), pool.sent(send):
-        assert {one.outstanding, two.outstanding} == {1, 2}
-        one.outstanding, two.outstanding = 5, 2
-        async with pool.sent(send):
-            assert seen[-1] is two
-    assert seen[:2] in ([one, two], [two, one])
+def one(url: str = "http://one/v1", **settings: Any) -> Upstream:
+    (upstream,) = UpstreamPool(Settings(upstreams=(url,), **settings)).upstreams
+    return upstream
 
 
-async def test_one_that_failed_rests_longer_each_time_and_an_answer_ends_that() -> None:
-    one, two = (pool := upstreams()).upstreams
-    rests: list[float] = []
-    for _ in range(9):
-        one.record_failure(InferenceConnectionError("no"))
-        rests.append(one.rest_until - time.monotonic())
-    assert rests[0] < rests[1] < rests[2]
-    assert max(rests) <= LONGEST_REST
-    assert not one.healthy
-
-    async def send(upstream: Upstream) -> Upstream:
-        return upstream
-
-    two.outstanding = 100
-    async with pool.sent(send) as chosen:
-        assert chosen is two
-    one.record_success()
-    assert one.healthy
-    async with pool.sent(send) as chosen:
-        assert chosen is one
+def test_one_that_fails_gets_nothing_until_it_has_answered_again() -> None:
+    upstream = one()
+    assert not upstream.is_open(0.0)
+    upstream.record_success()
+    assert upstream.is_open(0.0)
+    assert not upstream.check_due
+    upstream.record_failure(InferenceConnectionError("no"), sent_at=1.0, now=2.0)
+    assert not upstream.is_open(1000.0)
+    assert upstream.check_due
+    upstream.record_success()
+    assert upstream.is_open(2.0)
+    upstream.record_failure(InferenceConnectionError("no"), sent_at=1.5, now=3.0)  # the same failure, told again
+    assert upstream.is_open(3.0)
 
 
 def test_one_that_is_overloaded_rests_as_long_as_it_says_and_one_that_refuses_does_not() -> None:
-    one, _ = upstreams().upstreams
-    one.record_failure(ValidationError("no"))
-    assert one.rest_until == 0.0
-    one.record_failure(OverloadedError("busy", retry_after=20))
-    assert 19 < one.rest_until - time.monotonic() <= 20
+    upstream = one()
+    upstream.record_success()
+    upstream.record_failure(ValidationError("no"), sent_at=0.0, now=1.0)
+    assert upstream.is_open(1.0)
+    upstream.record_failure(OverloadedError("busy", retry_after=20), sent_at=1.0, now=2.0)
+    assert (upstream.healthy, upstream.is_open(21.9), upstream.is_open(22.0)) == (True, False, True)
 
 
-async def test_while_all_rest_the_first_to_come_back_is_asked() -> None:
-    one, two = (pool := upstreams()).upstreams
-    one.record_failure(OverloadedError("busy", retry_after=20))
-    two.record_failure(OverloadedError("busy", retry_after=10))
+async def test_a_request_that_fails_during_a_check_is_later_news_than_the_check() -> None:
+    def respond(request: object) -> Response:
+        upstream.record_failure(InferenceConnectionError("no"), time.monotonic(), time.monotonic())
+        return Response.json(MODELS)
 
-    async def send(upstream: Upstream) -> Upstream:
-        return upstream
-
-    async with pool.sent(send) as chosen:
-        assert chosen is two
+    with ScriptedServer(respond) as server:
+        upstream = one(f"{server.url}/v1")
+        await upstream.check()
+        assert not upstream.healthy
+        await upstream.client.aclose()
 
 
 def test_what_is_no_url_is_refused_when_the_server_starts() -> None:
     with pytest.raises(ValueError, match=r"upstream 'small' is not a URL: write, for example, http://127"):
-        upstreams("small")
+        one("small")
     with pytest.raises(ValueError, match="must be a tuple of URLs"):
         Settings(upstreams="http://one")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ValueError, match="upstream_timeout must be more than 0"):
@@ -114,9 +101,41 @@ def test_what_is_no_url_is_refused_when_the_server_starts() -> None:
 
 def test_requests_are_shared_out() -> None:
     with front(scripted(GOOD), scripted(GOOD)) as server:
-        for _ in range(6):
-            assert server.post(CHAT, CHAT_BODY).status_code == 200
-        assert counts(server) == [3, 3]
+        assert answers(server, CHAT, CHAT_BODY) == [3, 3]
+
+
+def test_the_one_with_the_fewest_requests_is_chosen() -> None:
+    with front(scripted(faults.stall(chat_events("Hi"), after=2), GOOD), scripted(GOOD)) as server:
+        connection = raw_request(server.url, CHAT, CHAT_BODY)
+        assert eventually(lambda: counts(server) == [1, 0])
+        assert answers(server, CHAT, CHAT_BODY) == [1, 6]
+        connection.close()
+
+
+def test_text_goes_to_servers_of_tgis_kind_while_one_is_healthy_and_a_chat_to_all() -> None:
+    tgi, openai = scripted(Response(token_events("Hi"))), scripted(Response(completion_events("Hi")))
+    with front(tgi, openai, path=("", "/v1")) as server:
+        assert answers(server, "/generate_stream", {"inputs": "Hi"}) == [6, 0]
+        tgi.close()
+        assert server.post("/generate_stream", {"inputs": "Hi"}).status_code == 502
+        assert answers(server, "/generate_stream", {"inputs": "Hi"})[1] == 6
+    with front(scripted(GOOD), scripted(GOOD), path=("", "/v1")) as server:
+        assert answers(server, CHAT, CHAT_BODY) == [3, 3]
+
+
+def test_one_whose_models_are_unknown_gets_no_request_that_names_none() -> None:
+    script = [Response.error(401, "who are you?"), Response.json(MODELS)]
+
+    def respond(request: Request) -> Response:
+        if request.method == "POST":
+            return GOOD
+        return script.pop(0) if len(script) > 1 else script[0]
+
+    refusing = ScriptedServer(lambda request: GOOD if request.method == "POST" else Response.error(401, "who are you?"))
+    with front(refusing, scripted(GOOD)) as server:
+        assert answers(server, CHAT, CHAT_BODY) == [0, 6]
+    with front(ScriptedServer(respond)) as server:  # asked again, because there is no other
+        assert answers(server, CHAT, CHAT_BODY) == [6]
 
 
 @pytest.mark.parametrize("bad", [faults.overloaded(), faults.drop([], after=0), Response.error(503, "loading")])
@@ -146,11 +165,11 @@ def test_a_request_that_is_refused_is_not_sent_to_another() -> None:
         assert sum(counts(server)) == 1
 
 
-def test_where_all_are_overloaded_each_is_asked_and_the_last_answer_counts() -> None:
+def test_where_all_are_overloaded_there_are_three_attempts_in_all() -> None:
     with front(scripted(faults.overloaded(5)), scripted(faults.overloaded(5))) as server:
         response = server.post(CHAT, CHAT_BODY)
         assert (response.status_code, response.headers["retry-after"]) == (429, "5")
-        assert counts(server) == [3, 3]
+        assert sorted(counts(server)) == [1, 2]
 
 
 def test_outstanding_requests_are_shown() -> None:
