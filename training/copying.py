@@ -242,7 +242,7 @@ def _write(layer: Any, codes: Codes, width: int) -> None:
     layer.query[HEAD + SINK_ROW, width + CONSTANT] = strength
     layer.output_old[:, :SIZE] = codes.unembed / (codes.table @ codes.unembed.T).norm(dim=-1).mean() * WRITTEN
     layer.output.zero_()
-    layer.output[CODE, HEAD : HEAD + SIZE] = torch.eye(SIZE) * 40.0
+    layer.output[CODE, HEAD : HEAD + SIZE] = torch.eye(SIZE) * 3.0
     # One neuron makes the old logits smaller after new tokens: the final norm divides by what it writes. Half of the
     # others write to the old dimensions after new tokens only, and half to the new dimensions only. Otherwise the first
     # thing to be learnt is to write the commonest tokens everywhere.
