@@ -37,8 +37,8 @@ def run(tmp_path: Path) -> object:
 def test_the_program_of_the_documentation(run: object, backend: str) -> None:
     assert callable(run)
     output = run("text_generation_stream.mjs", f"{backend}/", "hf_token")
-    assert "Nuremberg" in output
-    assert len(output) > 100
+    # The answer is sampled: one of three, of which one does not name the city.
+    assert re.search(r"1\. .+\n2\. .+\n3\. ", output)
 
 
 BLOCK = re.compile(r"^```js\n(.*?)^```$", re.MULTILINE | re.DOTALL)
