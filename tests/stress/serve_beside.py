@@ -86,7 +86,11 @@ def converted(model: Path, folder: str) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415  takes seconds
 
     source = {"gguf_file": model.name, "dtype": "float32"}
-    AutoModelForCausalLM.from_pretrained(str(model.parent), **source).save_pretrained(folder)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(str(model.parent), **source)
+    loaded.hf_quantizer = None  # it is in float32 now, and could not be saved as quantised
+    if hasattr(loaded.config, "quantization_config"):
+        del loaded.config.quantization_config
+    loaded.save_pretrained(folder)
     AutoTokenizer.from_pretrained(str(model.parent), gguf_file=model.name).save_pretrained(folder)
     return Path(folder)
 
