@@ -22,17 +22,12 @@ from hfstream import (
 )
 from hfstream.testing import Fault, Request, Response, ScriptedServer, token_events
 from tests.helpers.exchanges import numbered
+from tests.helpers.ports import unused_port
 from tests.helpers.robustness_rows import row
 from tests.helpers.variants import Clients, Variant
 from tests.peers.common import AGAIN, SOON, WORDS, Task
 
 SECTION = "Proxies, certificates and addresses"
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from typing import Any
 import httpx
 
 from hfstream.server.ray_proxy import CALLBACK
+from tests.helpers.ports import unused_port
 
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_START = 300
@@ -75,7 +75,7 @@ def _command(process: int) -> str:
 def serving(*options: str) -> Iterator[Serving]:
     """Starts it with `options`, and stops it as Ctrl-C does. Its replicas are ready in the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "hfstream.cli", "serve", "--port", str(_free_port()), *options],
+        [sys.executable, "-m", "hfstream.cli", "serve", "--port", str(unused_port()), *options],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=_environment(),
     )  # fmt: skip
     assert process.stderr is not None
@@ -103,7 +103,7 @@ def serve_run(directory: Path, arguments: dict[str, Any], options: dict[str, Any
 
     `arguments` are those of the application, `options` those of its deployment by Ray's names.
     """
-    port = _free_port()
+    port = unused_port()
     application = {
         "name": "hfstream",
         "import_path": "hfstream.server.ray:app",
@@ -138,12 +138,6 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/health").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _environment() -> dict[str, str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import random
-import socket
 import subprocess
 import sys
 import time
 
 from hfstream import InferenceClient, InferenceError
+from tests.helpers.ports import unused_port
 from tests.stress.greedy_answers import Figures, asking
 
 __all__ = ["failover"]
@@ -26,8 +26,7 @@ class _Server:
     """A reference server in a process of its own, on a port that it keeps."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self._port: int = listener.getsockname()[1]
+        self._port = unused_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.start()
 

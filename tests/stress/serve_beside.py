@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import hfstream
+from tests.helpers.ports import unused_port
 
 BUNDLED = Path(hfstream.__file__).parent / "server" / "bundled"
 
@@ -41,9 +41,7 @@ SERVERS = {
 @contextlib.contextmanager
 def serving(command: list[str], model: Path) -> Iterator[str]:
     """The URL of a server in a process of its own, when it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     url = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile() as log:

@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from hfstream._transport.asyncio_streams import MAX_UNREAD, READ_SIZE, AsyncioBackend
+from tests.helpers.ports import unused_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -279,10 +280,8 @@ async def test_options_of_a_socket_are_set() -> None:
 
 
 async def test_a_refused_connection_has_the_systems_words() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
     with pytest.raises(httpcore.ConnectError, match=r"^\[Errno \d+\] Connection refused$"):
-        await BACKEND.connect_tcp("127.0.0.1", port, timeout=60)
+        await BACKEND.connect_tcp("127.0.0.1", unused_port(), timeout=60)
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hfstream.server import BackgroundServer, Settings
+from tests.helpers.ports import unused_port
 from tests.helpers.shared_engine import SharedEngine
 
 from .conftest import Diagnose
@@ -57,9 +58,7 @@ def nginx(upstream: str, directives: str, folder: Path) -> Iterator[str]:
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         pytest.skip("nginx is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     configuration = folder / "nginx.conf"
     configuration.write_text(
         CONFIGURATION.format(folder=folder, port=port, upstream=upstream, directives=directives), encoding="utf-8"

@@ -13,16 +13,10 @@ import pytest
 import trustme
 
 from hfstream.testing import ScriptedServer
+from tests.helpers.ports import unused_port
 from tests.helpers.relays import tls_server
 
 from .conftest import Diagnose, ModelServer
-
-
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -56,14 +50,14 @@ def test_a_name_that_is_unknown(diagnose: Diagnose, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_port_at_which_nothing_listens(diagnose: Diagnose) -> None:
-    port = closed_port()
+    port = unused_port()
     diagnosis = diagnose(f"http://127.0.0.1:{port}")
     assert diagnosis.first == f"Nothing listens at 127.0.0.1:{port}: the connection was refused"
     assert diagnosis.report["requests"] == 0
 
 
 def test_a_proxy_that_is_down(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = closed_port()
+    port = unused_port()
     monkeypatch.setenv("HTTP_PROXY", f"http://user:secret-password@127.0.0.1:{port}")
     diagnosis = diagnose("http://model.example:8080")
     assert diagnosis.first.startswith(f"Nothing listens at the proxy http://127.0.0.1:{port} (from HTTP_PROXY)")
