@@ -107,9 +107,8 @@ NOTHING = {
 async def test_what_adds_nothing_for_ever_ends_at_the_first_token_limit(
     variant: Variant, clients: Clients, task: Task, data: bytes
 ) -> None:
-    events = (data % number if b"%d" in data else data for number in itertools.count())
-    body = (b"".join(itertools.islice(events, 100)) for _ in itertools.count())
-    with ScriptedServer(Response(body)) as server:
+    events = b"".join(data % number if b"%d" in data else data for number in range(100))
+    with ScriptedServer(Response(itertools.repeat(events))) as server:
         client = clients(server.url, retry=None, timeout=Timeouts(first_token=0.2))
         with at_most(12), pytest.raises(InferenceTimeoutError) as caught:
             await task.open(variant, client)

@@ -3,30 +3,22 @@
 A decode step is many segments of one token; those whose rows are neighbours in a slab are one call. A prompt's chunk is
 a segment of several tokens, and a call of its own. Nothing is gathered: keys and values are read where they are.
 
-transformers' models call it through `AttentionInterface`, under the name "hfstream", and write through `PackedCache`.
 Does not depend on requests or sampling, nor on how rows are allocated.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, Cache
 
 from .kv_cache import Row
 from .kv_memory import Slab
-
-NAME = "hfstream"
-"""The `attn_implementation` of models that run here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -167,69 +159,3 @@ def _neighbours(rows: Sequence[Row]) -> Generator[tuple[int, Sequence[Row]]]:
 def _mask(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """What is added to the scores: -inf where `hidden`."""
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -math.inf)
-
-
-# --- for transformers' models ----------------------------------------------------------------------------------------
-
-
-class PackedCache(Cache):
-    """Writes keys and values where the plan says, and attention reads them there.
-
-    With `packs` False it returns what the plan's only segment attends to, for models that call torch's attention
-    themselves.
-    """
-
-    def __init__(self, plan: AttentionPlan, *, packs: bool) -> None:
-        super().__init__(layers=[])
-        self.plan: AttentionPlan = plan
-        self.layer: int = 0
-        """The latest to be written to: the one whose attention comes next."""
-        self._packs = packs
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write [1, heads, tokens, dim] each."""
-        self.layer = layer_idx
-        self.plan.write(layer_idx, key_states[0].transpose(0, 1), value_states[0].transpose(0, 1))
-        if self._packs:
-            return key_states, value_states
-        [segment] = self.plan.segments
-        slab, row = segment.row.slab, segment.row.index
-        return slab.keys[layer_idx][None, row, :, : segment.end], slab.values[layer_idx][None, row, :, : segment.end]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens before this pass, for models that ask although they are given positions and a mask."""
-        return self.plan.segments[0].row.length
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        """(tokens to attend to, offset of the first)."""
-        return self.plan.segments[0].end, 0
-
-    def get_max_length(self, layer_idx: int | None = None) -> int:
-        """-1: no limit."""
-        return -1
-
-
-_running = threading.local()
-
-
-@contextmanager
-def packed_attention(cache: PackedCache) -> Generator[None]:
-    """Makes `cache` the one whose plan models on this thread attend by."""
-    _running.cache = cache
-    try:
-        yield
-    finally:
-        del _running.cache
-
-
-def _attend(  # noqa: PLR0917 - transformers' own
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **_: Any
-) -> tuple[Tensor, None]:
-    """Transformers' interface: `query` [1, heads, tokens, dim] to [1, tokens, heads, dim]."""
-    cache: PackedCache = _running.cache
-    return cache.plan.attend(cache.layer, query[0].transpose(0, 1), scaling)[None], None
-
-
-cast(Any, AttentionInterface).register(NAME, _attend)  # transformers is half typed

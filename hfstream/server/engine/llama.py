@@ -8,6 +8,7 @@ Does not depend on requests, sampling, or on how keys and values are kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -41,20 +42,33 @@ class LlamaForward:
 
     packs: bool = True
 
-    def __init__(self, model: Any, *, context: int) -> None:
-        """`model`: one that `is_supported`. `context`: positions are less than that."""
-        config, decoder = model.config, model.model
-        self._eps: float = config.rms_norm_eps
-        self._head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._embedding: Tensor = decoder.embed_tokens.weight
-        self._norm: Tensor = decoder.norm.weight
-        self._head = _parameters(model.lm_head)
-        self._layers = [_layer(layer) for layer in decoder.layers]
-        positions = torch.arange(context, device=self._embedding.device)[None]
-        cosines, sines = decoder.rotary_emb(self._embedding[:1, None], positions)
-        self._cosines: Tensor = cosines[0, :, None]  # [context, 1, head_dim]
-        first, second = sines[0, :, None].chunk(2, -1)
+    def __init__(
+        self, weights: Mapping[str, Tensor], angles: tuple[Tensor, Tensor], *, layers: int, head_dim: int, eps: float
+    ) -> None:
+        """`weights` by their names in a checkpoint; `angles`: cosines and sines, [context, head_dim] each."""
+        self._eps, self._head_dim = eps, head_dim
+        self._embedding: Tensor = weights["model.embed_tokens.weight"]
+        self._norm: Tensor = weights["model.norm.weight"]
+        self._head: Tensor = weights.get("lm_head.weight", self._embedding)
+        self._layers = [_layer(weights, f"model.layers.{number}") for number in range(layers)]
+        cosines, sines = angles
+        self._cosines: Tensor = cosines[:, None]  # [context, 1, head_dim]
+        first, second = sines[:, None].chunk(2, -1)
         self._sines: Tensor = torch.cat([-first, second], -1)  # so that rotating a vector's halves is a roll
+
+    @classmethod
+    def of_transformers(cls, model: Any, *, context: int) -> LlamaForward:
+        """The same for a model of transformers that `is_supported`. `context`: positions are less than that."""
+        config, weights = model.config, model.state_dict()
+        positions = torch.arange(context, device=model.device)[None]
+        cosines, sines = model.model.rotary_emb(weights["model.norm.weight"], positions)
+        return cls(
+            weights,
+            (cosines[0], sines[0]),
+            layers=config.num_hidden_layers,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            eps=config.rms_norm_eps,
+        )
 
     def __call__(self, ids: Tensor, positions: Tensor, last: Tensor, plan: AttentionPlan) -> Tensor:
         hidden = embedding(ids, self._embedding)
@@ -63,7 +77,7 @@ class LlamaForward:
             hidden = hidden + self._attention(number, layer, self._normed(hidden, layer.attention_norm), angles, plan)
             normed = self._normed(hidden, layer.mlp_norm)
             hidden = hidden + linear(silu(linear(normed, *layer.gate)) * linear(normed, *layer.up), *layer.down)
-        return linear(self._normed(hidden[last], self._norm), *self._head)
+        return linear(self._normed(hidden[last], self._norm), self._head)
 
     def _attention(
         self, number: int, layer: _Layer, hidden: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan
@@ -95,20 +109,18 @@ def is_supported(model: Any) -> bool:
     )
 
 
-def _layer(layer: Any) -> _Layer:
-    attention, mlp = layer.self_attn, layer.mlp
+def _layer(weights: Mapping[str, Tensor], name: str) -> _Layer:
+    def pair(module: str) -> tuple[Tensor, Tensor | None]:
+        return weights[f"{name}.{module}.weight"], weights.get(f"{name}.{module}.bias")
+
     return _Layer(
-        attention_norm=layer.input_layernorm.weight,
-        query=_parameters(attention.q_proj),
-        key=_parameters(attention.k_proj),
-        value=_parameters(attention.v_proj),
-        output=_parameters(attention.o_proj),
-        mlp_norm=layer.post_attention_layernorm.weight,
-        gate=_parameters(mlp.gate_proj),
-        up=_parameters(mlp.up_proj),
-        down=_parameters(mlp.down_proj),
+        attention_norm=weights[f"{name}.input_layernorm.weight"],
+        query=pair("self_attn.q_proj"),
+        key=pair("self_attn.k_proj"),
+        value=pair("self_attn.v_proj"),
+        output=pair("self_attn.o_proj"),
+        mlp_norm=weights[f"{name}.post_attention_layernorm.weight"],
+        gate=pair("mlp.gate_proj"),
+        up=pair("mlp.up_proj"),
+        down=pair("mlp.down_proj"),
     )
-
-
-def _parameters(module: Any) -> tuple[Tensor, Tensor | None]:
-    return module.weight, module.bias

@@ -5,18 +5,14 @@ Does not depend on requests, sampling, text or threads.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .attention import NAME, AttentionPlan, PackedCache, Segment, packed_attention
+from .attention import AttentionPlan, Segment
 from .kv_cache import KVCache
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class Forward(Protocol):
@@ -66,35 +62,3 @@ class ModelRunner:
 
     def _tensor(self, numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._device)
-
-
-class TransformersForward:
-    """transformers' own `forward`, for every family.
-
-    Its attention is replaced by the packed one where the family has transformers' `AttentionInterface`. Elsewhere each
-    segment is a pass of its own.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model: Any = model
-        self._packs = bool(self._model._can_set_attn_implementation())
-        self._only_last = "logits_to_keep" in inspect.signature(model.forward).parameters
-        if self._packs:
-            self._model.set_attn_implementation(NAME)
-
-    @property
-    def packs(self) -> bool:
-        return self._packs
-
-    def __call__(self, ids: Tensor, positions: Tensor, last: Tensor, plan: AttentionPlan) -> Tensor:
-        cache = PackedCache(plan, packs=self._packs)
-        options: dict[str, Any] = {"logits_to_keep": last} if self._only_last else {}
-        if not self._packs:  # [1, 1, tokens, tokens to attend to]: transformers passes a 4-D mask on unchanged
-            options["attention_mask"] = (
-                torch.arange(plan.segments[0].end, device=ids.device) <= positions[None, None, :, None]
-            )
-        with packed_attention(cache):
-            logits: Tensor = self._model(
-                input_ids=ids[None], position_ids=positions[None], past_key_values=cache, use_cache=True, **options
-            ).logits[0]
-        return logits if self._only_last else logits[last]

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from hfstream.server.engine.llama import LlamaForward, is_supported
-from hfstream.server.engine.model_runner import ModelRunner, TransformersForward
+from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.engine.transformers_forward import TransformersForward
 from tests.helpers.tiny_models import CONFIGS, RunningEngine, make_model, prompt_of, reference, save_model
 
 FAMILY = {"llama", "mistral", "qwen2"}

@@ -16,11 +16,12 @@ import torch
 from hfstream.server.engine.attention import Segment
 from hfstream.server.engine.kv_cache import KVCache
 from hfstream.server.engine.kv_memory import LayerShape
-from hfstream.server.engine.model_runner import ModelRunner, TransformersForward
+from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.prefill_budget import PrefillBudget
 from hfstream.server.engine.prefix_cache import MAX_ENTRIES, MIN_TOKENS
 from hfstream.server.engine.protocol import EngineRequest, ModelInfo, RequestFailed, SamplingParams, TokenOutput
 from hfstream.server.engine.scheduler import MAX_SCORED, Scheduler
+from hfstream.server.engine.transformers_forward import TransformersForward
 from tests.helpers.tiny_models import VOCAB, make_model, prompt_of, reference
 
 LONG = 8192

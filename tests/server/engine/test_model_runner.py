@@ -12,8 +12,9 @@ import torch
 from hfstream.server.engine.attention import Segment
 from hfstream.server.engine.kv_cache import KVCache, Row
 from hfstream.server.engine.kv_memory import LayerShape
-from hfstream.server.engine.model_runner import ModelRunner, TransformersForward
+from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.protocol import EngineRequest
+from hfstream.server.engine.transformers_forward import TransformersForward
 from tests.helpers.tiny_models import CONFIGS, CONTEXT, RunningEngine, make_model, prompt_of, reference, save_model
 
 LENGTHS = (5, 1, 30, 300, 12, 7, 2)
