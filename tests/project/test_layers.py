@@ -24,7 +24,8 @@ LAYERS: list[tuple[str, ...]] = [
 """From the bottom up. Every other module is above them: the conveniences, the server, and `hfstream` itself."""
 
 SERVER_LAYERS: list[tuple[str, ...]] = [
-    ("engine", "settings", "model_files"),
+    ("model_files",),
+    ("engine", "settings"),
     ("text", "schemas"),
     ("service",),
     ("routes", "auth", "request_rules", "connections"),
