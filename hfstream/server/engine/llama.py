@@ -23,18 +23,43 @@ ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
 """Those whose angles depend on the position alone."""
 
 
-class _Layer(NamedTuple):
-    """Weights; pairs are (weight, bias or None)."""
+LARGE = 100_000
+"""Numbers in a weight from which on a product for several tokens is computed the other way round."""
 
+
+class _Linear(NamedTuple):
+    """A linear layer, for states [tokens, in]."""
+
+    weight: Tensor
+    bias: Tensor | None
+    swaps: bool
+    """Several tokens at once: whether (W states^T)^T is computed instead of states W^T. On a CPU with more than one
+    thread MKL divides the first better: 1.3 to 2.5 times as fast for 2 to 256 tokens (torch 2.13, 576 x 1536)."""
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None = None) -> _Linear:
+        swaps = weight.numel() >= LARGE and (weight.device.type, weight.dtype) == ("cpu", torch.float32)
+        return cls(weight, bias, swaps)
+
+    def __call__(self, states: Tensor) -> Tensor:
+        if not self.swaps or len(states) == 1:
+            return linear(states, self.weight, self.bias)
+        product = torch.mm(self.weight, states.t())
+        if self.bias is not None:
+            product += self.bias[:, None]
+        return product.t().contiguous()  # attention would copy it, or take a slower way, if it were not
+
+
+class _Layer(NamedTuple):
     attention_norm: Tensor
-    query: tuple[Tensor, Tensor | None]
-    key: tuple[Tensor, Tensor | None]
-    value: tuple[Tensor, Tensor | None]
-    output: tuple[Tensor, Tensor | None]
+    query: _Linear
+    key: _Linear
+    value: _Linear
+    output: _Linear
     mlp_norm: Tensor
-    gate: tuple[Tensor, Tensor | None]
-    up: tuple[Tensor, Tensor | None]
-    down: tuple[Tensor, Tensor | None]
+    gate: _Linear
+    up: _Linear
+    down: _Linear
 
 
 class LlamaForward:
@@ -49,7 +74,7 @@ class LlamaForward:
         self._eps, self._head_dim = eps, head_dim
         self._embedding: Tensor = weights["model.embed_tokens.weight"]
         self._norm: Tensor = weights["model.norm.weight"]
-        self._head: Tensor = weights.get("lm_head.weight", self._embedding)
+        self._head = _Linear.of(weights.get("lm_head.weight", self._embedding))
         self._layers = [_layer(weights, f"model.layers.{number}") for number in range(layers)]
         cosines, sines = angles
         self._cosines: Tensor = cosines[:, None]  # [context, 1, head_dim]
@@ -76,18 +101,18 @@ class LlamaForward:
         for number, layer in enumerate(self._layers):
             hidden = hidden + self._attention(number, layer, self._normed(hidden, layer.attention_norm), angles, plan)
             normed = self._normed(hidden, layer.mlp_norm)
-            hidden = hidden + linear(silu(linear(normed, *layer.gate)) * linear(normed, *layer.up), *layer.down)
-        return linear(self._normed(hidden[last], self._norm), self._head)
+            hidden = hidden + layer.down(silu(layer.gate(normed)) * layer.up(normed))
+        return self._head(self._normed(hidden[last], self._norm))
 
     def _attention(
         self, number: int, layer: _Layer, hidden: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan
     ) -> Tensor:
         heads = hidden.shape[0], -1, self._head_dim
-        queries = self._rotate(linear(hidden, *layer.query).view(heads), *angles)
-        keys = self._rotate(linear(hidden, *layer.key).view(heads), *angles)
-        plan.write(number, keys, linear(hidden, *layer.value).view(heads))
+        queries = self._rotate(layer.query(hidden).view(heads), *angles)
+        keys = self._rotate(layer.key(hidden).view(heads), *angles)
+        plan.write(number, keys, layer.value(hidden).view(heads))
         found = plan.attend(number, queries, self._head_dim**-0.5)
-        return linear(found.reshape(hidden.shape[0], -1), *layer.output)
+        return layer.output(found.reshape(hidden.shape[0], -1))
 
     def _rotate(self, states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         return torch.addcmul(states * cosines, states.roll(self._head_dim // 2, -1), sines)
@@ -110,17 +135,17 @@ def is_supported(model: Any) -> bool:
 
 
 def _layer(weights: Mapping[str, Tensor], name: str) -> _Layer:
-    def pair(module: str) -> tuple[Tensor, Tensor | None]:
-        return weights[f"{name}.{module}.weight"], weights.get(f"{name}.{module}.bias")
+    def module(path: str) -> _Linear:
+        return _Linear.of(weights[f"{name}.{path}.weight"], weights.get(f"{name}.{path}.bias"))
 
     return _Layer(
         attention_norm=weights[f"{name}.input_layernorm.weight"],
-        query=pair("self_attn.q_proj"),
-        key=pair("self_attn.k_proj"),
-        value=pair("self_attn.v_proj"),
-        output=pair("self_attn.o_proj"),
+        query=module("self_attn.q_proj"),
+        key=module("self_attn.k_proj"),
+        value=module("self_attn.v_proj"),
+        output=module("self_attn.o_proj"),
         mlp_norm=weights[f"{name}.post_attention_layernorm.weight"],
-        gate=pair("mlp.gate_proj"),
-        up=pair("mlp.up_proj"),
-        down=pair("mlp.down_proj"),
+        gate=module("mlp.gate_proj"),
+        up=module("mlp.up_proj"),
+        down=module("mlp.down_proj"),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from hfstream.server.engine import llama
 from hfstream.server.engine.llama import LlamaForward, is_supported
 from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.protocol import EngineRequest
@@ -55,6 +56,7 @@ def test_layers_that_were_replaced_are_left_to_transformers() -> None:
     assert not is_supported(model)
 
 
+@pytest.mark.parametrize("large", [llama.LARGE, 0], ids=["small", "large"])
 @pytest.mark.parametrize(
     ("architecture", "changes"),
     [
@@ -68,8 +70,14 @@ def test_layers_that_were_replaced_are_left_to_transformers() -> None:
     ids=["llama", "llama3-rope", "biases", "head-dim", "mistral", "qwen2"],
 )
 def test_its_tokens_are_those_of_generate(
-    architecture: str, changes: dict[str, Any], tmp_path: Path, runners: list[ModelRunner]
+    architecture: str,
+    changes: dict[str, Any],
+    large: int,
+    tmp_path: Path,
+    runners: list[ModelRunner],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(llama, "LARGE", large)
     model = make_model(architecture, **changes)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):  # they are 0 at first
