@@ -111,15 +111,17 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3, help="for each stream")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer at most")
     parser.add_argument("--rounds", type=int, default=2, help="of which the best counts")
+    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=list(SERVERS), metavar="SERVER")
     arguments = parser.parse_args()
-    figures: dict[str, dict[int, tuple[float, float]]] = {name: {} for name in SERVERS}
+    figures: dict[str, dict[int, tuple[float, float]]] = {name: {} for name in arguments.servers}
     with tempfile.TemporaryDirectory() as folder:
         model = converted(arguments.model, folder) if arguments.model.suffix == ".gguf" else arguments.model
         for _ in range(arguments.rounds):
-            for name, command in SERVERS.items():
-                with serving(command, model) as url:
+            for name in arguments.servers:
+                with serving(SERVERS[name], model) as url:
                     for level in map(int, arguments.concurrency.split(",")):
                         speed, first = measured(url, model, level, arguments.requests, arguments.tokens)
+                        print(f"{name}, {level} streams: {speed:.0f} tokens/s, {first:.0f} ms", file=sys.stderr)
                         known = figures[name].get(level, (0.0, float("inf")))
                         figures[name][level] = max(known[0], speed), min(known[1], first)
     print(f"{model.name}, Python {platform.python_version()}, {os.cpu_count()} processors\n\n{table(figures)}")
