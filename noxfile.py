@@ -89,7 +89,7 @@ NEED_SERVER = ("tests/client/test_resume.py", "tests/client/test_with_reference_
 
 
 UNMEASURED = ("tests/server/engine", "tests/docs", "tests/helpers", "tests/project", "tests/stress")
-"""Tests that add nothing to the measured coverage, and take half of its time."""
+"""Tests that add nothing to the measured coverage, and take a third of its time."""
 
 
 @nox.session

@@ -24,10 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hfstream
+from hfstream.server.model_files import BUNDLED
 from tests.helpers.ports import unused_port
-
-BUNDLED = Path(hfstream.__file__).parent / "server" / "bundled"
 
 SERVERS = {
     "hfstream serve": ["hfstream", "serve", "--model"],

@@ -1,4 +1,4 @@
-"""Loads the bundled model without transformers, whose import takes as long as that of torch.
+"""Loads the bundled model without transformers, whose import takes longer than torch's.
 
 Its checkpoint is known, so nothing is checked when it is loaded: that its logits are those of transformers is tested.
 """

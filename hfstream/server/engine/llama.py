@@ -22,7 +22,6 @@ MODEL_TYPES = frozenset({"llama", "mistral", "qwen2"})
 ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
 """Those whose angles depend on the position alone."""
 
-
 LARGE = 100_000
 """Numbers in a weight from which on a product for a few tokens is computed the other way round."""
 FEW = 8

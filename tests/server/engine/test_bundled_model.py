@@ -11,6 +11,7 @@ import torch
 from hfstream.server.engine.bundled_model import load_bundled
 from hfstream.server.engine.kv_cache import KVCache
 from hfstream.server.engine.llama import LlamaForward
+from hfstream.server.engine.loaded_model import LoadedModel
 from hfstream.server.engine.loader import load
 from hfstream.server.engine.model_runner import ModelRunner
 from hfstream.server.engine.self_check import find_deviation
@@ -18,9 +19,17 @@ from hfstream.server.engine.transformers_model import load_with_transformers
 from hfstream.server.model_files import BUNDLED
 
 
-def test_it_is_what_transformers_loads() -> None:
-    ours = load_bundled(BUNDLED, None)
-    theirs = load_with_transformers(BUNDLED, dtype=torch.float32, device="cpu", max_total_tokens=None)
+@pytest.fixture(scope="module")
+def ours() -> LoadedModel:
+    return load_bundled(BUNDLED, None)
+
+
+@pytest.fixture(scope="module")
+def theirs() -> LoadedModel:
+    return load_with_transformers(BUNDLED, dtype=torch.float32, device="cpu", max_total_tokens=None)
+
+
+def test_it_is_what_transformers_loads(ours: LoadedModel, theirs: LoadedModel) -> None:
     for field in ("architecture", "parameters", "vocab_size", "eos_ids", "context", "dtype", "device", "shapes"):
         assert getattr(ours, field) == getattr(theirs, field), field
     [forward], expected = list(ours.forwards), next(iter(theirs.forwards))
@@ -30,9 +39,7 @@ def test_it_is_what_transformers_loads() -> None:
         torch.testing.assert_close(vars(forward)[name], value, rtol=0, atol=0, msg=name)
 
 
-def test_its_logits_are_those_of_generate() -> None:
-    ours = load_bundled(BUNDLED, None)
-    theirs = load_with_transformers(BUNDLED, dtype=torch.float32, device="cpu", max_total_tokens=None)
+def test_its_logits_are_those_of_generate(ours: LoadedModel, theirs: LoadedModel) -> None:
     assert theirs.reference is not None
     cache = KVCache(ours.shapes, dtype=ours.dtype, device=ours.device, max_rows=2, max_tokens=256, budget_tokens=512)
     runner = ModelRunner(next(iter(ours.forwards)), cache, dtype=ours.dtype, device=ours.device)
