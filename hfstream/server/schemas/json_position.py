@@ -38,18 +38,28 @@ def line_and_column(text: str, position: int) -> str:
 
 
 def _find_member(text: str, container: int, step: str | int) -> int:
-    """The start of one member (a key's value, or an element) of the object or array that starts at `container`."""
-    position, index = container, 0
+    """The start of one member (a key's value, or an element) of the object or array that starts at `container`.
+
+    Of a key that is given more than once it is the last one, which is the one that pydantic takes.
+    """
+    position, index, found = container, 0, None
     while True:
         position = _skip_whitespace(text, position + 1)  # past the opening bracket, or the comma
+        if text[position] in "]}":  # of an empty container
+            break
         member: str | int = index
         if isinstance(step, str):
             member, position = _decode_at(text, position)
             position = _skip_whitespace(text, _skip_whitespace(text, position) + 1)  # past the colon
         if member == step:
-            return position
+            found = position
         position = _skip_whitespace(text, _decode_at(text, position)[1])
+        if text[position] != "," or member == step and isinstance(step, int):
+            break
         index += 1
+    if found is None:
+        raise LookupError(f"there is no member {step!r}")
+    return found
 
 
 def _skip_whitespace(text: str, position: int) -> int:

@@ -88,7 +88,7 @@ def _locate(detail: ErrorDetails, text: str) -> tuple[int, str, str]:
 
     The position is how far serde_json has read when it raises the error: a missing field is noticed at the end of its
     object, an object or array of the wrong type at its start, any other value at its end. One difference is known: of
-    a key given twice, which serde refuses and pydantic does not, the first one is reported.
+    a key given twice, which serde refuses, pydantic takes the last one.
     """
     path, value = detail["loc"], detail["input"]
     if detail["type"] == "missing":
@@ -105,6 +105,8 @@ def _message(detail: ErrorDetails) -> str:
         return detail["msg"]
     if detail["type"] == "list_type":
         return f"invalid type: {_describe(detail['input'])}, expected a sequence"
+    if detail["type"] == "dict_type":
+        return f"invalid type: {_describe(detail['input'])}, expected a map"
     class_name = detail.get("ctx", {}).get("class_name")
     return (
         f"invalid type: {_describe(detail['input'])}, expected struct {_STRUCT_NAMES.get(str(class_name), class_name)}"
