@@ -302,6 +302,12 @@ def hostile(session: nox.Session) -> None:
 
 
 @nox.session
+def openapi(session: nox.Session) -> None:
+    """Schemathesis against the server and its OpenAPI document. A minute; not among the default sessions."""
+    _long_run(session, "openapi.py", "schemathesis==4.32.5")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """All figures of docs/comparison.md; ``-- --write`` replaces them. Half an hour; not among the default sessions."""
     peers = ("aiohttp==3.14.5", "huggingface_hub==2.4.0", "openai==3.57.0", "httpx==0.28.1")

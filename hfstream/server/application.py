@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from hfstream.errors import InferenceError
@@ -68,6 +68,10 @@ async def _no_route(request: Request, error: Exception) -> Response:
     """The status alone, as TGI responds where there is no route; below /v1 an error that OpenAI's clients can show."""
     http_error = cast("HTTPException", error)
     status, headers = http_error.status_code, http_error.headers
+    if status == 405:  # a path can have several routes, each with methods of its own
+        routes = cast("list[Route]", request.app.routes)
+        matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+        headers = {"Allow": ", ".join(sorted({method for route in matching for method in route.methods or ()}))}
     if not request.url.path.startswith("/v1/"):
         return Response(status_code=status, headers=headers)
     message = f"There is no {request.method} {request.url.path[:200]}"

@@ -108,6 +108,13 @@ def test_unknown_paths_and_methods_get_an_empty_response(url: str) -> None:
         assert (response.status_code, response.content) == (status, b"")
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("/", "DELETE, GET, HEAD, POST"), ("/generate", "DELETE, POST"), ("/info", "GET, HEAD")]
+)
+def test_a_wrong_method_is_told_which_ones_a_path_has(url: str, path: str, allowed: str) -> None:
+    assert http.request("PUT", url + path).headers["allow"] == allowed
+
+
 def test_below_v1_an_unknown_path_gets_an_error_in_openais_format(url: str) -> None:
     for method, path, status in [("GET", "/v1/nope", 404), ("GET", CHAT, 405)]:
         response = http.request(method, url + path)

@@ -43,6 +43,8 @@ _RULES: dict[str, dict[str, dict[str, Any]]] = {
         "top_k": {"minimum": 1}, "top_p": _OPEN_INTERVAL, "min_p": _SHARE, "typical_p": _OPEN_INTERVAL,
         "max_new_tokens": {"minimum": 1}, "truncate": {"minimum": 1},
     },
+    "GenerateRequest": {"inputs": {"minLength": 1}},
+    "CompatGenerateRequest": {"inputs": {"minLength": 1}},
     "ChatRequest": {
         **_OPENAI, "max_completion_tokens": {"minimum": 1}, "top_logprobs": {"maximum": 20},
         "messages": {"minItems": 1},
@@ -55,6 +57,7 @@ _RULES: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 """What `schemas.validation` checks beyond the types, apart from limits that are settings."""
 
+_SECURITY: dict[str, Any] = {"security": [{}, {"key": []}]}
 _ERRORS = {
     "400": "The body is not JSON.",
     "401": "The API key is missing or wrong.",
@@ -109,46 +112,57 @@ def _restrict(schema: dict[str, Any], rule: dict[str, Any]) -> None:
 
 def _paths(refs: dict[str, Any]) -> dict[str, Any]:
     text, chat = refs["TextGenerationResponse"], refs["ChatCompletion"]
-    spans = {"type": "array", "items": {"type": "object"}}
+    texts, spans, anything = {"type": "array", "items": text}, {"type": "array", "items": {"type": "object"}}, _object()
+    message = {"$ref": "#/components/schemas/Message"}
+    chat_only = _object("messages", messages={"type": "array", "items": message, "minItems": 1})
     return {
-        "/generate": _post("The complete response of a prompt.", refs["GenerateRequest"], json_schema=text),
-        "/generate_stream": _post("One event per token.", refs["GenerateRequest"], stream=True),
+        "/generate": _generate("The complete response of a prompt.", refs["GenerateRequest"], text, stream=False),
+        "/generate_stream": _generate("One event per token.", refs["GenerateRequest"], None),
         "/": {
-            **_post(
-                "Either of these.",
-                refs["CompatGenerateRequest"],
-                json_schema={"type": "array", "items": text},
-                stream=True,
-            ),
+            **_generate("Either of these.", refs["CompatGenerateRequest"], texts),
             **_get("The health check.", None),
         },
-        "/v1/chat/completions": _post("A chat.", refs["ChatRequest"], json_schema=chat, stream=True),
-        "/v1/completions": _post(
-            "The continuation of a text.", refs["CompletionRequest"], json_schema={"type": "object"}, stream=True
-        ),
-        "/v1/responses": _post(
-            "OpenAI's Responses API.", refs["ResponsesRequest"], json_schema={"type": "object"}, stream=True
-        ),
-        "/tokenize": _post("The tokens of a prompt.", refs["GenerateRequest"], json_schema=spans),
-        "/chat_tokenize": _post("A chat as the model reads it.", refs["ChatRequest"], json_schema={"type": "object"}),
+        "/v1/chat/completions": _generate("A chat.", refs["ChatRequest"], chat),
+        "/v1/completions": _generate("The continuation of a text.", refs["CompletionRequest"], anything),
+        "/v1/responses": _generate("OpenAI's Responses API.", refs["ResponsesRequest"], anything),
+        "/tokenize": _post("The tokens of a prompt.", _object("inputs", inputs={"type": "string"}), spans),
+        "/chat_tokenize": _post("A chat as the model reads it.", chat_only, anything),
         "/v1/models": _get("The served model, as a list.", {"type": "object"}),
         "/info": _get("The model and its limits.", {"type": "object"}),
         "/health": _get("Whether the model is loaded.", None),
     }
 
 
+def _object(*required: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _generate(
+    summary: str, body: dict[str, Any], json_schema: dict[str, Any] | None, *, stream: bool = True
+) -> dict[str, Any]:
+    """A route that generates; `stream`: whether it answers with events, or can."""
+    last_event = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
+    responses = {
+        "204": {"description": "It has ended."},
+        **{status: {"description": text} for status, text in _ERRORS.items() if status in ("401", "503")},
+        "404": {"description": "There is no such stream, or its time is over."},
+    }
+    end = {"summary": "Ends a resumable stream.", "parameters": [last_event], "responses": responses, **_SECURITY}
+    return {**_post(summary, body, json_schema, stream=stream), "delete": end}
+
+
 def _post(
-    summary: str, body: dict[str, Any], *, json_schema: dict[str, Any] | None = None, stream: bool = False
+    summary: str, body: dict[str, Any], json_schema: dict[str, Any] | None, *, stream: bool = False
 ) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if json_schema is not None:
         content["application/json"] = {"schema": json_schema}
     if stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}  # OpenAPI 3.1 has no schema for single events
     responses = {"200": {"description": "The response.", "content": content}}
     responses |= {status: {"description": text} for status, text in _ERRORS.items()}
     request = {"required": True, "content": {"application/json": {"schema": body}}}
-    return {"post": {"summary": summary, "requestBody": request, "responses": responses, "security": [{}, {"key": []}]}}
+    return {"post": {"summary": summary, "requestBody": request, "responses": responses, **_SECURITY}}
 
 
 def _get(summary: str, schema: dict[str, Any] | None) -> dict[str, Any]:

@@ -42,10 +42,10 @@ def _prompt(value: object) -> object:
             return value
         case list():
             ids = cast("list[object]", value)
-            wrong = next((each for each in ids if not _is_id(each)), None)
-            if wrong is None:
-                return ids
-            raise wrong_type(wrong, "a token id")
+            for each in ids:
+                if not _is_id(each):
+                    raise wrong_type(each, "a token id")
+            return ids
         case _:
             raise wrong_type(value, "a string or a list of token ids")
 

@@ -132,6 +132,7 @@ def test_a_malformed_chat(body: str, message: str) -> None:
             "prompt[1]: invalid type: integer `7`, expected a string or a list of token ids at line 1 column 16",
         ),
         ('{"prompt":[7,"a"]}', 'prompt[0]: invalid type: string "a", expected a token id at line 1 column 11'),
+        ('{"prompt":[7,null]}', "prompt[0]: invalid type: null, expected a token id at line 1 column 11"),
         ('{"prompt":[["a"]]}', 'prompt[0]: invalid type: string "a", expected a token id at line 1 column 11'),
         (
             '{"prompt":[]}',
