@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import socket
@@ -54,7 +55,15 @@ def serve(
     Raises:
         StartError: the port is taken, or the model could not be loaded.
     """
-    server = _Server(settings or Settings(), on_started=started, on_ready=ready, on_stopping=stopping)
+
+    def on_ready(url: str) -> None:
+        # What is there by now stays. The garbage collector would look through all of it now and then, for 50 ms, in
+        # which no request is answered.
+        gc.freeze()
+        if ready:
+            ready(url)
+
+    server = _Server(settings or Settings(), on_started=started, on_ready=on_ready, on_stopping=stopping)
     server.run()
     server.raise_if_failed()
 

@@ -6,6 +6,7 @@ Does not depend on what the worker does.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from .channel import Channel
-from .protocol import EngineOptions
+from .protocol import EngineOptions, ModelInfo
 from .worker import Command, run
 
 
@@ -46,6 +47,8 @@ def _work(channel: Channel, options: EngineOptions) -> None:
     threading.Thread(target=_read_commands, args=(channel, inbox), daemon=True).start()
     for report in run(options, inbox):
         channel.send(report)
+        if isinstance(report, ModelInfo):
+            gc.freeze()  # libraries and model stay: the garbage collector need not look through them between steps
 
 
 def _read_commands(channel: Channel, inbox: SimpleQueue[Command | None]) -> None:

@@ -54,7 +54,7 @@ def _find_member(text: str, container: int, step: str | int) -> int:
         if member == step:
             found = position
         position = _skip_whitespace(text, _decode_at(text, position)[1])
-        if text[position] != "," or member == step and isinstance(step, int):
+        if text[position] != "," or (member == step and isinstance(step, int)):
             break
         index += 1
     if found is None:
