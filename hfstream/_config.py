@@ -11,13 +11,13 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypedDict, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._limiting import MaxConcurrency, validate_max_concurrency
+from ._model_argument import validate_models
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
-from .core.urls import check_host, is_url, origin, text_generation_endpoint
+from .core.urls import origin
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ __all__ = [
     "USER_AGENT",
     "ClientConfig",
     "ClientOptions",
+    "check_http_client",
     "merge_headers",
-    "validate_model",
     "validate_token",
 ]
 
@@ -39,8 +39,6 @@ BILL_TO = "X-HF-Bill-To"
 
 _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 """A token of RFC 9110."""
-
-_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -110,7 +108,7 @@ class ClientConfig:
 
         Raises:
             ValueError: an invalid value, or both names of one argument.
-            TypeError: a header, a cookie, the timeout or an observer has a value of another type.
+            TypeError: an argument is of another type.
         """
         if headers is not None and default_headers is not None:
             raise ValueError("`default_headers` is another name for `headers`: pass only one of them")
@@ -129,12 +127,10 @@ class ClientConfig:
         if bill_to:
             _warn_of_bill_to(bill_to, headers, token)
             headers = merge_headers(headers, {BILL_TO: bill_to})
-        given: str | Sequence[str] | None = model if model is not None else base_url
-        endpoints = () if given is None or isinstance(given, str) else _validate_endpoints(given)
-        single = endpoints[0] if endpoints else validate_model(cast("str | None", given))
+        single, endpoints = validate_models(model if model is not None else base_url)
         return cls(
             model=single,
-            endpoints=endpoints or ((single,) if single and is_url(single) else ()),
+            endpoints=endpoints,
             token=token,
             timeouts=Timeouts.of(timeout),
             retry=RetryPolicy.of(retry),
@@ -196,6 +192,19 @@ def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
     return dict(merged.values())
 
 
+def check_http_client(http_client: Any, *, is_async: bool) -> None:
+    """Checks by its methods that a user's client is one of httpx, which is not imported here, or one like it.
+
+    Raises:
+        TypeError: it is none, or a synchronous one where an asynchronous one is needed.
+    """
+    methods = ("build_request", "send", "aclose" if is_async else "close")
+    if http_client is not None and not all(hasattr(http_client, name) for name in methods):
+        kind = "httpx.AsyncClient" if is_async else "httpx.Client"
+        given = f"{type(http_client).__module__}.{type(http_client).__qualname__}"
+        raise TypeError(f"http_client= must be an {kind}, or an object with its methods, not one of type {given}")
+
+
 def _attempts(max_retries: int) -> RetryPolicy:
     # As in RetryPolicy: annotations are not checked at run time.
     if type(max_retries) is not int or max_retries < 0:
@@ -253,75 +262,23 @@ def _warn_of_bill_to(bill_to: str, headers: Mapping[str, str | None], token: str
         )
 
 
-def validate_token(token: str | bool | None) -> str | bool | None:
+def validate_token(token: Any) -> str | bool | None:
     """The token without surrounding white space; False for an empty one.
 
     Raises:
+        TypeError: the token is neither a string, True, False nor None.
         ValueError: the token has characters that are not allowed in a header. The message does not show it.
     """
-    if not isinstance(token, str):
+    if token is None or isinstance(token, bool):
         return token
+    if not isinstance(token, str):
+        raise TypeError(
+            f"the token must be a string, True, False or None, not an object of type {type(token).__name__}: pass the "
+            "text itself, for example secret.get_secret_value()"
+        )
     token = token.strip()
     if not (token.isascii() and token.isprintable()):
         raise ValueError(
             "the token has characters that are not allowed in a header: a line break, or one outside ASCII"
         )
     return token or False
-
-
-def validate_model(model: str | None) -> str | None:
-    """A URL or a model id, as it was given.
-
-    Raises:
-        ValueError: an invalid URL, or a host and port without ``http://``. The message shows at most host and port.
-    """
-    if model is not None and "://" in model:
-        shown = _checked_origin(model)
-        if not is_url(model):
-            raise ValueError(f"a model's URL starts with http:// or https://, but this one is {shown!r}")
-    elif model is not None and (model == "localhost" or _HOST_AND_PORT.match(model)):
-        # Taken for a model id it would be sent to huggingface.co, together with the prompt and the token.
-        host = model.partition("/")[0]
-        raise ValueError(f"{host!r} is neither a URL nor a model id: did you mean 'http://{host}'?")
-    return model
-
-
-def _validate_endpoints(urls: Sequence[str]) -> tuple[str, ...]:
-    """Several URLs, of servers that can stand for each other.
-
-    Raises:
-        ValueError: there is none, one is no URL or there twice, or they are of several kinds.
-        TypeError: one is not a string.
-    """
-    value: Any
-    for value in urls:
-        if not isinstance(value, str):
-            raise TypeError(f"the URLs in model= must be strings, not {type(value).__name__}")
-        validate_model(value)
-        if not is_url(value):
-            raise ValueError(f"a list in model= has URLs of servers; {value!r} is not a URL")
-    if not urls or len(set(urls)) < len(urls):
-        raise ValueError("a list in model= has at least one URL, and none of them twice")
-    if len({text_generation_endpoint(url, stream=True)[1:3] for url in urls}) > 1:
-        raise ValueError(
-            "the URLs in model= are of several kinds: pass either origins (TGI), or URLs that end in /v1 (OpenAI's "
-            "API), or URLs with another path (hosted endpoints)"
-        )
-    return tuple(urls)
-
-
-def _checked_origin(url: str) -> str:
-    try:
-        urlsplit(url).port  # noqa: B018  raises ValueError for one that is no number
-        shown = origin(url)
-    except ValueError:  # its message quotes parts of the URL
-        raise ValueError(
-            "the model's URL has an invalid host or port. Characters such as / ? # @ in a password must be "
-            "percent-encoded: urllib.parse.quote(password, safe='')"
-        ) from None
-    try:
-        if is_url(url):
-            check_host(url)
-    except ValueError as error:
-        raise ValueError(f"the model's URL is invalid: {error}") from None
-    return shown

@@ -13,8 +13,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ._config import USER_AGENT, ClientConfig, merge_headers, validate_model, validate_token
+from ._config import USER_AGENT, ClientConfig, merge_headers, validate_token
 from ._limiting import ThreadSafeEndpointPool, make_limiter
+from ._model_argument import check_hub_id, validate_model
 from ._transport.forking import renew_in_child
 from .core import completion_chunks, server_info
 from .core.chat_completion import chat_completion
@@ -195,7 +196,10 @@ class RequestFactory:
 
     def models(self, model: str | None, timeout: TimeoutTypes) -> Exchange[Any, Any]:
         """The exchange for ``GET /v1/models``; without a URL, of the Hugging Face router."""
-        url = service_url(validate_model(model) or self._config.model or "", "/v1/models")
+        model = validate_model(model)
+        if model:
+            check_hub_id(model)
+        url = service_url(model or self._config.model or "", "/v1/models")
         return self._exchange(server_info.models(*self._url_and_headers(url)), timeout)
 
     def exchange(
@@ -243,6 +247,7 @@ class RequestFactory:
             endpoint = text_generation_endpoint(client_model, stream=stream, model_name=model_or_url)
             if endpoint.openai:  # a server of several models: the id names one of them
                 return endpoint
+        check_hub_id(model_or_url)
         return text_generation_endpoint(model_or_url, stream=stream)
 
     def _chat_completion_target(self, model: str | None, client_model: str | None) -> tuple[str, str]:
@@ -251,11 +256,9 @@ class RequestFactory:
         names = [name for name in (model, client_model) if name]
         url = next((name for name in names if is_url(name)), None)
         model_name = next((name for name in names if not is_url(name)), "tgi")
-        if url is None and self._config.provider:
-            self._check_provider()
-            if ":" in model_name:
-                raise ValueError(f"{model_name!r} already names a provider: pass it there, or as provider=")
-            model_name = f"{model_name}:{self._config.provider}"
+        if url is None:
+            check_hub_id(model_name)
+            model_name = self._with_provider(model_name)
         return chat_completion_url(url or model_name), model_name
 
     def _service_url(self, model: str | None, route: str) -> tuple[str, dict[str, str]]:
@@ -263,6 +266,14 @@ class RequestFactory:
         if not is_url(model_or_url):
             raise ValueError(f"a model id has no {route}: pass the URL of the server that runs the model")
         return self._url_and_headers(service_url(model_or_url, route))
+
+    def _with_provider(self, model_id: str) -> str:
+        if not self._config.provider:
+            return model_id
+        self._check_provider()
+        if ":" in model_id:
+            raise ValueError(f"{model_id!r} already names a provider: pass it there, or as provider=")
+        return f"{model_id}:{self._config.provider}"
 
     def _check_provider(self, *served_by: str) -> None:
         provider, token = self._config.provider, self._config.token
@@ -314,4 +325,4 @@ class RequestFactory:
 def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any, Any]:
     """The server's parameters, and what concerns the request itself: `model`, `extra_body`, `extra_headers`."""
     params = {name: value for name, value in options.items() if name not in _REQUEST_OPTIONS}
-    return params, options.get("model"), options.get("extra_body"), options.get("extra_headers")
+    return params, validate_model(options.get("model")), options.get("extra_body"), options.get("extra_headers")

@@ -34,6 +34,7 @@ SUBSTITUTIONS = [
     (r"^    def __await__.*\n.*\n\n", ""),
     (r"AsyncIterator, Generator, ", "Iterator, "),
     (r"may_await=True", "may_await=False"),
+    (r"is_async=True", "is_async=False"),
     (r"^    @coroutine_function\n", ""),
     (r"import coroutine_function, ", "import "),
     (r"Coroutine, ", ""),

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .. import _transport, types
-from .._config import ClientConfig
+from .._config import ClientConfig, check_http_client
 from .._signatures import coroutine_function, with_parameters_of
 from .._stream_manager import AsyncStreamManager
 from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
@@ -95,7 +95,7 @@ class AsyncInferenceClient(AsyncToolsClient):
 
         Raises:
             ValueError: an invalid value, or both names of one argument.
-            TypeError: a timeout, header or observer of another type.
+            TypeError: an argument of another type.
         """
         self._config = ClientConfig.from_arguments(
             model,
@@ -114,6 +114,7 @@ class AsyncInferenceClient(AsyncToolsClient):
             observers=observers,
             max_concurrency=max_concurrency,
         )
+        check_http_client(http_client, is_async=True)
         self._http_client = http_client
 
     @property

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .. import _transport, types
-from .._config import ClientConfig
+from .._config import ClientConfig, check_http_client
 from .._signatures import with_parameters_of
 from ..core.parameters import ChatCompletionOptions, TextGenerationOptions
 from ..core.retry import RetryPolicy
@@ -94,7 +94,7 @@ class InferenceClient(ToolsClient):
 
         Raises:
             ValueError: an invalid value, or both names of one argument.
-            TypeError: a timeout, header or observer of another type.
+            TypeError: an argument of another type.
         """
         self._config = ClientConfig.from_arguments(
             model,
@@ -113,6 +113,7 @@ class InferenceClient(ToolsClient):
             observers=observers,
             max_concurrency=max_concurrency,
         )
+        check_http_client(http_client, is_async=False)
         self._http_client = http_client
 
     @property

@@ -237,6 +237,25 @@ def test_a_URL_of_another_scheme_is_refused(model: str) -> None:
         headers_of(make_factory(), model=model)
 
 
+@pytest.mark.parametrize("client", [None, "org/name"])
+def test_what_cannot_be_an_id_is_not_sent_to_huggingface(client: str | None) -> None:
+    for model in ("http//h", "/models/m", "accounts/a/models/m"):
+        factory = make_factory(client)
+        for ask in (target_of, headers_of):
+            with pytest.raises(ValueError, match="nor a model id"):
+                ask(factory, model=model)
+        with pytest.raises(ValueError, match="nor a model id"):
+            factory.models(model, None)
+        assert target_of(make_factory(URL), model=model)[1] == model  # the name of a model at that server
+        assert headers_of(make_factory(f"{URL}/v1"), model=model)
+
+
+def test_an_object_that_is_a_URL_is_taken_by_a_call() -> None:
+    for factory in (make_factory(), make_factory("org/name")):
+        assert target_of(factory, model=httpx.URL(OTHER_URL))[0] == f"{OTHER_URL}/v1/chat/completions"
+        assert factory.info(httpx.URL(OTHER_URL), None).spec.url == f"{OTHER_URL}/info"  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("given", "timeouts"),
     [

@@ -16,9 +16,9 @@ LAYERS: list[tuple[str, ...]] = [
     (CORE,),
     (
         "hfstream._base_client", "hfstream._config", "hfstream._journal", "hfstream._limiting", "hfstream._mapping",
-        "hfstream._openai_names", "hfstream._progress", "hfstream._request_factory", "hfstream._signatures",
-        "hfstream._tool_calling", "hfstream._transport", "hfstream._stream_manager", "hfstream._workers",
-        "hfstream._async", "hfstream._sync",
+        "hfstream._model_argument", "hfstream._openai_names", "hfstream._progress", "hfstream._request_factory",
+        "hfstream._signatures", "hfstream._tool_calling", "hfstream._transport", "hfstream._stream_manager",
+        "hfstream._workers", "hfstream._async", "hfstream._sync",
     ),
 ]  # fmt: skip
 """From the bottom up. Every other module is above them: the conveniences, the server, and `hfstream` itself."""

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from rich.console import Console
 
-from ..._config import validate_model
+from ..._model_argument import validate_model
 from ...core.urls import is_url, split_credentials
 from ..api_keys import key_of_environment
 from ..terminal import Terminal
