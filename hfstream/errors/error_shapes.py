@@ -7,9 +7,19 @@ exception classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, cast
 
-__all__ = ["CODE_FIELDS", "ERROR_FIELDS", "FAILED_REASONS", "MESSAGE_FIELDS", "find_error", "is_notice"]
+__all__ = [
+    "CODE_FIELDS",
+    "ERROR_FIELDS",
+    "FAILED_REASONS",
+    "MESSAGE_FIELDS",
+    "REASON_PHRASES",
+    "STATUS_BY_NAME",
+    "find_error",
+    "is_notice",
+]
 
 ERROR_FIELDS: frozenset[str] = frozenset({"error", "error_type", "base_resp", "x_groq"})
 """Fields that make an error of an event which has content, unless they are empty."""
@@ -29,11 +39,37 @@ FAILED_REASONS: Mapping[str, int] = {
     "error_limit": 500,
     "timeout": 504,
     "malformed_function_call": 502,
+    "malformed_response": 502,
+    "missing_thought_signature": 400,
     "unexpected_tool_call": 502,
 }
 """Finish reasons of an answer that the server could not finish, and the HTTP status of each.
 
-The last two are Gemini's: the model's tool call could not be read, so there is none. Another try may do better."""
+The last four are Gemini's. After a tool call or an answer that could not be read, another try may do better; a
+signature that the request lacks is missing again."""
+
+STATUS_BY_NAME: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "content_policy_violation": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "insufficient_quota": 429,
+    "timeout_error": 504,
+}
+"""The HTTP status that an error with this type or code has outside of a stream: OpenAI's, Azure's, Anthropic's."""
+
+REASON_PHRASES: frozenset[str] = frozenset(
+    {"payload too large", "unprocessable entity"} | {each.phrase.lower() for each in HTTPStatus if each >= 400}
+)
+"""What a status means, in HTTP's own words, which Spring, NestJS and Fastify send beside the message. Two of the words
+depend on the version of Python."""
 
 MESSAGE_FIELDS = ("error", "message", "detail", "error_message", "errorMessage", "error_msg", "errors", "msg")
 """Where the server's words are, the first of them that is not empty."""

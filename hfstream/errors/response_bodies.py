@@ -11,7 +11,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from .error_shapes import CODE_FIELDS, FAILED_REASONS, MESSAGE_FIELDS, find_error
+from .error_shapes import (
+    CODE_FIELDS,
+    FAILED_REASONS,
+    MESSAGE_FIELDS,
+    REASON_PHRASES,
+    STATUS_BY_NAME,
+    find_error,
+)
 from .exceptions import (
     AuthenticationError,
     BadRequestError,
@@ -138,7 +145,7 @@ def from_finish_reason(reason: str) -> InferenceError | None:
         return None
     error_class = OverloadedError if status == 503 else IncompleteGenerationError
     message = f"the server ended the answer with the finish reason {reason!r}"
-    return error_class(message, status_code=status, retryable=status != 500)
+    return error_class(message, status_code=status, retryable=status > 500)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -152,7 +159,10 @@ def _from_payload(payload: Any, status: int | None) -> InferenceError:
     message, code_type, code = _parse_body(payload)
     error_type = cast("dict[str, Any]", payload).get("error_type") if isinstance(payload, dict) else None
     error_class = _select_class(message, error_type if isinstance(error_type, str) else None, code_type, code, status)
-    status = status or _status_from_code(code) or error_class.status_code or 500
+    number = _status_from_code(code, code_type)
+    if error_class not in (_by_status(number), UnknownError):
+        number = None  # something else than the code has decided the class, and with it the status
+    status = status or number or error_class.status_code or 500
     transient = status in _TRANSIENT and not issubclass(error_class, ValidationError | GenerationError)
     exhausted = any(_is_exhausted_code(name) for name in (code_type, code))
     return error_class(
@@ -174,7 +184,7 @@ def _select_class(
             return error_class
     if any(_is_overload_code(name) for name in (code_type, code)):
         return OverloadedError
-    number = status or _status_from_code(code)
+    number = status or _status_from_code(code, code_type)
     if error_type is not None and _by_status(number) is not OverloadedError:
         return UnknownError
     return _by_status(number)
@@ -202,10 +212,12 @@ def _is_exhausted_code(name: Any) -> bool:
     return isinstance(name, str) and (name.lower() in _EXHAUSTED or name.lower().startswith("billing"))
 
 
-def _status_from_code(code: Any) -> int | None:
-    """A body's `code` as an HTTP status, if it is one (OpenAI's is a name, vLLM's a number)."""
+def _status_from_code(code: Any, code_type: str | None) -> int | None:
+    """The HTTP status that a body's `code` is (vLLM's: a number) or stands for (OpenAI's: a name), or else its type."""
     text = str(code)
-    return int(text) if text.isascii() and text.isdecimal() and len(text) == 3 and text >= "400" else None
+    if text.isascii() and text.isdecimal() and len(text) == 3 and text >= "400":
+        return int(text)
+    return STATUS_BY_NAME.get(text) or STATUS_BY_NAME.get(code_type or "")
 
 
 def _parse_body(payload: Any) -> tuple[str, str | None, Any]:
@@ -219,11 +231,16 @@ def _parse_body(payload: Any) -> tuple[str, str | None, Any]:
     fields: dict[str, Any] = (
         payload_fields["error"] if isinstance(payload_fields.get("error"), dict) else payload_fields
     )
-    found = (fields[name] for name in MESSAGE_FIELDS if fields.get(name) and fields[name] is not True)
-    message = next(found, fields)  # `{"error": true, "message": "..."}` has its words in another field
+    # `{"error": true, "message": "..."}` has its words in the second field, as does `{"error": "Bad Request", ...}`.
+    found = [fields[name] for name in MESSAGE_FIELDS if fields.get(name) and fields[name] is not True]
+    message = next((each for each in found if not _is_reason_phrase(each)), found[0] if found else fields)
     code_type = fields.get("type")
     code = next((fields[name] for name in (*CODE_FIELDS, "status") if fields.get(name)), None)  # Google's name: status
     return _format_detail(message), code_type if isinstance(code_type, str) else None, code
+
+
+def _is_reason_phrase(message: Any) -> bool:
+    return isinstance(message, str) and message.lower() in REASON_PHRASES
 
 
 def _format_detail(message: Any, depth: int = 9) -> str:
@@ -252,8 +269,22 @@ def _json(value: Any) -> str:
         return "[…]"
 
 
+_EVENT_STREAM = re.compile(r"\s*(data|event|id|retry)?:")
+
+
+def _first_data(text: str) -> str:
+    """The data of the first event, if `text` is an event stream, as DashScope sends with a failing status too."""
+    data: list[str] = []
+    for line in re.split(r"\r\n?|\n", text) if _EVENT_STREAM.match(text) else ():
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif data and not line:
+            break
+    return "\n".join(data) or text
+
+
 def _parse_json_or_text(text: str) -> Any:
-    text = text.removeprefix("\ufeff")
+    text = _first_data(text.removeprefix("\ufeff"))
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

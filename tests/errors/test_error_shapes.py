@@ -102,6 +102,8 @@ def test_a_message_alone_may_be_a_notice(payload: Any, notice: bool) -> None:
         ("ERROR", IncompleteGenerationError, False),
         ("abort", IncompleteGenerationError, False),
         ("network_error", IncompleteGenerationError, True),
+        ("MALFORMED_RESPONSE", IncompleteGenerationError, True),
+        ("MISSING_THOUGHT_SIGNATURE", IncompleteGenerationError, False),
         ("insufficient_system_resource", OverloadedError, True),
     ],
 )

@@ -127,6 +127,19 @@ CASES = [
     Case(500, {"error": "x", "error_type": 5}, ServerError, "x"),
     Case(500, {"error": {"message": "x", "code": {"a": 1}, "type": ["b"]}}, ServerError, "x"),
     Case(500, {"error": {"message": "m", "code": 429}}, ServerError, "m"),
+    # The status in words, beside the message: Spring, NestJS, Fastify
+    Case(400, {"timestamp": "t", "status": 400, "error": "Bad Request", "message": "words"}, BadRequestError, "words"),
+    Case(400, {"statusCode": 400, "error": "Bad Request", "message": ["a", "b"]}, BadRequestError, "a; b"),
+    Case(422, {"error": "Unprocessable Entity", "detail": "words"}, ValidationError, "words"),
+    Case(401, {"error": "Unauthorized", "message": ""}, AuthenticationError, "Unauthorized"),
+    Case(404, {"error": "Not Found", "message": "Not Found"}, NotFoundError, "Not Found"),
+    # An event stream with a failing status: DashScope, gateways
+    Case(400, b'id:1\nevent:error\n:HTTP_STATUS/400\ndata:{"code":"InvalidParameter","message":"words"}\n\n',
+         BadRequestError, "words"),
+    Case(400, b': ping\r\n\r\ndata: {"error":\r\ndata: "words"}\r\n\r\ndata: [DONE]\r\n\r\n', BadRequestError, "words"),
+    Case(500, b"event: error\ndata: words", ServerError, "words"),
+    Case(500, b": words", ServerError, ": words"),
+    Case(500, b"data:" * 5000, ServerError, "data:" * 100),
     Case(500, b"\xff\xfe", ServerError, "\ufffd\ufffd"),
     Case(500, {"error": {"reason": "odd"}}, ServerError, '{"reason": "odd"}'),
     Case(500, b"null", ServerError, "HTTP 500"),
@@ -263,6 +276,21 @@ def test_any_body_can_be_read(status: int, value: Any) -> None:
         ({"detail": "words"}, ServerError, "words", 500),
         ({"detail": FASTAPI}, ServerError, "body.inputs: Field required; body.n.0: not a number", 500),
         ({"message": "words"}, ServerError, "words", 500),
+        # Names that have a status: the code's first, which says more than the type
+        *(({"error": {"message": "m", "type": name}}, kind, "m", status) for name, kind, status in [
+            ("invalid_request_error", BadRequestError, 400), ("authentication_error", AuthenticationError, 401),
+            ("permission_error", AuthenticationError, 403), ("not_found_error", NotFoundError, 404),
+            ("request_too_large", BadRequestError, 413), ("timeout_error", ServerError, 504),
+            ("billing_error", BadRequestError, 402), ("server_error", ServerError, 500),
+        ]),
+        *(({"error": {"message": "m", "type": "invalid_request_error", "code": code}}, kind, "m", status)
+          for code, kind, status in [
+            ("context_length_exceeded", BadRequestError, 400), ("invalid_api_key", AuthenticationError, 401),
+            ("model_not_found", NotFoundError, 404), ("insufficient_quota", OverloadedError, 429),
+            ("another", BadRequestError, 400), (None, BadRequestError, 400), (503, OverloadedError, 503),
+        ]),
+        ({"error": {"message": "m", "type": "not_found_error", "code": "overloaded"}}, OverloadedError, "m", 429),
+        ({"error": {"message": "Model is overloaded", "code": 422}}, OverloadedError, "Model is overloaded", 429),
     ],
 )  # fmt: skip
 def test_an_event_becomes_the_right_class(payload: Any, kind: Class, words: str, status: int) -> None:
