@@ -63,6 +63,7 @@ class _ToolCallBuilder:
     def __init__(self) -> None:
         self.id = ""
         self.type = "function"
+        self.has_function = False
         self.name = ""
         self.arguments = _Arguments()
         self.extra = ExtraFieldsBuilder()
@@ -70,11 +71,14 @@ class _ToolCallBuilder:
 
     def add(self, delta: ChatCompletionDeltaToolCall) -> None:
         # The first id and the first name count. OpenAI sends them once, with the first delta; some servers repeat them
-        # with every delta, so they must not be concatenated as the arguments are.
+        # with every delta, so they must not be concatenated as the arguments are. A different name before the arguments
+        # is the next piece of it.
         self.id = self.id or delta.id or ""
         self.type = delta.type or self.type
         if delta.function is not None:
-            self.name = self.name or delta.function.name or ""
+            self.has_function = True
+            if (name := delta.function.name) and not (self.name and self.arguments.text):
+                self.name = name if name.startswith(self.name) else self.name + name
             self.arguments.add(delta.function.arguments)
             if delta.function.__pydantic_extra__:
                 self.function_extra.add(delta.function.__pydantic_extra__)
@@ -83,8 +87,11 @@ class _ToolCallBuilder:
 
     def build(self) -> dict[str, Any]:
         # Extra fields come first: one with the name of a declared field must not replace it.
+        call = {**self.extra.build(), "id": self.id, "type": self.type}
+        if not self.has_function and self.type != "function":  # such as a custom one
+            return call
         function = {**self.function_extra.build(), "name": self.name, "arguments": self.arguments.text}
-        return {**self.extra.build(), "id": self.id, "type": self.type, "function": function}
+        return {**call, "function": function}
 
 
 class ToolCallsBuilder:
@@ -105,10 +112,14 @@ class ToolCallsBuilder:
     def __init__(self) -> None:
         self._calls: list[_ToolCallBuilder] = []  # in the order of their first deltas, which is the order of the result
         self._by_index: dict[int, _ToolCallBuilder] = {}  # the latest call with each index
+        self._by_id: dict[str, _ToolCallBuilder] = {}  # the first call with each id
 
     def add(self, deltas: list[ChatCompletionDeltaToolCall]) -> None:
         for delta in deltas:
-            self._find_call(delta).add(delta)
+            call = self._find_call(delta)
+            call.add(delta)
+            if delta.id:
+                self._by_id.setdefault(call.id, call)
 
     def _find_call(self, delta: ChatCompletionDeltaToolCall) -> _ToolCallBuilder:
         """The call that a delta belongs to; a new one if it belongs to none so far."""
@@ -125,7 +136,7 @@ class ToolCallsBuilder:
         # A name at a new index always starts a call, even if its id is known: the index is OpenAI's rule, and ids may
         # repeat.
         elif call is not None or not has_name:
-            found = next((call for call in self._calls if delta.id and call.id == delta.id), None)
+            found = self._by_id.get(delta.id or "")
         if found is None:
             found = _ToolCallBuilder()
             if call is not None and not has_name:

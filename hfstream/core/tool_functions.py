@@ -60,7 +60,8 @@ class ToolFunctions:
             names = ", ".join(self._prepare) or "none"
             raise InvalidToolCallError(f"there is no tool {name!r}; the tools are: {names}")
         try:
-            return prepare(arguments if arguments.strip() else "{}")  # some servers send nothing for no arguments
+            # Some servers, and some models, write nothing or null for no arguments.
+            return prepare("{}" if arguments.strip() in ("", "null") else arguments)
         except pydantic.ValidationError as error:
             reasons = "; ".join(_reasons(error))
             raise InvalidToolCallError(f"the arguments of {name} are not valid: {reasons}") from error
@@ -69,10 +70,14 @@ class ToolFunctions:
 def result_text(result: Any) -> str:
     """What a tool returned, as the content of a message: a string as it is, anything else as JSON.
 
+    Lone surrogates, which Python has for what is no UTF-8 in a file's name, become U+FFFD: they cannot be sent.
+
     Raises:
         ValueError: it cannot be written as JSON.
     """
-    return result if isinstance(result, str) else to_json(result).decode()
+    if not isinstance(result, str):
+        return to_json(result).decode()
+    return result.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _check_is_run_by_the_server(tool: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ A driver (`AsyncToolRunStream`, `ToolRunStream`) sends the requests and calls th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from ..errors import ToolError
@@ -122,8 +122,8 @@ class ToolRun:
         """
         message = completion.choices[0].message
         self._cut_off = completion.choices[0].finish_reason == "length"
-        self.messages.append(message)
-        self._calls = list(message.tool_calls or ())
+        self._calls = _with_own_ids(message.tool_calls or (), self.rounds)
+        self.messages.append(message.model_copy(update={"tool_calls": self._calls}) if self._calls else message)
         if not self._calls:
             self.completion = ToolRunCompletion.of(completion, self.messages)
         elif self.rounds >= self._max_rounds:
@@ -133,6 +133,16 @@ class ToolRun:
                 "`messages` of this error why it does not come to an end",
                 messages=tuple(self.messages),
             )
+
+
+def _with_own_ids(calls: Iterable[ChatCompletionToolCall], round_number: int) -> list[ChatCompletionToolCall]:
+    """The calls of a message, with ids made up for those that have none, or that of another: results refer to them."""
+    found: dict[str, ChatCompletionToolCall] = {}
+    for number, call in enumerate(calls):
+        is_own = call.id and call.id not in found
+        own_id = call.id if is_own else f"call{round_number:02}{number:03}"  # Mistral's template takes 9 characters
+        found[own_id] = call if is_own else call.model_copy(update={"id": own_id})
+    return list(found.values())
 
 
 def _calls_without_result(messages: list[Any]) -> list[ChatCompletionToolCall]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, SupportsIndex, overload
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from ._base import APIModel, FieldRepair, ParsedModel, Usage
 from ._chat_repairs import CHAT_REPAIRS, choices_with_messages
 
@@ -83,6 +85,15 @@ class ChatCompletionToolCall(APIModel):
     """The message with its result must have this as `tool_call_id`."""
     type: str = "function"
     function: ChatCompletionFunction = ChatCompletionFunction()
+    """Empty in a call of another `type`, such as ``"custom"``, whose fields are read as ``call["custom"]``."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_function(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A server would refuse a message that is sent back with a function in a call of another type.
+        fields: dict[str, Any] = serialize(self)
+        if self.type != "function" and "function" not in self.model_fields_set:
+            fields.pop("function", None)
+        return fields
 
 
 class ChatCompletionMessage(ParsedModel):

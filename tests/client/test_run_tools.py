@@ -125,6 +125,18 @@ async def test_it_calls_and_asks_again_until_there_is_an_answer(
     assert bodies[0]["tools"][0]["function"]["parameters"]["properties"]["city"]["description"] == "its name"
 
 
+@both
+async def test_a_call_that_is_no_functions_is_sent_back_as_it_came(
+    variant: Variant, clients: Clients, streamed: bool
+) -> None:
+    custom = {"id": "call_1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+    with ScriptedServer(answer(streamed, None, custom), answer(streamed, "Sorry.")) as server:
+        await run(
+            variant, clients(server.url), streamed, tools=[weather, {"type": "custom", "custom": {"name": "sql"}}]
+        )
+        assert server.requests[1].json()["messages"][1]["tool_calls"] == [custom]
+
+
 async def test_a_stream_has_the_chunks_of_all_rounds(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(answer(True, "Let me see. ", NUREMBERG), answer(True, "It rains.")) as server:
         stream = await variant.ask(clients(server.url), "run_tools", HI, [weather], stream=True)
@@ -137,6 +149,20 @@ async def test_a_stream_has_the_chunks_of_all_rounds(variant: Variant, clients: 
         assert await variant.final(stream) is result
         assert stream.messages == result.messages
         assert await variant.rest(stream) == []
+
+
+@both
+async def test_each_result_has_the_id_of_its_call_alone(variant: Variant, clients: Clients, streamed: bool) -> None:
+    """Where the server sends none, or the same one again."""
+    sent_ids, ids = ["", "x", "x", ""], ["call01000", "x", "call01002", "call01003"]
+    given = [call_of("weather", f'{{"city": "{city}"}}', sent) for city, sent in zip("ABCD", sent_ids, strict=True)]
+    with ScriptedServer(answer(streamed, None, *given), answer(streamed, "Rain.")) as server:
+        result = await run(variant, clients(server.url), streamed)
+        sent = server.requests[1].json()["messages"][1:]
+    assert [call["id"] for call in sent[0]["tool_calls"]] == [call.id for call in result.messages[1].tool_calls] == ids
+    assert [(each["tool_call_id"], each["content"]) for each in sent[1:]] == [
+        (own, f"Rain in {city} for 1") for city, own in zip("ABCD", ids, strict=True)
+    ]
 
 
 @both

@@ -416,6 +416,13 @@ def test_work_is_linear_in_the_number_of_deltas(delta: dict[str, Any]) -> None:
     assert many < 10.5 * few
 
 
+def test_work_is_linear_in_the_number_of_calls_without_indices() -> None:
+    calls = [
+        {"tool_calls": [{"id": f"{number}", "function": {"name": "f", "arguments": "{}"}}]} for number in range(500)
+    ]
+    assert work(calls) < 10.5 * work(calls[:50])
+
+
 def test_an_unknown_field_of_a_choice_that_is_not_a_list_is_replaced_by_the_latest() -> None:
     first, second = ({"index": 0, "delta": {"content": "a"}, "score": score, "ids": [score]} for score in (1, 2))
     choice = final(event({"choices": [first]}), event({"choices": [second]}), chunk("stop"), DONE).choices[0]

@@ -48,6 +48,18 @@ def built(*deltas: dict[str, Any]) -> list[tuple[str, str, str]]:
         ([call(X1, "f", id="a"), call("\n"), call("")], [("a", "f", X1 + "\n")]),
         # OCI sends another id with every piece.
         ([call("", "f", id="a"), call('{"x"', "", id="b"), call(":1}", "", id="c")], [("a", "f", X1)]),
+        # A name in pieces, and repeated ones.
+        ([call("", "get_", id="a"), call("", "wea"), call(None, "ther"), call("{}")], [("a", "get_weather", "{}")]),
+        ([call("", "get_", id="a"), call("{", "weather"), call("}")], [("a", "get_weather", "{}")]),
+        ([call("", "f", id="a"), call(None, "f"), call("{", "f"), call("}", "f")], [("a", "f", "{}")]),
+        ([call("", "get_", id="a"), call("", "get_weather"), call("{}")], [("a", "get_weather", "{}")]),
+        ([call("{", "f", id="a"), call("}", "g")], [("a", "f", "{}")]),
+        ([call("", "f"), call("", "g", index=1)], [("", "f", ""), ("", "g", "")]),
+        # Without indices.
+        (
+            [call("", "f", id="a", index=None), call("", "g", id="b", index=None), call(X1, id="a", index=3)],
+            [("a", "f", X1), ("b", "g", "")],
+        ),
         # What looks like an end, and is none.
         ([call('{"x":"}', "f"), call('"}')], [("", "f", '{"x":"}"}')]),
         ([call('{"x":"\\', "f"), call('"}'), call('"}')], [("", "f", '{"x":"\\"}"}')]),

@@ -89,6 +89,7 @@ def called(tool: Any, name: str, arguments: str) -> Any:
         (nothing, "nothing", "{}", "done"),
         (nothing, "nothing", "", "done"),
         (nothing, "nothing", " \n", "done"),
+        (nothing, "nothing", "null", "done"),
         (anything, "anything", '{"a": 1, "b": 2}', {"a": 1, "b": 2}),
     ],
 )  # fmt: skip
@@ -107,7 +108,7 @@ def test_a_function_gets_its_arguments_as_its_annotations_say(
         ('{"place": {"name": "Rom"}, "days": 8}', "days: Unexpected keyword argument"),
         ('{"place": {"na', "Invalid JSON"),
         ("[1]", "Input"),
-        ("null", "Input|Arguments"),
+        ("null", "place: Missing"),
     ],
 )
 def test_arguments_that_do_not_fit_are_told(arguments: str, reason: str) -> None:
@@ -169,6 +170,8 @@ async def test_async_functions_where_they_can_be_awaited(tool: Callable[..., Any
         ([City(name="Rom")], '[{"name":"Rom"}]'),
         (Silent("Rom"), '{"city":"Rom"}'),
         (datetime.date(2026, 1, 2), '"2026-01-02"'),
+        ("a\udcffb\n", "a\ufffdb\n"),
+        ("\ufeff\ud83d\ude00", "\ufeff\U0001f600"),  # two surrogates that are one character
     ],
 )
 def test_a_result_is_sent_as_text_or_json(result: Any, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hfstream.types import ChatCompletion, ChatCompletionChunk
+from hfstream.types import ChatCompletion, ChatCompletionChunk, ChatCompletionToolCall
 from hfstream.types._base import APIModel
 from tests.helpers.recordings import RECORDINGS, Recording
 
@@ -57,6 +57,27 @@ def test_arguments_are_a_string(arguments: Any, text: str | None) -> None:
     [found] = calls.choices[0].delta.tool_calls or []
     assert found.function is not None
     assert found.function.arguments == text
+
+
+@pytest.mark.parametrize(
+    ("call", "written"),
+    [
+        (
+            {"id": "a", "type": "custom", "custom": {"name": "f"}},
+            {"id": "a", "type": "custom", "custom": {"name": "f"}},
+        ),
+        ({"type": "x", "function": {"name": "f"}}, {"id": "", "type": "x", "function": {"name": "f", "arguments": ""}}),
+        ({"id": "a"}, {"id": "a", "type": "function", "function": {"name": "", "arguments": ""}}),
+    ],
+)
+def test_a_tool_call_is_written_as_it_came(call: dict[str, Any], written: dict[str, Any]) -> None:
+    """A call of another type without a function that the server did not send."""
+    found = ChatCompletionToolCall.model_validate(call)
+    assert (found.model_dump(exclude_none=True), json.loads(found.model_dump_json(exclude_none=True))) == (
+        written,
+        written,
+    )
+    assert found.function.name in ("", "f")
 
 
 @pytest.mark.parametrize(
