@@ -92,36 +92,56 @@ def _content_from_parts(value: Any) -> dict[str, Any] | None:
     return {"content": parts.text or None} | {name: found for name, found in fields.items() if found}
 
 
+def _reasoning_from_parts(name: str) -> FieldRepair:
+    """As for the content: the texts are joined, the other parts are kept as `reasoning_parts`."""
+
+    def repair(value: Any) -> dict[str, Any] | None:
+        if isinstance(value, str):  # put there by the content's repair
+            return {name: value}
+        if not isinstance(value, list | dict):
+            return None
+        parts = _Parts(within_reasoning=True)
+        parts.add(value)
+        return {name: parts.text or None} | ({f"{name}_parts": parts.others} if parts.others else {})
+
+    return repair
+
+
 @dataclass
 class _Parts:
-    """The parts of a message, sorted by kind."""
+    """The parts of a message, sorted by kind; within reasoning all text is of that kind."""
 
+    within_reasoning: bool = False
     text: str = ""
     reasoning: str = ""
     others: list[Any] = field(default_factory=list[Any])
 
-    def add(self, value: Any, depth: int = 3) -> None:
-        """Takes a part or a list of them; within reasoning there may be a list again."""
+    def add(self, value: Any, depth: int = 6) -> None:
+        """Takes a part or a list of them; within reasoning there may be a list again, and so on up to `depth`."""
         if isinstance(value, list) and depth:
             for part in cast("list[Any]", value):
                 self.add(part, depth - 1)
         elif isinstance(value, str):
             self.text += value
-        elif not self._add_object(value, depth) and value is not None:
+        elif not (depth and self._add_object(value, depth - 1)) and value is not None:
             self.others.append(value)
 
     def _add_object(self, value: Any, depth: int) -> bool:
         match value:
-            case {"type": "thinking" | "reasoning", "thinking": inner} | {"type": "reasoning", "text": inner}:
-                within = _Parts()
+            case {"type": "thinking" | "reasoning", "thinking": inner} | {
+                "type": "reasoning" | "reasoning_text" | "summary_text",
+                "text": inner,
+            }:
+                within = self if self.within_reasoning else _Parts(within_reasoning=True)
                 within.add(inner, depth)
-                self.reasoning += within.text
-                self.others += within.others
-            case {"type": "text" | "output_text", "text": str() | None as text}:
+                if within is not self:
+                    self.reasoning += within.text
+                    self.others += within.others
+            case {"type": "text" | "output_text" | "input_text", "text": str() | None as text}:
                 self.text += text or ""
             case {"type": "text" | "output_text", "text": {"value": str(text)}}:
                 self.text += text
-            case {"text": str(text), **others} if not others:
+            case {"text": str(text)} | {"value": str(text)} | {"content": str(text)} if len(value) == 1:
                 self.text += text
             case _:
                 return False
@@ -140,5 +160,7 @@ CHAT_REPAIRS: Mapping[str, FieldRepair] = {
     "content": _content_from_parts,
     "delta": _delta_from_text,
     "message": _message_from_text,
+    "reasoning": _reasoning_from_parts("reasoning"),
+    "reasoning_content": _reasoning_from_parts("reasoning_content"),
     "tool_calls": _tool_calls_from_object,
 }

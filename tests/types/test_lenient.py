@@ -61,7 +61,11 @@ def test_an_empty_delta_has_many_forms(delta: Any) -> None:
         (["A", "B"], "AB", None, None),
         ({"type": "text", "text": "A"}, "A", None, None),
         ([{"type": "text", "text": {"value": "A", "annotations": []}}], "A", None, None),
-        ([{"text": "A"}], "A", None, None),
+        ([{"type": "input_text", "text": "A"}], "A", None, None),
+        ([{"text": "A"}, {"value": "B"}], "AB", None, None),
+        ({"value": "A"}, "A", None, None),
+        ({"value": "A", "more": 1}, None, None, [{"value": "A", "more": 1}]),
+        ([{"type": "reasoning", "text": "T"}, {"type": "reasoning_text", "text": "U"}], None, "TU", None),
         ([{"type": "thinking", "thinking": "T"}, {"type": "text", "text": "A"}], "A", "T", None),
         ([{"type": "thinking", "thinking": [{"type": "text", "text": "T"}]}], None, "T", None),
         ([{"type": "image_url", "image_url": {"url": "u"}}], None, None,
@@ -72,6 +76,37 @@ def test_an_empty_delta_has_many_forms(delta: Any) -> None:
 def test_parts_of_a_message_are_joined_by_kind(content: Any, text: Any, reasoning: Any, others: Any) -> None:
     delta = ChatCompletionChunk.validate_lenient(chunk(delta={"content": content})).choices[0].delta
     assert (delta.content, delta.reasoning, delta.get("content_parts")) == (text, reasoning, others)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize(
+    ("value", "text", "others"),
+    [
+        ([{"type": "text", "text": "T"}, {"text": "U"}], "TU", None),
+        ([{"type": "thinking", "thinking": "T"}, "U", {"type": "summary_text", "text": "V"}], "TUV", None),
+        ({"content": "T"}, "T", None),
+        ({"effort": "low"}, None, [{"effort": "low"}]),
+        ([], None, None),
+        (5, "5", None),
+    ],
+)
+def test_parts_of_the_reasoning_are_joined(name: str, value: Any, text: Any, others: Any) -> None:
+    delta = ChatCompletionChunk.validate_lenient(chunk(delta={name: value, "content": "A"})).choices[0].delta
+    assert (delta.content, delta[name], delta.get(f"{name}_parts")) == ("A", text, others)
+
+
+def test_reasoning_in_the_content_and_beside_it_does_not_become_JSON() -> None:
+    delta = {"content": [{"type": "thinking", "thinking": "T"}, "A"], "reasoning": [{"text": "T"}]}
+    found = ChatCompletionChunk.validate_lenient(chunk(delta=delta)).choices[0].delta
+    assert (found.content, found.reasoning) == ("A", "T")
+
+
+def test_parts_that_are_nested_without_end_are_kept_as_they_are() -> None:
+    nested: Any = "T"
+    for _ in range(300):
+        nested = {"type": "thinking", "thinking": nested}
+    found = ChatCompletionChunk.validate_lenient(chunk(delta={"content": nested})).choices[0].delta
+    assert (found.content, found.reasoning, len(found["content_parts"])) == (None, None, 1)
 
 
 def test_several_entries_of_a_list_may_be_left_out() -> None:
