@@ -29,13 +29,16 @@ __all__ = [
 Clock = Callable[[], float]
 """Monotonic seconds."""
 
+_LONGEST = 2**31 // 1000
+"""Seconds that a socket can wait, 24 days: the system counts its milliseconds in 32 bits."""
+
 MIN_TIMEOUT = 0.001
 """Seconds for a read after its deadline, which is enough for what has arrived."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long to wait, in seconds. None means no limit.
+    """How long to wait, in seconds. None means no limit, and so does more than 24 days.
 
     A limit that is exceeded raises `InferenceTimeoutError`, whose `phase` is the limit's name.
     """
@@ -56,12 +59,14 @@ class Timeouts:
     def __post_init__(self) -> None:
         for field in fields(self):
             seconds: Any = getattr(self, field.name)
-            if seconds == math.inf:
-                object.__setattr__(self, field.name, None)
             if not _is_number_or_none(seconds):
                 raise TypeError(f"Timeouts.{field.name} must be a number of seconds or None, not {seconds!r}")
             if seconds is not None and (isinstance(seconds, bool) or not seconds > 0):
                 raise ValueError(f"Timeouts.{field.name} must be a positive number of seconds or None, not {seconds!r}")
+            if seconds is not None and seconds > _LONGEST:
+                object.__setattr__(self, field.name, None)
+            elif seconds is not None and type(seconds) not in (int, float):  # a socket takes no others
+                object.__setattr__(self, field.name, float(seconds))
 
     @classmethod
     def of(cls, value: TimeoutTypes) -> Timeouts:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import socket
+import sys
 from datetime import timedelta
 from fractions import Fraction
 from types import SimpleNamespace
@@ -17,6 +19,11 @@ from tests.helpers.exchanges import (
 )
 
 FOREVER = Timeouts(None, None, None, None)
+
+
+class _Float(float):
+    """As numpy's."""
+
 
 # --- Timeouts --------------------------------------------------------------------------------------------------------
 
@@ -35,6 +42,21 @@ def test_timeouts_have_short_forms() -> None:
     assert Timeouts.of(SimpleNamespace(connect=5, read=60)) == Timeouts(5, 60, 60, None)  # as httpx2's
     limits = "connect=10.0, first_token=120.0, between_tokens=60.0, total=None, after_finish=2.0"
     assert repr(Timeouts()) == f"Timeouts({limits})"
+
+
+@pytest.mark.parametrize("seconds", [1e7, 1e10, sys.maxsize, 10**400, Fraction(10**400), math.inf])
+def test_a_limit_that_no_socket_can_keep_is_none(seconds: Any) -> None:
+    assert Timeouts.of(seconds) == FOREVER
+    assert Timeouts(total=seconds, after_finish=seconds) == Timeouts(total=None, after_finish=None)
+
+
+@pytest.mark.parametrize("seconds", [2, 2.5, 2_147_483, Fraction(5, 2), _Float(2.5)])
+def test_a_limit_is_a_number_that_a_socket_takes(seconds: Any) -> None:
+    limit = Timeouts.of(seconds).connect
+    assert type(limit) in (int, float)
+    assert limit == seconds
+    with socket.socket() as one:
+        one.settimeout(limit)
 
 
 @pytest.mark.parametrize("name", ["connect", "first_token", "between_tokens", "total", "after_finish"])
