@@ -85,12 +85,14 @@ def test_an_id_is_taken_as_it_is(model: str) -> None:
 @pytest.mark.parametrize("url", [httpx.URL("http://u:p@h/v1"), pydantic.HttpUrl("http://u:p@h/v1")])
 def test_an_object_that_is_a_URL_is_taken(url: Any) -> None:
     assert make_config(url).model == make_config(None, base_url=url).model == "http://u:p@h/v1"
-    assert make_config([url, "http://other/v1"]).endpoints == ("http://u:p@h/v1", "http://other/v1")
+    several: Any = [url, "http://other/v1"]
+    assert make_config(several).endpoints == ("http://u:p@h/v1", "http://other/v1")
 
 
 @pytest.mark.parametrize("model", [5, b"http://h", Path("/x"), object()])
 def test_a_model_of_another_type_is_refused(model: Any) -> None:
-    for arguments in ({"model": model}, {"model": None, "base_url": model}, {"model": [URL, model]}):
+    wrong: list[dict[str, Any]] = [{"model": model}, {"model": None, "base_url": model}, {"model": [URL, model]}]
+    for arguments in wrong:
         with pytest.raises(TypeError, match=f"model= is a string, .* not an object of type {type(model).__name__}"):
             make_config(**arguments)
 

@@ -159,7 +159,8 @@ async def test_each_result_has_the_id_of_its_call_alone(variant: Variant, client
     with ScriptedServer(answer(streamed, None, *given), answer(streamed, "Rain.")) as server:
         result = await run(variant, clients(server.url), streamed)
         sent = server.requests[1].json()["messages"][1:]
-    assert [call["id"] for call in sent[0]["tool_calls"]] == [call.id for call in result.messages[1].tool_calls] == ids
+    calls = result.messages[1]["tool_calls"]
+    assert [call["id"] for call in sent[0]["tool_calls"]] == [call.id for call in calls] == ids
     assert [(each["tool_call_id"], each["content"]) for each in sent[1:]] == [
         (own, f"Rain in {city} for 1") for city, own in zip("ABCD", ids, strict=True)
     ]
