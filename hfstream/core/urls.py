@@ -85,6 +85,8 @@ def check_host(url: str) -> None:
     host = (parts.hostname or "").removesuffix(".")
     if not host:
         raise ValueError("it has no host")
+    if "\\" in host or " " in host:  # programs differ in where such a host ends
+        raise ValueError("its host has a character that no host has")
     if ":" not in host and not all(0 < len(label) < 64 for label in host.split(".")):
         raise ValueError(f"its host {host[:100]!r} has a part between dots that is empty, or longer than 63 characters")
     try:

@@ -260,7 +260,10 @@ async def test_a_host_that_cannot_be_encoded_is_told(variant: Variant, clients: 
 
 
 @FOREIGN
-@pytest.mark.parametrize("url", ["http://a..b", "http://.a", f"http://{'a' * 64}.b", "http:///x", "http://:80"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://a..b", "http://.a", f"http://{'a' * 64}.b", "http:///x", "http://:80", r"https://a.b\.c.d", "http://a b"],
+)
 async def test_a_host_that_cannot_exist_is_refused(variant: Variant, clients: Clients, task: Task, url: str) -> None:
     with pytest.raises(ValueError, match="the model's URL is invalid"):
         clients(url)
