@@ -1,4 +1,4 @@
-"""The parts of HTTP/1.1 that stand between a socket and a token: where a head ends, and chunked transfer coding.
+"""The parts of HTTP/1.1 that stand between a socket and a token: where heads and bodies end, and chunked coding.
 
 h11 makes an event for each chunk, and passes it through three generators of httpcore and httpx: for a stream of tokens
 that costs more than the tokens. So heads are left to h11, and chunks as they usually are (a size, CRLF, data, CRLF) are
@@ -11,8 +11,9 @@ Does not depend on where bytes come from.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-__all__ = ["ChunkDecoder", "HeadSplitter"]
+__all__ = ["ChunkDecoder", "HeadSplitter", "LengthSplitter", "body_length"]
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")  # as h11 has it: lines of a head may end with LF only
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
@@ -44,6 +45,25 @@ class HeadSplitter:
         self._tail, self._at_start = b"", True  # of the next head: that of the response, after one with a status of 1xx
         end = blank_line.end() - known
         return data[:end], data[end:]
+
+
+class LengthSplitter:
+    """Finds the end of a body of `length` bytes."""
+
+    def __init__(self, length: int) -> None:
+        self._missing = length
+
+    def split(self, data: bytes) -> tuple[bytes, bytes]:
+        """`data` up to the end of the body, and what follows it."""
+        body, rest = data[: self._missing], data[self._missing :]
+        self._missing -= len(body)
+        return body, rest
+
+
+def body_length(headers: Mapping[str, str]) -> int | None:
+    """The length of the body after a head that h11 has accepted; None if the body itself says where it ends."""
+    length = headers.get("content-length")
+    return None if length is None or "transfer-encoding" in headers else int(length)
 
 
 class ChunkDecoder:

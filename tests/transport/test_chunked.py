@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfstream._transport.chunked import ChunkDecoder, HeadSplitter
+from hfstream._transport.chunked import ChunkDecoder, HeadSplitter, LengthSplitter, body_length
 
 HEADS = [
     b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n",
@@ -31,6 +31,25 @@ def test_a_head_ends_at_its_blank_line(head: bytes, body: bytes) -> None:
             continue
         second, rest = splitter.split(wire[cut:])
         assert (first + second, rest) == (head, body)
+
+
+def test_a_body_of_known_length_ends_there() -> None:
+    wire = b"body, rest"
+    for cut in range(len(wire) + 1):
+        splitter = LengthSplitter(4)
+        first, rest = splitter.split(wire[:cut])
+        second, rest = splitter.split(rest + wire[cut:])
+        assert (first + second, rest) == (b"body", b", rest")
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [({"content-length": "5"}, 5), ({}, None), ({"content-length": "5", "transfer-encoding": "chunked"}, None)],
+)
+def test_a_head_tells_the_length_of_its_body_unless_that_has_chunks(
+    headers: dict[str, str], length: int | None
+) -> None:
+    assert body_length(headers) == length
 
 
 def test_each_of_several_heads_ends_at_its_own_blank_line() -> None:

@@ -1,4 +1,4 @@
-"""A chunked body is read in our own way or by httpx, and the answer is the same."""
+"""A body is read in our own way or by httpx, and the answer is the same; what follows it is no answer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.helpers.variants import Clients, Variant
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENTS = token_events("Hello", ",", " you", finish_reason="eos_token")
 CHUNKS = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in EVENTS)
+BODY = b"".join(EVENTS)
+HEAD_WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 TEXTS = ["Hello", ",", " you"]
 
 
@@ -104,20 +106,34 @@ async def test_both_ways_read_the_same(variant: Variant, clients: Clients, name:
         theirs.close() if variant.name == "sync" else await theirs.aclose()
 
 
-@pytest.mark.parametrize("end", [LAST, b"0\r\nA: b\r\n\r\n"])
-async def test_the_connection_is_used_again(variant: Variant, clients: Clients, end: bytes) -> None:
-    with wire_server(HEAD, CHUNKS + end) as (url, connections):
+RESPONSES = [(HEAD, CHUNKS + LAST), (HEAD_WITH_LENGTH, BODY)]
+
+
+@pytest.mark.parametrize(("head", "body"), [*RESPONSES, (HEAD, CHUNKS + b"0\r\nA: b\r\n\r\n")])
+async def test_the_connection_is_used_again(variant: Variant, clients: Clients, head: bytes, body: bytes) -> None:
+    with wire_server(head, body) as (url, connections):
         client = clients(url)
         for _ in range(3):
             assert await variant.rest(await variant.open(client)) == TEXTS
         assert connections == [1, 1, 1]
 
 
-@pytest.mark.parametrize("garbage", [b"x", b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"\0" * 70_000])
+@pytest.mark.parametrize(("head", "body"), RESPONSES)
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"x",
+        b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+        HEAD_WITH_LENGTH + BODY.replace(b"Hello", b"Other"),
+        b"\0" * 70_000,
+    ],
+)
 async def test_what_follows_the_end_of_a_body_never_becomes_another_answer(
-    variant: Variant, clients: Clients, garbage: bytes
+    variant: Variant, clients: Clients, head: bytes, body: bytes, garbage: bytes
 ) -> None:
-    with wire_server(HEAD, CHUNKS + LAST + garbage) as (url, connections):
+    with wire_server(head + body + garbage) as (url, connections):
         client = clients(url)
         for _ in range(3):
             assert await variant.rest(await variant.open(client)) == TEXTS

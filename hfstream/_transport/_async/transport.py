@@ -13,7 +13,7 @@ import httpcore
 import httpx
 
 from ..backends import async_backend
-from ..chunked import HeadSplitter
+from ..chunked import HeadSplitter, LengthSplitter, body_length
 from ..proxies import Proxy
 from ..socket_info import AsyncSocketInfo
 from ..sockets import DEADLINE, POOL_OPTIONS, OpenSockets, ReadLimit, current_deadline, require_socksio
@@ -24,14 +24,16 @@ __all__ = ["AsyncStream", "AsyncTransport", "make_pool"]
 class AsyncStream(AsyncSocketInfo, httpcore.AsyncNetworkStream):
     """A socket whose read timeout is the remaining time of the call that uses it.
 
-    A read ends where a head ends, so that httpcore takes no part of the body with it (`chunked`).
+    A read ends where a head ends, so that httpcore takes no part of the body with it (`chunked`). It ends too where a
+    body of known length ends: what follows makes `is_readable` true, and then httpcore does not use the connection for
+    another request, whose answer it would be taken for.
     """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self.limit: ReadLimit = ReadLimit()
         self._stream = stream
-        self._head: HeadSplitter | None = None
-        """While a head is read."""
+        self._splitter: HeadSplitter | LengthSplitter | None = None
+        """Finds the end of the head or the body that is read."""
         self._unread = b""
         self._remember_socket()
 
@@ -43,27 +45,26 @@ class AsyncStream(AsyncSocketInfo, httpcore.AsyncNetworkStream):
             self._unread = b""
         else:
             data = await self._stream.read(max_bytes, self.limit.next_timeout(timeout))
-        if self._head is not None:
-            data, self._unread = self._head.split(data)
+        if self._splitter is not None:
+            data, self._unread = self._splitter.split(data)
         return data
 
-    def begin_body(self) -> None:
-        """The head has been read: what follows is returned as it comes."""
-        self._head = None
+    def begin_body(self, length: int | None) -> None:
+        """The head has been read: what follows is a body of `length` bytes, or one that says itself where it ends."""
+        self._splitter = None if length is None else LengthSplitter(length)
 
     def unread(self, data: bytes) -> None:
         """The next read returns `data`, up to its first blank line if it has one.
 
-        That is where the trailers of a chunked body end, as a head does. What follows unread makes `is_readable` true:
-        then httpcore does not use the connection for another request.
+        That is where the trailers of a chunked body end, as a head does.
         """
         self._unread = data + self._unread
-        self._head = HeadSplitter()
+        self._splitter = HeadSplitter()
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # Each request writes before it reads: its deadline applies from here on.
         self.limit.deadline = current_deadline.get()
-        self._head = HeadSplitter(b"H")  # the start of HTTP/1.1: what a SOCKS proxy sends is not divided
+        self._splitter = HeadSplitter(b"H")  # the start of HTTP/1.1: what a SOCKS proxy sends is not divided
         await self._stream.write(buffer, timeout)
 
     def get_extra_info(self, info: str) -> Any:
@@ -140,7 +141,7 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
         finally:
             current_deadline.reset(token)
         if isinstance(network_stream := response.extensions.get("network_stream"), AsyncStream):
-            network_stream.begin_body()
+            network_stream.begin_body(body_length(response.headers))
         # httpx has a generator around httpcore's stream, and each token passes here. A mock's stream stays as it is.
         if (stream := getattr(response.stream, "_httpcore_stream", None)) is not None:
             response.stream = _AsyncBody(stream)
