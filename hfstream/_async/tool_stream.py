@@ -25,7 +25,8 @@ __all__ = ["AsyncToolRunStream"]
 class AsyncToolRunStream(AsyncIterator[ChatCompletionChunk]):
     """The chunks of all rounds of `run_tools`: iterate over it, or call `final()` for the last completion.
 
-    The functions are called in between, when a round has ended with calls. Also a context manager, which closes it.
+    The functions are called in between, when a round has ended with calls. Also a context manager, which closes it. A
+    loop that goes on after an error raises IncompleteStreamError.
     """
 
     def __init__(self, http: AsyncHTTP, requests: RequestFactory, run: ToolRun, *, streamed: bool) -> None:
@@ -76,6 +77,8 @@ class AsyncToolRunStream(AsyncIterator[ChatCompletionChunk]):
             async for chunk in self._current:
                 return chunk
             await self._end_round(self._current)
+        if not self._closed:
+            self._ensure_complete()
         raise StopAsyncIteration
 
     async def final(self) -> ToolRunCompletion:
@@ -88,6 +91,9 @@ class AsyncToolRunStream(AsyncIterator[ChatCompletionChunk]):
         """
         async for _ in self:
             pass
+        return self._ensure_complete()
+
+    def _ensure_complete(self) -> ToolRunCompletion:
         if self._run.completion is None:
             raise IncompleteStreamError("the stream was closed before its end, or has failed", retryable=False)
         return self._run.completion

@@ -34,6 +34,9 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
 
     Also a context manager, which closes it. It stays usable when the variable of its client is gone. Closing it before
     its end closes the connection, and the server stops generating; so does breaking out of the loop and dropping it.
+
+    A loop ends normally at the end of the response, and where the stream is closed. One that goes on after an error, or
+    after a read that was cancelled or interrupted, raises IncompleteStreamError: what has come is not the whole.
     """
 
     def __init__(self, http: SyncHTTP, exchange: Exchange[ItemT, Any]) -> None:
@@ -56,6 +59,8 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
         self._read()
         for item in self._ready:
             return item
+        if not (self._closed or self._exchange.complete):
+            raise self._exchange.incomplete_error()
         raise StopIteration
 
     def open(self) -> Self:
@@ -151,6 +156,9 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
                 items = self._step()
             if not self._closed:
                 self._ready = iter(items)
+        except BaseException:
+            exchange.interrupt()
+            raise
         finally:
             self._read_lock.release()
             if exchange.closed or self._closed:
@@ -181,17 +189,10 @@ class TokenStream(BaseStream[ItemT, Any], Iterator[ItemT], Generic[ItemT]):
             return items  # noqa: TRY300  what is raised here is handled below
         except Exception as error:  # noqa: BLE001  the exchange raises it again, or makes another attempt
             redirection = None if self._response is None else self._response.redirection
-            try:
-                self._release()
-            except BaseException:  # cancelled or interrupted meanwhile: the same end as below
-                self._closed = True
-                raise
+            self._release()
             if not self._closed:
                 exchange.handle_error(_transport.map_exception(error, exchange.spec.url, redirection))
             return []
-        except BaseException:  # cancelled or interrupted
-            self._closed = True
-            raise
 
     def _wait(self, seconds: float) -> None:
         """Waits, unless the stream is or will be closed."""

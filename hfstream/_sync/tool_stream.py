@@ -25,7 +25,8 @@ __all__ = ["ToolRunStream"]
 class ToolRunStream(Iterator[ChatCompletionChunk]):
     """The chunks of all rounds of `run_tools`: iterate over it, or call `final()` for the last completion.
 
-    The functions are called in between, when a round has ended with calls. Also a context manager, which closes it.
+    The functions are called in between, when a round has ended with calls. Also a context manager, which closes it. A
+    loop that goes on after an error raises IncompleteStreamError.
     """
 
     def __init__(self, http: SyncHTTP, requests: RequestFactory, run: ToolRun, *, streamed: bool) -> None:
@@ -73,6 +74,8 @@ class ToolRunStream(Iterator[ChatCompletionChunk]):
             for chunk in self._current:
                 return chunk
             self._end_round(self._current)
+        if not self._closed:
+            self._ensure_complete()
         raise StopIteration
 
     def final(self) -> ToolRunCompletion:
@@ -85,6 +88,9 @@ class ToolRunStream(Iterator[ChatCompletionChunk]):
         """
         for _ in self:
             pass
+        return self._ensure_complete()
+
+    def _ensure_complete(self) -> ToolRunCompletion:
         if self._run.completion is None:
             raise IncompleteStreamError("the stream was closed before its end, or has failed", retryable=False)
         return self._run.completion

@@ -47,10 +47,15 @@ def add_notes(error: BaseException, attempts: Sequence[Attempt], url: str, *, af
         error.add_note(explain_missing_route(url))
 
 
-def incomplete_error(attempts: Sequence[Attempt], text: str) -> IncompleteStreamError:
-    """The error for an answer that was closed before its end, or that an error has ended, after `text`."""
+def incomplete_error(attempts: Sequence[Attempt], text: str, *, interrupted: bool) -> IncompleteStreamError:
+    """The error for an answer that ended after `text`: in an error, `interrupted`, or closed before its end."""
     cause = attempts[-1].error if attempts else None
-    reason = "was closed before its end" if cause is None else f"has ended in an error: {cause}"
+    if cause is not None:
+        reason = f"has ended in an error: {cause}"
+    elif interrupted:
+        reason = "has ended, because a read of it was cancelled or interrupted"
+    else:
+        reason = "was closed before its end"
     error = IncompleteStreamError(f"the stream {reason}", retryable=False)
     error.__cause__ = cause
     error.partial_text = text

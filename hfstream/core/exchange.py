@@ -116,8 +116,7 @@ class Exchange(Generic[ItemT, ResultT]):
             self._resumption.move(self.spec)
         spec = self._resumption.spec
         self.attempts.append(Attempt(len(self.attempts) + 1, self.delay, origin(spec.url)))
-        self._decoder = None
-        self.headers = {}
+        self._decoder, self.headers = None, {}
         self.deadline.paused_at = None
         self.deadline.set(now, self.timeouts.first_token)
         seconds_left = None if self.deadline.total_at == math.inf else max(0.001, self.deadline.total_at - now)
@@ -211,11 +210,15 @@ class Exchange(Generic[ItemT, ResultT]):
                 add_notes(error, self.attempts, self.spec.url, after_content=self.has_content)
                 raise error  # noqa: TRY301  so that the state becomes CLOSED below, as after what a hook raises
         except BaseException:
-            if not self.closed:
-                self._move(Event.FAILURE)
+            self.interrupt()
             raise
         finally:
             del error  # or this frame, which the traceback of what it raises holds, would hold that too
+
+    def interrupt(self) -> None:
+        """What the driver did was cancelled or interrupted: there is no other attempt. Without effect after an error."""
+        if not self.closed:
+            self._move(Event.FAILURE)
 
     def report_end(self) -> None:
         """Tells observers, if there are any, that no more is read: the stream was closed, or the call cancelled."""
@@ -231,8 +234,8 @@ class Exchange(Generic[ItemT, ResultT]):
         return None if self.complete else self._resumption.cancel_request(self._decoder)
 
     def incomplete_error(self) -> IncompleteStreamError:
-        """The error for an answer that was closed before its end, or that an error has ended."""
-        return incomplete_error(self.attempts, self.accumulator.text)
+        """The error for an answer that was closed before its end, or that an error or an interruption has ended."""
+        return incomplete_error(self.attempts, self.accumulator.text, interrupted=self.state is State.CLOSED)
 
     # Success ------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from hfstream import (
     RetryPolicy,
     Timeouts,
 )
-from hfstream.testing import Fault, Response, ScriptedServer, Step, token_event, token_events
+from hfstream.testing import Fault, Response, ScriptedServer, Step, chat_events, token_event, token_events
 from tests.helpers.variants import Clients, Variant
 
 STREAM = token_events("Hello", ",", " you", finish_reason="eos_token")
@@ -282,6 +282,71 @@ async def test_a_cancelled_task_ends_its_stream() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert await asyncio.to_thread(server.wait_until_running, 0)
+
+
+async def test_a_read_after_a_cancelled_one_is_no_normal_end() -> None:
+    with ScriptedServer(ENDLESS) as server:
+        async with AsyncInferenceClient(server.url) as client:
+            stream = await client.text_generation("Hi", stream=True)
+            assert await anext(stream) == "Hello"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(stream), 0.05)
+            assert await asyncio.to_thread(server.wait_until_running, 0)
+            for _ in range(2):
+                with pytest.raises(IncompleteStreamError, match="cancelled or interrupted") as caught:
+                    await anext(stream)
+                assert caught.value.partial_text == "Hello"
+            await stream.aclose()
+            assert [token async for token in stream] == []
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, LookupError])
+async def test_a_read_after_an_interrupted_one_is_no_normal_end(
+    variant: Variant, clients: Clients, interruption: type[BaseException]
+) -> None:
+    """What a signal's handler raises is raised where the reader waits."""
+
+    def interrupt() -> Any:
+        raise interruption
+
+    async def interrupt_async() -> Any:
+        raise interruption
+
+    with ScriptedServer(ENDLESS) as server:
+        stream = await variant.open(clients(server.url))
+        assert await variant.next(stream) == "Hello"
+        if variant.name == "sync":
+            stream._response.chunks = iter(interrupt, None)
+        else:
+            stream._response.chunks = (await interrupt_async() for _ in "a")
+        with pytest.raises(interruption):
+            await variant.rest(stream)
+        for read in (variant.rest, variant.final):
+            with pytest.raises(IncompleteStreamError, match="cancelled or interrupted") as caught:
+                await read(stream)
+            assert caught.value.partial_text == "Hello"
+        assert server.wait_until_running(0)
+
+
+async def test_an_interruption_after_the_whole_answer_loses_nothing(variant: Variant, clients: Clients) -> None:
+    with ScriptedServer(Response([*chat_events("Hello")[:-2], Fault.STALL])) as server:
+        stream = await variant.open_chat(clients(server.url))
+        while (await variant.next(stream)).choices[0].finish_reason is None:
+            pass
+        stream._exchange.interrupt()
+        assert await variant.rest(stream) == []
+        assert (await variant.final(stream)).choices[0].message.content == "Hello"
+
+
+async def test_a_read_after_an_error_is_no_normal_end(variant: Variant, clients: Clients) -> None:
+    """A loop that takes TimeoutError for its own limit would end as at the end of the response."""
+    with ScriptedServer(ENDLESS) as server:
+        stream = await variant.open(clients(server.url, timeout=Timeouts(between_tokens=0.05)))
+        with pytest.raises(InferenceTimeoutError):
+            await variant.rest(stream)
+        with pytest.raises(IncompleteStreamError, match="ended in an error: no") as caught:
+            await variant.rest(stream)
+        assert caught.value.partial_text == "Hello"
 
 
 # Time ----------------------------------------------------------------------------------------------------------------
