@@ -33,15 +33,15 @@ __all__ = ["ChatAccumulator"]
 class ChatAccumulator:
     """Accumulates a stream of `ChatCompletionChunk`. `text` and `finish_reason` are those of the first choice.
 
-    `several` is whether more than one choice was asked for.
+    `n` is how many choices were asked for.
     """
 
-    def __init__(self, response_model: Any = None, *, several: bool = False) -> None:
+    def __init__(self, response_model: Any = None, *, n: int = 1) -> None:
         self._response_model = response_model
         self._first = _ChoiceBuilder()
         self._choices: dict[int, _ChoiceBuilder] = {}
-        self._several = several
-        self._indices = ChoiceIndices(several=several)
+        self._several = n > 1
+        self._indices = ChoiceIndices(several=self._several)
         self._metadata: dict[str, Any] = {}
         self._missing_metadata: tuple[str, ...] = _METADATA  # those to look for in the next chunk
         self._extra: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from typing import Any
 from ..types import ChatCompletion, Messages
 from .answer_errors import raise_if_failed
 from .chat_accumulator import ChatAccumulator
+from .choice_states import requested_choices
 from .decoders import JSONBodyDecoder
 from .parameters import ChatCompletionParameters
 from .request_spec import RequestSpec, check_parameter_names, encode_json
@@ -55,7 +56,7 @@ def chat_completion(
     # The model comes first: a router reads it from the start of a body that may hold megabytes of images.
     body = {"model": model, "messages": list(messages), "stream": stream, **params, **(extra_body or {})}
 
-    several = body.get("n") not in (None, 1)
+    n = requested_choices(body.get("n"))
 
     def parse_completion(response_body: bytes) -> list[ChatCompletion]:
         completion = ChatCompletion.parse_lenient(response_body)
@@ -72,8 +73,8 @@ def chat_completion(
         body=encode_json(body),
         headers=headers,
         streamed=stream,
-        make_decoder=lambda: ChatStreamDecoder(several=several) if stream else JSONBodyDecoder(parse_completion),
-        make_accumulator=(lambda: ChatAccumulator(response_model, several=several)) if stream else SingleResult,
+        make_decoder=lambda: ChatStreamDecoder(n) if stream else JSONBodyDecoder(parse_completion),
+        make_accumulator=(lambda: ChatAccumulator(response_model, n=n)) if stream else SingleResult,
         resume=resume and stream,
         operation="chat_completion",
         model=model,

@@ -5,7 +5,17 @@ Does not depend on what a choice contains.
 
 from __future__ import annotations
 
-__all__ = ["ChoiceIndices", "ChoiceStates"]
+from typing import Any
+
+__all__ = ["ChoiceIndices", "ChoiceStates", "requested_choices"]
+
+
+def requested_choices(n: Any) -> int:
+    """How many choices a request with this `n` asks for; 1 if it is no number, which the server judges."""
+    try:
+        return max(int(n), 1)
+    except (TypeError, ValueError, OverflowError):
+        return 1
 
 
 class ChoiceIndices:
@@ -34,24 +44,25 @@ class ChoiceIndices:
 
 
 class ChoiceStates:
-    """The choices so far: `open` are the keys of those without a finish reason.
+    """The choices so far: `open` are the keys of those without a finish reason. `n` is how many were asked for.
 
     Some servers send a finish reason with every chunk. So content after a finish means that it was none, and that of
     this choice only a finish without content counts.
     """
 
-    __slots__ = ("_finished", "_indices", "_misleading", "open")
+    __slots__ = ("_finished", "_indices", "_misleading", "_n", "open")
 
-    def __init__(self, *, several: bool = False) -> None:
+    def __init__(self, n: int = 1) -> None:
         self.open: set[int] = set()
+        self._n = n
         self._finished: set[int] = set()
         self._misleading: set[int] = set()  # have had content after a finish
-        self._indices = ChoiceIndices(several=several)
+        self._indices = ChoiceIndices(several=n > 1)
 
     @property
     def all_finished(self) -> bool:
-        """Whether there is a choice, and every one has finished."""
-        return bool(self._finished) and not self.open
+        """Whether all choices that were asked for have come, maybe one after the other, and every one has finished."""
+        return len(self._finished) >= self._n and not self.open
 
     def add(self, index: int, *, has_content: bool, begins: bool = False, beside: bool = False) -> None:
         """Takes a choice without a finish reason; for `begins` and `beside` see `ChoiceIndices`."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from ..types import Usage
 from .answer_errors import raise_if_failed
+from .choice_states import requested_choices
 from .completions import CompletionChunk
 from .decoders import JSONBodyDecoder
 from .request_spec import RequestSpec, encode_json
@@ -31,18 +32,25 @@ def completion(
     Raises:
         TypeError: a value is not JSON-serializable.
     """
-    several = body.get("n") not in (None, 1) or isinstance(body.get("prompt"), list)
+    n = requested_choices(body.get("n")) * _prompts(body.get("prompt"))
     return RequestSpec(
         url=url,
         body=encode_json({**body, "stream": stream}),
         headers=headers,
         streamed=stream,
-        make_decoder=lambda: CompletionStreamDecoder(several=several) if stream else JSONBodyDecoder(_parse),
+        make_decoder=lambda: CompletionStreamDecoder(n) if stream else JSONBodyDecoder(_parse),
         make_accumulator=ChunkAccumulator if stream else SingleResult,
         resume=resume and stream,
         operation="text_generation",
         model=body.get("model"),
     )
+
+
+def _prompts(prompt: Any) -> int:
+    """How many prompts `prompt` is: a list of texts, or of lists of token ids, is several."""
+    if not isinstance(prompt, list):
+        return 1
+    return sum(isinstance(each, str | list) for each in cast("list[Any]", prompt)) or 1
 
 
 def _parse(body: bytes) -> list[CompletionChunk]:

@@ -91,7 +91,7 @@ class TGIStreamDecoder(EventStreamDecoder[StreamResponse]):
 class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
     """OpenAI's event stream: chunks until ``[DONE]``.
 
-    A stream without it is complete once each of its choices has a finish_reason.
+    A stream without it is complete once each of the `n` choices that were asked for has a finish_reason.
 
     Chunks before the first content (with a role, the result of a content filter, or nothing) are the prelude. They are
     kept and returned together with the first content. So the first item that a decoder returns is content, and that is
@@ -105,12 +105,12 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
     _has_deltas = False
     """Whether what a choice adds is in its `delta`, and not in the choice itself."""
 
-    def __init__(self, *, several: bool = False) -> None:
+    def __init__(self, n: int = 1) -> None:
         super().__init__()
         self._prelude: list[ChunkT] = []
         self._prelude_size = 0
         self._last_prelude = b""
-        self._choices = ChoiceStates(several=several)
+        self._choices = ChoiceStates(n)
         self._open = self._choices.open  # looked up once a token
 
     def resume(self) -> None:

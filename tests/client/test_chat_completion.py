@@ -149,15 +149,26 @@ async def test_only_content_is_a_token(variant: Variant, clients: Clients) -> No
         assert "3 tokens" in repr(stream)
 
 
-async def test_several_answers_at_once(variant: Variant, clients: Clients) -> None:
-    pieces = [
-        event({"choices": [choice(1, content="x")]}),
-        event({"choices": [choice(0, content="a"), choice(1, content="y")]}),
-        event({"choices": [choice(1, "length")]}),
-        event({"choices": [choice(0, "stop")]}),
-    ]
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [
+            event({"choices": [choice(1, content="x")]}),
+            event({"choices": [choice(0, content="a"), choice(1, content="y")]}),
+            event({"choices": [choice(1, "length")]}),
+            event({"choices": [choice(0, "stop")]}),
+        ],
+        [
+            event({"choices": [choice(0, "stop", content="a")]}),
+            0.3,
+            event({"choices": [choice(1, "length", content="xy")]}),
+        ],
+    ],
+    ids=["interleaved", "in turn"],
+)
+async def test_several_answers_at_once(variant: Variant, clients: Clients, pieces: list[Step]) -> None:
     with ScriptedServer(Response(pieces)) as server:
-        stream = await variant.open_chat(clients(server.url), n=2)
+        stream = await variant.open_chat(clients(server.url, timeout=Timeouts(after_finish=0.05)), n=2)
         whole = await variant.final(stream)
         assert server.requests[0].json()["n"] == 2
     assert [(found.message.content, found.finish_reason) for found in whole.choices] == [

@@ -71,7 +71,7 @@ def test_add_returns_the_chunks_unchanged(recording: Recording) -> None:
 
 
 def test_text_is_that_of_the_first_choice() -> None:
-    decoder, accumulator = ChatStreamDecoder(several=True), ChatAccumulator(several=True)
+    decoder, accumulator = ChatStreamDecoder(2), ChatAccumulator(n=2)
     assert (accumulator.text, accumulator.finish_reason, accumulator.usage) == ("", None, None)
     steps: list[tuple[bytes, str, str | None]] = [
         (event({"choices": [choice(1, content="x")]}), "", None),

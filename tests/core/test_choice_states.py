@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hfstream.core.choice_states import ChoiceIndices, ChoiceStates
+from hfstream.core.choice_states import ChoiceIndices, ChoiceStates, requested_choices
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,26 @@ from hfstream.core.choice_states import ChoiceIndices, ChoiceStates
 def test_an_index_means_a_choice_only_if_there_are_several(several: bool, indices: list[int], keys: list[int]) -> None:
     found = ChoiceIndices(several=several)
     assert [found.key(index) for index in indices] == keys
+
+
+@pytest.mark.parametrize(
+    ("n", "choices"), [(None, 1), (1, 1), (3, 3), (2.0, 2), ("2", 2), (0, 1), (-1, 1), ("x", 1), ([], 1), (1e999, 1)]
+)
+def test_how_many_choices_are_asked_for(n: object, choices: int) -> None:
+    assert requested_choices(n) == choices
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_choices_that_have_not_begun_are_waited_for(interleaved: bool) -> None:
+    """Some servers generate them one after the other."""
+    states = ChoiceStates(2)
+    states.add(0, has_content=True)
+    if interleaved:
+        states.add(1, has_content=True)
+    states.finish(0, has_content=False)
+    assert not states.all_finished
+    states.finish(1, has_content=True)
+    assert states.all_finished
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,19 @@ def test_chunks_come_as_they_are_and_are_counted_for_the_first_choice() -> None:
     assert accumulator.usage.completion_tokens == 3
 
 
-@pytest.mark.parametrize("prompt", ["Hi", ["Hi", "Ho"]])
-def test_several_prompts_are_several_choices(prompt: Any) -> None:
-    """With one choice, text under index 1 belongs to it; a stream without [DONE] ends with the last choice."""
-    decoder = spec(prompt=prompt).make_decoder()
+@pytest.mark.parametrize(
+    ("prompt", "n", "choices"),
+    [("Hi", None, 1), ([1, 2], None, 1), (["Hi"], 1, 1), (["Hi", "Ho"], None, 2), ([[1], [2]], 2, 4), ("Hi", 3, 3)],
+)
+def test_a_stream_without_DONE_ends_with_the_last_choice(prompt: Any, n: Any, choices: int) -> None:
+    """Each prompt has `n` choices, which may come one after the other. With one, text under index 1 belongs to it."""
+    decoder = spec(prompt=prompt, n=n).make_decoder()
     decoder.feed(chunk("a") + chunk("b", index=1) + chunk("", finish_reason="stop"))
-    assert decoder.complete is isinstance(prompt, str)
+    assert decoder.complete is (choices == 1)
+    for index in range(1, choices):
+        assert not decoder.complete
+        decoder.feed(chunk("c", index=index, finish_reason="stop"))
+    assert decoder.complete
 
 
 def test_a_response_that_is_not_streamed() -> None:
