@@ -216,7 +216,7 @@ class Exchange(Generic[ItemT, ResultT]):
             del error  # or this frame, which the traceback of what it raises holds, would hold that too
 
     def interrupt(self) -> None:
-        """What the driver did was cancelled or interrupted: there is no other attempt. Without effect after an error."""
+        """The driver was cancelled or interrupted: there is no other attempt. Without effect after an error."""
         if not self.closed:
             self._move(Event.FAILURE)
 

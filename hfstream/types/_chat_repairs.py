@@ -75,8 +75,8 @@ def _with_message(choice: Any) -> Any:
 
 
 def _delta_from_text(value: Any) -> dict[str, Any]:
-    """Only the text; an empty list or string stands for an empty delta."""
-    return {"delta": {"content": value} if value and isinstance(value, str) else {}}
+    """Only the text, or its parts; an empty list or string stands for an empty delta."""
+    return {"delta": {"content": value} if value and isinstance(value, str | list) else {}}
 
 
 def _content_from_parts(value: Any) -> dict[str, Any] | None:

@@ -202,6 +202,8 @@ class ChatCompletionDelta(APIModel):
 class ChatCompletionChunkChoice(APIModel):
     """What a chunk adds to one choice."""
 
+    _field_repairs: ClassVar[Mapping[str, FieldRepair]] = CHAT_REPAIRS
+
     index: int = 0
     delta: ChatCompletionDelta = ChatCompletionDelta()
     finish_reason: str | None = None

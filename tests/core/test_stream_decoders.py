@@ -302,6 +302,25 @@ def test_one_choice_may_have_any_index(indices: list[int]) -> None:
     assert type(failure(*chunks)) is IncompleteStreamError
 
 
+@pytest.mark.parametrize("delta", [None, {}, {"role": "assistant"}, {"content": None}, {"content": ""}])
+@pytest.mark.parametrize("beside", [{"text": "a"}, {"content": "a"}, {"message": "a"}, {"message": {"content": "a"}}])
+@pytest.mark.parametrize("reason", [None, "stop"])
+def test_text_beside_an_empty_delta_is_read(delta: Any, beside: dict[str, Any], reason: str | None) -> None:
+    chunks = [event({"choices": [{"index": 0, "delta": delta, **beside, "finish_reason": reason}]}), DONE]
+    assert texts(chunks) == (["a"], None)
+
+
+@pytest.mark.parametrize("delta", [{"content": ""}, {"content": "b"}, {"reasoning": "b"}])
+def test_a_message_so_far_beside_a_delta_is_not_read_again(delta: dict[str, Any]) -> None:
+    whole = {"message": {"content": "Hello"}}
+    assert texts([*HELLO, event({"choices": [{"delta": delta, **whole}]}), DONE])[0][2:] == [delta.get("content")]
+
+
+def test_a_message_of_parts_instead_of_a_delta_is_read() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert texts([event({"choices": [{"message": {"content": parts}}]}), DONE]) == (["ab"], None)
+
+
 @pytest.mark.parametrize("garbage", [b"data: bye\n\n", b'data: {"choices":[{"del\n\n'])
 def test_what_cannot_be_read_after_a_finish_is_an_error_if_the_answer_goes_on(garbage: bytes) -> None:
     """A finish reason on every chunk: between two of them it may have been text."""

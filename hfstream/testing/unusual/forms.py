@@ -33,6 +33,18 @@ TEXT_ELSEWHERE: Mapping[str, UnusualResponse] = {
         "the text in `text`, as in a completion",
         choice(text="Hel"), choice(text="lo"), choice(text="", finish_reason="stop"),
     ),
+    "a message beside a null": read(
+        "a gateway that has one class for both forms sends a `delta` of null beside the message",
+        *(choice(delta=None, message={"content": text}) for text in ("Hel", "lo")), FINISH, DONE,
+    ),
+    "a text beside an empty delta": read(
+        "the text in `text`, beside a delta with the role alone",
+        *(choice(delta={"role": "assistant", "content": None}, text=text) for text in ("Hel", "lo")), FINISH, DONE,
+    ),
+    "parts instead of a delta": read(
+        "a list of parts as `delta`",
+        *(choice(delta=[{"type": "text", "text": text}]) for text in ("Hel", "lo")), FINISH, DONE,
+    ),
     "MiniMax: the whole message at last": read(
         "the finish reason comes with all of the text once more",
         HEL, LO, choice(message=WHOLE, finish_reason="stop"),
