@@ -13,6 +13,7 @@ from typing import Any, cast
 from ..types import Usage
 from .answer_errors import raise_if_failed
 from .choice_states import requested_choices
+from .completion_texts import parse_completion_body
 from .completions import CompletionChunk
 from .decoders import JSONBodyDecoder
 from .request_spec import RequestSpec, encode_json
@@ -54,7 +55,7 @@ def _prompts(prompt: Any) -> int:
 
 
 def _parse(body: bytes) -> list[CompletionChunk]:
-    response = CompletionChunk.parse_lenient(body)
+    response = parse_completion_body(body)
     raise_if_failed(response, response.choices[0].text if response.choices else "")
     if not response.choices:
         raise ValueError("a completion without choices")

@@ -14,6 +14,7 @@ from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGe
 from .accumulators import DetailsAccumulator, TextAccumulator
 from .answer_errors import raise_if_failed
 from .choice_states import ChoiceIndices
+from .completion_texts import parse_completion_body
 from .completions import CompletionChoice, CompletionChunk
 from .usages import latest_usage, usage_in
 
@@ -200,7 +201,7 @@ def parse_completion(
     Raises:
         ValueError: the body is not a completion, or has no choices.
     """
-    completion = CompletionChunk.parse_lenient(body)
+    completion = parse_completion_body(body)
     choice = min(completion.choices, key=lambda choice: choice.index, default=None)
     raise_if_failed(completion, choice.text if choice else "")
     if choice is None:

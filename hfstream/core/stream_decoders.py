@@ -17,6 +17,7 @@ from ..types.chat import NoChoices
 from .answer_errors import error_beside
 from .choice_deltas import begins, find_delta, has_text
 from .choice_states import ChoiceStates
+from .completion_texts import complete_text
 from .completions import CompletionChunk
 from .event_stream import EventStreamDecoder, parsed_size
 
@@ -215,7 +216,7 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
         return error_beside(choice.__pydantic_extra__)
 
     def _with_delta(self, chunk: Any, choice: Any) -> Any:
-        """A choice with fields that are not documented; in a chat it may be replaced in the chunk."""
+        """A choice with fields that are not documented, completed from them; it is replaced in the chunk."""
         return choice
 
     def _without_choices(self, chunk: ChunkT) -> ChunkT:
@@ -268,10 +269,13 @@ class CompletionStreamDecoder(_OpenAIStreamDecoder[CompletionChunk]):
     """The stream of `/v1/completions`. Every chunk with a choice is a token, even if its text is empty."""
 
     model = CompletionChunk
-    foreign_fields: frozenset[str] = _TEXT_FIELDS | {"generated_text"}
+    foreign_fields: frozenset[str] = _TEXT_FIELDS | {"generated_text", "delta", "message"}
 
     def _is_content(self, choice: Any) -> bool:
         return True
 
     def _has_text(self, choice: Any) -> bool:
         return bool(choice.text)
+
+    def _with_delta(self, chunk: Any, choice: Any) -> Any:
+        return complete_text(chunk, choice, first=not self.content_count)

@@ -425,6 +425,38 @@ def test_the_text_of_an_unusual_chunk_is_handed_on(odd: dict[str, Any]) -> None:
     assert complete_result({"choices": [{**choice_of("b", "stop"), **odd}], "created": "x", "usage": []}) == "b"
 
 
+def as_in_a_chat(text: str) -> list[dict[str, Any]]:
+    parts = [{"type": "text", "text": text}]
+    return [
+        {"delta": {"content": text}}, {"delta": {"content": parts}}, {"message": {"content": text}}, {"message": text},
+        {"delta": {"role": "assistant"}, "text": text}, {"content": text},
+        {"text": None, "delta": None, "message": {"content": text}},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second"), list(zip(as_in_a_chat("a"), as_in_a_chat("b"), strict=True)))
+def test_text_in_the_place_of_a_chats_is_read(first: dict[str, Any], second: dict[str, Any]) -> None:
+    last = {"delta": {}, "finish_reason": "stop"}
+    for details in (False, True):
+        stream_result = StreamResult([*events(first, second, last), DONE], details=details)
+        assert stream_result.accumulator.text == "ab"
+        assert stream_result.error is None
+    assert complete_result({"choices": [{**second, "finish_reason": "stop"}]}) == "b"
+
+
+@pytest.mark.parametrize("message", [None, "other", {"content": "other"}, [1], 5])
+def test_a_text_in_its_place_counts(message: Any) -> None:
+    choice = {**choice_of("a", "stop"), "message": message}
+    assert StreamResult([*events(choice), DONE]).final == "a"
+    assert complete_result({"choices": [choice]}) == "a"
+    assert complete_result({"choices": [choice]}, details=True).generated_text == "a"
+
+
+@pytest.mark.parametrize("payload", [{"delta": {"content": "a"}}, {"message": {"content": "a"}}])
+def test_a_stream_of_another_API_is_no_empty_text(payload: Any) -> None:
+    assert type(StreamResult([event(payload), DONE]).error) is UnexpectedResponseError
+
+
 @pytest.mark.parametrize("where", ["chunk", "choice", "x_groq"])
 def test_a_usage_is_found_wherever_it_is(where: str) -> None:
     counts = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
