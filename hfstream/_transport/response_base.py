@@ -14,7 +14,7 @@ from .redirects import Redirection
 from .socket_info import AsyncSocketInfo, SyncSocketInfo
 from .sockets import shutdown, socket_handle
 
-__all__ = ["DRAIN_BYTES", "BaseStreamedResponse"]
+__all__ = ["DRAIN_BYTES", "BaseStreamedResponse", "content_read_before"]
 
 DRAIN_SECONDS = 0.05
 DRAIN_BYTES = 64 * 1024
@@ -68,6 +68,14 @@ class BaseStreamedResponse:
         """Records a chunk, or None for the end; returns its size."""
         self.at_end = chunk is None
         return len(chunk or b"")
+
+
+def content_read_before(response: httpx.Response) -> bytes | None:
+    """The decompressed body, if a hook of the user's client has read it, or a mock made it; its stream is over then."""
+    try:
+        return response.content
+    except RuntimeError:  # ResponseNotRead, of httpx or httpx2
+        return None
 
 
 def _socket_of(response: httpx.Response) -> Any:

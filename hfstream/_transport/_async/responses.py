@@ -16,7 +16,7 @@ from ...core.timeouts import Deadline
 from ..decompression import is_compressed
 from ..redaction import redacted_logs
 from ..redirects import Redirection
-from ..response_base import DRAIN_BYTES, BaseStreamedResponse
+from ..response_base import DRAIN_BYTES, BaseStreamedResponse, content_read_before
 from ..waiting import async_exhaust, async_time_limit
 from .chunked_body import async_body
 from .decompression import AsyncDecompressed
@@ -31,11 +31,17 @@ class AsyncStreamedResponse(BaseStreamedResponse):
         self, response: httpx.Response, pending_close: deque[Any], redirection: Redirection | None = None
     ) -> None:
         super().__init__(response, pending_close, redirection)
+        self.chunks: AsyncIterator[bytes]
+        self._raw: AsyncIterator[bytes]
+        if (content := content_read_before(response)) is not None:
+            self.at_end = True
+            self.chunks = self._raw = _AsyncReadBody(content)
+            return
         self._raw = async_body(response)
         if response.http_version == "HTTP/2":
             self._raw = _AsyncRedacted(self._raw)
         encoding = response.headers.get("content-encoding", "")
-        self.chunks: AsyncIterator[bytes] = self._raw
+        self.chunks = self._raw
         if is_compressed(encoding):
             self.chunks = AsyncDecompressed(self._raw, encoding, lenient=not 200 <= response.status_code < 300)
 
@@ -58,6 +64,21 @@ class AsyncStreamedResponse(BaseStreamedResponse):
                     remaining -= self._record_read(await anext(self.chunks, None))
         finally:
             await self.aclose()
+
+
+class _AsyncReadBody(AsyncIterator[bytes]):
+    """A body that has been read before."""
+
+    def __init__(self, content: bytes) -> None:
+        self._chunks = [content] if content else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._chunks:
+            raise StopAsyncIteration
+        return self._chunks.pop()
 
 
 class _AsyncRedacted(AsyncIterator[bytes]):

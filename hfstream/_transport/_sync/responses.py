@@ -16,7 +16,7 @@ from ...core.timeouts import Deadline
 from ..decompression import is_compressed
 from ..redaction import redacted_logs
 from ..redirects import Redirection
-from ..response_base import DRAIN_BYTES, BaseStreamedResponse
+from ..response_base import DRAIN_BYTES, BaseStreamedResponse, content_read_before
 from ..waiting import sync_exhaust, sync_time_limit
 from .chunked_body import sync_body
 from .decompression import SyncDecompressed
@@ -31,11 +31,17 @@ class SyncStreamedResponse(BaseStreamedResponse):
         self, response: httpx.Response, pending_close: deque[Any], redirection: Redirection | None = None
     ) -> None:
         super().__init__(response, pending_close, redirection)
+        self.chunks: Iterator[bytes]
+        self._raw: Iterator[bytes]
+        if (content := content_read_before(response)) is not None:
+            self.at_end = True
+            self.chunks = self._raw = _SyncReadBody(content)
+            return
         self._raw = sync_body(response)
         if response.http_version == "HTTP/2":
             self._raw = _SyncRedacted(self._raw)
         encoding = response.headers.get("content-encoding", "")
-        self.chunks: Iterator[bytes] = self._raw
+        self.chunks = self._raw
         if is_compressed(encoding):
             self.chunks = SyncDecompressed(self._raw, encoding, lenient=not 200 <= response.status_code < 300)
 
@@ -58,6 +64,21 @@ class SyncStreamedResponse(BaseStreamedResponse):
                     remaining -= self._record_read(next(self.chunks, None))
         finally:
             self.close()
+
+
+class _SyncReadBody(Iterator[bytes]):
+    """A body that has been read before."""
+
+    def __init__(self, content: bytes) -> None:
+        self._chunks = [content] if content else []
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._chunks:
+            raise StopIteration
+        return self._chunks.pop()
 
 
 class _SyncRedacted(Iterator[bytes]):
