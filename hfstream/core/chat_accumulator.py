@@ -202,18 +202,20 @@ class _LogprobsBuilder:
     def __init__(self) -> None:
         self._content: list[ChatCompletionLogprob] = []
         self._refusal: list[ChatCompletionLogprob] = []
+        self._extra = ExtraFieldsBuilder()  # the older form, with parallel lists; those of the reasoning
 
     def add(self, logprobs: ChatCompletionLogprobs) -> None:
         if logprobs.content:
             self._content += logprobs.content
         if logprobs.refusal:
             self._refusal += logprobs.refusal
+        if logprobs.__pydantic_extra__:
+            self._extra.add(logprobs.__pydantic_extra__)
 
     def build(self) -> ChatCompletionLogprobs | None:
-        if not (self._content or self._refusal):
-            return None
-        fields = {"content": self._content or None, "refusal": self._refusal or None}
-        return ChatCompletionLogprobs.model_validate({name: found for name, found in fields.items() if found})
+        fields: dict[str, Any] = {name: value for name, value in self._extra.build().items() if value is not None}
+        fields |= {name: found for name, found in (("content", self._content), ("refusal", self._refusal)) if found}
+        return ChatCompletionLogprobs.model_validate(fields) if fields else None
 
 
 def _merge_latest(fields: dict[str, Any], update: dict[str, Any]) -> None:

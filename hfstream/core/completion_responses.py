@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..types import Details, FinishReason, StreamDetails, StreamResponse, TextGenerationResponse, Token, Usage
+from ..types import (
+    ChatCompletionLogprob,
+    ChatCompletionTopLogprob,
+    Details,
+    FinishReason,
+    StreamDetails,
+    StreamResponse,
+    TextGenerationResponse,
+    Token,
+    Usage,
+)
 from .accumulators import DetailsAccumulator, TextAccumulator
 from .answer_errors import raise_if_failed
 from .choice_states import ChoiceIndices
@@ -97,9 +107,7 @@ def _tokens(choice: CompletionChoice, *, with_top_tokens: bool, complete: bool =
     server sends with a later chunk. Then the chunk is one token with the chunk's text. In a complete response
     (`complete`) all tokens are there, so the lists are used in any case.
     """
-    texts = choice.logprobs.tokens if choice.logprobs else []
-    logprobs = choice.logprobs.token_logprobs if choice.logprobs else []
-    ids = choice.token_ids or []
+    texts, logprobs, ids = _token_lists(choice)
     is_plain = "".join(texts) == choice.text
     is_end = bool(choice.finish_reason) and not is_plain and "".join(texts[:-1]) == choice.text
     if not texts or not (is_plain or is_end or complete):
@@ -127,8 +135,29 @@ def _tokens(choice: CompletionChoice, *, with_top_tokens: bool, complete: bool =
     ]
 
 
+def _token_lists(choice: CompletionChoice) -> tuple[list[str], list[float | None], list[int]]:
+    """The texts, log probabilities and ids of the tokens of a choice; the lists may differ in length."""
+    logprobs, ids = choice.logprobs, choice.token_ids or []
+    if logprobs is None:
+        return [], [], ids
+    if entries := logprobs.content:
+        ids = ids or [_id(entry) for entry in entries]
+        return [entry.token for entry in entries], [entry.logprob for entry in entries], ids
+    return logprobs.tokens, logprobs.token_logprobs, ids
+
+
+def _id(entry: ChatCompletionLogprob | ChatCompletionTopLogprob) -> int:
+    found = (entry.__pydantic_extra__ or {}).get("id")
+    return found if isinstance(found, int) else UNKNOWN_ID
+
+
 def _top(choice: CompletionChoice, position: int) -> list[Token] | None:
-    top_logprobs = (choice.logprobs and choice.logprobs.top_logprobs) or []
+    if choice.logprobs is None:
+        return None
+    if entries := choice.logprobs.content:
+        top = entries[position].top_logprobs
+        return [Token(id=_id(entry), text=entry.token, logprob=entry.logprob) for entry in top]
+    top_logprobs = choice.logprobs.top_logprobs or []
     if position >= len(top_logprobs):
         return None
     return [
@@ -210,7 +239,7 @@ def parse_completion(
         return TextGenerationResponse(generated_text=choice.text)
     tokens = (
         _tokens(choice, with_top_tokens=with_top_tokens, complete=True)
-        if choice.logprobs and choice.logprobs.tokens
+        if choice.logprobs and (choice.logprobs.tokens or choice.logprobs.content)
         else []
     )
     completion_details = Details(

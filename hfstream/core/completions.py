@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
-from ..types import Token, Usage
+from ..types import ChatCompletionLogprob, Token, Usage
 from ..types._base import APIModel, FieldRepair
 from ..types._chat_repairs import COMPLETION_REPAIRS
 
@@ -66,11 +66,13 @@ def _response_format(grammar: Any) -> dict[str, Any]:
 
 
 class CompletionLogprobs(APIModel):
-    """OpenAI's older format: parallel lists, one entry for each token."""
+    """OpenAI's older format: parallel lists, one entry for each token; or `content`, as in a chat."""
 
     tokens: list[str] = []
     token_logprobs: list[float | None] = []
     top_logprobs: list[dict[str, float | None] | None] | None = None
+    content: list[ChatCompletionLogprob] | None = None
+    """llama.cpp: one object for each token, with its id."""
 
 
 class CompletionChoice(APIModel):

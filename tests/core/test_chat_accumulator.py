@@ -124,6 +124,27 @@ def test_content_parts_become_content_and_reasoning() -> None:
     assert (found.content, found["content_parts"]) == ("See it.", other[1:])
 
 
+@pytest.mark.parametrize(
+    ("chunks", "joined"),
+    [
+        (
+            [{"tokens": [text], "token_logprobs": [-1.0]} for text in "ab"],
+            {"tokens": ["a", "b"], "token_logprobs": [-1.0, -1.0]},
+        ),
+        (
+            [{"content": None, "reasoning_content": [{"token": text}]} for text in "ab"],
+            {"reasoning_content": [{"token": "a"}, {"token": "b"}]},
+        ),
+        ([{"content": [], "other": None}, {}, None], None),
+        ([-0.5], {"logprob": -0.5}),
+    ],
+)
+def test_log_probabilities_in_another_form_are_kept(chunks: list[Any], joined: dict[str, Any] | None) -> None:
+    pieces = [event({"choices": [{**choice(content="a"), "logprobs": logprobs}]}) for logprobs in chunks]
+    found = final(*pieces, chunk("stop")).choices[0].logprobs
+    assert (found and found.model_dump(exclude_unset=True)) == joined
+
+
 def test_a_tool_call_without_its_list_and_a_number_as_logprobs_are_accepted() -> None:
     """TGI before 3.1 streams its tool calls as an object; Together tells a log probability as a number."""
     wanted = {"index": 0, "id": "", "type": "function", "function": {"name": "f", "arguments": "{}"}}

@@ -350,6 +350,31 @@ def test_llama_cpp() -> None:
     assert StreamResult([*events(choice_of("a"), choice_of("b")), last, DONE]).items == ["a", "b"]
 
 
+def in_a_chats_form(*tokens: tuple[Any, str], **more: Any) -> dict[str, Any]:
+    """Log probabilities as llama.cpp sends them at /v1/completions, where OpenAI has parallel lists."""
+    return {"content": [{"id": id_, "token": text, "bytes": [1], "logprob": -0.5, **more} for id_, text in tokens]}
+
+
+def test_log_probabilities_in_a_chats_form() -> None:
+    top = [{"id": 5, "token": "a", "logprob": -0.1}, {"token": "b", "logprob": -2.5}]
+    first = choice_of("ab", logprobs=in_a_chats_form((5, "a"), (None, "b"), top_logprobs=top))
+    last = choice_of("", "stop", logprobs=in_a_chats_form((2, "</s>")))
+    stream_result = StreamResult([*events(first, last), DONE], details=True, top_n_tokens=2)
+    expected = [
+        Token(id=5, text="a", logprob=-0.5),
+        Token(id=-1, text="b", logprob=-0.5),
+        Token(id=2, text="</s>", logprob=-0.5, special=True),
+    ]
+    tops = [Token(id=5, text="a", logprob=-0.1), Token(id=-1, text="b", logprob=-2.5)]
+    assert [item.token for item in stream_result.items] == expected
+    assert [item.top_tokens for item in stream_result.items] == [tops, tops, []]
+    answer = complete_result({"choices": [{**first, "finish_reason": "stop"}]}, details=True, top_n_tokens=2)
+    assert (answer.details.tokens, answer.details.top_tokens) == (expected[:2], [tops, tops])
+    incomplete = choice_of("", logprobs=in_a_chats_form((7, "\ufffd")))
+    stream_result = StreamResult([*events(incomplete, choice_of("🙂", "stop")), DONE], details=True)
+    assert stream_result.items[0].token == Token(id=7, text="", logprob=-0.5)
+
+
 def token(index: int, text: str, **more: Any) -> dict[str, Any]:
     made = {"id": 100 + index, "text": text, "logprob": -0.5, "special": False, **more}
     return {"index": index, "token": made, "generated_text": None, "details": None}
@@ -568,9 +593,14 @@ def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from places_in(part)
 
 
-def test_any_value_in_any_field_is_read_or_raises_our_error() -> None:
+@pytest.mark.parametrize("as_in_a_chat", [False, True])
+def test_any_value_in_any_field_is_read_or_raises_our_error(as_in_a_chat: bool) -> None:
     response = copy.deepcopy(VLLM_WHOLE) | token(1, "a")
-    response["choices"][0]["logprobs"]["top_logprobs"] = [{"a": -0.5}, None]
+    if as_in_a_chat:
+        tokens = in_a_chats_form((1, "Hello"), (2, ""), top_logprobs=[{"id": 1, "token": "a", "logprob": -0.5}])
+        response = {"choices": [choice_of("Hello", "stop", logprobs=tokens)]}
+    else:
+        response["choices"][0]["logprobs"]["top_logprobs"] = [{"a": -0.5}, None]
     response["choices"][0]["stop_reason"] = "x"
     read = 0
     for number in range(len(list(places_in(response)))):
