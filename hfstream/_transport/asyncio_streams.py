@@ -105,7 +105,16 @@ class _Connection(asyncio.BufferedProtocol):
     # --- called by the stream ----------------------------------------------------------------------------------------
 
     def wait_readable(self, timeout: float | None) -> asyncio.Future[bool]:
-        """Until more is received, or the end: True. False if that takes longer than `timeout` seconds."""
+        """Until more is received, or the end: True. False if that takes longer than `timeout` seconds.
+
+        Raises:
+            RuntimeError: called in another event loop.
+        """
+        if not self.in_its_loop():
+            raise RuntimeError(
+                "a stream belongs to the event loop in which its call was made: read it there, or make the call in "
+                "this loop"
+            )
         self._reader = self.loop.create_future()
         self._expires_at = math.inf if timeout is None else self.loop.time() + timeout
         if self._expires_at < self._timer_at:
@@ -146,6 +155,12 @@ class _Connection(asyncio.BufferedProtocol):
     @property
     def is_readable(self) -> bool:
         return bool(self.received) or self.ended or self.transport.is_closing()
+
+    def in_its_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:  # trio's
+            return False
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -200,6 +215,9 @@ class _AsyncioStream(AsyncioNetworkStream):
             raise httpcore.WriteError(str(error)) from error
 
     async def aclose(self) -> None:
+        if not self._connection.in_its_loop():
+            self.abort()
+            return
         self._connection.transport.abort()  # close() would wait until all is sent that was written
         await self._connection.wait_closed()
 

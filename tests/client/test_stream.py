@@ -17,6 +17,7 @@ import pytest
 
 from hfstream import (
     AsyncInferenceClient,
+    AsyncTokenStream,
     IncompleteStreamError,
     InferenceClient,
     InferenceConnectionError,
@@ -347,6 +348,33 @@ async def test_a_read_after_an_error_is_no_normal_end(variant: Variant, clients:
         with pytest.raises(IncompleteStreamError, match="ended in an error: no") as caught:
             await variant.rest(stream)
         assert caught.value.partial_text == "Hello"
+
+
+@pytest.mark.parametrize("run", [asyncio.run, anyio.run], ids=["asyncio", "trio"])
+@pytest.mark.parametrize("closes", [False, True], ids=["read", "closed"])
+def test_a_stream_in_another_event_loop_is_told_and_closed(run: Any, closes: bool) -> None:
+    with ScriptedServer(ENDLESS) as server:
+        client = AsyncInferenceClient(server.url)
+
+        async def read() -> AsyncTokenStream[str]:
+            stream = await client.text_generation("Hi", stream=True)
+            assert await anext(stream) == "Hello"
+            return stream
+
+        async def go_on() -> None:
+            if closes:
+                await stream.aclose()
+            else:
+                with pytest.raises(RuntimeError, match="belongs to the event loop in which its call was made"):
+                    await anext(stream)
+            assert server.wait_until_running(0)
+
+        loop = asyncio.new_event_loop()
+        stream = loop.run_until_complete(read())
+        run(go_on()) if run is asyncio.run else run(go_on, backend="trio")
+        loop.run_until_complete(client.aclose())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 # Time ----------------------------------------------------------------------------------------------------------------
