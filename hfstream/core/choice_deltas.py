@@ -43,8 +43,8 @@ def _find_beside_delta(extra: dict[str, Any], *, with_message: bool) -> dict[str
     message = extra.get("message") if with_message else None
     if isinstance(message, str):
         message = _content(message)
-    found = message if isinstance(message, dict) else {}
-    return _content(extra.get("text") or extra.get("content")) or cast("dict[str, Any]", found)
+    found = cast("dict[str, Any]", message) if isinstance(message, dict) else {}
+    return _content(extra.get("text") or extra.get("content")) or found
 
 
 def _content(text: Any) -> dict[str, Any]:

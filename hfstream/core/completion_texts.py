@@ -6,6 +6,7 @@ Does not depend on how a response is received, nor on what becomes of it.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from ..types import ChatCompletionChunkChoice
 from .choice_deltas import find_delta
@@ -23,7 +24,7 @@ def complete_text(chunk: CompletionChunk, choice: CompletionChoice, *, first: bo
     elsewhere = {name: extra[name] for name in ("delta", "message", "content") if name in extra}
     if choice.text or not elsewhere:
         return choice
-    fields = {**copy.deepcopy(elsewhere), "finish_reason": choice.finish_reason}
+    fields: dict[str, Any] = copy.deepcopy(elsewhere) | {"finish_reason": choice.finish_reason}
     chat = ChatCompletionChunkChoice.validate_lenient(fields)
     if (found := find_delta(chat, first=first)) is not None:
         chat = ChatCompletionChunkChoice.validate_lenient(found)
