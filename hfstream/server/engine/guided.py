@@ -19,6 +19,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from .grammar_errors import describe_error, reason
 from .grammar_source import to_llguidance
+from .grammar_tokenizer import make_tokenizer
 from .protocol import Grammar, GrammarError, InvalidGrammarError
 
 KEPT_GRAMMARS = 64
@@ -94,7 +95,7 @@ class GrammarCompiler:
             self._waiting.append((number, grammar))
             return
         if self._tokenizer is None:  # only now: it takes a second for a large vocabulary
-            self._tokenizer = self._executor.submit(_make_tokenizer, *self._source, self._vocab_size)
+            self._tokenizer = self._executor.submit(make_tokenizer, *self._source, self._vocab_size)
         self._executor.submit(partial(self._compile, number, grammar, self._tokenizer))
 
     def close(self) -> None:
@@ -144,15 +145,3 @@ def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
             return matcher
         matcher = trial
     raise InvalidGrammarError(describe_error(grammar, matcher.get_error(), tokenizer))
-
-
-def _make_tokenizer(tokenizer: str, eos_ids: frozenset[int], vocab_size: int) -> LLTokenizer:
-    if not eos_ids:
-        raise InvalidGrammarError("this model has no token that ends a text, so no grammar can end")
-    try:
-        try:
-            return LLTokenizer(tokenizer, n_vocab=vocab_size, eos_token=sorted(eos_ids))
-        except ValueError:  # a tokenizer with more tokens than the model
-            return LLTokenizer(tokenizer, eos_token=sorted(eos_ids))
-    except Exception as error:  # noqa: BLE001 - llguidance has no class for it
-        raise InvalidGrammarError(f"the tokenizer of this model cannot be used with grammars: {error}") from None

@@ -128,6 +128,25 @@ def test_a_model_without_what_is_needed_refuses_grammars(text: str, eos_ids: fro
     compiler.compiler.close()
 
 
+SPECIAL_TEXTS: list[tuple[Grammar, str]] = [
+    (schema(const="a<eos>b"), '"a<eos>b"'),
+    (schema(type="object", properties={"<turn>": {"const": "<eos>"}}, required=["<turn>"]), '{"<turn>": "<eos>"}'),
+    (schema(type="string", pattern="^<[e]os>$"), '"<eos>"'),
+    (Grammar("regex", "<turn[>]{1,2}"), "<turn>"),
+    (Grammar("lark", 'start: "a<eos>" <[1]> "b"'), "a<eos><turn>b"),
+]
+
+
+@pytest.mark.parametrize(("grammar", "text"), SPECIAL_TEXTS)
+def test_the_text_of_a_special_token_is_text(compiler: Compiler, grammar: Grammar, text: str) -> None:
+    guide, tokens = compiler.guide(grammar), list[int]()
+    while EOS not in (allowed := ids_allowed(guide)) and len(tokens) < 50:
+        tokens.append(allowed[0])
+        guide.advance(allowed[0])
+    assert TOKENIZER.decode(tokens, skip_special_tokens=False) == text
+    assert tokens.count(1) == (grammar.kind == "lark")
+
+
 def test_a_model_with_more_logits_than_tokens_forbids_those_without_text() -> None:
     results: SimpleQueue[Any] = SimpleQueue()
     compiler = GrammarCompiler(lambda number, result: results.put(result), vocab_size=VOCAB_SIZE + 30)
