@@ -20,6 +20,7 @@ from .auth import BearerAuth
 from .request_rules import HostCheck, TidyPaths, cors
 from .routes.openai_responses import invalid_request_json
 from .routes.responses import error_response
+from .service.errors import UnexpectedError
 from .service.request_service import RequestService
 
 
@@ -42,6 +43,7 @@ def make_application(service: RequestService, routes: Sequence[Route], *, check_
         exception_handlers={
             InferenceError: _error_response,
             ClientDisconnect: _client_disconnected,
+            Exception: _unexpected_error,
             404: _no_route,
             405: _no_route,
         },
@@ -62,6 +64,11 @@ def authorized_route(path: str, app: ASGIApp, api_key: str | None, *methods: str
 
 async def _error_response(request: Request, error: Exception) -> Response:
     return error_response(cast("InferenceError", error))
+
+
+async def _unexpected_error(request: Request, error: Exception) -> Response:
+    """Of routes that do not generate; starlette raises the error again, so that it is logged."""
+    return error_response(UnexpectedError())
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from hfstream.server import BackgroundServer, Settings, create_app
+from hfstream.server.service.backend import Backend
 from tests.helpers.scripted_engine import ScriptedEngine, http, user
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -132,3 +133,26 @@ def test_a_compressed_body_is_refused(url: str) -> None:
     response = http.post(url + CHAT, content=gzip.compress(b"{}"), headers=headers)
     assert response.status_code == 415
     assert "Content-Encoding" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/generate", "/generate_stream", CHAT, COMPLETIONS, "/v1/responses", "/tokenize"])
+def test_a_fault_of_the_server_is_an_error_in_the_format_of_the_route(
+    url: str, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*args: object) -> None:
+        raise LookupError("a fault")
+
+    for name in ("prepare", "tokenize"):
+        monkeypatch.setattr(Backend, name, fail)
+    body = OPENAI_BODIES.get(path, {"inputs": "Hi", "input": "Hi"})
+    with caplog.at_level("INFO"):
+        response = http.post(url + path, json={**body, "stream": True})
+    assert response.status_code == 500
+    answer = response.json()
+    error = answer["error"] if path.startswith("/v1/") else answer
+    assert (error["message"] if path.startswith("/v1/") else error["error"]).startswith("The server failed")
+    assert answer["error_type"] == "internal"
+    assert any("LookupError: a fault" in str(record.exc_text) for record in caplog.records)
+    if path != "/tokenize":
+        assert f"id={response.headers['x-request-id']} " in caplog.text
+        assert "outcome=error" in caplog.text

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pydantic
 from pydantic import BaseModel
+from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -56,13 +57,21 @@ def parse_body(body: bytes, model: type[BodyT]) -> BodyT:
         HTTPException: 400 (not JSON) or 422 (not a `model`).
     """
     try:
+        if b"NaN" in body or b"Infinity" in body:  # no JSON, unless within a string; `model_validate_json` takes them
+            from_json(body, allow_inf_nan=False)
         return model.model_validate_json(body)
     except pydantic.ValidationError as error:
-        invalid = error
-    if syntax_error := describe_syntax_error(invalid):
-        raise HTTPException(400, f"Failed to parse the request body as JSON: {syntax_error}")
+        invalid, syntax_error = error, describe_syntax_error(error)
+    except ValueError as error:
+        raise _no_json(str(error)) from None
+    if syntax_error:
+        raise _no_json(syntax_error)
     type_error = describe_first_error(invalid, body.decode())
     raise HTTPException(422, f"Failed to deserialize the JSON body into the target type: {type_error}")
+
+
+def _no_json(reason: str) -> HTTPException:
+    return HTTPException(400, f"Failed to parse the request body as JSON: {reason}")
 
 
 async def _read(request: Request, limit: int, holder: ByteHolder) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Send
 
@@ -44,8 +44,8 @@ def response_json(response: TextGenerationResponse) -> str:
 
 
 def dump_json(value: dict[str, Any]) -> str:
-    """JSON as TGI writes it: no spaces, no escapes for other alphabets."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """JSON as TGI writes it: no spaces, no escapes for other alphabets, null for numbers that JSON does not have."""
+    return to_json(value, inf_nan_mode="null").decode()
 
 
 def error_json(error: InferenceError) -> str:

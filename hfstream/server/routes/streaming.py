@@ -19,13 +19,13 @@ from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from hfstream.errors import InferenceError
 
-from ..service.errors import ClientDisconnectedError
+from ..service.errors import ClientDisconnectedError, UnexpectedError
 from ..service.metrics import report
 from ..service.request_record import RequestRecord
 from ..service.request_service import Output, RequestService
@@ -98,9 +98,18 @@ class StreamingEndpoint(ABC):
             except HTTPException as error:
                 report(record, f"refused ({error.status_code})")
                 if self._stream_format.format_parse_error is None:
-                    raise
-                body = self._stream_format.format_parse_error(error)
-                await Response(body, error.status_code, media_type="application/json")(scope, receive, send)
+                    await PlainTextResponse(error.detail, error.status_code)(scope, receive, send)
+                else:
+                    body = self._stream_format.format_parse_error(error)
+                    await Response(body, error.status_code, media_type="application/json")(scope, receive, send)
+            except ClientDisconnect:
+                raise
+            except Exception:
+                if not sse.is_open:
+                    unexpected = UnexpectedError()
+                    body = self._stream_format.format_error(unexpected)
+                    await error_response(unexpected, body)(scope, receive, send)
+                raise  # so that it is logged
 
     @abstractmethod
     async def _handle(self, request: Request, sse: SSEResponse, send: Send, record: RequestRecord) -> None:

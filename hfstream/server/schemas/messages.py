@@ -5,10 +5,10 @@ Does not depend on HTTP or on chat templates.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, FailFast
+from pydantic_core import from_json
 
 from hfstream.errors import ValidationError
 
@@ -76,10 +76,14 @@ def _template_calls(calls: object) -> list[dict[str, Any]]:
 
 
 def _arguments(arguments: object) -> object:
-    """The object; what is none stays as it is."""
+    """The object; what is none stays as it is.
+
+    It is read as a request's body is, with a limit on its depth and without halves of surrogate pairs: it will be
+    written as text again.
+    """
     if not isinstance(arguments, str):
         return {} if arguments is None else arguments
     try:
-        return json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
+        return from_json(arguments or "{}", allow_inf_nan=False)
+    except ValueError:
         return arguments

@@ -20,6 +20,16 @@ class EngineFailedError(InferenceError):
     error_type: str | None = "broken"
 
 
+class UnexpectedError(InferenceError):
+    """A fault of this server: something was raised that nothing foresees."""
+
+    status_code: int | None = 500
+    error_type: str | None = "internal"
+
+    def __init__(self) -> None:
+        super().__init__("The server failed unexpectedly, its log says where")
+
+
 class StreamGoneError(InferenceError):
     """The resumable stream is known, but the events that the client asks for are not buffered any more."""
 

@@ -39,6 +39,7 @@ def test_tgi_routes_report_a_malformed_body_as_plain_text(url: str, path: str) -
         assert response.status_code == status
         assert response.headers["content-type"] == "text/plain; charset=utf-8"
         assert response.text.startswith(opening)
+        assert ("x-request-id" in response.headers) == (path != "/tokenize")
 
     refused(400, "Failed to parse the request body as JSON: ", content="{", headers=JSON)
     refused(415, "Expected request with `Content-Type: application/json`", content='{"inputs":"Hi"}')
@@ -97,6 +98,8 @@ def test_openai_routes_report_a_malformed_body_as_json(url: str, path: str) -> N
         ("", "EOF while parsing a value at line 1 column 0"),
         ('{"inp', "EOF while parsing a string at line 1 column 5"),
         ("hello", "expected value at line 1 column 1"),
+        ('{"inputs":"x","x":NaN}', "expected value at line 1 column 19"),
+        ('{"inputs":"x","x":-Infinity}', "invalid number at line 1 column 20"),
         ('{"inputs":"x"} y', "trailing characters at line 1 column 16"),
     ],
 )
@@ -105,6 +108,10 @@ def test_a_body_that_is_not_json_is_a_400(body: str, message: str) -> None:
         parse_body(body.encode(), GenerateRequest)
     assert caught.value.status_code == 400
     assert caught.value.detail == f"Failed to parse the request body as JSON: {message}"
+
+
+def test_words_for_numbers_that_json_does_not_have_are_text() -> None:
+    assert parse_body(b'{"inputs":"NaN, Infinity"}', GenerateRequest).inputs == "NaN, Infinity"
 
 
 def limited(payload_limit: int) -> Backend:

@@ -14,6 +14,7 @@ from hfstream.server import BackgroundServer, Settings
 from hfstream.server.routes.responses import (
     RequestTimer,
     SSEResponse,
+    dump_json,
     error_json,
     error_response,
     event_json,
@@ -119,3 +120,9 @@ def test_times_are_measured_from_receipt_and_from_validation() -> None:
     assert int(headers["x-time-per-token"]) >= 15
     assert float(headers["x-compute-time"]) >= 0.05
     assert (headers["x-prompt-tokens"], headers["x-generated-tokens"], headers["x-queue-time"]) == ("3", "2", "0")
+
+
+def test_json_has_no_other_numbers_than_json_has() -> None:
+    assert dump_json({"a": [float("inf"), float("nan"), 0.5, 10**30], "ü": None}) == (
+        '{"a":[null,null,0.5,1000000000000000000000000000000],"ü":null}'
+    )

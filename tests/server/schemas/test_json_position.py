@@ -25,6 +25,12 @@ def test_a_value_is_found_by_its_path(path: tuple[str | int, ...], indent: int |
     assert json.loads(text[start:end]) == expected
 
 
+def test_of_a_key_given_twice_it_is_the_last_one() -> None:
+    text = '{"a": {"b": 1}, "c": 0, "a": {"c": [2]}}'
+    start, end = find_value(text, ("a", "c", 0))
+    assert (start, text[start:end]) == (text.index("2"), "2")
+
+
 def test_the_end_of_a_key_is_behind_its_quote() -> None:
     text = '{"b": {"a" : 1}, "a" : 2}'
     assert text[: find_key_end(text, 0, "a")] == '{"b": {"a" : 1}, "a"'

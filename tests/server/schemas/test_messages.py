@@ -43,6 +43,25 @@ def test_templates_get_all_fields_but_empty_ones() -> None:
     assert "tool_calls" not in to_template(role="assistant", content="a", tool_calls=[])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("", {}),
+        (None, {}),
+        ("no JSON", "no JSON"),
+        ('{"a": "\\ud800"}', '{"a": "\\ud800"}'),  # cannot be encoded
+        ("[" * 985 + "]" * 985, "[" * 985 + "]" * 985),
+        ('{"a": NaN}', '{"a": NaN}'),
+    ],
+    ids=repr,
+)
+def test_arguments_are_objects_unless_they_could_not_be_written_again(arguments: str | None, read: object) -> None:
+    calls = [{"function": {"name": "f", "arguments": arguments}}]
+    message = to_template(role="assistant", tool_calls=calls)
+    assert message["tool_calls"][0]["function"]["arguments"] == read
+
+
 @pytest.mark.parametrize("kind", ["image_url", "input_audio"])
 def test_parts_that_are_not_text_are_refused(kind: str) -> None:
     with pytest.raises(ValidationError, match=f"Input validation error: .* type `{kind}` are not supported"):
