@@ -12,7 +12,7 @@ import re
 from llguidance import LLMatcher, LLTokenizer
 
 from .grammar_source import json_schema
-from .json_schemas import Schema, children
+from .json_schemas import Schema, children, prepare
 from .protocol import Grammar, InvalidGrammarError
 
 _TOOL_SCHEMA = re.compile(r"failed to compile JSON schema: ([^\n]*)\n.*\| tool_(\d+): [^\n]*\n *\^", re.DOTALL)
@@ -31,7 +31,9 @@ def describe_error(grammar: Grammar, error: str, tokenizer: LLTokenizer) -> str:
     if grammar.kind == "lark" and (tool := _TOOL_SCHEMA.search(error)):
         return f"at /{tool[2]}/function/parameters: {reason(tool[1])}"
     if grammar.kind == "json_schema" and len(grammar.source) <= MAX_TRIED_SIZE:
-        path = _path_of(error, json.loads(grammar.source), tokenizer)
+        schema: Schema = json.loads(grammar.source)
+        prepare(schema)
+        path = _path_of(error, schema, tokenizer)
     return f"at {path}: {reason(error)}" if path else reason(error)
 
 

@@ -5,7 +5,9 @@ Does not depend on how schemas are compiled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any, TypeAlias, cast
 
 Schema: TypeAlias = dict[str, Any]
@@ -29,6 +31,14 @@ _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "additionalItems", "not", "contains", "propertyNames")
 _OPEN = ("patternProperties", "minProperties", "additionalProperties", "unevaluatedProperties")
 """Keywords with which an object may need members that its `properties` do not name."""
+_NEUTRAL_VALUES: dict[str, Any] = {
+    "uniqueItems": False, "dependentRequired": {}, "dependentSchemas": {}, "dependencies": {},
+}  # fmt: skip
+_EXCLUSIVE_BOUNDS = (
+    ("exclusiveMinimum", "minimum", ("maximum", "exclusiveMaximum"), 1),
+    ("exclusiveMaximum", "maximum", ("minimum", "exclusiveMinimum"), -1),
+)
+"""A bound, its inclusive form, the bounds on the other side, and the direction to them."""
 _OTHERS = ("anyOf", "oneOf", "$ref")
 _MEMBERS = ("properties", "required", *_OPEN)
 
@@ -54,6 +64,8 @@ def children(schema: Schema) -> Iterator[tuple[str, Schema]]:
 def prepare(root: Schema) -> None:
     """Changes a schema so that it is compiled as it is meant here."""
     drop_unknown_formats(root)
+    drop_neutral_keywords(root)
+    step_off_exclusive_bounds(root)
     close_objects(root)
 
 
@@ -64,11 +76,7 @@ def close_objects(root: Schema) -> None:
     generate them either. If an object has to fit several schemas at once, all are left alone: what one of them does not
     name, another one may.
     """
-    schemas, waiting = [root], [root]
-    while waiting:
-        parts = [part for _, part in children(waiting.pop())]
-        schemas += parts
-        waiting += parts
+    schemas = _all_in(root)
     if any(map(_combines, schemas)):
         return
     for schema in schemas:
@@ -84,12 +92,49 @@ def drop_unknown_formats(root: Schema) -> None:
 
     pydantic's are among them, such as "path" and "binary".
     """
-    waiting = [root]
-    while waiting:
-        schema = waiting.pop()
+    for schema in _all_in(root):
         if schema.get("format") not in KNOWN_FORMATS:
             schema.pop("format", None)
-        waiting += [part for _, part in children(schema)]
+
+
+def drop_neutral_keywords(root: Schema) -> None:
+    """Take away keywords that would be refused, where they say no more than if they were not there."""
+    for schema in _all_in(root):
+        for keyword, value in _NEUTRAL_VALUES.items():
+            if keyword in schema and schema[keyword] == value:
+                del schema[keyword]
+
+
+def step_off_exclusive_bounds(root: Schema) -> None:
+    """Make exclusive bounds inclusive ones a little further in, where llguidance would take them for inclusive ones.
+
+    It does so with a whole number whose other bound is less than one away, as in `0 < x <= 0.5`. The step is about a
+    millionth of the range, which nothing that is generated will miss.
+    """
+    for schema in _all_in(root):
+        for exclusive, inclusive, others, direction in _EXCLUSIVE_BOUNDS:
+            bound, given = schema.get(exclusive), schema.get(inclusive, 0)
+            if not (_is_moderate(bound) and _is_moderate(given)) or bound % 1:
+                continue
+            ranges = [direction * (schema[other] - bound) for other in others if _is_moderate(schema.get(other))]
+            if ranges and 0 < min(ranges) < 1:
+                step = Decimal(10) ** (math.floor(math.log10(min(ranges))) - 6)
+                stepped = float(Decimal(bound) + direction * max(step, Decimal(math.ulp(bound))))
+                del schema[exclusive]
+                schema[inclusive] = direction * max(direction * stepped, direction * schema.get(inclusive, stepped))
+
+
+def _all_in(root: Schema) -> list[Schema]:
+    """The schema and all those within it."""
+    schemas = [root]
+    for schema in schemas:  # which grows meanwhile
+        schemas += [part for _, part in children(schema)]
+    return schemas
+
+
+def _is_moderate(value: Any) -> bool:
+    """Whether it is a number that a float has exactly, so that bounds can be compared."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def _combines(schema: Schema) -> bool:

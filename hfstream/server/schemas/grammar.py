@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
+from pydantic_core import from_json
+
 from hfstream.errors import ValidationError
 
 from ..engine.protocol import Grammar
@@ -87,6 +89,8 @@ def exceeds(schema: object) -> str | None:
                 waiting += [(each, depth + 1) for each in cast("list[Any]", part)]
             case str():
                 size += len(part)
+            case int() | float() if not -(2**63) <= part < 2**64:  # or it is not finite
+                return "numbers of at most 64 bits"
             case _:
                 pass
         size += 1
@@ -123,8 +127,8 @@ def _parse_json(text: str) -> Any:
     if len(text) > MAX_SIZE:
         raise invalid_grammar(f"it must have at most {MAX_SIZE} characters")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return from_json(text, allow_inf_nan=False)  # as a request's body is read
+    except ValueError:
         raise invalid_grammar("a schema that is a string must be JSON") from None
 
 

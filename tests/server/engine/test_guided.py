@@ -128,6 +128,27 @@ def test_a_model_without_what_is_needed_refuses_grammars(text: str, eos_ids: fro
     compiler.compiler.close()
 
 
+@pytest.mark.parametrize(
+    ("bounds", "outside"),
+    [
+        ({"exclusiveMinimum": 0, "maximum": 0.5}, ("0", "0.0", "-0", "0.51")),
+        ({"exclusiveMinimum": 1, "exclusiveMaximum": 1.5}, ("1", "1.0", "1.5")),
+        ({"minimum": -0.5, "exclusiveMaximum": 0}, ("0", "-0", "-0.0")),
+    ],
+)
+def test_exclusive_bounds_are_no_values(tokenizer: LLTokenizer, bounds: dict[str, Any], outside: tuple[str]) -> None:
+    matcher = compile_grammar(schema(type="number", **bounds), tokenizer)
+
+    def fits(text: str) -> bool:
+        copy = matcher.deep_copy()
+        return copy.consume_tokens(tokenizer.tokenize_str(text)) and copy.is_accepting()
+
+    assert not any(map(fits, outside))
+    low, high = sorted(bounds.values())
+    assert fits(f"{(low + high) / 2}")
+    assert fits(f"{low + (high - low) / 1000:.6f}")
+
+
 SPECIAL_TEXTS: list[tuple[Grammar, str]] = [
     (schema(const="a<eos>b"), '"a<eos>b"'),
     (schema(type="object", properties={"<turn>": {"const": "<eos>"}}, required=["<turn>"]), '{"<turn>": "<eos>"}'),
@@ -176,6 +197,7 @@ def test_a_format_of_ones_own_is_no_error(tokenizer: LLTokenizer) -> None:
 
 REFUSED: list[tuple[Grammar, str]] = [
     (schema(type="object", properties={"a": {"items": {"not": {}}}}), "at /properties/a/items: " + NOT),
+    (schema(properties={"a": {"uniqueItems": False, "not": {}}}), "at /properties/a: " + NOT),
     (schema(anyOf=[{"type": "null"}, {"type": "strin"}]), "at /anyOf/1: Invalid type: strin"),
     (schema(items={"properties": {"a/b~": {"oneOf": [{}, {}]}}}), "at /items/properties/a~1b~0: " + ONE_OF),
     (schema(properties={"a": {"$ref": "#/$defs/x"}}), "at /properties/a: Pointer '/$defs/x' does not exist"),

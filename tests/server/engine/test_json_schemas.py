@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from hfstream.server.engine.json_schemas import children, close_objects, drop_unknown_formats
+from hfstream.server.engine.json_schemas import (
+    children,
+    close_objects,
+    drop_neutral_keywords,
+    drop_unknown_formats,
+    step_off_exclusive_bounds,
+)
 
 A, B = {"type": "string"}, {"type": "integer"}
 
@@ -29,6 +35,36 @@ def test_formats_that_are_not_known_need_not_be_checked() -> None:
         "properties": {"a": {"type": "string"}, "format": {"type": "string", "format": "date"}},
         "const": {"format": "path"},
     }
+
+
+def test_keywords_that_say_nothing_are_dropped() -> None:
+    schema: dict[str, Any] = {"items": {"uniqueItems": False, "dependentRequired": {}}, "uniqueItems": True}
+    drop_neutral_keywords(schema)
+    assert schema == {"items": {}, "uniqueItems": True}
+
+
+EXCLUSIVE: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"exclusiveMinimum": 0, "maximum": 0.5}, {"minimum": 0.0000001, "maximum": 0.5}),
+    ({"exclusiveMaximum": -1, "exclusiveMinimum": -1.5}, {"exclusiveMinimum": -1.5, "maximum": -1.0000001}),
+    ({"exclusiveMinimum": 0.0, "minimum": 0.25, "maximum": 0.5}, {"minimum": 0.25, "maximum": 0.5}),
+    ({"exclusiveMaximum": 1, "maximum": 0.75, "minimum": 0.5}, {"minimum": 0.5, "maximum": 0.75}),
+    ({"exclusiveMinimum": 2**40, "maximum": 2**40 + 0.5}, {"minimum": 2**40 + 2**-12, "maximum": 2**40 + 0.5}),
+]
+KEPT: list[dict[str, Any]] = [
+    {"exclusiveMinimum": 0}, {"exclusiveMinimum": 0, "maximum": 1}, {"exclusiveMinimum": 0.5, "maximum": 0.75},
+    {"exclusiveMinimum": 0, "maximum": -0.5}, {"exclusiveMinimum": 2**64, "maximum": 0.5},
+    {"exclusiveMinimum": True, "maximum": 0.5}, {"exclusiveMinimum": 0, "minimum": "a", "maximum": 0.5},
+    {"exclusiveMinimum": 0, "maximum": float("inf")},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "stepped"), [*EXCLUSIVE, *((each, each) for each in KEPT)])
+def test_exclusive_bounds_that_would_be_lost_become_inclusive_ones(
+    schema: dict[str, Any], stepped: dict[str, Any]
+) -> None:
+    outer: dict[str, Any] = {"items": dict(schema)}
+    step_off_exclusive_bounds(outer)
+    assert outer == {"items": stepped}
 
 
 CLOSED: list[dict[str, Any]] = [

@@ -46,6 +46,7 @@ def nested(levels: int) -> dict[str, Any]:
 def test_the_largest() -> None:
     assert parse_grammar({"type": "json", "value": nested(MAX_DEPTH)})
     assert parse_grammar({"type": "regex", "value": MAX_SIZE * "a"})
+    assert parse_grammar({"type": "json", "value": {"enum": [2**64 - 1, -(2**63), 1.5, True]}})
 
 
 NO_SCHEMA = "type `json_schema` needs a `json_schema` with a `schema`"
@@ -65,6 +66,10 @@ NO_SCHEMA = "type `json_schema` needs a `json_schema` with a `schema`"
         ({"type": "json", "value": nested(MAX_DEPTH + 1)}, f"it must have at most {MAX_DEPTH} levels"),
         ({"type": "json", "value": {"enum": ["a" * MAX_SIZE]}}, f"it must have at most {MAX_SIZE} characters"),
         ({"type": "json", "value": {"enum": [0] * MAX_SIZE}}, f"it must have at most {MAX_SIZE} characters"),
+        ({"type": "json", "value": {"const": 2**64}}, "it must have numbers of at most 64 bits"),
+        ({"type": "json", "value": {"enum": [[-(2**63) - 1]]}}, "it must have numbers of at most 64 bits"),
+        ({"type": "json", "value": {"maximum": float("inf")}}, "it must have numbers of at most 64 bits"),
+        ({"type": "json", "value": '{"const": "\\ud800"}'}, "a schema that is a string must be JSON"),
         ({"type": "json_schema", "json_schema": {"name": "x"}}, NO_SCHEMA),
         ({"type": "regex", "value": {}}, "type `regex` needs a `value`, the pattern, which is a string"),
         ({"type": "regex", "value": "a" * (MAX_SIZE + 1)}, f"it must have at most {MAX_SIZE} characters"),
