@@ -97,6 +97,7 @@ class _Generation:
 
     def __init__(self, body: CompletionRequest, prompt: str) -> None:
         self._echo = prompt if body.echo else ""
+        self._truncated = body.truncate is not None
         self._generates_nothing = body.generates_nothing
         self._include_logprobs = body.logprobs is not None
         self._stop_filter = StopStringFilter(body.stop)
@@ -105,8 +106,8 @@ class _Generation:
 
     def choice(self, index: int, output: CompleteOutput) -> dict[str, Any]:
         """The complete text, as a choice."""
-        text = self._stop_filter.strip(output.events[-1].generated_text or "")
-        return self._choice(index, text, output.prompt, output.events)
+        text = (output.events[-1].generated_text or "").removeprefix(self._echo)
+        return self._choice(index, self._echo + self._stop_filter.strip(text), output.prompt, output.events)
 
     def choice_of_event(self, output: OutputEvent) -> dict[str, Any]:
         """What one more token adds, as a choice."""
@@ -121,6 +122,8 @@ class _Generation:
         reason = finish_reason(events[-1])
         if self._generates_nothing:
             text, events, reason = self._echo, (), "length"
+        if prompt and self._truncated:
+            self._text_offset = _start_in(self._echo, prompt.events())
         logprobs = self._logprobs(
             [*(prompt.events() if prompt else ()), *(event for event in events if not event.token.special)]
         )
@@ -142,6 +145,14 @@ class _Generation:
             "top_logprobs": tops if any(tops) else None,
             "text_offset": offsets,
         }
+
+
+def _start_in(prompt: str, tokens: Sequence[StreamResponse]) -> int:
+    """Where the last tokens of a prompt begin in it. Special tokens before them need not be part of its text."""
+    texts = [event.token.text for event in tokens]
+    while texts and tokens[-len(texts)].token.special and not prompt.endswith("".join(texts)):
+        del texts[0]
+    return max(0, len(prompt) - len("".join(texts)))
 
 
 def _top_logprobs(event: StreamResponse) -> dict[str, float | None] | None:

@@ -140,6 +140,31 @@ def test_an_echo(url: str) -> None:
     assert ask(url, [TURN, *ids("Hi")], echo=True).json()["choices"][0]["text"].startswith("<turn>Hi")
 
 
+@pytest.mark.parametrize("stop", ["Hi", "i", "ia"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_stop_string_at_the_end_of_an_echo_is_left_alone(url: str, stop: str, streamed: bool) -> None:
+    fields: dict[str, Any] = {"echo": True, "max_tokens": 1, "stop": stop}
+    parts = chunks(stream(url, "Hi", **fields)) if streamed else [ask(url, "Hi", **fields).json()]
+    assert [part["choices"][0]["text"] for part in parts] == ["Hia"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("prompt", "kept"), [("Hi, world", 3), ("Hi<turn>yo", 3), ("Hi", 2), ("a<turn>", 1)])
+def test_offsets_of_a_truncated_echo_are_those_of_the_whole_prompt(
+    url: str, prompt: str, kept: int, streamed: bool
+) -> None:
+    fields: dict[str, Any] = {"echo": True, "logprobs": 0, "max_tokens": 2, "truncate": kept}
+    parts = chunks(stream(url, prompt, **fields)) if streamed else [ask(url, prompt, **fields).json()]
+    text = "".join(part["choices"][0]["text"] for part in parts)
+    found = [
+        (token, text[offset : offset + len(token)])
+        for logprobs in (part["choices"][0]["logprobs"] for part in parts)
+        for token, offset in zip(logprobs["tokens"], logprobs["text_offset"], strict=True)
+    ]
+    assert len(found) == kept + 2
+    assert [token for token, _ in found] == [there for _, there in found]
+
+
 def test_an_echo_with_logprobs(url: str) -> None:
     """The first token has none; a special token is part of the text if the prompt has it."""
     prompt = [TURN, *ids("Hi")]
