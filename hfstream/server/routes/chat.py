@@ -10,7 +10,6 @@ from hfstream.types import (
     ChatCompletionChoice,
     ChatCompletionChunk,
     ChatCompletionChunkChoice,
-    ChatCompletionDelta,
     ChatCompletionLogprob,
     ChatCompletionLogprobs,
     ChatCompletionTopLogprob,
@@ -96,7 +95,7 @@ class ChatFormatter(PlainStream):
         logprobs = self._logprobs([event])
         deltas = message.push(event)
         if not deltas and (logprobs or event.details):
-            deltas = [ChatCompletionDelta()]
+            deltas = [message.empty()]
         for number, delta in enumerate(deltas, 1):
             reason = message.finish_reason(event) if number == len(deltas) else None
             choice = ChatCompletionChunkChoice(

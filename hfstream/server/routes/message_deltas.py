@@ -30,7 +30,8 @@ class MessageDeltas:
         self._format = call_format
         self._parser: ToolCallParser | None = None
         if use is not None:
-            self._parser = ToolCallParser(call_format, use.functions, max_calls=None if use.parallel else 1)
+            max_calls = None if use.parallel else 1
+            self._parser = ToolCallParser(call_format, use.functions, max_calls=max_calls, required=use.required)
         self._calls = 0
         self._role_sent = False
 
@@ -44,11 +45,11 @@ class MessageDeltas:
                 text += event.token.text
             parts = self._parser.push(text, last=event.details is not None)
             fields = [self._fields(part) for part in parts]
-        # The role is sent once. TGI repeats it, and clients that add up deltas get "assistantassistant".
-        if fields and not self._role_sent:
-            fields[0] = {"role": "assistant", "content": None, **fields[0]}
-            self._role_sent = True
-        return [ChatCompletionDelta(**each) for each in fields]
+        return [self._delta(each) for each in fields]
+
+    def empty(self) -> ChatCompletionDelta:
+        """A delta that adds nothing, but perhaps the role."""
+        return self._delta({})
 
     def whole(self, events: Sequence[StreamResponse]) -> ChatCompletionMessage:
         """The message of all its tokens."""
@@ -76,9 +77,17 @@ class MessageDeltas:
         return ChatCompletionMessage(role="assistant", content=text or None, tool_calls=tool_calls)
 
     def finish_reason(self, event: StreamResponse) -> str | None:
-        """OpenAI's finish reason; None before the last event."""
+        """OpenAI's finish reason; None before the last event. Calls are one only if they are complete."""
         reason = finish_reason(event)
-        return "tool_calls" if reason == "stop" and self._calls else reason
+        called = self._calls and self._parser is not None and self._parser.all_complete
+        return "tool_calls" if reason == "stop" and called else reason
+
+    def _delta(self, fields: dict[str, Any]) -> ChatCompletionDelta:
+        # The role is sent once. TGI repeats it, and clients that add up deltas get "assistantassistant".
+        if not self._role_sent:
+            fields = {"role": "assistant", "content": None, **fields}
+            self._role_sent = True
+        return ChatCompletionDelta(**fields)
 
     def _fields(self, part: TextPart | CallStart | ArgumentsPart) -> dict[str, Any]:
         match part:

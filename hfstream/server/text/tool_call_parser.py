@@ -42,17 +42,34 @@ Part: TypeAlias = TextPart | CallStart | ArgumentsPart
 class ToolCallParser:
     """Reads one answer."""
 
-    def __init__(self, call_format: ToolCallFormat, names: Collection[str], *, max_calls: int | None = None) -> None:
-        """`names`: of the functions that exist. After `max_calls` calls the rest of the text is dropped."""
+    def __init__(
+        self,
+        call_format: ToolCallFormat,
+        names: Collection[str],
+        *,
+        max_calls: int | None = None,
+        required: bool = False,
+    ) -> None:
+        """`names`: of the functions that exist. After `max_calls` calls the rest of the text is dropped.
+
+        `required`: the text is calls and nothing else, unless it is cut: so half the beginning of a call is no text.
+        """
         self._format, self._names, self._max_calls = call_format, names, max_calls
         self._marker = call_format.begin.rstrip(" \n[")
         self._end = call_format.end.strip()
+        self._required = required
         self._calls = 0
+        self._complete_calls = 0
         self._buffer = ""  # not looked at yet
         self._call = ""  # of the present call, until it is certain to be one
         self._scanner: CallScanner | None = None
         self._may_begin_bare = call_format.bare
         self._after_call = False
+
+    @property
+    def all_complete(self) -> bool:
+        """Whether no call that has begun lacks its end."""
+        return self._complete_calls == self._calls
 
     @property
     def markers(self) -> Collection[str]:
@@ -105,7 +122,7 @@ class ToolCallParser:
             self._begin_call(marker + rest, rest)
             return True
         text = before
-        if not last:  # space before a call is no text
+        if not last or self._required:  # space before a call is no text
             text = before[: len(before) - len(_partial(before, self._marker))].rstrip()
         self._buffer = before[len(text) :]
         if text:
@@ -131,6 +148,7 @@ class ToolCallParser:
         if scanner.failed and not scanner.started:  # so it was text
             parts.append(TextPart(self._call))
         if scanner.failed or scanner.complete:
+            self._complete_calls += scanner.complete
             self._scanner, self._after_call = None, scanner.started
         return bool(self._buffer) and self._scanner is None
 

@@ -131,6 +131,29 @@ def test_half_a_call_is_no_content(scripted: str, model: Model, cut: int, argume
     assert found == ([] if arguments is None else [arguments])
 
 
+def test_a_call_that_a_stop_string_cuts_is_no_call(scripted: str, model: Model) -> None:
+    model.answer = [*ids(CALLS), EOS]
+    choice = ask(scripted, stop=["city"]).json()["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == '{"'
+    assert deltas(scripted, stop=["city"])[-1]["end"] == "stop"
+    assert deltas(scripted, stop=["</tool_call>"])[-1]["end"] == "tool_calls"
+
+
+@pytest.mark.parametrize("text", ["", "<tool_", CALLS[8:]], ids=["end", "half a call", "calls"])
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_the_role_is_in_the_first_delta(scripted: str, model: Model, text: str, logprobs: bool) -> None:
+    model.answer = [*ids(text), EOS]
+    first, *others = deltas(scripted, logprobs=logprobs)
+    assert first["role"] == "assistant"
+    assert not any("role" in delta for delta in others)
+
+
+def test_half_a_required_call_is_no_content(bundled: str) -> None:
+    choice = ask(bundled, tool_choice="required", max_tokens=2).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("", "length")
+
+
 def test_with_none_all_is_text(scripted: str, model: Model) -> None:
     model.answer = [*ids(CALLS), EOS]
     choice = ask(scripted, tool_choice="none").json()["choices"][0]

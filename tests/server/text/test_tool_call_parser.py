@@ -74,6 +74,29 @@ def test_after_the_last_call_that_is_wanted_nothing_follows() -> None:
         assert parse(HERMES, text, size, max_calls=1) == [F, A1]
 
 
+@pytest.mark.parametrize("text", ["<tool_", " <", "<tool_call", '<tool_call>\n{"na'])
+def test_half_the_beginning_of_a_required_call_is_no_text(text: str) -> None:
+    parser = ToolCallParser(HERMES, NAMES, required=True)
+    assert parser.push(text, last=True) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complete"),
+    [
+        ("Text", True),
+        ('<tool_call>{"name": "f", "arguments": {"a": 1}}', True),
+        ('<tool_call>{"name": "f", "arguments": {"a": 1}</tool_call>', False),
+        ('<tool_call>{"name": "f", "arguments": {"', False),
+        ('<tool_call>{"name": "f"}</tool_call><tool_call>{"name": "f", "arguments": {', False),
+        ('<tool_call>{"name": "f"}</tool_call><tool_call>{"na', True),
+    ],
+)
+def test_calls_without_an_end_are_not_complete(text: str, complete: bool) -> None:
+    parser = ToolCallParser(HERMES, NAMES)
+    parser.push(text, last=True)
+    assert parser.all_complete == complete
+
+
 def test_arguments_come_while_they_are_written() -> None:
     parser = ToolCallParser(HERMES, NAMES)
     assert parser.push('<tool_call>\n{"name": "f"') == []
