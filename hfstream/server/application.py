@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from hfstream.errors import InferenceError
 
 from .auth import BearerAuth
-from .request_rules import HostCheck, TidyPaths, cors
+from .request_rules import AbsoluteTargets, HostCheck, LengthCheck, TidyPaths, cors
 from .routes.openai_responses import invalid_request_json
 from .routes.responses import error_response
 from .service.errors import UnexpectedError
@@ -33,9 +33,10 @@ def make_application(service: RequestService, routes: Sequence[Route], *, check_
         yield
         await service.close()
 
-    middleware = [cors(service.settings.cors_allow_origin), Middleware(TidyPaths)]
+    middleware = [Middleware(LengthCheck), Middleware(AbsoluteTargets)]
     if check_host:
-        middleware.insert(0, Middleware(HostCheck, service.settings.allowed_hosts))
+        middleware.append(Middleware(HostCheck, service.settings.allowed_hosts))
+    middleware += [cors(service.settings.cors_allow_origin), Middleware(TidyPaths)]
     app = Starlette(
         routes=routes,
         lifespan=lifespan,

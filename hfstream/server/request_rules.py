@@ -1,4 +1,4 @@
-"""What holds for requests of all routes: how paths are read, which Host a request may name, which pages may call.
+"""What holds for requests of all routes: how paths and lengths are read, which Host may be named, which pages may call.
 
 Does not depend on the backend.
 """
@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _LOOPBACK_ORIGIN = r"https?://(localhost|([a-z0-9-]+\.)+localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?"
+_ABSOLUTE = re.compile("https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 _LOCAL_NAMES = ("localhost", "host.docker.internal")
 """Names of this computer. The second is how it is called from containers."""
 
@@ -31,6 +32,41 @@ def cors(allow_origin: Sequence[str]) -> Middleware:
         allow_headers=["*"],  # `authorization`, and OpenAI's client adds some `x-stainless-...`
         expose_headers=["*"],
     )
+
+
+class LengthCheck:
+    """Refuses requests that say in two ways how long their body is, and closes their connections.
+
+    A proxy before this server may have gone by the other length, and passed on a second request as part of the body
+    (RFC 9112, section 6.1).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+        if "content-length" not in headers or "transfer-encoding" not in headers:
+            await self._app(scope, receive, send)
+            return
+        message = "A request must have Content-Length or Transfer-Encoding, and not both"
+        await PlainTextResponse(message, 400, {"connection": "close"})(scope, receive, send)
+
+
+class AbsoluteTargets:
+    """``GET http://localhost:8080/health``, as to a proxy, is ``GET /health`` with that host (RFC 9112, 3.2.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            root: str = scope.get("root_path", "")
+            if target := _ABSOLUTE.fullmatch(scope["path"].removeprefix(root)):
+                others = [(name, value) for name, value in scope["headers"] if name != b"host"]
+                headers = [(b"host", target[1].encode()), *others]
+                scope = {**scope, "path": root + (target[2] or "/"), "headers": headers}
+        await self._app(scope, receive, send)
 
 
 class TidyPaths:

@@ -14,6 +14,7 @@ import contextlib
 import http
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -29,6 +30,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 MAX_HEAD_SIZE = 65_536
 """Bytes that a request's head may have."""
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 IDLE_SECONDS = 75
 """Seconds that an idle connection stays open for the next request. More than clients keep theirs, or a request could
 arrive while the server closes the connection: uvicorn's 5 are httpx's too. TGI never closes one."""
@@ -48,6 +50,7 @@ class GuardedConnection(_Base):
 
     _reading_since: float | None = None  # when the present request began; None between requests
     _head_size: int = 0
+    _head_end: bytes = b""  # its last bytes so far, which may begin the blank line
     _last_used: float = 0.0
     _unread_since: float | None = None  # start of the present time window in which something waits to be sent
     _sent_before: int = 0  # bytes sent before that
@@ -63,15 +66,24 @@ class GuardedConnection(_Base):
         self._last_used = self.loop.time()
         if reading and self._reading_since is None:
             self._reading_since = self._last_used
+        in_head = reading and (cycle is None or not cycle.more_body)
+        # Before the parser gets it: a head that comes all at once would be answered.
+        if in_head and self._head_size + self._head_part(data) > MAX_HEAD_SIZE and not self.transport.is_closing():
+            self.refuse(431, "Request header fields too large")
+            return
         super().data_received(data)
         if self._cycle is not cycle:
-            self._head_size = 0
-        elif reading and (cycle is None or not cycle.more_body):
+            self._head_size, self._head_end = 0, b""
+        elif in_head:
             self._head_size += len(data)
-            if self._head_size > MAX_HEAD_SIZE and not self.transport.is_closing():
-                self.refuse(431, "Request header fields too large")
+            self._head_end = (self._head_end + data)[-3:]
         if self._cycle is not None and not self._cycle.more_body and (self.busy or self._cycle is not cycle):
             self._reading_since = None
+
+    def _head_part(self, data: bytes) -> int:
+        """How many of the bytes belong to the head, of which some may have come before."""
+        end = _BLANK_LINE.search(self._head_end + data)
+        return len(data) if end is None else end.end() - len(self._head_end)
 
     @property
     def _cycle(self) -> Any:

@@ -72,6 +72,46 @@ def test_a_head_without_end_is_refused(url: str) -> None:
     assert received[:12] in (b"HTTP/1.1 431", b"HTTP/1.1 400", b"")  # empty if the client still sends as it is closed
 
 
+@pytest.mark.parametrize("size", [1, 1_000, 100_000, None], ids=["byte by byte", "parts", "body in one", "all in one"])
+def test_the_limit_on_a_head_holds_however_it_comes(url: str, size: int | None) -> None:
+    def answer(path_size: int, body: bytes = BODY) -> bytes:
+        length = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        head = HEAD.replace(b"/generate", b"/generate?" + b"a" * path_size) + length
+        last = len(head) - 2 if size else 0  # the blank line comes in parts of this size
+        rest = (head + body)[last:]
+        parts = [rest[start : start + size] for start in range(0, len(rest), size)] if size else [rest]
+        return exchange(url, *([head[:last]] if last else []), *parts)
+
+    assert answer(60_000).startswith(b"HTTP/1.1 200")
+    long_body = b'{"inputs":"' + b"a" * 90 + b'"' + b" " * (100 if size == 1 else 100_000) + b"}"
+    assert answer(60_000, long_body).startswith(b"HTTP/1.1 200")
+    assert answer(70_000)[:12] in (b"HTTP/1.1 431", b"")  # empty if the client still sends as it is closed
+
+
+def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_answered(url: str) -> None:
+    head = b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+    hidden = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    received = exchange(url, HEAD + head + chunked + hidden)
+    assert received.startswith(b"HTTP/1.1 400")
+    assert received.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://localhost:1/health", b"evil.example", 200),
+        (b"HTTP://localhost//v1/models/", b"localhost", 200),
+        (b"http://localhost", b"localhost", 200),
+        (b"http://localhost?a=http://b/c", b"localhost", 200),
+        (b"http://evil.example/health", b"localhost", 421),
+    ],
+)
+def test_an_absolute_target_is_a_path_and_a_host(url: str, target: bytes, host: bytes, status: int) -> None:
+    received = exchange(url, b"GET %s HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n" % (target, host))
+    assert received.startswith(b"HTTP/1.1 %d" % status)
+
+
 def test_a_broken_chunked_body_is_one_line_in_the_log(url: str, caplog: pytest.LogCaptureFixture) -> None:
     head = b"GET /health HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
     with caplog.at_level(logging.WARNING):
