@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.requests import Request
@@ -65,8 +67,8 @@ class UpstreamStatusRoutes:
         running = self._service.limiter.running
         text = self._service.metrics.render(batch=running, queue=0, permits=running)
         upstreams = self._pool.upstreams
-        text += _gauge("hfstream_upstream_requests", {each.name: len(each.outstanding) for each in upstreams})
-        text += _gauge("hfstream_upstream_healthy", {each.name: int(each.healthy) for each in upstreams})
+        text += _gauge("hfstream_upstream_requests", ((each.name, len(each.outstanding)) for each in upstreams))
+        text += _gauge("hfstream_upstream_healthy", ((each.name, each.healthy) for each in upstreams))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def models(self, request: Request) -> Response:
@@ -106,6 +108,10 @@ class UpstreamStatusRoutes:
         return models
 
 
-def _gauge(name: str, values: dict[str, int]) -> str:
-    samples = "".join(f'{name}{{upstream="{upstream}"}} {value}\n' for upstream, value in values.items())
+def _gauge(name: str, values: Iterable[tuple[str, int]]) -> str:
+    """Values of the same name, as of two paths at one host, are added up."""
+    totals: Counter[str] = Counter()
+    for upstream, value in values:
+        totals[upstream] += value
+    samples = "".join(f'{name}{{upstream="{upstream}"}} {total}\n' for upstream, total in totals.items())
     return f"# TYPE {name} gauge\n{samples}"

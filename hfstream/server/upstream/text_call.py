@@ -77,7 +77,7 @@ class TextCall:
             text = self._echo + text
             usage = stream.usage
             counts = {"generated_tokens": usage.completion_tokens, "input_length": usage.prompt_tokens} if usage else {}
-            details = details.model_copy(update={**counts, "finish_reason": _reason(details.finish_reason)})
+            details = details.model_copy(update={**counts, **self._known(details.finish_reason)})
         update = {"generated_text": text, "details": details if self._wants_details else None}
         return [event_json(event.model_copy(update=update))]
 
@@ -106,9 +106,16 @@ class TextCall:
     def _as_tgi(self, response: TextGenerationResponse) -> TextGenerationResponse:
         update: dict[str, Any] = {"generated_text": self._echo + response.generated_text}
         if response.details:
-            reason = _reason(response.details.finish_reason)
-            update["details"] = response.details.model_copy(update={"finish_reason": reason})
+            known = self._known(response.details.finish_reason)
+            if (self._request.parameters.best_of or 1) > 1 and response.details.tokens:
+                known["generated_tokens"] = len(response.details.tokens)  # the usage is that of all candidates
+            update["details"] = response.details.model_copy(update=known)
         return response.model_copy(update=update)
+
+    def _known(self, reason: FinishReason | str) -> dict[str, Any]:
+        """What details have in TGI's terms, beside the counts."""
+        parameters = self._request.parameters
+        return {"finish_reason": _reason(reason), "seed": parameters.seed if parameters.sampled else None}
 
 
 def _openai_options(parameters: GenerateParameters, model: str | None, *, stream: bool) -> dict[str, Any]:

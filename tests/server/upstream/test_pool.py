@@ -252,3 +252,18 @@ def test_stopping_ends_the_streams() -> None:
         assert eventually(lambda: metric(server.url, "hfstream_permits_taken") == 1)
     reader.join()
     assert "the server is stopping" in got[0]
+
+
+@pytest.mark.parametrize("healthy", [("/v1", "/a/v1"), ("/v1", "/b/v1"), ("/b/v1", "/c/v1")])
+def test_the_metrics_of_two_paths_at_one_host_are_added_up(healthy: tuple[str, str]) -> None:
+    def respond(request: Request) -> Response:
+        known = request.path in ("/v1/models", "/a/v1/models")
+        return Response.json(MODELS) if known else Response(status=503)
+
+    with ScriptedServer(respond) as upstream:
+        urls = tuple(upstream.url + path for path in healthy)
+        with BackgroundServer(Settings(upstreams=urls)) as server:
+            name = f'hfstream_upstream_healthy{{upstream="{upstream.url}"}}'
+            expected = sum(path in ("/v1", "/a/v1") for path in healthy)
+            assert eventually(lambda: metric(server.url, name) == expected)
+            assert http.get(server.url + "/metrics").text.count(name) == 1

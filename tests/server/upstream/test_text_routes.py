@@ -147,6 +147,29 @@ def test_a_completion_that_is_not_streamed_becomes_tgis(path: str) -> None:
         assert path == "/" or details["generated_tokens"] == 2
 
 
+@pytest.mark.parametrize("best_of", [None, 2])
+def test_the_tokens_of_the_best_completion_are_counted(best_of: int | None) -> None:
+    logprobs = {"tokens": ["a", "b"], "token_logprobs": [-1.0, -2.0]}
+    choice = {"index": 0, "text": "ab", "finish_reason": "length", "logprobs": logprobs}
+    count = 2 * (best_of or 1)
+    usage = {"prompt_tokens": 3, "completion_tokens": count, "total_tokens": 3 + count}
+    with front(scripted(Response.json({"choices": [choice], "usage": usage}))) as server:
+        parameters = {"details": True, "do_sample": True, "best_of": best_of}
+        details = server.post("/generate", {"inputs": "Hi", "parameters": parameters}).json()["details"]
+    assert (details["generated_tokens"], len(details["tokens"])) == (2, 2)
+
+
+@pytest.mark.parametrize(("sampling", "seed"), [({"do_sample": True}, 5), ({"temperature": 0.5}, 5), ({}, None)])
+def test_the_seed_is_that_of_a_sampled_text(sampling: dict[str, Any], seed: int | None) -> None:
+    parameters = {"details": True, "seed": 5, **sampling}
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    whole = Response.json({"choices": [{"index": 0, "text": "Hi", "finish_reason": "stop"}], "usage": usage})
+    with front(scripted(whole, Response(completion_events("Hi")))) as server:
+        answer = server.post("/generate", {"inputs": "Hi", "parameters": parameters}).json()
+        *_, last = data_of(server.post("/generate_stream", {"inputs": "Hi", "parameters": parameters}))
+    assert answer["details"]["seed"] == last["details"]["seed"] == seed
+
+
 def test_a_stream_without_a_finish_reason_has_a_last_event_all_the_same() -> None:
     with front(scripted(Response([completion_event("Hel"), completion_event("lo"), b"data: [DONE]\n\n"]))) as server:
         *_, last = data_of(server.post("/generate_stream", {"inputs": "Hi", "parameters": {"details": True}}))
