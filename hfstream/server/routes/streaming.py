@@ -120,7 +120,8 @@ class StreamingEndpoint(ABC):
 
         The stream has its permit, or has ended: none is taken here, and the request's body is not read.
         """
-        resumable, last_event_number = self._service.resumable_streams.find(request.headers.get("last-event-id", ""))
+        event_id, streams = request.headers.get("last-event-id", ""), self._service.resumable_streams
+        resumable, last_event_number = streams.find(event_id, request.scope["path"])
         if request.method == "DELETE":
             resumable.abandon()
             await Response(status_code=204)(request.scope, request.receive, send)
@@ -139,7 +140,7 @@ class StreamingEndpoint(ABC):
         headers: dict[str, str],
     ) -> None:
         """Streams to a client that may reconnect. `stack`: what the request holds, which moves to a task of its own."""
-        resumable = self._service.resumable_streams.create()
+        resumable = self._service.resumable_streams.create(request.scope["path"])
         resumable.on_abandoned = partial(output.fail, ClientDisconnectedError())
         self._service.spawn(self._run_detached(source, resumable, stack.pop_all()))
         await _stream_resumable(request, sse, resumable, 0, headers)

@@ -203,23 +203,25 @@ class ResumableStreams:
         self._grace = grace
         self._keepalive_interval = keepalive_interval
         self._streams: dict[str, ResumableStream] = {}
+        self._routes: dict[str, str] = {}
 
-    def create(self) -> ResumableStream:
-        """A new stream."""
+    def create(self, route: str) -> ResumableStream:
+        """A new stream. `route`: the path that it is in the format of."""
         self._make_room()
         stream = ResumableStream(grace=self._grace, keepalive_interval=self._keepalive_interval, discard=self._discard)
         self._streams[stream.id] = stream
+        self._routes[stream.id] = route
         return stream
 
-    def find(self, event_id: str) -> tuple[ResumableStream, int]:
+    def find(self, event_id: str, route: str) -> tuple[ResumableStream, int]:
         """The stream that an event belongs to, and the event's number.
 
         Raises:
-            NotFoundError: there is no such stream, or it was abandoned.
+            NotFoundError: there is no such stream at this route, or it was abandoned.
         """
         stream_id, _, number = event_id.partition(":")
-        if stream_id not in self._streams or not (number.isascii() and number.isdecimal()):
-            raise NotFoundError("There is no such stream, or not any more")
+        if self._routes.get(stream_id) != route or not (number.isascii() and number.isdecimal()):
+            raise NotFoundError("There is no such stream at this route, or not any more", error_type="not_found")
         # 19 digits are more than any stream has events, and cheap to convert however many the client sends.
         return self._streams[stream_id], int(number[:19])
 
@@ -240,3 +242,4 @@ class ResumableStreams:
 
     def _discard(self, stream: ResumableStream) -> None:
         self._streams.pop(stream.id, None)
+        self._routes.pop(stream.id, None)

@@ -251,15 +251,6 @@ def test_buffered_events_can_be_read_again(server: RunningServer, path: str) -> 
                 assert reader.read() == every_event[last:]
 
 
-def test_an_event_id_names_its_stream_on_every_route(server: RunningServer) -> None:
-    with connect(server.url, CHAT, **PREFER) as reader:
-        every_event = reader.read(1)
-    with connect(server.url, "/generate_stream", **after(every_event[0][0])) as reader:
-        every_event += reader.read()
-    assert every_event[-1][1] == "[DONE]"
-    assert [number(event_id) for event_id, _ in every_event] == list(range(1, len(every_event) + 1))
-
-
 def test_two_readers_get_all_events(chat_model: Path) -> None:
     with run_server(chat_model) as running:
         running.engine.pause()
@@ -450,8 +441,21 @@ def test_an_unknown_or_malformed_event_id_is_a_404(server: RunningServer, path: 
         assert refused.status_code == 404
         assert refused.headers["content-type"] == "application/json"
         assert "no such stream" in json.dumps(refused.json()["error"])
+        assert refused.json()["error_type"] == "not_found"
     with connect(server.url, path, **after(f"{stream}:1")) as reader:  # the stream itself is not affected
         assert reader.read()
+
+
+@EACH_ROUTE
+def test_a_stream_is_found_at_its_own_route_only(server: RunningServer, path: str) -> None:
+    with connect(server.url, path, **PREFER) as reader:
+        first, *others = reader.read()
+    for other in {"/generate", *BODIES} - {path}:
+        for method in ("POST", "DELETE"):
+            refused = http.request(method, server.url + other, json={}, headers=after(first[0]))
+            assert refused.status_code == 404
+    with connect(server.url, path, **after(first[0])) as reader:
+        assert reader.read() == others
 
 
 @EACH_ROUTE

@@ -138,7 +138,7 @@ async def test_readers_of_a_silent_stream_get_none_again_and_again() -> None:
 @pytest.mark.parametrize("unread_only", [True, False])
 async def test_all_streams_are_abandoned_or_those_without_a_reader(unread_only: bool) -> None:
     streams = ResumableStreams(grace=60.0, keepalive_interval=60.0)
-    read, unread = streams.create(), streams.create()
+    read, unread = streams.create("/"), streams.create("/")
     with read.reader():
         streams.abandon_all(unread_only=unread_only)
         assert is_known(streams, read) is unread_only
@@ -147,7 +147,7 @@ async def test_all_streams_are_abandoned_or_those_without_a_reader(unread_only: 
 
 def is_known(streams: ResumableStreams, stream: ResumableStream) -> bool:
     with suppress(Exception):
-        return streams.find(f"{stream.id}:0")[0] is stream
+        return streams.find(f"{stream.id}:0", "/")[0] is stream
     return False
 
 
@@ -167,11 +167,11 @@ async def test_a_finished_stream_can_be_read_again_until_the_grace_is_over() -> 
 
 async def test_event_ids_name_the_stream_and_the_event() -> None:
     streams = ResumableStreams(grace=60.0, keepalive_interval=60.0)
-    stream = streams.create()
+    stream = streams.create("/")
     with stream.reader():
         await append(stream, "data")
         assert await anext(stream.events(0)) == f"id: {stream.id}:1\ndata: data\n\n".encode()
-    assert streams.find(f"{stream.id}:1") == (stream, 1)
+    assert streams.find(f"{stream.id}:1", "/") == (stream, 1)
     stream.abandon()
     with pytest.raises(NotFoundError):
-        streams.find(f"{stream.id}:1")
+        streams.find(f"{stream.id}:1", "/")
