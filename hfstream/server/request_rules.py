@@ -45,12 +45,11 @@ class LengthCheck:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] == "http" else {}
-        if "content-length" not in headers or "transfer-encoding" not in headers:
-            await self._app(scope, receive, send)
-            return
-        message = "A request must have Content-Length or Transfer-Encoding, and not both"
-        await PlainTextResponse(message, 400, {"connection": "close"})(scope, receive, send)
+        app = self._app
+        if scope["type"] == "http" and {"content-length", "transfer-encoding"}.issubset(Headers(scope=scope)):
+            message = "A request must have Content-Length or Transfer-Encoding, and not both"
+            app = PlainTextResponse(message, 400, {"connection": "close"})
+        await app(scope, receive, send)
 
 
 class AbsoluteTargets:

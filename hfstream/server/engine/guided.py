@@ -48,6 +48,10 @@ class Guide:
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
+        self._forced: list[int] = []
+        """The tokens of the text that must follow, if only one can, the next one last."""
+        self._size = 0
+        """Bytes of a mask."""
 
     def allowed(self) -> bytes:
         """Which tokens may follow: a byte for each or more, 0 if not. At the end of the grammar those that end a text.
@@ -55,14 +59,25 @@ class Guide:
         Raises:
             GrammarError: the grammar is too complex to be followed here.
         """
+        if self._forced:
+            return self._forced_mask()
         mask = self._matcher.compute_logit_bias()
         if self._matcher.is_error():  # then it allows the end, wherever it is
             raise GrammarError(f"the grammar cannot be followed any further: {reason(self._matcher.get_error())}")
+        if mask.count(ALLOWED) == 1:  # llguidance would encode the whole text again at each step
+            self._size, self._forced = len(mask), self._matcher.compute_ff_tokens()[::-1]
         return mask
 
     def advance(self, token: int) -> None:
-        """Go on to what follows `token`. If that cannot be done, the next `allowed` raises."""
+        """Go on to what follows `token`. If that cannot be done, a later `allowed` raises."""
         self._matcher.consume_token(token)
+        if self._forced and self._forced.pop() != token:
+            self._forced = []
+
+    def _forced_mask(self) -> bytes:
+        mask = bytearray(self._size)
+        mask[self._forced[-1]] = ALLOWED
+        return bytes(mask)
 
 
 OnCompiled = Callable[[int, "Guide | Exception"], None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -132,7 +132,7 @@ def _all_in(root: Schema) -> list[Schema]:
     return schemas
 
 
-def _is_moderate(value: Any) -> bool:
+def _is_moderate(value: Any) -> TypeGuard[float]:
     """Whether it is a number that a float has exactly, so that bounds can be compared."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
 

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from llguidance import LLTokenizer
+from llguidance import LLMatcher, LLTokenizer
 
 from hfstream.server.engine import guided
 from hfstream.server.engine.guided import GrammarCompiler, Guide, compile_grammar
@@ -72,6 +72,48 @@ def test_a_guide_allows_what_fits_and_at_the_end_the_end(compiler: Compiler) -> 
     assert allowed_texts(guide) == {"<eos>"}
     guide.advance(EOS)
     assert allowed_texts(guide) == {"<eos>"}
+
+
+class CountingMatcher:
+    """A matcher, and how often it has been asked what may follow."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+        self.asked = 0
+
+    def compute_logit_bias(self) -> bytes:
+        self.asked += 1
+        return self._matcher.compute_logit_bias()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._matcher, name)
+
+
+def test_a_text_that_must_follow_is_encoded_once(tokenizer: LLTokenizer) -> None:
+    """Each step of a long one would take as long as all of it."""
+    words = "Hello, world! " * 100
+    compiled = compile_grammar(schema(enum=[f"A {words}", f"B {words}"]), tokenizer)
+    counting: Any = CountingMatcher(compiled.deep_copy())
+    guide, tokens = Guide(counting), list[int]()
+    while EOS not in (allowed := ids_allowed(guide)):
+        assert len(guide.allowed()) == VOCAB_SIZE
+        tokens.append(allowed[-1])
+        guide.advance(allowed[-1])
+    assert TOKENIZER.decode(tokens) == f'"B {words}"'
+    assert len(tokens) > 200
+    assert counting.asked < 20
+    stepped = compiled.deep_copy()  # the same tokens as step by step
+    for token in tokens:
+        assert stepped.compute_logit_bias()[token]
+        stepped.consume_token(token)
+
+
+def test_another_token_than_the_one_that_must_follow_is_an_error(compiler: Compiler) -> None:
+    guide = compiler.guide(schema(const="Hello, world!"))
+    assert len(ids_allowed(guide)) == 1
+    guide.advance(TOKENIZER.encode("x").ids[0])
+    with pytest.raises(GrammarError, match="the grammar cannot be followed any further: "):
+        guide.allowed()
 
 
 def test_guides_of_one_grammar_do_not_move_each_other(compiler: Compiler) -> None:
