@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hfstream.types import (
@@ -77,6 +77,8 @@ class ChatFormatter(PlainStream):
     include_logprobs: bool
     messages: Sequence[MessageDeltas]
     """One for each choice."""
+    token_bytes: Callable[[int, str], bytes]
+    """The bytes of a token, from its id and its text."""
 
     @property
     def requests(self) -> Sequence[TemplatedRequest]:
@@ -140,25 +142,23 @@ class ChatFormatter(PlainStream):
     def _logprobs(self, events: Sequence[StreamResponse]) -> ChatCompletionLogprobs | None:
         if not self.include_logprobs:
             return None
-        content = [_logprob(event) for event in events if not event.token.special]
+        content = [self._logprob(event) for event in events if not event.token.special]
         return ChatCompletionLogprobs(content=content) if content else None
 
+    def _logprob(self, event: StreamResponse) -> ChatCompletionLogprob:
+        token = event.token
+        return ChatCompletionLogprob(
+            token=token.text,
+            logprob=token.logprob,
+            bytes=self._bytes(token),
+            top_logprobs=[
+                ChatCompletionTopLogprob(token=top.text, logprob=top.logprob, bytes=self._bytes(top))
+                for top in event.top_tokens or []
+            ],
+        )
 
-def _logprob(event: StreamResponse) -> ChatCompletionLogprob:
-    token = event.token
-    return ChatCompletionLogprob(
-        token=token.text,
-        logprob=token.logprob,
-        bytes=_bytes(token),
-        top_logprobs=[
-            ChatCompletionTopLogprob(token=top.text, logprob=top.logprob, bytes=_bytes(top))
-            for top in event.top_tokens or []
-        ],
-    )
-
-
-def _bytes(token: Token) -> list[int]:
-    return list(token.text.encode())
+    def _bytes(self, token: Token) -> list[int]:
+        return list(self.token_bytes(token.id, token.text))
 
 
 async def make_chat_formatter(body: ChatRequest, backend: Backend) -> ChatFormatter:
@@ -173,6 +173,7 @@ async def make_chat_formatter(body: ChatRequest, backend: Backend) -> ChatFormat
         streamed_usage=StreamedUsage(choices, choices) if body.include_usage else None,
         include_logprobs=bool(body.logprobs),
         messages=[MessageDeltas(body.stop, use, backend.call_format) for _ in range(choices)],
+        token_bytes=backend.model.tokenizer.token_bytes,
     )
 
 

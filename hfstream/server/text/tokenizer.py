@@ -5,6 +5,7 @@ Does not depend on transformers, whose tokenizers wrap the same file, nor on how
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -74,3 +75,25 @@ class Tokenizer:
         if token not in self._token_texts:
             self._token_texts[token] = self.tokenizer.decode([token], skip_special_tokens=False)
         return self._token_texts[token]
+
+    def token_bytes(self, token: int, text: str) -> bytes:
+        """The bytes of one token, whose text at its place is `text`; also of one that is only a part of a character."""
+        if "\ufffd" in self.decode_token(token):
+            name = self.tokenizer.id_to_token(token) or ""
+            if byte := _BYTE_FALLBACK.fullmatch(name):
+                return bytes.fromhex(byte[1])
+            if _BYTE_LEVEL.keys() >= set(name):
+                return bytes(_BYTE_LEVEL[character] for character in name)
+        return text.encode()
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """How byte-level tokenizers write bytes: printable ones of Latin-1 as they are, the others from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = sorted({*range(0x100)}.difference(printable))
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + at): byte for at, byte in enumerate(others)}
+
+
+_BYTE_LEVEL = _byte_level_alphabet()
+_BYTE_FALLBACK = re.compile("<0x([0-9A-F]{2})>")
+"""How other tokenizers write a byte of a character that they do not have."""

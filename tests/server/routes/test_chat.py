@@ -170,6 +170,15 @@ def test_logprobs_of_a_response_are_those_of_its_text(url: str) -> None:
     assert ask(url, top_logprobs=2).json()["choices"][0]["logprobs"] is None
 
 
+def test_the_bytes_of_parts_of_characters_make_the_text(url: str) -> None:
+    """The parts have no text of their own, so only their bytes can be put together."""
+    parts = [part["choices"][0]["logprobs"] for part in chunks(stream(url, "?", logprobs=True, top_logprobs=1))]
+    tokens = [token for logprobs in parts if logprobs for token in logprobs["content"]]
+    assert "" in [token["token"] for token in tokens]
+    for each in (tokens, [token["top_logprobs"][0] for token in tokens]):
+        assert bytes(byte for token in each for byte in token["bytes"]).decode() == "Hello, 中文! The end."
+
+
 def test_a_special_token_is_a_chunk_without_text(url: str) -> None:
     deltas = [part["choices"][0]["delta"] for part in chunks(stream(url, "turn"))]
     assert deltas == [{"role": "assistant", "content": "a"}, {"content": ""}, {"content": "b"}, {"content": ""}]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 
+from hfstream.server.text import tokenizer as tokenizer_module
 from hfstream.server.text.tokenizer import Tokenizer
 from tests.helpers.scripted_engine import EOS, TOKENIZER, ids, save_tokenizer
 
@@ -45,6 +46,22 @@ def test_one_token_by_itself(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode_token(EOS) == "<eos>"
     assert [tokenizer.decode_token(token) for token in ids("鿿")] == ["\ufffd"] * 3
     assert tokenizer.decode_token(ids("H")[0]) == "H"
+
+
+def test_the_bytes_of_tokens_make_characters(tokenizer: Tokenizer) -> None:
+    assert b"".join(tokenizer.token_bytes(token, tokenizer.decode_token(token)) for token in ids(TEXT)) == TEXT.encode()
+    assert [tokenizer.token_bytes(token, "") for token in ids("鿿")] == [b"\xe9", b"\xbf", b"\xbf"]
+    assert tokenizer.token_bytes(ids("H")[0], " H") == b" H", "as it is written at its place"
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    assert sorted(alphabet) == sorted(tokenizer_module._BYTE_LEVEL)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_the_bytes_of_tokens_that_are_named_by_their_byte() -> None:
+    model = tokenizers.models.BPE(vocab={"<0xC3>": 0, "\ufffd": 1}, merges=[], byte_fallback=True)
+    fallback = tokenizers.Tokenizer(model)
+    fallback.decoder = tokenizers.decoders.ByteFallback()
+    assert Tokenizer(fallback).token_bytes(0, "") == b"\xc3"
+    assert Tokenizer(fallback).token_bytes(1, "\ufffd") == "\ufffd".encode()
 
 
 def test_truncation_and_padding_of_the_file_do_not_apply(tmp_path: Path) -> None:
