@@ -221,7 +221,7 @@ class ResumableStreams:
         """
         stream_id, _, number = event_id.partition(":")
         if self._routes.get(stream_id) != route or not (number.isascii() and number.isdecimal()):
-            raise NotFoundError("There is no such stream at this route, or not any more", error_type="not_found")
+            raise NotFoundError("This route has no such stream, or not any more", error_type="not_found")
         # 19 digits are more than any stream has events, and cheap to convert however many the client sends.
         return self._streams[stream_id], int(number[:19])
 
