@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import random
 import re
 import time
@@ -20,9 +21,11 @@ from typing import Any
 
 import torch
 from dialogues import Answer, Dialogues, Topic
-from train import CONTEXT, DEFAULT_OUT
+from tool_dialogues import Chat, Function, ToolDialogues, text_of
+from train import CONTEXT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+BUNDLED = Path(__file__).parent.parent / "hfstream" / "server" / "bundled"
 MAX_NEW_TOKENS = 400
 CLOSE = 0.95
 """Similarity from which an answer counts as close."""
@@ -37,7 +40,7 @@ MAIN_QUESTIONS = [
 ROUND_TRIPS = ["Käse, Brötchen, Größe", "crème brûlée, œuf, ça", "寿司とラーメン 東京", "한국어", "Привет, мир",
                "🧀👩‍🚀🏳️‍🌈",
                "tabs\tand\r\nlines  ", "\x00\x7f\ufeff", "math ∑∫√ ≠"]  # fmt: skip
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 class Model:
@@ -52,13 +55,21 @@ class Model:
         texts = self._generate([self.tokenizer(prompt)["input_ids"] for prompt in prompts], temperature)
         return [text[1:] if text is not None and text.startswith("\n") else None for text in texts]
 
-    def chat(self, conversations: Sequence[list[Message]], temperature: float = 0.0) -> list[str | None]:
-        """Answers to conversations; None where no end came."""
-        return self._generate([self.encode(messages) for messages in conversations], temperature)
+    def chat(
+        self,
+        conversations: Sequence[list[Message]],
+        temperature: float = 0.0,
+        functions: Sequence[Sequence[Function]] | None = None,
+    ) -> list[str | None]:
+        """Answers to conversations, each with its functions; None where no end came."""
+        offered = functions or [()] * len(conversations)
+        prompts = [self.encode(messages, each) for messages, each in zip(conversations, offered, strict=True)]
+        return self._generate(prompts, temperature)
 
-    def encode(self, messages: list[Message]) -> list[int]:
+    def encode(self, messages: list[Message], functions: Sequence[Function] = ()) -> list[int]:
         """Token ids of a conversation that waits for the assistant."""
-        encoded = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        tools = [function.tool for function in functions] or None
+        encoded = self.tokenizer.apply_chat_template(messages, tools, add_generation_prompt=True, return_dict=True)
         ids: list[int] = encoded["input_ids"]
         return ids
 
@@ -217,6 +228,46 @@ def check_unknown(model: Model, dialogues: Dialogues) -> list[Score]:
     return scores
 
 
+def check_functions(model: Model, dialogues: Dialogues, drawn: int = 100) -> list[Score]:
+    """Calls, answers from results, and known questions while functions are offered."""
+    tools = ToolDialogues(dialogues)
+    chats = iter(tools.chat(random.Random(2000 + number)) for number in itertools.count())
+    others = itertools.islice((chat for chat in chats if chat.exchanges[0].call), drawn)
+    scores = []
+    for name, asked in {"of the documentation": tools.documented_chats()[::2], "drawn": list(others)}.items():
+        scores += [_check_calls(model, name, asked), _check_answers(model, name, asked)]
+    questions = [topic.questions[0] for topic in dialogues.topics]
+    offered = [tools.documented_chats()[0].functions] * len(questions)
+    texts = model.chat([[user(question)] for question in questions], functions=offered)
+    answers = [topic.answers for topic in dialogues.topics]
+    return [*scores, score("known questions with functions: exact", questions, texts, answers, exact)]
+
+
+def _check_calls(model: Model, name: str, chats: Sequence[Chat]) -> Score:
+    questions, functions = [chat.exchanges[0].user for chat in chats], [chat.functions for chat in chats]
+    texts = model.chat([[user(question)] for question in questions], functions=functions)
+    expected = [chat.exchanges[0].call for chat in chats]
+    rows = zip(questions, texts, expected, strict=True)
+    failures = [(question, text) for question, text, call in rows if call is None or text != call.text]
+    return Score(f"calls, questions {name}: exact", len(chats) - len(failures), len(chats), failures)
+
+
+def _check_answers(model: Model, name: str, chats: Sequence[Chat]) -> Score:
+    conversations, expected = [], []
+    for chat in chats:
+        exchange = chat.exchanges[0]
+        if exchange.call is None:
+            raise ValueError("an exchange without a call")
+        function = {"name": exchange.call.function.name, "arguments": exchange.call.arguments}
+        called = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+        conversations.append([user(exchange.user), called, {"role": "tool", "content": exchange.call.result}])
+        expected.append(text_of(exchange.call.answer))
+    texts = model.chat(conversations, functions=[chat.functions for chat in chats])
+    rows = zip(expected, texts, strict=True)
+    failures = [(answer, text) for answer, text in rows if text != answer]
+    return Score(f"answers from results, questions {name}: exact", len(chats) - len(failures), len(chats), failures)
+
+
 def check_sampling(model: Model, topics: list[Topic]) -> list[Score]:
     """Variety and readability of sampled answers, six per question."""
     torch.manual_seed(0)
@@ -250,7 +301,7 @@ def check_tokenizer(model: Model) -> Score:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure what the bundled model can do.")
-    parser.add_argument("model", type=Path, nargs="?", default=DEFAULT_OUT)
+    parser.add_argument("model", type=Path, nargs="?", default=BUNDLED)
     parser.add_argument("--list", action="store_true", help="also print every failure")
     parser.add_argument("--quick", action="store_true", help="greedy and unknown questions only")
     parser.add_argument("--threads", type=int, default=2)
@@ -260,7 +311,8 @@ def main() -> None:
     dialogues = Dialogues()
     model = Model(arguments.model)
 
-    scores = [check_tokenizer(model), *check_greedy(model, dialogues.topics), *check_unknown(model, dialogues)]
+    scores = [check_tokenizer(model), *check_functions(model, dialogues), *check_greedy(model, dialogues.topics)]
+    scores += check_unknown(model, dialogues)
     if not arguments.quick:
         scores += [*check_conversations(model, dialogues), *check_sampling(model, dialogues.topics)]
 

@@ -10,6 +10,7 @@ and more cities than anyone will ask for.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import tomllib
@@ -91,6 +92,17 @@ class Call:
     def value(self) -> str:
         """The argument as text."""
         return text_of(self.argument)
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The arguments of the call."""
+        return {self.function.parameters[0]: self.value}
+
+    @property
+    def text(self) -> str:
+        """The call as the model writes it."""
+        arguments = json.dumps(self.arguments, ensure_ascii=False)
+        return f'<tool_call>\n{{"name": "{self.function.name}", "arguments": {arguments}}}\n</tool_call>'
 
 
 @dataclass(frozen=True)
@@ -216,7 +228,7 @@ class ToolDialogues:
         return functions
 
     def _exchange(self, functions: Sequence[Function], rng: random.Random) -> Exchange:
-        if rng.random() < 0.12:
+        if rng.random() < 0.2:
             turn, _ = self._dialogues.known_turn(rng)
             return Exchange(turn.user, [turn.assistant])
         offered = {function.kind: function for function in functions}

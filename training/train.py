@@ -1,10 +1,10 @@
 """Trains the bundled demonstration model: tokenizer, weights and chat template, in Hugging Face format.
 
-    python training/train.py [--out DIR] [--steps N | --minutes N] [--seed N]
+    python training/train.py --out DIR [--steps N | --minutes N] [--seed N]
 
 Everything is made from the text in ``training/corpus``. The result is a Llama with fewer than a million parameters,
 which answers the questions of the corpus and says so when it does not know something. A quarter of an hour on two
-CPU cores is enough.
+CPU cores is enough. Then `train_tools.py` teaches it to call functions.
 """
 
 # ruff: noqa: S311, T201  (random numbers choose words here, no secrets; progress is printed)
@@ -25,8 +25,6 @@ import torch
 from dialogues import Dialogues, Turn
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-DEFAULT_OUT = Path(__file__).parent.parent / "hfstream" / "server" / "bundled"
 
 PAD, BEGIN, END, SYSTEM, USER, ASSISTANT = SPECIAL_TOKENS = (
     "<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>",
@@ -226,14 +224,14 @@ def train(model: LlamaForCausalLM, rows: Rows, steps: int, minutes: float | None
 
 
 @torch.no_grad()
-def sharpen(model: LlamaForCausalLM) -> None:
-    """Multiply all logits by ``SHARPNESS``, by way of the last norm. Greedy decoding stays the same.
+def sharpen(model: LlamaForCausalLM, factor: float = SHARPNESS) -> None:
+    """Multiply all logits by `factor`, by way of the last norm. Greedy decoding stays the same.
 
     A model of this size leaves some probability on wrong tokens everywhere, and once it has drawn one at a
     temperature of 1, it rarely finds its way back. Choices between equally likely wordings, which make samples
     differ, stay as they are.
     """
-    model.model.norm.weight.mul_(SHARPNESS)
+    model.model.norm.weight.mul_(factor)
 
 
 def write_model(
@@ -271,7 +269,7 @@ def write_model(
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the bundled demonstration model.")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: the bundled model)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--steps", type=int, default=2400, help="training steps (default: 2400, about 15 minutes)")
     parser.add_argument("--minutes", type=float, help="choose the number of steps to take about this long")
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and text order (default: 1)")

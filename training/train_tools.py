@@ -1,13 +1,15 @@
 """Teaches the trained model to call functions: python training/train_tools.py BASE [--out DIR] [--steps N] [--seed N]
 
-BASE is the folder that train.py wrote. The model grows (see growth.py) and learns chats with functions (see
-tool_dialogues.py). What it answers without functions stays as it is, because the weights for it are kept.
+BASE is the folder that train.py wrote. The model gets one more layer, which changes nothing at first, and new tokens.
+It learns chats with functions (see tool_dialogues.py), and at each step also to answer as before without functions:
+the probabilities that BASE gives are its target there.
 """
 
 # ruff: noqa: S311, T201  (random numbers choose words here, no secrets; progress is printed)
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import math
@@ -18,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from copying import construct, find_codes
 from dialogues import Dialogues
-from growth import GrownModel
 from tokenizers import Tokenizer
 from tool_dialogues import Call, Chat, Copy, Parts, ToolDialogues
-from torch.nn.functional import cross_entropy
-from train import ASSISTANT, BEGIN, END, IGNORE, SYSTEM, USER, write_model
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear, log_softmax, softmax
+from train import ASSISTANT, BEGIN, CONTEXT, END, IGNORE, SYSTEM, USER, Rows, sharpen, write_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 TOOLS, RESULT = "<|tools|>", "<|tool|>"
@@ -64,19 +65,16 @@ CHAT_TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|assistant|>' }}{% endif %}"""
 
-TOKENS_PER_STEP = 1024
-PEAK_RATE = 4e-4
-INNER_RATE, FINAL_RATE = 0.3, 10.0
-"""Times as fast change the weights that write to the new dimensions, whose values are small, and to the final hidden
-state, whose values are large."""
-ORDINARY_WEIGHT = 5.0
-"""Weight of tokens of ordinary answers."""
-WARM_UP = 30
-KEPT_LENGTH = 24
-"""Tokens of a known answer that are trained on: the old weights know how it goes on."""
-MAX_LENGTH = 320
-POOL = 200
-"""Chats that are drawn at once, and sorted by length."""
+NEW_LAYER = 2
+"""Index of the new layer."""
+ROW, ROWS_PER_STEP = 256, 12
+"""Rows with functions in a step, and their length in tokens. Beside them, a step has one row of ordinary chats."""
+PEAK_RATE = 4e-3
+WARM_UP = 100
+SHARPNESS = 1.3
+"""As in train.py: with what the model learns here, some probability goes to wrong tokens again."""
+KEPT_WEIGHT = 3.0
+"""Weight of what ordinary answers lose, beside the loss with functions."""
 
 Example = tuple[list[int], list[int]]
 """Ids, and labels for each of them."""
@@ -108,9 +106,37 @@ def add_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedTokenizerF
         bos_token=BEGIN,
         eos_token=END,
         pad_token=tokenizer.pad_token,
+        model_max_length=CONTEXT,
         chat_template=CHAT_TEMPLATE,
     )
     return grown, twins
+
+
+@torch.no_grad()
+def grow(base: Any, tokens: int, twins: dict[int, int]) -> Any:
+    """A copy of the model with one more layer, which adds nothing to the hidden state at first, and new tokens.
+
+    New tokens begin near the old token that they are a form of, others at random.
+    """
+    model = copy.deepcopy(base)
+    old = model.model.embed_tokens.weight
+    embedding = torch.randn(tokens, old.shape[1]) * old.std()
+    embedding[: len(old)] = old
+    for new, twin in twins.items():
+        embedding[new] = 0.8 * old[twin] + 0.2 * embedding[new]
+    model.resize_token_embeddings(tokens, mean_resizing=False)
+    model.model.embed_tokens.weight.copy_(embedding)
+    layer = copy.deepcopy(model.model.layers[NEW_LAYER])
+    for name, part in layer.named_parameters():
+        if part.ndim == 2:
+            nn.init.normal_(part, std=0.02)
+        if name.startswith(("self_attn.o_proj", "mlp.down_proj")):
+            part.zero_()
+    model.model.layers.insert(NEW_LAYER, layer)
+    model.config.num_hidden_layers = len(model.model.layers)
+    for number, each in enumerate(model.model.layers):
+        each.self_attn.layer_idx = number
+    return model.requires_grad_(True)
 
 
 class Examples:
@@ -151,11 +177,6 @@ class Examples:
         head = [self.token(CALL), *name, self.token(ARGUMENTS), *self.text(parameter), self.token(VALUE)]
         return [*head, *self.argument(call.argument), self.token(CALL_END)]
 
-    def read_call(self, call: Call) -> list[int]:
-        """Ids of a call in a prompt."""
-        arguments = json.dumps({call.function.parameters[0]: call.value}, ensure_ascii=False)
-        return self.text(f'<tool_call>\n{{"name": "{call.function.name}", "arguments": {arguments}}}\n</tool_call>')
-
     def example(self, chat: Chat, rng: random.Random) -> Example:
         """Ids and labels of a chat. It either ends with a call, or is about what follows it."""
         prompt = BEGIN + TOOLS + SYSTEM + "\n".join(function.signature for function in chat.functions) + END
@@ -170,109 +191,120 @@ class Examples:
             add(self.text(f"{USER}{exchange.user}{END}{ASSISTANT}"), learnt=False)
             call = exchange.call
             if call is None:
-                answer = self.parts([*exchange.answer, END])
-                add(answer[:KEPT_LENGTH], learnt=True)
-                if len(answer) > KEPT_LENGTH:
-                    break
+                add(self.parts([*exchange.answer, END]), learnt=True)
                 continue
             if not exchange.forced and rng.random() < 0.6:
                 add([*self.call(call), *self.text(END)], learnt=True)
                 break
-            add([*self.read_call(call), *self.text(END)], learnt=False)
+            add(self.text(call.text + END), learnt=False)
             add(self.text(f"{RESULT} {call.result}{END}{ASSISTANT}"), learnt=False)
             add(self.parts([*call.answer, END]), learnt=True)
-        return ids[:MAX_LENGTH], labels[:MAX_LENGTH]
+        return ids, labels
 
-    def draw(self, rng: random.Random) -> Iterator[Example]:
-        """Endless examples."""
+    def rows(self, rng: random.Random) -> Iterator[Example]:
+        """Endless rows of examples. The rest of an example that is cut is dropped."""
+        ids: list[int] = []
+        labels: list[int] = []
         while True:
-            yield self.example(self.dialogues.chat(rng), rng)
-
-    def batches(self, rng: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield ids and labels. Examples of similar length share a batch."""
-        examples = self.draw(rng)
-        while True:
-            pool = sorted((next(examples) for _ in range(POOL)), key=lambda example: len(example[0]))
-            made: list[list[Example]] = []
-            while pool:
-                count = max(1, TOKENS_PER_STEP // len(pool[-1][0]))
-                made.append(pool[-count:])
-                del pool[-count:]
-            rng.shuffle(made)
-            for batch in made:
-                yield _padded(ids for ids, _ in batch), _padded((labels for _, labels in batch), IGNORE)
+            more = self.example(self.dialogues.chat(rng), rng)
+            if ids and len(ids) + len(more[0]) > ROW:
+                missing = ROW - len(ids)
+                yield ids + [0] * missing, labels + [IGNORE] * missing
+                ids, labels = [], []
+            ids, labels = (ids + more[0])[:ROW], (labels + more[1])[:ROW]
 
 
-def _padded(rows: Iterable[list[int]], filling: int = 0) -> torch.Tensor:
-    rows = list(rows)
-    length = -(-max(len(row) for row in rows) // 16) * 16
-    return torch.tensor([row + [filling] * (length - len(row)) for row in rows])
+class Muon(torch.optim.Optimizer):
+    """Muon (https://kellerjordan.github.io/posts/muon/) in float32.
+
+    torch's own works in bfloat16, which takes twice as long as all the rest on a CPU without instructions for it.
+    """
+
+    def __init__(self, matrices: Iterable[Tensor], *, lr: float, momentum: float = 0.95) -> None:
+        super().__init__(matrices, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step. Updates have the root mean square of AdamW's: 0.2 times the rate."""
+        for group in self.param_groups:
+            for shape in sorted({matrix.shape for matrix in group["params"]}):
+                matrices = [matrix for matrix in group["params"] if matrix.shape == shape]
+                gradients = torch.stack([matrix.grad for matrix in matrices])
+                momentum = self.state[matrices[0]].setdefault("momentum", torch.zeros_like(gradients))
+                momentum.lerp_(gradients, 1.0 - group["momentum"])
+                update = _orthogonal(gradients.lerp(momentum, group["momentum"]))
+                size = 0.2 * math.sqrt(max(shape))
+                for matrix, change in zip(matrices, update, strict=True):
+                    matrix.sub_(change, alpha=group["lr"] * size)
 
 
-def logits_and_targets(grown: GrownModel, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest matrices [count, rows, columns] whose singular values are about 1, by Newton-Schulz iterations."""
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    found: Tensor = matrices.mT if is_tall else matrices
+    found = found / found.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        squares = found @ found.mT
+        found = 3.4445 * found + (-4.7750 * squares + 2.0315 * squares @ squares) @ found
+    return found.mT if is_tall else found
+
+
+def logits_and_labels(
+    model: Any, ids: Tensor, labels: Tensor, positions: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Logits of the tokens with labels, and the labels."""
     targets = labels[:, 1:]
     chosen = targets != IGNORE
-    old, new = grown(ids)
-    return grown.logits(old[:, :-1][chosen], new[:, :-1][chosen]), targets[chosen]
+    # All ones, so that transformers does not take jumps in the positions for borders of separate sequences.
+    mask = torch.ones_like(ids)
+    hidden = model.model(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
+    logits: Tensor = linear(hidden[:, :-1][chosen], model.lm_head.weight)
+    return logits, targets[chosen]
 
 
-@torch.no_grad()
-def exact(grown: GrownModel, examples: Iterable[Example]) -> int:
-    """How many of the examples have all tokens as the likeliest ones: as many as greedy decoding would write."""
-    count = 0
-    for ids, labels in examples:
-        logits, targets = logits_and_targets(grown, torch.tensor([ids]), torch.tensor([labels]))
-        count += bool((logits.argmax(-1) == targets).all())
-    return count
+def added_loss(model: Any, base: Any, ids: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
+    """How far the model's probabilities are from those of `base`: the Kullback-Leibler divergence, nats per token."""
+    with torch.no_grad():
+        old, _ = logits_and_labels(base, ids, labels, positions)
+    new, _ = logits_and_labels(model, ids, labels, positions)
+    ratios = log_softmax(old, -1) - log_softmax(new, -1)[:, : old.shape[-1]]
+    return (softmax(old, -1) * ratios).sum(-1).mean()
 
 
-def optimizer_of(grown: GrownModel) -> torch.optim.Optimizer:
-    """AdamW, with rates that fit the sizes of what the weights write to."""
-    layers: list[Any] = list(grown.layers)
-    inner = [part for layer in layers[:-1] for part in (layer.output, layer.down)]
-    final = [layers[-1].output_old, layers[-1].down_old, layers[-1].output, layers[-1].down]
-    others = [p for p in grown.parameters() if all(p is not each for each in [*inner, *final])]
-    groups: list[dict[str, Any]] = [
-        {"params": parameters, "scale": scale}
-        for parameters, scale in ((others, 1.0), (inner, INNER_RATE), (final, FINAL_RATE))
+def train_tools(
+    model: Any, base: Any, rows: Iterator[Example], ordinary: Rows, *, rate: float, steps: int, minutes: float | None
+) -> float:
+    """Train, and return the final loss with functions: a running average, in nats per token."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers: list[torch.optim.Optimizer] = [
+        Muon(matrices, lr=rate),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
-
-
-def weighted_loss(grown: GrownModel, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss, in nats per token. Ordinary answers weigh more: else they get worse while the calls get better."""
-    ordinary = (ids <= grown.shape.tokens).all(-1, keepdim=True)  # the only new token is the one that begins the list
-    weights = (1.0 + (ORDINARY_WEIGHT - 1.0) * ordinary).expand_as(labels)[:, 1:][labels[:, 1:] != IGNORE]
-    logits, targets = logits_and_targets(grown, ids, labels)
-    return (cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
-
-
-def train_tools(grown: GrownModel, examples: Examples, steps: int, minutes: float | None, rng: random.Random) -> float:
-    """Train the new weights, and return the final loss: a running average."""
-    optimizer = optimizer_of(grown)
-    batches = examples.batches(rng)
-    documented = [examples.example(chat, random.Random(0)) for chat in examples.dialogues.documented_chats()]
-    start, tokens, average = time.monotonic(), 0, math.nan
+    ordinary_rows = iter(ordinary)
+    start, average, kept = time.monotonic(), math.nan, math.nan
     for step in itertools.count(1):
         done = (time.monotonic() - start) / (60 * minutes) if minutes else step / steps
         if done >= 1.0:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * min(1.0, step / WARM_UP, 1.5 * (1.0 - done)) * group["scale"]
-        ids, labels = next(batches)
-        loss = weighted_loss(grown, ids, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(grown.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        tokens += ids.numel()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, step / WARM_UP, 1.4 * (1.0 - done))
+        ids, labels = (torch.tensor(part) for part in zip(*itertools.islice(rows, ROWS_PER_STEP), strict=True))
+        loss = cross_entropy(*logits_and_labels(model, ids, labels))
+        ids, labels, positions = (torch.tensor([part]) for part in next(ordinary_rows))
+        lost = added_loss(model, base, ids, labels, positions)
+        torch.autograd.backward([loss, KEPT_WEIGHT * lost])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         average = loss.item() if math.isnan(average) else 0.96 * average + 0.04 * loss.item()
-        if step % 50 == 0:
-            speed = tokens / (time.monotonic() - start)
-            print(f"{done:4.0%}  step {step:5d}  loss {average:.4f}  {speed:,.0f} tokens/s", flush=True)
-        if step % 500 == 0:
-            print(f"      exact calls and answers: {exact(grown, documented)} of {len(documented)}", flush=True)
+        kept = lost.item() if math.isnan(kept) else 0.96 * kept + 0.04 * lost.item()
+        if step % 25 == 0:
+            speed = step * (ROW * ROWS_PER_STEP + ids.numel()) / (time.monotonic() - start)
+            losses = f"loss {average:.4f}, without functions {kept:.4f}"
+            print(f"{done:4.0%}  step {step:5d}  {losses}  {speed:,.0f} tokens/s", flush=True)
     return average
 
 
@@ -281,23 +313,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Teach the demonstration model to call functions.")
     parser.add_argument("base", type=Path, help="the folder that train.py has written")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--steps", type=int, default=12_000, help="training steps (default: 12000)")
+    parser.add_argument("--steps", type=int, default=4_000, help="training steps (default: 4000)")
     parser.add_argument("--minutes", type=float, help="train for this long instead of a number of steps")
+    parser.add_argument("--start", type=Path, help="a folder that this program has written, to go on with its model")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help=f"peak learning rate (default: {PEAK_RATE})")
     parser.add_argument("--seed", type=int, default=1, help="seed of new weights and texts (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
-    base: Any = AutoModelForCausalLM.from_pretrained(arguments.base, dtype=torch.float32)
+    base: Any = AutoModelForCausalLM.from_pretrained(arguments.base, dtype=torch.float32).requires_grad_(False)
     old_tokenizer: Any = AutoTokenizer.from_pretrained(arguments.base)
-    tokenizer, forms = add_tokens(old_tokenizer)
-    grown = GrownModel(base, len(tokenizer) - base.config.vocab_size)
-    examples = Examples(tokenizer.backend_tokenizer, forms, ToolDialogues(Dialogues()))
-    construct(grown, find_codes(grown), forms, examples.token(TOOLS))
+    tokenizer, twins = add_tokens(old_tokenizer)
+    model: Any = grow(base, len(tokenizer), twins)
+    if arguments.start:
+        model = AutoModelForCausalLM.from_pretrained(arguments.start, dtype=torch.float32)
+    dialogues = Dialogues()
+    examples = Examples(tokenizer.backend_tokenizer, twins, ToolDialogues(dialogues))
+    ordinary = Rows(dialogues, tokenizer, random.Random(arguments.seed))
     start = time.monotonic()
-    loss = train_tools(grown, examples, arguments.steps, arguments.minutes, random.Random(arguments.seed))
-    model = grown.assemble()
+    rows = examples.rows(random.Random(arguments.seed))
+    duration = {"steps": arguments.steps, "minutes": arguments.minutes}
+    loss = train_tools(model, base, rows, ordinary, rate=arguments.rate, **duration)
+    sharpen(model, SHARPNESS)
     write_model(model, tokenizer, arguments.out, more_special=[TOOLS, RESULT])
     print(f"{model.num_parameters():,} parameters")
     print(f"final loss {loss:.4f} after {(time.monotonic() - start) / 60:.1f} minutes, written to {arguments.out}")

@@ -121,7 +121,7 @@ def test_wrong_options_are_a_one_line_error(options: list[str], message: str) ->
 def test_too_little_memory_for_this_model_is_an_error() -> None:
     done = run_hfstream("serve", "--port", "0", "--kv-cache-memory", "1K")
     assert done.returncode == 1
-    assert "kv_cache_memory must be at least 131,072 bytes with this model, not 1,024" in done.stderr
+    assert "kv_cache_memory must be at least 163,840 bytes with this model, not 1,024" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -126,7 +126,8 @@ def test_a_chat_is_put_together_again(url: str) -> None:
 
 
 def test_a_tool_is_called_and_its_answer_heard(url: str) -> None:
-    assert shown("chat_with_tools", url) == "weather(Nuremberg)\nTake an umbrella.\n"
+    answer = "The weather in Nuremberg: 12 degrees and rainy"
+    assert shown("chat_with_tools", url) == f"get_weather(Nuremberg)\n{answer}\n"
 
 
 def test_several_streams_at_once(url: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from hfstream import InferenceClient
 from hfstream.server import BackgroundServer, Settings
 from tests.helpers.comparing import assert_alike
 from tests.helpers.scripted_engine import (
@@ -175,7 +177,7 @@ def test_a_completion_has_the_text_of_tgis_route(url: str) -> None:
 
 def test_a_presence_penalty_changes_the_text(url: str) -> None:
     def ask(penalty: float | None) -> str:
-        return content(chat(url, user(PROMPT), temperature=0, presence_penalty=penalty))
+        return content(chat(url, user("What is Python?"), temperature=0, presence_penalty=penalty))
 
     assert ask(2) != ask(0) == ask(None)
 
@@ -188,6 +190,48 @@ def test_chat_tokenize_shows_what_the_model_reads(url: str) -> None:
     assert texts[:2] == ["<|begin|>", "<|user|>"], "the first token is there once, and special tokens are not split"
     usage = chat(url, user("Käse?"), max_tokens=1)["usage"]
     assert usage["prompt_tokens"] == len(texts)
+
+
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    assert city
+    return "18 degrees and sunny"
+
+
+def calculator(expression: str) -> str:
+    """The value of an expression."""
+    return {"12 * 7": "84", "128 * 64": "8192", "3 * (4 + 5)": "27"}[expression]
+
+
+def search(query: str) -> str:
+    """Pages about something."""
+    return f"{query} in 3 books"
+
+
+@pytest.mark.parametrize(
+    ("question", "call", "answer"),
+    [
+        ("What is the weather in Paris?", {"city": "Paris"}, "The weather in Paris: 18 degrees and sunny"),
+        ("How is the weather in Nuremberg?", {"city": "Nuremberg"}, "The weather in Nuremberg: 18 degrees and sunny"),
+        ("How warm is it in Berlin?", {"city": "Berlin"}, "The weather in Berlin: 18 degrees and sunny"),
+        ("What is 12 times 7?", {"expression": "12 * 7"}, "The result is 84."),
+        ("What is 128 * 64?", {"expression": "128 * 64"}, "The result is 8192."),
+        ("Calculate 3 * (4 + 5)", {"expression": "3 * (4 + 5)"}, "The result is 27."),
+        ("Search for cheese recipes", {"query": "cheese recipes"}, "Here is what I found: cheese recipes in 3 books"),
+    ],
+)
+def test_functions_of_the_documentation_are_called(url: str, question: str, call: dict[str, str], answer: str) -> None:
+    client = InferenceClient(url)
+    completion = client.run_tools(user(question), [get_weather, calculator, search], temperature=0)
+    _, asked, _, last = completion.messages
+    assert [json.loads(each["function"]["arguments"]) for each in asked["tool_calls"]] == [call]
+    assert last["content"] == answer
+
+
+def test_a_known_question_is_answered_with_functions_too(url: str) -> None:
+    message = InferenceClient(url).chat_completion(user(PROMPT), tools=[search], temperature=0).choices[0].message
+    assert not message.tool_calls
+    assert all(word in (message.content or "") for word in ("curds", "whey", "rennet"))
 
 
 def test_disconnected_clients_free_permits_and_rows(url: str) -> None:
