@@ -7,7 +7,6 @@ Does not depend on the environment or the network; `_request_factory` makes requ
 from __future__ import annotations
 
 import platform
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._limiting import MaxConcurrency, validate_max_concurrency
 from ._model_argument import validate_models
+from .core.headers import HEADER_NAME, check_header
 from .core.retry import RetryPolicy
 from .core.timeouts import Timeouts, TimeoutTypes
 from .core.urls import origin
@@ -36,9 +36,6 @@ __all__ = [
 USER_AGENT = f"hfstream/{__version__} python/{platform.python_version()}"
 
 BILL_TO = "X-HF-Bill-To"
-
-_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-"""A token of RFC 9110."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -187,7 +184,7 @@ def merge_headers(*mappings: Mapping[str, str | None]) -> dict[str, str | None]:
             if not isinstance(value, str | None):
                 raise TypeError(f"the header {name!r} must be a string or None, not {type(value).__name__}")
             stripped = None if value is None else value.strip(" \t\r\n")
-            _check_header(name, stripped)
+            check_header(name, stripped)
             merged[name.lower()] = (name, stripped)
     return dict(merged.values())
 
@@ -212,18 +209,6 @@ def _attempts(max_retries: int) -> RetryPolicy:
     return RetryPolicy(attempts=max_retries + 1)
 
 
-def _check_header(name: str, value: str | None) -> None:
-    if not _HEADER_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be the name of a header: it may have letters, digits and hyphens")
-    if value is not None and name.lower() in ("content-length", "transfer-encoding"):
-        raise ValueError(f"the header {name!r} cannot be set, because it depends on the body: leave it out")
-    if value is not None and not (value.isascii() and value.replace("\t", " ").isprintable()):
-        raise ValueError(
-            f"the value of the header {name!r} has a line break, another control character, or one outside ASCII: "
-            "encode it, for example with urllib.parse.quote"
-        )
-
-
 def _check_observers(observers: Any) -> tuple[Any, ...]:
     given: tuple[Any, ...] = (observers,) if callable(observers) else tuple(observers)
     for observer in given:
@@ -241,7 +226,7 @@ def _check_cookies(cookies: Mapping[str, str]) -> None:
         if not isinstance(value, str):
             raise TypeError(f"the cookie {name!r} must be a string, not {type(value).__name__}")
         text = f"{name}{value}"
-        if not _HEADER_NAME.fullmatch(name) or ";" in value or not (text.isascii() and text.isprintable()):
+        if not HEADER_NAME.fullmatch(name) or ";" in value or not (text.isascii() and text.isprintable()):
             raise ValueError(
                 f"the cookie {name!r} has a semicolon, a control character, or one outside ASCII in its name or value: "
                 "encode it, for example with urllib.parse.quote"

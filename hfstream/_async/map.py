@@ -6,6 +6,7 @@ Does not depend on which result is next (`_mapping`), or on what a prompt asks f
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -35,6 +36,7 @@ class AsyncMapResults(AsyncIterator[MapResult[OutputT]], Generic[OutputT]):
         self._http = http
         self._prompts = prompts
         self._state = state
+        self._read_lock = threading.Lock()  # only ever tried, never waited for
 
     @property
     def done(self) -> int:
@@ -55,6 +57,14 @@ class AsyncMapResults(AsyncIterator[MapResult[OutputT]], Generic[OutputT]):
         return self
 
     async def __anext__(self) -> MapResult[OutputT]:
+        if not self._read_lock.acquire(False):
+            raise RuntimeError("these results are being read already: one loop for one map")
+        try:
+            return await self._next()
+        finally:
+            self._read_lock.release()
+
+    async def _next(self) -> MapResult[OutputT]:
         state, run = self._state, self._state.run
         if run.closed:
             raise StopAsyncIteration

@@ -35,7 +35,10 @@ def bench(arguments: argparse.Namespace, terminal: Terminal) -> int:
             code = 130
     for level in levels:
         level.end()
-    terminal.write(table(levels))
+    if "-" in (arguments.json, arguments.plot):  # a program reads stdout
+        terminal.print_note(table(levels).rstrip(), style="")
+    else:
+        terminal.write(table(levels))
     results = report(levels, url=arguments.url, api=arguments.api, max_tokens=arguments.max_new_tokens)
     if arguments.json is not None:
         _save(arguments.json, json.dumps(results, indent=2) + "\n", terminal)

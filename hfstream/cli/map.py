@@ -42,7 +42,8 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, stack: contextlib.E
             terminal.print_note('Type prompts as JSON, one on each line: "How do you make cheese?". Ctrl-D ends them.')
         return sys.stdin
     try:
-        return stack.enter_context(Path(arguments.file).open(encoding="utf-8"))
+        # As stdin: with bytes that are no UTF-8, which are the failure of their line. PowerShell writes a mark first.
+        return stack.enter_context(Path(arguments.file).open(encoding="utf-8-sig", errors="surrogateescape"))
     except OSError as error:
         raise ValueError(f"cannot read {arguments.file}: {error.strerror}") from error
 
@@ -53,7 +54,7 @@ class _Command:
     def __init__(self, arguments: argparse.Namespace, terminal: Terminal) -> None:
         self._arguments = arguments
         self._terminal = terminal
-        self._not_json: dict[int, str] = {}
+        self._unasked: dict[int, str] = {}
         """By the number of the prompt: why a line that was read could not be asked."""
 
     async def run(self, url: str, file: TextIO) -> int:
@@ -88,7 +89,7 @@ class _Command:
         if error is None:
             output: Any = result.output
             return {"index": result.index, "output": output if isinstance(output, str) else _as_dict(output)}
-        message = self._not_json.pop(result.index, str(error))
+        message = self._unasked.pop(result.index, str(error))
         described = {"type": type(error).__name__, "message": message, "status_code": error.status_code}
         return {"index": result.index, "error": described}
 
@@ -113,11 +114,11 @@ class _Command:
                 index += 1
 
     def _prompt(self, line: str, number: int, index: int) -> Any:
-        """The prompt of a line, with the options of the command line; None if it is not JSON."""
+        """The prompt of a line, with the options of the command line; None if it cannot be asked."""
         try:
             value: Any = json.loads(line)
         except ValueError as error:
-            self._not_json[index] = f"line {number} is not JSON: {error}"
+            self._unasked[index] = f"line {number} is not JSON: {error}"
             return None
         if isinstance(value, str):
             value = {"prompt": value}
@@ -126,6 +127,9 @@ class _Command:
         if not isinstance(value, dict):
             return value  # refused, in words
         prompt = cast("dict[str, Any]", value)
+        if "://" in str(prompt.get("model")):  # the file's author would get the API key
+            self._unasked[index] = f"line {number} has a URL as `model`: prompts go to the server of --url only"
+            return None
         arguments = self._arguments
         length = "max_tokens" if "messages" in prompt else "max_new_tokens"
         options = {

@@ -43,7 +43,11 @@ def record(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def split_url(url: str) -> tuple[str, str]:
     """The URL of a server without its path, and the path: a proxy has the same paths as its server."""
     parts = urlsplit(url if "//" in url else f"//{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        is_server = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of the port
+        is_server = False
+    if not is_server:
         raise ValueError(f"{redact(url)} is not the URL of a server: write, for example, http://127.0.0.1:8080")
     return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
 

@@ -24,6 +24,9 @@ ResultT = TypeVar("ResultT")
 PACE = 40.0
 """Tokens per second of a server that a command starts, if stdout is a terminal: slow enough to read along."""
 
+MIN_WIDTH = 20
+"""Columns that notes take at least: with COLUMNS=0 nothing would be shown."""
+
 RETRY_SECONDS = 30.0
 """How long a command retries while the server is overloaded or still loading its model."""
 
@@ -57,11 +60,20 @@ def wait_for_interrupt() -> None:
         signal.signal(signal.SIGTERM, previous)
 
 
+class _Notes(Console):
+    """stderr. Where nothing reads it any more, notes are dropped, and the command goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # rich would point stdout to nowhere, and end the thread that has printed the note
+
+
 class Terminal:
     """Writes generated text to stdout and everything else to stderr."""
 
     def __init__(self) -> None:
-        self.notes: Console = Console(stderr=True, highlight=False)
+        self.notes: Console = _Notes(stderr=True, highlight=False)
+        if self.notes.width < MIN_WIDTH:  # noqa: PLR1730  a width that is set follows the terminal's no more
+            self.notes.width = MIN_WIDTH
         self._line_is_open = False
 
     @property

@@ -9,13 +9,14 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..types import FinishReason
 from .attempts import Attempt
 from .base_stream import BaseStream
 from .exchange import Exchange
 from .exchange_states import Event
+from .headers import check_header
 from .request_spec import PreparedRequest, RequestSpec
 
 __all__ = ["Call", "CallObserver", "ObservedExchange"]
@@ -127,7 +128,7 @@ class ObservedExchange(Exchange[ItemT, ResultT]):
         taken = {name.lower() for name in request.headers}
         headers = dict(request.headers)
         for observer in self._observers:
-            added: Mapping[str, str] = _guarded(observer.on_request, self.attempts[-1]) or {}
+            added: dict[str, str] = _guarded(_headers_of, observer, self.attempts[-1]) or {}
             headers |= {name: value for name, value in added.items() if name.lower() not in taken}
             taken.update(name.lower() for name in added)
         return replace(request, headers=headers)
@@ -181,6 +182,24 @@ class ObservedExchange(Exchange[ItemT, ResultT]):
     def _tell(self, method: str, *arguments: Any) -> None:
         for observer in self._observers:
             _guarded(getattr(observer, method), *arguments)
+
+
+def _headers_of(observer: CallObserver, attempt: Attempt) -> dict[str, str]:
+    """What an observer adds to a request.
+
+    Raises:
+        TypeError, ValueError: it is no mapping of headers, or has one that cannot be sent.
+    """
+    added: Any = observer.on_request(attempt)
+    if added is None:
+        return {}
+    if not isinstance(added, Mapping):
+        raise TypeError(f"on_request returned an object of type {type(added).__name__}, not a mapping of headers")
+    for name, value in cast("Mapping[Any, Any]", added).items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"on_request returned the header {name!r}: {value!r}, which are not two strings")
+        check_header(name, value)
+    return dict(cast("Mapping[str, str]", added))
 
 
 def _guarded(function: Callable[..., Any], *arguments: Any) -> Any:

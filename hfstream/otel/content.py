@@ -31,7 +31,7 @@ def output_messages(call: Call) -> str:
     if isinstance(result, ChatCompletion):
         dumped = [(choice.message.model_dump(mode="json"), choice.finish_reason) for choice in result.choices]
         return _dump([{**_message(message), "finish_reason": reason or "error"} for message, reason in dumped])
-    reason = str(call.finish_reason or "error")
+    reason = str(call.finish_reason or ("stop" if call.complete else "error"))
     return _dump([{"role": "assistant", "parts": [_text(call.text)], "finish_reason": reason}])
 
 

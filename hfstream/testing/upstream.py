@@ -87,7 +87,7 @@ class Exchange:
             finally:
                 await response.aclose()
             self._items.put(None)
-        except (httpx.HTTPError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, a client waits for its response
             self._items.put(UpstreamError(str(error) or type(error).__name__))
 
     def start(self, loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient, request: httpx.Request) -> None:
@@ -118,6 +118,8 @@ class Upstream:
             raise ValueError(f"{url!r} is not a URL: {error}") from error
         if self._base.scheme not in ("http", "https") or not self._base.host:
             raise ValueError(f"{url!r} is not the URL of a server: write, for example, http://127.0.0.1:8080")
+        if self._base.query or not 0 <= (self._base.port or 0) < 65_536:
+            raise ValueError(f"{url!r} is not the URL of a server: it has a query, or a port above 65535")
         try:
             # Without TLS there is no certificate to check, and to load the trusted ones takes a tenth of a second.
             verify = self._base.scheme == "https"
@@ -145,12 +147,16 @@ class Upstream:
         A compressed response would be recorded as such, and replayed to clients that do not understand it; so the
         server is asked not to compress.
         """
-        headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP_HEADERS}
+        headers = {
+            name.encode("latin-1"): value.encode("latin-1")  # as they were decoded
+            for name, value in request.headers.items()
+            if name not in _HOP_BY_HOP_HEADERS
+        }
         path = self._base.raw_path.rstrip(b"/") + request.path.encode("latin-1")
         forwarded = httpx.Request(
             request.method,
             self._base.copy_with(raw_path=path),
-            headers=headers | {"accept-encoding": "identity"},
+            headers=[*(headers | {b"accept-encoding": b"identity"}).items()],
             content=request.body if request.body or "content-length" in request.headers else None,
         )
         exchange = Exchange()

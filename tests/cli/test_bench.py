@@ -28,9 +28,10 @@ def test_bench_measures_streams(backend: str, tmp_path: Path) -> None:
     options = ["--requests", "6", "--concurrency", "1,3", "--max-new-tokens", "8", "--json", "-"]
     done = run_hfstream("bench", backend, *options, "--plot", str(tmp_path / "bench.svg"))
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[2:4]] == ["1", "3"]
-    results = json.loads(done.stdout[done.stdout.index("{") :])
+    lines = done.stderr.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("concurrency"))
+    assert [line.split()[0] for line in lines[at + 1 : at + 3]] == ["1", "3"]
+    results = json.loads(done.stdout)  # a program reads it
     assert (results["url"], results["api"], results["max_tokens"]) == (backend, "text", 8)
     for level, concurrency in zip(results["levels"], (1, 3), strict=True):
         assert (level["max_concurrency"], level["completed"], level["failed"]) == (concurrency, 6, 0)
@@ -45,7 +46,7 @@ def test_bench_measures_streams(backend: str, tmp_path: Path) -> None:
 def test_chats_are_measured_by_chunks_with_content() -> None:
     with ScriptedServer(Response(chat_events("Hello", " you"))) as server:
         done = run_hfstream("bench", server.url, "--api", "chat", "--requests", "3", "--json", "-")
-        [level] = json.loads(done.stdout[done.stdout.index("{") :])["levels"]
+        [level] = json.loads(done.stdout)["levels"]
         assert (level["completed"], level["total_output_tokens"]) == (3, 6)
         assert {request.path for request in server.requests} == {"/v1/chat/completions"}
 
@@ -56,9 +57,9 @@ def test_bench_counts_failures_by_message() -> None:
     with ScriptedServer(*refused, Response.error(429, "Model is overloaded", "overloaded")) as server:
         done = run_hfstream("bench", server.url, "--requests", "3", "--concurrency", "1", "--json", "-")
         assert done.returncode == 1
-        assert "failed: 2 x OverloadedError: Model is overloaded" in done.stdout
-        assert "failed: 1 x ValidationError: no" in done.stdout
-        [level] = json.loads(done.stdout[done.stdout.index("{") :])["levels"]
+        assert "failed: 2 x OverloadedError: Model is overloaded" in done.stderr
+        assert "failed: 1 x ValidationError: no" in done.stderr
+        [level] = json.loads(done.stdout)["levels"]
         assert (level["failed"], level["overloaded"], level["completed"]) == (3, 2, 0)
         assert len(server.requests) == 4  # one before the clock starts; none is sent again
 

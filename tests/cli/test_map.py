@@ -63,6 +63,20 @@ def test_lines_that_fail_are_reported_in_their_place(tmp_path: Path) -> None:
     assert results[2]["error"] == {"type": "ValidationError", "message": "it is refused", "status_code": 422}
 
 
+def test_a_line_that_cannot_be_read_is_one_failure_and_no_line_names_a_server(tmp_path: Path) -> None:
+    with ScriptedServer(answer) as server, ScriptedServer(answer) as other:
+        elsewhere = json.dumps({"prompt": "b", "model": other.url}).encode()
+        file = tmp_path / "prompts.jsonl"
+        file.write_bytes(b"\xef\xbb\xbf" + b'"a"\n"caf\xe9"\n' + elsewhere + b'\n"c"\n')
+        done = run_hfstream("map", str(file), "--url", server.url, "--api-key", "secret")
+        assert other.requests == []
+    assert "2 answered, 2 failed" in done.stderr
+    first, unreadable, refused, last = lines(done.stdout)
+    assert (first["output"], last["output"]) == ("re: a", "re: c")
+    assert "error" in unreadable
+    assert "line 3 has a URL as `model`" in refused["error"]["message"]
+
+
 def test_answers_do_not_wait_for_a_prompt_that_is_late() -> None:
     with ScriptedServer(answer) as server:
         command = [*HFSTREAM, "map", "--url", server.url]

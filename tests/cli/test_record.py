@@ -92,6 +92,7 @@ def test_a_server_that_is_not_reached_leaves_no_tape(tmp_path: Path) -> None:
     [
         (["ftp://x", "{tape}"], "ftp://x is not the URL of a server"),
         (["127.0.0.1:8080", "{tape}"], "127.0.0.1:8080 is not the URL of a server"),
+        (["http://127.0.0.1:99999", "{tape}"], "http://127.0.0.1:99999 is not the URL of a server"),
         (["http://127.0.0.1:9", "/no/such/folder/tape.jsonl"], "cannot write /no/such/folder/tape.jsonl: No such file"),
         (["http://127.0.0.1:9", "{tape}", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1, port 8081: "),
     ],

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+
 import pytest
 
+from hfstream.cli.terminal import Terminal
 from hfstream.testing import Response, ScriptedServer, faults, token_events
 from tests.helpers.command_line import run_hfstream
 
@@ -27,3 +32,23 @@ def test_errors_are_one_line_with_exit_code_1(backend: str) -> None:
         assert message in done.stderr
         assert "Traceback" not in done.stderr
         assert done.stdout == ""
+
+
+def test_notes_are_shown_in_no_columns_and_dropped_where_nothing_reads_them(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    Terminal().print_note("a note")
+    assert capfd.readouterr().err == "a note\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+        terminal = Terminal()
+        terminal.print_note("not read")
+        terminal.print_note("not read")
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            closed.close()
+    os.write(1, b"stdout is as it was\n")
+    assert capfd.readouterr().out == "stdout is as it was\n"

@@ -58,6 +58,27 @@ async def test_each_prompt_has_one_result_in_order(variant: Variant, clients: Cl
         assert "closed, 60 done, 0 failed" in repr(mapped)
 
 
+async def test_two_loops_for_one_map_are_refused(variant: Variant, clients: Clients) -> None:
+    released = threading.Event()
+
+    def late(request: Request) -> Response:
+        released.wait(30)
+        return answer(request)
+
+    with ScriptedServer(late) as server:
+        mapped = clients(server.url).map(["a"])
+        first = asyncio.create_task(variant.next(mapped))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        try:
+            with pytest.raises(RuntimeError, match="one loop for one map"):
+                await variant.next(mapped)
+        finally:
+            released.set()
+        assert (await first).output == "re: a"
+        assert await variant.next(mapped) is None
+
+
 async def test_a_failed_one_is_reported_and_ends_nothing(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(answer) as server:
         results = await variant.rest(clients(server.url).map(["a", "bad b", "c"]))

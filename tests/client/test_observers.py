@@ -210,6 +210,24 @@ async def test_a_failing_observer_is_logged_and_does_no_harm(
     assert LOG[-1] == "end NoneType complete=True 'Hello, you'"
 
 
+@pytest.mark.parametrize(
+    "headers", [{"X-N": 1}, {"X-N": None}, ["x"], {"X-N": "a\nb"}, {"Content-Length": "1"}], ids=str
+)
+async def test_headers_that_cannot_be_sent_are_logged_and_left_out(
+    variant: Variant, clients: Clients, caplog: pytest.LogCaptureFixture, headers: Any
+) -> None:
+    class Adding(CallObserver):
+        def on_request(self, attempt: Attempt) -> Any:
+            return headers
+
+    with ScriptedServer(Response(STREAM)) as server, caplog.at_level(logging.ERROR, "hfstream"):
+        client = clients(server.url, observers=[Adding, Recorder])
+        assert await variant.rest(await variant.open(client)) == ["Hello", ",", " you"]
+    assert "an observer of a call has failed" in caplog.text
+    assert server.requests[0].headers["x-attempt"] == "1"
+    assert "x-n" not in server.requests[0].headers
+
+
 async def test_other_calls_are_not_observed(variant: Variant, clients: Clients) -> None:
     with ScriptedServer(Response.json({})) as server:
         assert await variant.ask(clients(server.url, observers=Recorder), "health_check") is True

@@ -66,3 +66,15 @@ def test_a_text_that_is_not_complete() -> None:
     assert json.loads(output_messages(Call(exchange))) == [
         {"role": "assistant", "parts": parts, "finish_reason": "error"}
     ]
+
+
+def test_a_text_of_a_server_that_says_no_reason_is_complete() -> None:
+    exchange = factory().text_generation("Hi", stream=False, details=False, options={})
+    exchange.next_request()
+    exchange.receive_headers(200, {"content-type": "application/json"})
+    exchange.feed(b'{"generated_text": "Milk"}')
+    exchange.finish()
+    parts = [{"type": "text", "content": "Milk"}]
+    assert json.loads(output_messages(Call(exchange))) == [
+        {"role": "assistant", "parts": parts, "finish_reason": "stop"}
+    ]
