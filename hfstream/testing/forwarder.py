@@ -51,7 +51,7 @@ class Forwarder(ScriptedServer):
         port: The port; 0 takes a free one.
 
     Raises:
-        ValueError: `url` is not a URL of http or https.
+        ValueError: `url` is not a URL of http or https, or has a query.
         OSError: The port is in use, or `host` is not an address of this machine.
     """
 
@@ -86,7 +86,11 @@ class Forwarder(ScriptedServer):
         if not request.path.startswith("/"):
             message = f"the request's target must be a path, not {request.path[:100]!r}: this is not a forward proxy"
             return send_response(connection, request, Response.error(400, message))
-        forwarded = _Forwarded(self._upstream.send(request), self._observe and self._observe(request))
+        try:
+            exchange = self._upstream.send(request)
+        except ValueError as error:
+            return send_response(connection, request, Response.error(400, str(error)))
+        forwarded = _Forwarded(exchange, self._observe and self._observe(request))
         try:
             return send_response(connection, request, forwarded.response(connection, request))
         except ScriptError as error:

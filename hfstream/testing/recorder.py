@@ -45,7 +45,7 @@ class Recorder:
             `recordings` then.
 
     Raises:
-        ValueError: `url` is not a URL of http or https.
+        ValueError: `url` is not a URL of http or https, or has a query.
         OSError: The port is in use, or `host` is not an address of this machine.
     """
 

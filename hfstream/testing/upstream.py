@@ -87,7 +87,7 @@ class Exchange:
             finally:
                 await response.aclose()
             self._items.put(None)
-        except Exception as error:  # noqa: BLE001  whatever it is, a client waits for its response
+        except Exception as error:  # noqa: BLE001  the client waits for an item, whatever is wrong
             self._items.put(UpstreamError(str(error) or type(error).__name__))
 
     def start(self, loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient, request: httpx.Request) -> None:
@@ -100,6 +100,10 @@ def _forwarded(headers: httpx.Headers) -> list[tuple[str, str]]:
     return [(name, value) for name, value in decoded if name not in _HOP_BY_HOP_HEADERS]
 
 
+def _is_port(port: int | None) -> bool:
+    return port is None or 0 < port < 65_536
+
+
 class Upstream:
     """The server at `url`. Call `start` before the first request, and `close` at the end.
 
@@ -108,7 +112,8 @@ class Upstream:
         timeout: httpx's timeout, in seconds; None: no limit.
 
     Raises:
-        ValueError: The URL is not one of http or https, or the environment has proxies or certificates that are wrong.
+        ValueError: The URL is not one of http or https, or has a query, or the environment has proxies or certificates
+            that are wrong.
     """
 
     def __init__(self, url: str, *, timeout: float | None = None) -> None:
@@ -116,10 +121,10 @@ class Upstream:
             self._base = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise ValueError(f"{url!r} is not a URL: {error}") from error
-        if self._base.scheme not in ("http", "https") or not self._base.host:
+        if self._base.scheme not in ("http", "https") or not self._base.host or not _is_port(self._base.port):
             raise ValueError(f"{url!r} is not the URL of a server: write, for example, http://127.0.0.1:8080")
-        if self._base.query or not 0 <= (self._base.port or 0) < 65_536:
-            raise ValueError(f"{url!r} is not the URL of a server: it has a query, or a port above 65535")
+        if self._base.query or self._base.fragment:
+            raise ValueError(f"{url!r} has a query or a fragment: give the URL without it, the clients send theirs")
         try:
             # Without TLS there is no certificate to check, and to load the trusted ones takes a tenth of a second.
             verify = self._base.scheme == "https"
@@ -146,17 +151,21 @@ class Upstream:
 
         A compressed response would be recorded as such, and replayed to clients that do not understand it; so the
         server is asked not to compress.
+
+        Raises:
+            ValueError: The request's target is none that a URL can have.
         """
-        headers = {
-            name.encode("latin-1"): value.encode("latin-1")  # as they were decoded
-            for name, value in request.headers.items()
-            if name not in _HOP_BY_HOP_HEADERS
-        }
+        headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP_HEADERS}
+        headers["accept-encoding"] = "identity"
         path = self._base.raw_path.rstrip(b"/") + request.path.encode("latin-1")
+        try:
+            url = self._base.copy_with(raw_path=path)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ValueError(f"the request's target {request.path[:100]!r} must be percent-encoded") from error
         forwarded = httpx.Request(
             request.method,
-            self._base.copy_with(raw_path=path),
-            headers=[*(headers | {b"accept-encoding": b"identity"}).items()],
+            url,
+            headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
             content=request.body if request.body or "content-length" in request.headers else None,
         )
         exchange = Exchange()

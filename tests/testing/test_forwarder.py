@@ -56,7 +56,44 @@ def test_what_is_meant_for_another_server_is_refused() -> None:
     assert server.requests == []
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8080", "http://", ""])
+def _ask(url: str, head: bytes) -> bytes:
+    """The response to a request as bytes, which no client would send."""
+    with socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0), timeout=30) as sock:
+        sock.sendall(head + b"\r\nconnection: close\r\n\r\n")
+        return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def test_headers_pass_byte_for_byte() -> None:
+    with ScriptedServer(Response("a")) as server, Forwarder(server.url) as forwarder:
+        answer = _ask(forwarder.url, b"GET /x HTTP/1.1\r\nx-user: Jos\xc3\xa9 \xe9")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert server.requests[0].headers["x-user"].encode("latin-1") == b"Jos\xc3\xa9 \xe9"
+
+
+@pytest.mark.parametrize("target", [b"/caf\xc3\xa9", b"/a#b", b"/a\x01"])
+def test_a_target_that_no_URL_has_is_refused(target: bytes) -> None:
+    with ScriptedServer(Response("a")) as server, Forwarder(server.url) as forwarder:
+        answer = _ask(forwarder.url, b"GET " + target + b" HTTP/1.1\r\nhost: x")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"must be percent-encoded" in answer
+    assert server.requests == []
+
+
+def test_any_failure_of_the_proxy_reaches_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise OverflowError("no such thing")
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", fail)
+    with Forwarder("http://127.0.0.1:9") as forwarder:
+        response = httpx.get(forwarder.url, timeout=30)
+    assert response.status_code == 502
+    assert "no such thing" in response.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://127.0.0.1", "127.0.0.1:8080", "http://", "", "http://127.0.0.1:99999", "http://h/base/?k=1", "http://h/#a"],
+)
 def test_what_is_no_URL_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         Forwarder(url)
