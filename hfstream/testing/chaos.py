@@ -20,9 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+from .arguments import check_function, check_number
 from .listener import listen, url_of
 
 __all__ = ["ChaosProxy", "FaultRates", "ProxiedConnection"]
@@ -36,6 +37,10 @@ class FaultRates:
 
     Weights need not add up to 1: a kind with weight 6 occurs twice as often as one with weight 3, and one with weight
     0 never occurs. At least one weight must be positive.
+
+    Raises:
+        TypeError: A value is not a number.
+        ValueError: A value is out of range, or all weights are 0.
     """
 
     mean_bytes_between: float = 500
@@ -52,6 +57,14 @@ class FaultRates:
     """Weight: no more bytes are sent in this direction; the connection stays open until one side closes it."""
     longest_delay: float = 0.02
     """Upper limit of a delay, in seconds; delays are uniformly distributed."""
+
+    def __post_init__(self) -> None:
+        check_number("mean_bytes_between", self.mean_bytes_between, positive=True)
+        check_number("longest_delay", self.longest_delay)
+        for kind, weight in self.weights.items():
+            check_number(kind, weight)
+        if not any(self.weights.values()):
+            raise ValueError(f"one of the weights {', '.join(self.weights)} must be greater than 0")
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -113,6 +126,8 @@ class ChaosProxy:
         on_close: Called with each connection when it has ended, in the background thread.
 
     Raises:
+        TypeError: `url` is not a str, or `rates` are not `FaultRates`.
+        ValueError: `url` is not a URL.
         OSError: The port is in use, or `host` is not an address of this machine.
     """
 
@@ -126,13 +141,14 @@ class ChaosProxy:
         port: int = 0,
         on_close: Callable[[ProxiedConnection], None] | None = None,
     ) -> None:
-        parts = urlsplit(url)
+        self._host, self._port = _address_of(url)
+        if rates is not None and not isinstance(rates, FaultRates):
+            raise TypeError(f"rates must be FaultRates, such as FaultRates(cut=1), not {rates!r:.50}")
+        check_function("on_close", on_close)
         self.fault_counts: Counter[str] = Counter()
         """How many faults of each kind were injected so far; the keys are the names of the weights in `FaultRates`."""
         self.connections: int = 0
         """How many connections were accepted so far. Connections are numbered from 1."""
-        self._host = parts.hostname or "127.0.0.1"
-        self._port = parts.port or 80
         self._seed = seed
         self._rates = rates or FaultRates()
         self._on_close = on_close
@@ -141,6 +157,7 @@ class ChaosProxy:
         self._open: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._stop = asyncio.Event()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="hfstream-chaos", daemon=True)
 
     @property
@@ -149,13 +166,20 @@ class ChaosProxy:
         return self._url
 
     def start(self) -> Self:
-        """Starts to accept connections."""
+        """Starts to accept connections.
+
+        Raises:
+            RuntimeError: It was closed.
+        """
+        if self._closed:
+            raise RuntimeError("the proxy is closed: make another one")
         self._loop = asyncio.new_event_loop()
         self._thread.start()
         return self
 
     def close(self) -> None:
         """Closes all connections and stops the background thread. Does nothing if the proxy was never started."""
+        self._closed = True
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
@@ -275,6 +299,21 @@ class ChaosProxy:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
         return kind not in ("cut", "reset", "stall")
+
+
+def _address_of(url: Any) -> tuple[str, int]:
+    """The host and the port of a server's URL."""
+    wrong = f"{url!r:.200} is not the URL of a server: write, for example, http://127.0.0.1:8080"
+    if not isinstance(url, str):
+        raise TypeError(wrong)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{wrong} ({error})") from error
+    if not parts.scheme or not host or port == 0:
+        raise ValueError(wrong)
+    return host, port or 80
 
 
 def _address(writer: asyncio.StreamWriter) -> str:

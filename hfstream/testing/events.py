@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from ..core.sse import encode
+from .arguments import check_texts
 
 __all__ = ["DONE", "chat_event", "chat_events", "final_event", "token_event", "token_events"]
 
@@ -49,7 +50,9 @@ def token_events(*texts: str, finish_reason: str = "length") -> list[bytes]:
 
     Raises:
         IndexError: There are no texts, and `finish_reason` is not ``"eos_token"``.
+        TypeError: One of the texts is no str, such as a list of them.
     """
+    check_texts("token_events", texts)
     generated_text = "".join(texts)
     if finish_reason == "eos_token":
         events = [token_event(index, text) for index, text in enumerate(texts, 1)]
@@ -71,7 +74,12 @@ def chat_event(content: str | None = None, *, finish_reason: str | None = None, 
 
 
 def chat_events(*texts: str, finish_reason: str = "stop") -> list[bytes]:
-    """A complete OpenAI chat stream: the role, one chunk per text, the finish reason, the usage, and ``[DONE]``."""
+    """A complete OpenAI chat stream: the role, one chunk per text, the finish reason, the usage, and ``[DONE]``.
+
+    Raises:
+        TypeError: One of the texts is no str, such as a list of them.
+    """
+    check_texts("chat_events", texts)
     usage = {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 7 + len(texts)}
     return [
         chat_event("", role="assistant"),

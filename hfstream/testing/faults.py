@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable
 
 from ..core.sse import encode
+from .arguments import check_count
 from .events import DONE
 from .response import Fault, Response, Step
 
@@ -70,11 +71,16 @@ def stall(events: Iterable[bytes], *, after: int) -> Response:
 
 def early_end(events: Iterable[bytes], *, after: int) -> Response:
     """The body ends cleanly after `after` events, as if the stream were complete."""
-    return Response(list(itertools.islice(events, after)))
+    return Response(_first(events, after))
 
 
 def _broken(events: Iterable[bytes], after: int, fault: Fault) -> Response:
-    return Response([*itertools.islice(events, after), fault])
+    return Response([*_first(events, after), fault])
+
+
+def _first(events: Iterable[bytes], after: int) -> list[Step]:
+    check_count("after", after)
+    return list(itertools.islice(events, after))
 
 
 # Errors --------------------------------------------------------------------------------------------------------------

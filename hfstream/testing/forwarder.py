@@ -69,7 +69,12 @@ class Forwarder(ScriptedServer):
         super().__init__(host=host, port=port)
 
     def start(self) -> Forwarder:
-        """Starts to accept connections."""
+        """Starts to accept connections.
+
+        Raises:
+            RuntimeError: It was closed.
+        """
+        self._check_open()
         self._upstream.start()
         super().start()
         return self

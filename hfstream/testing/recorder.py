@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from .arguments import check_function
 from .forwarder import Forwarder
 from .recording import Chunk, Recording
 from .request import Request
@@ -58,6 +59,7 @@ class Recorder:
         port: int = 0,
         on_recording: Callable[[Recording], None] | None = None,
     ) -> None:
+        check_function("on_recording", on_recording)
         self.recordings: list[Recording] = []
         """One recording per request, in order of arrival. A recording grows until its response has ended."""
         self._lock = threading.Lock()
@@ -70,7 +72,11 @@ class Recorder:
         return self._server.url
 
     def start(self) -> Self:
-        """Starts to accept connections."""
+        """Starts to accept connections.
+
+        Raises:
+            RuntimeError: It was closed.
+        """
         self._server.start()
         return self
 

@@ -79,7 +79,12 @@ class ScriptedServer:
             return self._changed.wait_for(lambda: self._running == count, timeout)
 
     def start(self) -> Self:
-        """Starts to accept connections."""
+        """Starts to accept connections.
+
+        Raises:
+            RuntimeError: It was closed.
+        """
+        self._check_open()
         self._spawn(self._accept)
         return self
 
@@ -113,6 +118,10 @@ class ScriptedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise RuntimeError("the server is closed: make another one")
 
     def _spawn(self, target: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True, name="hfstream-scripted")

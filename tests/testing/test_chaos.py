@@ -25,6 +25,38 @@ def test_faults_depend_only_on_the_seed_and_the_connection() -> None:
     assert len({str(plan(seed)) for seed in ("1/1/down", "1/1/up", "1/2/down", "2/1/down")}) == 4
 
 
+@pytest.mark.parametrize(
+    ("rates", "error"),
+    [
+        ({"mean_bytes_between": 0}, ValueError),
+        ({"mean_bytes_between": float("inf")}, ValueError),
+        ({"cut": -1}, ValueError),
+        ({"cut": "1"}, TypeError),
+        ({"longest_delay": float("nan")}, ValueError),
+        ({"split": 0, "delay": 0, "cut": 0, "reset": 0, "stall": 0}, ValueError),
+    ],
+    ids=str,
+)
+def test_rates_that_cannot_be_are_refused(rates: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match="must be"):
+        FaultRates(**rates)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "error", "message"),
+    [
+        ("127.0.0.1:8080", {}, ValueError, "not the URL of a server: write"),
+        ("http://127.0.0.1:99999", {}, ValueError, "not the URL of a server: write"),
+        (None, {}, TypeError, "not the URL of a server: write"),
+        ("http://127.0.0.1", {"rates": {"cut": 1}}, TypeError, "rates must be FaultRates"),
+        ("http://127.0.0.1", {"on_close": 5}, TypeError, "on_close must be a function"),
+    ],
+)
+def test_wrong_arguments_are_refused(url: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ChaosProxy(url, **options)
+
+
 async def receive(url: str, *, seed: int, rates: FaultRates) -> tuple[list[bytes], dict[str, int]]:
     """The bytes received on three consecutive connections, and the injected faults."""
     bodies: list[bytes] = []

@@ -15,7 +15,7 @@ from hfstream import (
     OverloadedError,
     UnexpectedResponseError,
 )
-from hfstream.testing import Response, ScriptedServer, faults
+from hfstream.testing import Response, ScriptedServer, chat_events, faults, token_events
 from tests.helpers.variants import Clients, Variant
 from tests.testing.common import CHAT, EVENTS, SHORT_TIMEOUTS, TEXT, TEXTS
 
@@ -96,6 +96,19 @@ async def test_html_and_empty_responses_raise_errors(variant: Variant, clients: 
             await variant.open(client)
         with pytest.raises(IncompleteStreamError):
             await variant.open(client)
+
+
+@pytest.mark.parametrize("fault", [faults.drop, faults.reset, faults.stall, faults.early_end])
+@pytest.mark.parametrize(("after", "error"), [(None, TypeError), (1.5, TypeError), (True, TypeError), (-1, ValueError)])
+def test_a_fault_comes_after_a_number_of_events(fault: Any, after: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="after must be"):
+        fault(EVENTS, after=after)
+
+
+@pytest.mark.parametrize("make", [chat_events, token_events])
+def test_the_texts_of_events_are_arguments(make: Any) -> None:
+    with pytest.raises(TypeError, match=f"{make.__name__} takes each text as an argument"):
+        make(["a", "b"])
 
 
 def test_split_utf8_splits_every_multi_byte_character() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from hfstream import InferenceClient, RetryPolicy, ServerError
-from hfstream.testing import ChaosProxy, Fault, Request, Response, ScriptedServer, faults
+from hfstream.testing import ChaosProxy, Fault, MockServer, Recorder, Request, Response, ScriptedServer, faults
 from tests.helpers.variants import Clients, Variant
 from tests.testing.common import EVENTS, TEXTS
 
@@ -129,6 +129,24 @@ def test_an_iterator_is_not_sent_twice() -> None:
     assert [httpx.get(server.url).status_code for _ in range(2)] == [200, 500]
     with pytest.raises(ValueError, match="pass a list"):
         server.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ScriptedServer(Response("a")),
+        lambda: Recorder("http://127.0.0.1:9"),
+        lambda: ChaosProxy("http://127.0.0.1:9"),
+        lambda: MockServer({"rules": [{"text": "a"}]}),
+    ],
+    ids=["ScriptedServer", "Recorder", "ChaosProxy", "MockServer"],
+)
+def test_what_is_closed_is_not_started_again(make: Callable[[], Any]) -> None:
+    server = make()
+    with server:
+        pass
+    with pytest.raises(RuntimeError, match="is closed: make another one"):
+        server.start()
 
 
 def test_a_function_may_close_its_server() -> None:

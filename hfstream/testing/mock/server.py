@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from ..arguments import check_function, check_number
 from ..request import Request
 from ..response import Response
 from ..scripted import ScriptedServer
@@ -63,6 +64,8 @@ class MockServer:
 
     Raises:
         RulesError: The rules are not valid.
+        TypeError: An argument is of another type.
+        ValueError: `speed` is not greater than 0.
         OSError: The port is in use, or `host` is not an address of this machine.
     """
 
@@ -76,6 +79,9 @@ class MockServer:
         keep: int | None = None,
         on_request: Callable[[MockedRequest], None] | None = None,
     ) -> None:
+        if not isinstance(rules, Mapping):
+            raise TypeError(f"rules must be a dict, not {rules!r:.100}: MockServer.from_file(path) reads a file")
+        check_number("speed", speed, positive=True, infinite=True)
         self._set_up(RulesResponder(parse_rules(rules), speed=speed), host, port, keep, on_request)
 
     @classmethod
@@ -97,9 +103,14 @@ class MockServer:
 
         Raises:
             RulesError: The rules or the tape are not valid. The message names the line and the field.
+            TypeError: An argument is of another type.
+            ValueError: `speed` is not greater than 0, or `match` is another word.
             ImportError: The rules are in YAML, and PyYAML is not installed (``hfstream[mock]``).
             OSError: The file cannot be read, the port is in use, or `host` is not an address of this machine.
         """
+        check_number("speed", speed, positive=True, infinite=True)
+        if match not in ("body", "path"):
+            raise ValueError(f'match must be "body" or "path", not {match!r:.50}')
         responder: Responder
         if is_tape(Path(path)):
             responder = TapeResponder(load_tape(Path(path)), by_body=match == "body", speed=speed)
@@ -117,6 +128,7 @@ class MockServer:
         keep: int | None,
         on_request: Callable[[MockedRequest], None] | None,
     ) -> None:
+        check_function("on_request", on_request)
         self._responder = responder
         self._requests: deque[MockedRequest] = deque(maxlen=keep)
         self._unmatched: deque[MockedRequest] = deque(maxlen=keep)
@@ -165,7 +177,11 @@ class MockServer:
         return self._server.wait_until_running(count, timeout)
 
     def start(self) -> Self:
-        """Starts to accept connections."""
+        """Starts to accept connections.
+
+        Raises:
+            RuntimeError: It was closed.
+        """
         self._server.start()
         return self
 

@@ -41,6 +41,46 @@ def said(server: MockServer, text: str, **options: Any) -> str | None:
     return content
 
 
+# What it is made of ---------------------------------------------------------------------------------------------------
+
+ANSWER = {"rules": [{"text": "a"}]}
+
+
+@pytest.mark.parametrize("rules", ["rules.yaml", ["a"], None], ids=repr)
+def test_what_are_no_rules_is_refused(rules: Any) -> None:
+    with pytest.raises(TypeError, match=r"MockServer\.from_file\(path\)"):
+        MockServer(rules)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"speed": 0}, ValueError, "speed must be greater than 0, not 0"),
+        ({"speed": -1}, ValueError, "speed must be greater than 0"),
+        ({"speed": float("nan")}, ValueError, "speed must be greater than 0"),
+        ({"speed": "10"}, TypeError, "speed must be a number, not '10'"),
+        ({"speed": None}, TypeError, "speed must be a number"),
+        ({"on_request": 5}, TypeError, "on_request must be a function, not 5"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_refused_at_once(
+    options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps(ANSWER), "utf-8")
+    with pytest.raises(error, match=message):
+        MockServer(ANSWER, **options)
+    with pytest.raises(error, match=message):
+        MockServer.from_file(path, **options)
+
+
+def test_what_is_compared_is_one_of_two(tmp_path: Path) -> None:
+    wrong: Any = "paht"
+    with pytest.raises(ValueError, match='match must be "body" or "path"'):
+        MockServer.from_file(tmp_path / "rules.json", match=wrong)
+
+
 # Which rule ----------------------------------------------------------------------------------------------------------
 
 
