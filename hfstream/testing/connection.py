@@ -17,6 +17,8 @@ _READ_SIZE = 65_536
 _MAX_AHEAD = 1_048_576
 """Bytes of further requests that are kept while a response is being sent."""
 _LINGER_SECONDS = 2.0
+_LONGEST_WAIT = 86_400.0
+"""Seconds of one wait of the system, which takes no more than 24 days; a longer one is several."""
 
 
 class LineTooLongError(Exception):
@@ -92,7 +94,9 @@ class Connection:
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self._ended:
             rest = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not self._wait_readable(rest):
+            if not self._wait_readable(rest if rest is None else min(rest, _LONGEST_WAIT)):
+                if rest is not None and rest > _LONGEST_WAIT:
+                    continue
                 return False
             self._receive()
             if len(self._received) > _MAX_AHEAD:

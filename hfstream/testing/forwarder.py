@@ -95,7 +95,8 @@ class Forwarder(ScriptedServer):
             exchange = self._upstream.send(request)
         except ValueError as error:
             return send_response(connection, request, Response.error(400, str(error)))
-        forwarded = _Forwarded(exchange, self._observe and self._observe(request))
+        observer = self._observe and self._observe(request)
+        forwarded = _Forwarded(exchange, observer, lambda error: self._record(error, request))
         try:
             return send_response(connection, request, forwarded.response(connection, request))
         except ScriptError as error:
@@ -108,8 +109,9 @@ class Forwarder(ScriptedServer):
 class _Forwarded:
     """One exchange, and how far it has come."""
 
-    def __init__(self, exchange: Exchange, observer: Observer | None) -> None:
+    def __init__(self, exchange: Exchange, observer: Observer | None, on_error: Callable[[Exception], None]) -> None:
         self._exchange = exchange
+        self._on_error = on_error
         self._observer = observer
         self._ended = False
 
@@ -140,7 +142,10 @@ class _Forwarded:
     def _report(self, error: UpstreamError | None, *, complete: bool) -> None:
         if self._observer is not None and not self._ended:
             self._ended = True
-            self._observer.on_end(self._exchange, error, complete=complete)
+            try:
+                self._observer.on_end(self._exchange, error, complete=complete)
+            except Exception as raised:  # noqa: BLE001  who looks on does not disturb; `close` raises it
+                self._on_error(raised)
 
     def _wait_for_head(self, connection: Connection) -> Head | UpstreamError | None:
         while not connection.wait_closed(0.0):

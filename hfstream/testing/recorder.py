@@ -21,7 +21,7 @@ from .arguments import check_function
 from .forwarder import Forwarder
 from .recording import Chunk, Recording
 from .request import Request
-from .secrets import SECRET_HEADERS, credentials, mask, mask_chunks
+from .secrets import SECRET_HEADERS, credentials, mask, mask_chunks, url_credentials
 from .upstream import Exchange, Head, UpstreamError
 
 __all__ = ["Recorder"]
@@ -35,7 +35,7 @@ class Recorder:
     any client can read what is replayed.
 
     Where a server repeats a credential of the request (a key, a password, a cookie) in its response, the recording has
-    asterisks in its place; so has the request's body.
+    asterisks in its place when it has ended; so have the request's path and body.
 
     Args:
         url: The server's URL.
@@ -43,7 +43,7 @@ class Recorder:
         host: The address to listen at.
         port: The port; 0 takes a free one.
         on_recording: Called with each recording when it has ended, in the thread of its connection. It is not kept in
-            `recordings` then.
+            `recordings` then. What it raises, `close` raises; the client's connection goes on.
 
     Raises:
         ValueError: `url` is not a URL of http or https, or has a query.
@@ -65,6 +65,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._on_recording = on_recording
         self._server = Forwarder(url, self._observe, timeout=timeout, host=host, port=port)
+        self._url_secrets = url_credentials(url)
 
     @property
     def url(self) -> str:
@@ -81,7 +82,11 @@ class Recorder:
         return self
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections.
+
+        Raises:
+            Exception: What `on_recording` has raised: the first error.
+        """
         self._server.close()
 
     def __enter__(self) -> Self:
@@ -93,8 +98,9 @@ class Recorder:
         self.close()
 
     def _observe(self, request: Request) -> _Recorded:
-        secrets = credentials(request)
-        recording = Recording(request.method, request.path.partition("?")[0], mask(request.body, secrets))
+        secrets = [*self._url_secrets, *credentials(request)]
+        path = mask(request.path.partition("?")[0].encode("latin-1"), secrets).decode("latin-1")
+        recording = Recording(request.method, path, mask(request.body, secrets), finished=False)
         if self._on_recording is None:
             with self._lock:
                 self.recordings.append(recording)
@@ -129,5 +135,6 @@ class _Recorded:
         recording.chunks = [Chunk(chunk.at, data) for chunk, data in zip(recording.chunks, masked, strict=True)]
         recording.ending = "complete" if complete else "lost" if error else "client_closed"
         recording.ended_at = exchange.elapsed()
+        recording.finished = True
         if self._on_recording is not None:
             self._on_recording(recording)

@@ -51,6 +51,8 @@ class Recording:
     """How the response ended: `"complete"`, `"lost"` (the connection to the server was lost), or `"client_closed"`."""
     ended_at: float = 0.0
     """When it ended, in seconds since the request."""
+    finished: bool = field(default=True, compare=False, repr=False, kw_only=True)
+    """False while its response is being recorded: until then, the body may have a credential of the request."""
 
     @property
     def body(self) -> bytes:
@@ -66,7 +68,12 @@ class Recording:
 
         Raises:
             ZeroDivisionError: `speed` is 0.
+            ValueError: There is no response: the server was not reached, or the client left before.
         """
+        if not self.status:
+            raise ValueError(
+                f"no response to {self.method} {self.path} was recorded: the request ended before one came"
+            )
         pace = 0.0 if speed is None else 1 / speed
         end: Step = b"" if self.ending == "complete" else Fault.DROP if self.ending == "lost" else Fault.STALL
         steps = [*((chunk.at * pace, chunk.data) for chunk in self.chunks), (self.ended_at * pace, end)]
@@ -81,7 +88,10 @@ class Recording:
 
         Raises:
             OSError: The file cannot be written.
+            ValueError: The response has not ended.
         """
+        if not self.finished:
+            raise ValueError("the response has not ended: read it to its end, or close the recorder, before `save`")
         head = {
             "method": self.method,
             "path": self.path,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import re
 from collections.abc import Iterable, Sequence
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from .request import Request
 
-__all__ = ["SECRET_HEADERS", "credentials", "mask", "mask_chunks"]
+__all__ = ["SECRET_HEADERS", "credentials", "mask", "mask_chunks", "url_credentials"]
 
 SECRET_HEADERS = frozenset(
     {
@@ -19,22 +21,57 @@ SECRET_HEADERS = frozenset(
 )  # fmt: skip
 """Headers of responses that are not recorded."""
 
-_CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token")
+_CREDENTIAL_HEADERS = re.compile(r"(.*[-_])?(authorization|auth|key|token|secret|password|signature)|apikey")
+"""Names of headers of requests. Every gateway has its own, such as ``Ocp-Apim-Subscription-Key``."""
 _CREDENTIAL_PARAMETERS = ("key", "api_key", "api-key", "apikey", "token", "access_token", "sig", "signature", "code")
 _SHORTEST = 6
 """Characters of a credential. Shorter values may be ordinary words, which would be masked wherever they are."""
 
 
 def credentials(request: Request) -> Sequence[bytes]:
-    """The credentials that a request carries: keys, passwords, cookies. Only those in its headers and its URL."""
-    values = [request.headers.get(name, "") for name in _CREDENTIAL_HEADERS]
-    found = {part for value in values for part in (value, value.partition(" ")[2]) if part}
+    """The credentials that a request carries: keys, passwords, cookies. Only those in its headers and its URL.
+
+    Each in the forms in which a server may repeat it; the longest first.
+    """
+    headers = {name: _as_sent(value) for name, value in request.headers.items()}
+    values = [value for name, value in headers.items() if _CREDENTIAL_HEADERS.fullmatch(name)]
+    found = {value.partition(" ")[2] or value for value in values}
     found.update(_passwords(values))
-    found.update(cookie.partition("=")[2].strip() for cookie in request.headers.get("cookie", "").split(";"))
-    query = urlsplit(request.path).query
-    found.update(value for name, value in parse_qsl(query) if name.lower() in _CREDENTIAL_PARAMETERS)
-    usable = [value.encode("utf-8", "surrogateescape") for value in found if len(value) >= _SHORTEST]
-    return sorted(usable, key=len, reverse=True)  # the whole header before the key in it
+    found.update(cookie.partition("=")[2].strip() for cookie in headers.get("cookie", "").split(";"))
+    for parameter in urlsplit(request.path).query.split("&"):
+        name, _, value = parameter.partition("=")
+        if unquote_plus(name).lower() in _CREDENTIAL_PARAMETERS:
+            found.update((value, unquote_plus(value, errors="surrogateescape")))
+    usable = {form for value in found if len(value) >= _SHORTEST for form in _forms(value)}
+    usable.update(value.encode("utf-8", "surrogateescape") for value in values if len(value) >= _SHORTEST)
+    return _longest_first(usable)
+
+
+def url_credentials(url: str) -> Sequence[bytes]:
+    """The credentials in a server's URL, also as the header in which they are sent."""
+    parts = urlsplit(url)
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    if pair == ":":
+        return []
+    sent = f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"
+    usable = {form for form in _forms(parts.password or "") if len(form) >= _SHORTEST}
+    return _longest_first({*usable, *credentials(Request("GET", "/", {"authorization": sent}, b""))})
+
+
+def _longest_first(secrets: Iterable[bytes]) -> Sequence[bytes]:
+    return sorted(secrets, key=len, reverse=True)  # the whole header before the key in it
+
+
+def _as_sent(value: str) -> str:
+    """A header's value with the characters that its bytes are in UTF-8."""
+    return value.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _forms(value: str) -> Iterable[bytes]:
+    """How a server may write a value: as it is, in a URL, and in JSON."""
+    urls = (quote(value, safe="", errors="surrogateescape"), quote_plus(value, errors="surrogateescape"))
+    texts = (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+    return [form.encode("utf-8", "surrogateescape") for form in (value, *urls, *texts)]
 
 
 def _passwords(values: Iterable[str]) -> Iterable[str]:

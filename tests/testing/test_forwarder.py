@@ -129,6 +129,17 @@ def test_a_client_that_leaves_a_silent_server_closes_the_connection_to_it(respon
     assert recorder.recordings == []
 
 
+def test_an_observer_that_raises_does_not_disturb_the_exchange() -> None:
+    def observe(_: Recording) -> None:
+        raise ZeroDivisionError("mine")
+
+    with ScriptedServer(Response("a")) as server:
+        recorder = Recorder(server.url, on_recording=observe).start()
+        assert httpx.get(recorder.url).text == "a"
+        with pytest.raises(ZeroDivisionError, match="mine"):
+            recorder.close()
+
+
 def test_closing_ends_what_is_being_sent() -> None:
     ended: list[Recording] = []
     with ScriptedServer(Response([EVENTS[0], Fault.STALL])) as server:

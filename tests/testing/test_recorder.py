@@ -71,6 +71,11 @@ async def test_binary_chunks_survive_save_and_load(tmp_path: Path) -> None:
         Recording.load(tmp_path / "partial.jsonl")
 
 
+def test_what_has_no_response_is_not_replayed() -> None:
+    with pytest.raises(ValueError, match="no response to POST /x was recorded"):
+        Recording("POST", "/x", b"").response()
+
+
 async def test_a_lost_connection_is_recorded_and_replayed(variant: Variant, clients: Clients, tmp_path: Path) -> None:
     with ScriptedServer(faults.drop(EVENTS, after=2)) as server, Recorder(server.url) as recorder:
         for url in (recorder.url, None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -147,6 +148,20 @@ def test_what_is_closed_is_not_started_again(make: Callable[[], Any]) -> None:
         pass
     with pytest.raises(RuntimeError, match="is closed: make another one"):
         server.start()
+
+
+@pytest.mark.parametrize("response", [Response([EVENTS[0], 10**9]), Response([EVENTS[0]], delay=1e8)])
+def test_a_long_pause_is_no_lost_connection(response: Response) -> None:
+    with ScriptedServer(response) as server, pytest.raises(httpx.ReadTimeout):
+        httpx.get(server.url, timeout=0.3)
+
+
+def test_a_long_wait_is_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hfstream.testing.connection._LONGEST_WAIT", 0.02)
+    with ScriptedServer(Response(["a", 0.2, "b"])) as server:
+        started = time.monotonic()
+        assert httpx.get(server.url).text == "ab"
+    assert time.monotonic() - started >= 0.2
 
 
 def test_a_function_may_close_its_server() -> None:
