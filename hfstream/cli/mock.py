@@ -32,11 +32,13 @@ def mock(arguments: argparse.Namespace, terminal: Terminal) -> int:
         server.close()
         terminal.print_note(f"{arguments.file} is valid.", style="")
         return 0
-    with server:
-        terminal.print_note(f"hfstream {__version__} answers by {arguments.file} at {server.url}", style="")
-        terminal.print_note(f"OpenAI's clients: base_url={server.url}/v1\nPress Ctrl-C to stop.")
-        wait_for_interrupt()
-    _print_summary(server, terminal)
+    try:
+        with server:
+            terminal.print_note(f"hfstream {__version__} answers by {arguments.file} at {server.url}", style="")
+            terminal.print_note(f"OpenAI's clients: base_url={server.url}/v1\nPress Ctrl-C to stop.")
+            wait_for_interrupt()
+    finally:  # also where an answer has failed, which is raised when the server closes
+        _print_summary(server, terminal)
     return 0
 
 

@@ -135,7 +135,7 @@ class Recording:
                     if "end" in lines[-1]:
                         recordings.append(cls._from_lines(lines))
                         lines = []
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
                 raise ValueError(f"{path} is not a complete recording: line {number}: {error!r}") from error
         if lines or not recordings:
             raise ValueError(f"{path} is not a complete recording: it has no end")

@@ -184,6 +184,8 @@ def _read_yaml(text: str) -> Node:
         if root is None:
             raise DocumentError("the file is empty", 1)
         return _YAMLNodes(loader).convert(root, 0)
+    except RecursionError as error:  # in PyYAML's own functions, before there are lines
+        raise DocumentError(f"more than {_MAX_DEPTH} levels", None) from error
     except yaml.reader.ReaderError as error:
         message = f"the character {chr(error.character)!r}, which YAML does not allow"
         raise DocumentError(message, text.count("\n", 0, error.position) + 1) from error
@@ -209,7 +211,11 @@ class _YAMLNodes:
             return Node(self._mapping(node, depth), line)
         if node.id == "sequence":
             return Node([self.convert(item, depth + 1) for item in node.value], line)
-        value = self._loader.construct_object(node)
+        try:
+            value = self._loader.construct_object(node)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise DocumentError(f"{node.value:.50} is no {kind} in YAML: put it in quotes", line) from error
         if not isinstance(value, str | int | float | bool | None):
             raise DocumentError(f"{node.value} is a {type(value).__name__} in YAML: put it in quotes", line)
         return Node(value, line)

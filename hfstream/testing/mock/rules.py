@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..response import Response
 from ..unusual import UNUSUAL_RESPONSES
 from .json_values import is_array
 
@@ -71,8 +72,16 @@ def _as_pattern(value: Any) -> Any:
         raise ValueError(f"must be a regular expression, not {value!r:.50}{_quote_hint(value)}")  # noqa: TRY004  pydantic
     try:
         return re.compile(value)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"is not a regular expression: {error}") from error
+
+
+def _check_headers(headers: dict[str, str]) -> dict[str, str]:
+    try:
+        Response((), headers=headers)
+    except ValueError as error:
+        raise ValueError(f"cannot be sent: {str(error).partition(';')[0]}") from error
+    return headers
 
 
 def _as_error(value: Any) -> Any:
@@ -151,7 +160,7 @@ class RawResponse(_Fields):
     """A response as it is sent, for any path."""
 
     status: Annotated[int, Field(ge=200, le=599)] = 200
-    headers: dict[str, str] = Field(default_factory=dict[str, str])
+    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict[str, str])
     body: str | None = None
     json_body: Any = Field(default=None, alias="json")
 

@@ -32,7 +32,7 @@ def is_tape(path: Path) -> bool:
         first = file.readline()
     try:
         head = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return is_object(head) and {"method", "path", "request"} <= head.keys()
 

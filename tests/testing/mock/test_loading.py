@@ -48,6 +48,14 @@ MISTAKES = {
     "indentation": ("rules:\n  - text: a\n   fault: b", 3, "expected <block end>"),
     "a name twice": ("rules:\n - text: a\n   text: b", 3, "`text` is there twice"),
     "a date": ("rules:\n - json: 2024-01-01", 2, "2024-01-01 is a date in YAML: put it in quotes"),
+    "a month that is none": ("rules:\n - text: 2024-13-45", 2, "2024-13-45 is no timestamp in YAML: put it in quotes"),
+    "a number without digits": ("rules:\n - text: 0x_", 2, "0x_ is no int in YAML: put it in quotes"),
+    "a tagged number": ("rules:\n - text: !!int abc", 2, "abc is no int in YAML"),
+    "a tagged boolean": ("rules:\n - text: !!bool abc", 2, "abc is no bool in YAML"),
+    "a long number": ("rules:\n - text: " + "9" * 5000, 2, "is no int in YAML"),
+    "a long pattern": ("rules:\n - when: {matches: 'a{9999999999999}'}\n   text: a", 2, "is not a regular"),
+    "a name of a header": ('rules:\n - response: {headers: {"X A": "b"}}', 2, "`response.headers` cannot be sent: the"),
+    "a line end in a header": ('rules:\n - response: {headers: {"X": "b\\nc"}}', 2, "has a character that HTTP"),
     "a list as a name": ("rules:\n - ? [a]\n   : b", 2, "a name must be text"),
     "a tag": ("rules:\n - text: !!python/object:os.system a", 2, "could not determine a constructor"),
     "itself": ("rules:\n - &a {text: x, when: *a}", 2, "more than 100 levels"),
@@ -95,6 +103,14 @@ def test_a_mistake_in_JSON_is_reported_with_its_line_and_field(
         load_rules(path)
     assert str(caught.value).startswith(f"{path}, line {line}: ")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["rules: " + "[" * 3000 + "]" * 3000, "[" * 100_000])
+def test_YAML_of_any_depth_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(RulesError, match="more than 100 levels"):
+        MockServer.from_file(path)
 
 
 def test_what_is_not_UTF_8_is_reported_with_its_line(tmp_path: Path) -> None:
