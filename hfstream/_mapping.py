@@ -18,7 +18,7 @@ from ._request_factory import RequestFactory
 from .core.concurrency import RequestLimiter
 from .core.exchange import Exchange
 from .core.map_calls import MapCall
-from .core.map_results import MapResult
+from .core.map_results import JournalError, MapResult
 from .core.request_spec import RequestSpec
 from .core.timeouts import Timeouts
 from .errors import InferenceError, ValidationError
@@ -185,7 +185,7 @@ class MapState:
         if output is None:
             self.run.pending.append(job)
         else:
-            job.output = job.call.load(output)
+            job.output = _load(job, job.call, output)
             self.reused += 1
             self._ready[job.index] = job
 
@@ -241,6 +241,16 @@ class MapState:
             if self._journal is not None:
                 self._journal.close()
             self._journal = None
+
+
+def _load(job: Job, call: MapCall, output: str) -> Any:
+    try:
+        return call.load(output)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JournalError(
+            f"the journal's answer to prompt number {job.index} (counted from 0) cannot be read: {error}. "
+            "Choose another file"
+        ) from error
 
 
 def _open_journal(path: str | os.PathLike[str]) -> Journal:

@@ -84,7 +84,12 @@ class BackgroundServer:
         """`engine`: another engine in place of the one that runs the model.
 
         `settings.port` and `settings.uds` are ignored.
+
+        Raises:
+            TypeError: `settings` are not `Settings`.
         """
+        if settings is not None and not isinstance(settings, Settings):
+            raise TypeError(f"settings must be Settings, such as Settings(model=...), not {settings!r:.100}")
         self._settings = replace(settings or Settings(), port=0, uds=None)
         self._engine = engine
         self._server: _Server
@@ -92,7 +97,13 @@ class BackgroundServer:
 
     @property
     def url(self) -> str:
-        """Where the server listens."""
+        """Where the server listens.
+
+        Raises:
+            RuntimeError: It was not started.
+        """
+        if not hasattr(self, "_server"):
+            raise RuntimeError("the server has no URL yet: write `with BackgroundServer() as server:`")
         return self._server.url
 
     def __enter__(self) -> Self:

@@ -340,6 +340,19 @@ async def test_the_journal_of_another_run_is_refused(
         assert len(await variant.rest(client.map(["a", "b"], journal=tmp_path / "journal"))) == 2
 
 
+async def test_an_answer_in_the_journal_that_is_no_JSON_is_refused(
+    variant: Variant, clients: Clients, tmp_path: Path
+) -> None:
+    with ScriptedServer(answer) as server:
+        client = clients(server.url)
+        await variant.rest(client.map(["a"], journal=tmp_path / "journal"))
+        with sqlite3.connect(tmp_path / "journal") as broken:
+            broken.execute("UPDATE answers SET output = '{'")
+        broken.close()
+        with pytest.raises(JournalError, match=r"answer to prompt number 0 .* cannot be read"):
+            await variant.rest(client.map(["a"], journal=tmp_path / "journal"))
+
+
 async def test_a_journal_that_cannot_be_used_is_refused(variant: Variant, clients: Clients, tmp_path: Path) -> None:
     with ScriptedServer(answer) as server:
         client = clients(server.url)

@@ -47,6 +47,20 @@ def no_thread_remains() -> Iterator[None]:
     )
 
 
+# --- before the start -------------------------------------------------------------------------------------------------
+
+
+def test_a_background_server_that_was_not_entered_says_so() -> None:
+    with pytest.raises(RuntimeError, match="with BackgroundServer"):
+        _ = BackgroundServer(engine=ScriptedEngine()).url
+
+
+def test_settings_of_another_type_are_refused() -> None:
+    wrong: Any = {"port": 0}
+    with pytest.raises(TypeError, match="settings must be Settings"):
+        BackgroundServer(wrong)
+
+
 # --- start ------------------------------------------------------------------------------------------------------------
 
 
