@@ -88,8 +88,9 @@ class BackgroundServer:
         Raises:
             TypeError: `settings` are not `Settings`.
         """
-        if settings is not None and not isinstance(settings, Settings):
-            raise TypeError(f"settings must be Settings, such as Settings(model=...), not {settings!r:.100}")
+        given: Any = settings  # annotations are not checked at run time
+        if given is not None and not isinstance(given, Settings):
+            raise TypeError(f"settings must be Settings, such as Settings(model=...), not {given!r:.100}")
         self._settings = replace(settings or Settings(), port=0, uds=None)
         self._engine = engine
         self._server: _Server

@@ -142,8 +142,9 @@ class ChaosProxy:
         on_close: Callable[[ProxiedConnection], None] | None = None,
     ) -> None:
         self._host, self._port = _address_of(url)
-        if rates is not None and not isinstance(rates, FaultRates):
-            raise TypeError(f"rates must be FaultRates, such as FaultRates(cut=1), not {rates!r:.50}")
+        given: Any = rates  # annotations are not checked at run time
+        if given is not None and not isinstance(given, FaultRates):
+            raise TypeError(f"rates must be FaultRates, such as FaultRates(cut=1), not {given!r:.50}")
         check_function("on_close", on_close)
         self.fault_counts: Counter[str] = Counter()
         """How many faults of each kind were injected so far; the keys are the names of the weights in `FaultRates`."""

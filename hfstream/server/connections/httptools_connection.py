@@ -16,6 +16,7 @@ _ABSOLUTE = re.compile(b"https?://([^/?]*)(.*)", re.IGNORECASE)
 class HttpToolsConnection(GuardedConnection, HttpToolsProtocol):  # type: ignore[misc]
     """Read by httptools."""
 
+    url: bytes
     _in_head: bool = True
     _held_back: bytes = b""
 

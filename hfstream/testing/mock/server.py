@@ -79,8 +79,9 @@ class MockServer:
         keep: int | None = None,
         on_request: Callable[[MockedRequest], None] | None = None,
     ) -> None:
-        if not isinstance(rules, Mapping):
-            raise TypeError(f"rules must be a dict, not {rules!r:.100}: MockServer.from_file(path) reads a file")
+        given: Any = rules  # annotations are not checked at run time
+        if not isinstance(given, Mapping):
+            raise TypeError(f"rules must be a dict, not {given!r:.100}: MockServer.from_file(path) reads a file")
         check_number("speed", speed, positive=True, infinite=True)
         self._set_up(RulesResponder(parse_rules(rules), speed=speed), host, port, keep, on_request)
 
