@@ -14,7 +14,7 @@ import pytest
 
 from hfstream.server import BackgroundServer, Settings, create_app
 from hfstream.server.service.backend import Backend
-from tests.helpers.scripted_engine import ScriptedEngine, http, user
+from tests.helpers.scripted_engine import ScriptedEngine, eventually, http, user
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 OPENAI_BODIES: dict[str, dict[str, Any]] = {CHAT: {"messages": user("Hi")}, COMPLETIONS: {"prompt": "Hi"}}
@@ -147,12 +147,13 @@ def test_a_fault_of_the_server_is_an_error_in_the_format_of_the_route(
     body = OPENAI_BODIES.get(path, {"inputs": "Hi", "input": "Hi"})
     with caplog.at_level("INFO"):
         response = http.post(url + path, json={**body, "stream": True})
+        # The response is sent first.
+        assert eventually(lambda: any("LookupError: a fault" in str(record.exc_text) for record in caplog.records))
     assert response.status_code == 500
     answer = response.json()
     error = answer["error"] if path.startswith("/v1/") else answer
     assert (error["message"] if path.startswith("/v1/") else error["error"]).startswith("The server failed")
     assert answer["error_type"] == "internal"
-    assert any("LookupError: a fault" in str(record.exc_text) for record in caplog.records)
     if path != "/tokenize":
         assert f"id={response.headers['x-request-id']} " in caplog.text
         assert "outcome=error" in caplog.text
