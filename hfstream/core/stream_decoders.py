@@ -215,9 +215,9 @@ class _OpenAIStreamDecoder(EventStreamDecoder[ChunkT]):
         """The error in the fields of a choice that are not documented."""
         return error_beside(choice.__pydantic_extra__)
 
+    @abstractmethod
     def _with_delta(self, chunk: Any, choice: Any) -> Any:
         """A choice with fields that are not documented, completed from them; it is replaced in the chunk."""
-        return choice
 
     def _without_choices(self, chunk: ChunkT) -> ChunkT:
         return chunk

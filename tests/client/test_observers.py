@@ -211,7 +211,7 @@ async def test_a_failing_observer_is_logged_and_does_no_harm(
 
 
 @pytest.mark.parametrize(
-    "headers", [{"X-N": 1}, {"X-N": None}, ["x"], {"X-N": "a\nb"}, {"Content-Length": "1"}], ids=str
+    "headers", [{"X-N": 1}, {"X-N": None}, ["x"], {"X-N": "a\nb"}, {"X N": "a"}, {"Content-Length": "1"}], ids=str
 )
 async def test_headers_that_cannot_be_sent_are_logged_and_left_out(
     variant: Variant, clients: Clients, caplog: pytest.LogCaptureFixture, headers: Any
